@@ -1,0 +1,21 @@
+"""Variational autoencoders and Bayesian neural networks as Pyro programs.
+
+Importing pyrovae sets nothing in Pyro and loads neither torchvision, matplotlib nor ArviZ.
+"""
+from pyrovae.check import check
+from pyrovae.checkpoint import load_weights, save_weights
+from pyrovae.errors import CheckpointError, NonFiniteLossError, PairError
+from pyrovae.evidence import Evidence, log_evidence
+from pyrovae.export import to_inference_data
+from pyrovae.history import History
+from pyrovae.losses import ElboLoss, LinearWarmup
+from pyrovae.predict import posterior_draws, predict
+from pyrovae.programs import Guide, Joint, Model, Node, as_svi
+from pyrovae.traces import log_weights
+from pyrovae.train import evaluate, fit
+
+__version__ = "0.1.0"
+
+__all__ = ["CheckpointError", "ElboLoss", "Evidence", "Guide", "History", "Joint", "LinearWarmup", "Model", "Node",
+           "NonFiniteLossError", "PairError", "as_svi", "check", "evaluate", "fit", "load_weights", "log_evidence",
+           "log_weights", "posterior_draws", "predict", "save_weights", "to_inference_data"]

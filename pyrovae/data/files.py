@@ -1,0 +1,97 @@
+"""A user's own data: an array file or a folder of images."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from pyrovae.data.arrays import convert_x, convert_y
+from pyrovae.data.batches import DictDataset
+from pyrovae.data.dataset import Splits
+from pyrovae.data.errors import DataError
+from pyrovae.data.holdout import split_valid
+from pyrovae.data.image_folder import SUFFIXES, read_image_folder
+
+MIN_ROWS = 10
+_KEYS = {"x": "y", "x_valid": "y_valid", "x_test": "y_test"}
+
+
+def load_path(path: str | os.PathLike, *, valid_size: int | None = None) -> Splits:
+    """Your data from ``.npy`` (x), ``.npz`` (x; optional y, x_valid, y_valid, x_test, y_test) or a folder of images.
+
+    Without x_test a tenth of the rows, drawn at random but always the same, is the test set; without x_valid
+    ``valid_size`` more rows are held out of what is left (None: min(1000, a tenth); 0: none). See
+    ``arrays.convert_x`` for how dtypes and layouts are read and ``image_folder`` for folders; ``source`` says what
+    was done. Pickled objects are never loaded.
+
+    Shapes: x (N, D), or (N, C, H, W) with C in {1, 3}; y (N,).
+    Units: images in [0, 1]; float vectors keep their own.
+
+    Raises:
+        DataError: a path that does not exist or cannot be read, arrays that do not fit together, fewer than 10 rows,
+            or values whose meaning is unclear (NaN, images outside [0, 1], 0-255 pixels stored as floats).
+
+    Example:
+        >>> import tempfile, numpy as np
+        >>> from pyrovae.data import load_path
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.save(f"{folder}/waves.npy", np.sin(np.arange(300.0)).reshape(100, 3))
+        ...     waves = load_path(f"{folder}/waves.npy")
+        >>> len(waves.train), len(waves.valid), len(waves.test)
+        (81, 9, 10)
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise DataError(f"{path} does not exist (looked from {Path.cwd()}). Give a .npy or .npz file or a folder of images.")
+    arrays, note = read_image_folder(path) if path.is_dir() else _read_file(path)
+    _check_names(arrays, path)
+    try:
+        xs, levels, how = convert_x({name: arrays[name] for name in _KEYS if name in arrays})
+        parts = {name: DictDataset(x=x, **({"y": convert_y(arrays[_KEYS[name]], len(x), _KEYS[name])}
+                                           if _KEYS[name] in arrays else {})) for name, x in xs.items()}
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    if (rows := len(parts["x"])) < MIN_ROWS:
+        raise DataError(f"{path}: x has {rows} row{'s' * (rows != 1)}, wanted at least {MIN_ROWS}. The first axis must "
+                        "count the data.")
+    if "x_valid" in parts and valid_size is not None:
+        raise DataError(f"{path} brings its own x_valid, so valid_size={valid_size} has no meaning. Leave one of them out.")
+    train, test = parts["x"], parts.get("x_test")
+    if test is None:
+        train, test = split_valid(train, max(1, rows // 10), seed=1)
+    train, valid = (train, parts["x_valid"]) if "x_valid" in parts else split_valid(train, valid_size)
+    return Splits(path.stem, train, valid, test, levels=levels, source=f"{path}: {note + ', ' if note else ''}{how}")
+
+
+def _read_file(path: Path) -> tuple[dict[str, np.ndarray], str]:
+    if path.suffix.lower() not in (".npy", ".npz"):
+        way_out = "Give the folder it lies in." if path.suffix.lower() in SUFFIXES else "Save arrays with np.save or np.savez."
+        raise DataError(f"{path} ends in {path.suffix!r}, wanted .npy, .npz or a folder of images. {way_out}")
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return {"x": loaded}, ""
+        with loaded:
+            ignored = sorted(set(loaded) - set(_KEYS) - set(_KEYS.values()))
+            if "x" not in loaded:
+                raise DataError(f"{path} holds {sorted(loaded)} and no 'x'. Save it with np.savez(path, x=..., y=...); "
+                                f"other names that are read are {', '.join([*_KEYS, *_KEYS.values()])}.")
+            arrays = {name: loaded[name] for name in [*_KEYS, *_KEYS.values()] if name in loaded}
+            return arrays, f"ignored {', '.join(ignored)}" if ignored else ""
+    except DataError:
+        raise
+    except Exception as error:  # a damaged header can raise nearly anything inside numpy and zipfile
+        if "Object arrays" in str(error):
+            raise DataError(f"{path} holds an object array (rows of different lengths?), which only pickle can read "
+                            "and is never loaded. Make it one rectangular array of numbers.") from error
+        raise DataError(f"{path} cannot be read ({type(error).__name__}: {error}). It is damaged or not a numpy file: "
+                        "write it again with np.save or np.savez.") from error
+
+
+def _check_names(arrays: dict[str, np.ndarray], path: Path) -> None:
+    for x, y in _KEYS.items():
+        if y in arrays and x not in arrays:
+            raise DataError(f"{path} holds {y} without {x}. Add {x}, or leave {y} out.")
+        if x in arrays and (y in arrays) != ("y" in arrays):
+            lacking = y if "y" in arrays else "y"
+            raise DataError(f"{path} holds {sorted(arrays)}: labels for some parts only. Add {lacking}, or leave all out.")

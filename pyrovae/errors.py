@@ -1,0 +1,13 @@
+"""What pyrovae raises. Each message says what was seen, what was wanted and what to do."""
+
+
+class PairError(ValueError):
+    """A (model, guide, batch) that would run, but mean something else than its author thinks."""
+
+
+class CheckpointError(ValueError):
+    """A file that is not a checkpoint, is damaged, or belongs to another model."""
+
+
+class NonFiniteLossError(FloatingPointError):
+    """Training met NaN or infinity; names the epoch, the batch, the site and the parameter norms."""

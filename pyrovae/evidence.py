@@ -1,0 +1,161 @@
+"""Importance-sampled log p(x), with an honest error bar and a verdict on whether to trust it."""
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.poutine import Trace
+from torch import Tensor
+
+from pyrovae.check import base_distribution, check, check_support
+from pyrovae.diagnostics import WeightSummary
+from pyrovae.errors import PairError
+from pyrovae.feed import Data, batches, device_of, retile, size_of
+from pyrovae.plates import DATA
+from pyrovae.traces import Batch, frame, log_joint, modules_of, run_guide, run_model, sample_sites, tied_to_rows
+from pyrovae.untouched import untouched
+
+BLOCK = 250
+"""Particles that are drawn together, from a seed of their own."""
+ROWS = 4000
+"""Particles x data in one pass: where time per row and memory are both small."""
+UNTRUSTED_KHAT = 0.7
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """log p(x) of each datum in nats, all `(N,)` float64 on the CPU, and what says how far to trust it."""
+
+    log_px: Tensor
+    """log (1/K) sum_k w_k, biased low: a lower bound in expectation that rises with K."""
+    se: Tensor
+    """Monte Carlo standard error of `log_px` (jackknife over particles)."""
+    elbo: Tensor
+    """(1/K) sum_k log w_k."""
+    ess: Tensor
+    """Effective number of particles, out of K."""
+    khat: Tensor
+    """Pareto shape of the largest weights; above 0.7 neither `log_px` nor `se` can be trusted."""
+    num_particles: int
+
+    @property
+    def mean(self) -> float:
+        """Average log p(x) over the data."""
+        return self.log_px.mean().item()
+
+    @property
+    def mean_se(self) -> float:
+        """Standard error of `mean` as an estimate for the population the data come from; contains `monte_carlo_se`."""
+        return (self.log_px.std() / len(self.log_px) ** 0.5).item()
+
+    @property
+    def monte_carlo_se(self) -> float:
+        """Standard error of `mean` for these very data, from the finite number of particles alone."""
+        return (self.se.square().sum().sqrt() / len(self.se)).item()
+
+    @property
+    def untrusted(self) -> Tensor:
+        """`(N,)` bool: data whose k-hat is above 0.7."""
+        return self.khat > UNTRUSTED_KHAT
+
+    def __str__(self) -> str:
+        text = (f"log p(x) = {self.mean:.3f} +- {self.mean_se:.3f} nats (mean and standard error over N = "
+                f"{len(self.log_px)} data; K = {self.num_particles} particles, Monte Carlo part +- "
+                f"{self.monte_carlo_se:.3f}); ELBO {self.elbo.mean().item():.3f}; median ESS {self.ess.median().item():.1f}")
+        count = int(self.untrusted.sum())
+        if count:
+            text += (f"\nk-hat > {UNTRUSTED_KHAT} for {count} of {len(self.khat)} data: there the guide misses mass, log p(x) "
+                     "is likely too low and its error bar too small. Use more particles or a better guide.")
+        return text
+
+
+def log_evidence(model: Callable, guide: Callable, data: Data, *, num_particles: int, chunk: int = 500,
+                 names: Sequence[str] | None = None, plate: str = DATA) -> Evidence:
+    r"""Estimate log p(x_i) = log (1/K) \sum_k p(x_i, z_k) / q(z_k | x_i), z_k ~ q, for each datum, in nats.
+
+    data: an iterable of dict batches (of tuples with `names`), or one batch. num_particles: K. chunk: the most
+    particles that enter the model at once; lower it where a large decoder runs out of memory.
+
+    Runs in eval mode without gradients and leaves parameters, flags and buffers as they were; takes one draw from
+    torch's generator as its seed. For one seed the result depends neither on `chunk` nor on how the data were
+    batched, up to rounding: particles are drawn in blocks of a fixed size, each for a fixed tile of data and from a
+    seed of its own. (Autoguides have parameters for each row of a batch, so their batches stay as they come.) Memory
+    does not grow with K but for the 3 sqrt(K) largest weights a datum. K = 1 is the ELBO.
+
+    Raises: PairError for a pair without per-datum evidence (sites outside the plate, guides without a density,
+    enumerated or subsampled sites), for data outside the likelihood's support and for all that `check` refuses.
+    Source: Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519, eq. 8; k-hat: Vehtari et al. 2024, arXiv:1507.02646.
+
+    Example:
+        >>> from pyrovae import Guide, Model, Node
+        >>> from pyrovae.heads import BernoulliHead, NormalHead
+        >>> from pyrovae.nets import MLP
+        >>> from pyrovae.priors import StandardNormal
+        >>> model = Model(z=StandardNormal(2), x=Node(BernoulliHead(MLP(2, [8], 4)), "z"))
+        >>> guide = Guide(z=Node(NormalHead(MLP(4, [8], 2 * 2)), "x"))
+        >>> log_evidence(model, guide, {"x": torch.ones(3, 4)}, num_particles=100).log_px.shape
+        torch.Size([3])
+    """
+    if num_particles < 1 or chunk < 1:
+        raise ValueError(f"num_particles={num_particles} and chunk={chunk}, wanted at least 1 of each.")
+    block = min(num_particles, BLOCK)
+    stream = batches(data, names, device_of(model, guide))
+    seed = int(torch.randint(2 ** 62, ()))
+    modules = list(modules_of(model, guide).values())
+    results: list[tuple[Tensor, ...]] = []
+    with torch.no_grad(), untouched(modules, training=False), pyro.validation_enabled(False):
+        tiles = stream if tied_to_rows(guide) else retile(stream, min(max(ROWS // block, 1), 128))
+        for index, tile in enumerate(tiles):
+            if index == 0:
+                check(model, guide, tile, num_data=2 ** 62, plate=plate)
+            summary = WeightSummary(num_particles)
+            for start in range(0, num_particles, block):
+                torch.manual_seed(_seed(seed, index, start))
+                summary.add(_block(model, guide, tile, min(block, num_particles - start), chunk, plate))
+            results.append((summary.log_mean, summary.se, summary.mean, summary.ess, summary.khat))
+    if not results:
+        raise PairError("the data yield no batch; wanted at least one datum. A used-up iterator yields nothing.")
+    return Evidence(*(torch.cat([part.cpu() for part in parts]) for parts in zip(*results)), num_particles)
+
+
+def _seed(*parts: int) -> int:
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _block(model: Callable, guide: Callable, tile: Batch, num: int, chunk: int, plate: str) -> Tensor:
+    """`(num, B)` log-weights: drawn at once, scored by the model `chunk` particles at a time."""
+    guide_trace = run_guide(guide, tile, num)
+    _refuse_without_density(guide_trace, plate)
+    log_q = log_joint(guide_trace, num, plate=plate)
+    log_p = []
+    for start in range(0, num, chunk):
+        size = min(chunk, num - start)
+        model_trace = run_model(model, _particles_of(guide_trace, start, size) if size < num else guide_trace, tile, size)
+        for site in sample_sites(model_trace, observed=True).values():
+            check_support(site)
+        log_p.append(log_joint(model_trace, size, plate=plate))
+    return torch.cat(log_p).double() - log_q.double()
+
+
+def _particles_of(trace: Trace, start: int, size: int) -> Trace:
+    part = trace.copy()
+    for name, site in sample_sites(trace, observed=False).items():
+        part.nodes[name] = {**site, "value": site["value"][start:start + size]}
+    return part
+
+
+def _refuse_without_density(guide_trace: Trace, plate: str) -> None:
+    for name, site in sample_sites(guide_trace, observed=False).items():
+        inside = frame(site, plate)
+        if isinstance(base_distribution(site["fn"]), dist.Delta):
+            raise PairError(f"the guide's site {name!r} is a Delta, which has no density to weigh against: importance "
+                            "sampling needs a guide that spreads, e.g. NormalHead.")
+        if site["infer"].get("_enumerate_dim") is not None or site["infer"].get("is_auxiliary"):
+            raise PairError(f"the guide's site {name!r} is enumerated or auxiliary, so its draws have no weight of their "
+                            "own. Sample it in the guide and the model alike.")
+        if inside is not None and inside.full_size not in (None, inside.size):
+            raise PairError(f"plate {plate!r} subsamples {inside.size} of {inside.full_size} data inside the guide, so the "
+                            "rows of a batch are not those that were scored. Pass minibatches instead.")
+

@@ -1,0 +1,43 @@
+"""Likelihoods of class labels and of pixel levels."""
+from collections.abc import Sequence
+
+import pyro.distributions as dist
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from pyrovae.heads.precision import at_least_float32
+
+
+class CategoricalHead(nn.Module):
+    r"""Independent categorical over C values for each element of the event, p(x = c) = softmax(net(parents))_c.
+
+    With `event_shape=()` a classifier; with an image's shape a likelihood over its pixel levels 0..C-1, which is a
+    probability (its log is never positive), unlike every density on grey pixels.
+
+    Shapes: the net returns `(*batch, C)` for `event_shape=()`; otherwise, class first, any shape with as many dims
+    as the event and C times its elements, e.g. `(*batch, C * 784)` or `(*batch, C * channels, H, W)`.
+    Raises ValueError where the net's output does not divide by the event's size.
+    Source: van den Oord, Kalchbrenner & Kavukcuoglu 2016, arXiv:1601.06759, section 2.3.
+
+    Example:
+        >>> from pyrovae.nets import MLP
+        >>> CategoricalHead(MLP(2, [8], 17 * 4), event_shape=(4,))(torch.zeros(5, 2)).event_shape
+        torch.Size([4])
+    """
+
+    def __init__(self, net: nn.Module, *, event_shape: Sequence[int] = ()) -> None:
+        super().__init__()
+        self.net = net
+        self.event_shape = torch.Size(event_shape)
+
+    def forward(self, *parents: Tensor) -> dist.Independent:
+        logits = at_least_float32(self.net(*parents))
+        num_dims, size = len(self.event_shape), self.event_shape.numel()
+        if num_dims:
+            flat = logits.flatten(-num_dims)
+            if flat.shape[-1] % size:
+                raise ValueError(f"the net returns {flat.shape[-1]} numbers a datum, which are not C classes for each "
+                                 f"of the {size} elements of an event {tuple(self.event_shape)}.")
+            logits = flat.unflatten(-1, (-1, *self.event_shape)).movedim(-1 - num_dims, -1)
+        return dist.Categorical(logits=logits).to_event(num_dims)

@@ -1,0 +1,110 @@
+"""The evidence lower bound as a loss."""
+import copy
+from collections.abc import Callable
+
+import torch.nn as nn
+from pyro.infer import ELBO, JitTrace_ELBO, RenyiELBO, Trace_ELBO
+from pyro.poutine import Trace
+from torch import Tensor
+
+from pyrovae.handlers import PerDatum
+from pyrovae.losses.terms import Terms, read_terms
+from pyrovae.plates import DATA, MAX_PLATE_NESTING
+from pyrovae.store import private
+from pyrovae.traces import modules_of
+
+Schedule = Callable[[], float | Tensor]
+
+
+class ElboLoss(nn.Module):
+    r"""Negative ELBO in nats per datum, -(E_q log p(x | z) - beta KL), by any of Pyro's ELBOs.
+
+    `loss(**batch)` returns the scalar to minimise. It is on one scale whatever the size of the batch, and unbiased
+    for the full-data objective. `loss.terms` then holds the parts of that evaluation at beta = 1.
+
+    num_data: N, needed only where sites lie outside the data plate (Bayesian weights): their KL weighs 1/N.
+    beta: weight of the KL; a number, or a schedule called once a step (`LinearWarmup`).
+    free_bits: nats of KL per datum that each latent site may spend free: its KL term is max(free_bits, KL), the KL
+        averaged over the batch.
+    elbo: the estimator, by default `Trace_ELBO()`. `TraceMeanField_ELBO()` takes the KL in closed form where there is
+        one; `Trace_ELBO(num_particles=5, vectorize_particles=True, max_plate_nesting=1)` averages five draws.
+    plate: name of the plate over data, if yours is not called "data".
+
+    Model and guide may be modules, methods or functions; modules that a function closes over are found and become
+    part of the loss (`loss.parameters()`, `.to()`, `.eval()`).
+
+    Raises: PairError for a site outside the plate while `num_data` is None; TypeError for estimators that put the
+    batch scale inside a logarithm (`RenyiELBO`) or freeze it (`JitTrace_ELBO`).
+    Source: Kingma & Welling 2014, arXiv:1312.6114, eq. 8; beta: Higgins et al. 2017; free bits: Kingma et al. 2016,
+    arXiv:1606.04934, eq. 15, a group being a site.
+
+    Example:
+        >>> from pyrovae import Guide, Model, Node
+        >>> from pyrovae.heads import BernoulliHead, NormalHead
+        >>> from pyrovae.nets import MLP
+        >>> from pyrovae.priors import StandardNormal
+        >>> model = Model(z=StandardNormal(2), x=Node(BernoulliHead(MLP(2, [8], 4)), "z"))
+        >>> guide = Guide(z=Node(NormalHead(MLP(4, [8], 2 * 2)), "x"))
+        >>> ElboLoss(model, guide)(x=torch.ones(3, 4)).shape
+        torch.Size([])
+    """
+
+    def __init__(self, model: Callable, guide: Callable, *, num_data: int | None = None,
+                 beta: float | Schedule = 1.0, free_bits: float = 0.0, elbo: ELBO | None = None,
+                 plate: str = DATA) -> None:
+        super().__init__()
+        self.model, self.guide = model, guide
+        self.found = nn.ModuleDict({name: module for name, module in modules_of(model, guide).items()
+                                    if module is not model and module is not guide})
+        if num_data is not None and num_data < 1:
+            raise ValueError(f"num_data={num_data}, wanted the number of data in the training set.")
+        if free_bits < 0:
+            raise ValueError(f"free_bits={free_bits}, wanted nats per datum, at least 0.")
+        self.num_data, self.beta, self.free_bits, self.plate = num_data, beta, free_bits, plate
+        self.elbo = _usable(Trace_ELBO() if elbo is None else elbo)
+        self.terms: Terms | None = None
+
+    def forward(self, **batch: Tensor) -> Tensor:
+        beta = self.beta() if callable(self.beta) else self.beta
+        traces: list[tuple[Trace, Trace]] = []
+        with private(), PerDatum(self.plate, self.num_data, beta):
+            loss = _recording(self.elbo, traces).differentiable_loss(self.model, self.guide, **batch)
+        terms = read_terms(traces, self.plate, self.num_data, _vectorized(self.elbo))
+        if self.free_bits:
+            if terms is None:
+                raise TypeError("free_bits need the KL of each site, which enumeration sums out; use free_bits=0.")
+            loss = loss + beta * sum((self.free_bits - kl).clamp(min=0.0) for kl in terms.kl.values())
+        self.terms = terms and terms.detach()
+        return loss
+
+
+def _usable(elbo: ELBO) -> ELBO:
+    if isinstance(elbo, type):
+        raise TypeError(f"elbo={elbo.__name__} is a class; pass an instance, {elbo.__name__}().")
+    if isinstance(elbo, RenyiELBO):
+        raise TypeError("RenyiELBO takes the log-mean-exp over particles of log-weights summed over the batch, so the "
+                        "minibatch scale ends up inside the logarithm and the result is no bound. "
+                        "Reduce pyrovae.log_weights(...) over particles for each datum instead.")
+    if isinstance(elbo, JitTrace_ELBO) or not hasattr(elbo, "differentiable_loss"):
+        raise TypeError(f"{type(elbo).__name__} has no differentiable loss that can be scaled per datum; "
+                        "use Trace_ELBO, TraceMeanField_ELBO or TraceEnum_ELBO.")
+    if elbo.max_plate_nesting == float("inf"):
+        elbo = copy.copy(elbo)
+        elbo.max_plate_nesting = MAX_PLATE_NESTING + (_vectorized(elbo) > 1)
+    return elbo
+
+
+def _vectorized(elbo: ELBO) -> int:
+    return elbo.num_particles if elbo.vectorize_particles else 1
+
+
+def _recording(elbo: ELBO, traces: list[tuple[Trace, Trace]]) -> ELBO:
+    """A shallow copy of the estimator that also appends the traces it makes."""
+    recorder = copy.copy(elbo)
+
+    def get_trace(*args: object) -> tuple[Trace, Trace]:
+        traces.append(type(elbo)._get_trace(recorder, *args))
+        return traces[-1]
+
+    recorder._get_trace = get_trace
+    return recorder

@@ -1,0 +1,7 @@
+"""Nets: plain modules that act on the rightmost dims and broadcast over the rest."""
+from pyrovae.nets.batched import Batched
+from pyrovae.nets.conv import ConvDecoder, ConvEncoder
+from pyrovae.nets.mlp import MLP
+from pyrovae.nets.standardized import Standardized
+
+__all__ = ["MLP", "Batched", "ConvDecoder", "ConvEncoder", "Standardized"]

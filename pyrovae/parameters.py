@@ -1,0 +1,50 @@
+"""Find every tensor that training a loss would have to update, whoever owns it."""
+from collections.abc import Iterator
+
+import pyro
+import torch.nn as nn
+from torch import Tensor
+
+from pyrovae.errors import PairError
+from pyrovae.store import private
+from pyrovae.untouched import untouched
+
+
+def find_parameters(loss: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Run the loss once, leaving no trace but lazily made parameters, and name the leaves that it depends on.
+
+    These are the loss's own parameters (an autoguide's exist only after that run) and those that hand-written
+    programs keep in Pyro's store by `pyro.param`, named `param_store.NAME`.
+
+    Raises: PairError where the loss depends on a leaf that neither holds (it would be neither trained nor saved),
+    and where there is nothing to train.
+    """
+    with private(), untouched([loss]):
+        leaves = set(_leaves(loss(**batch)))
+    named = {name: parameter for name, parameter in loss.named_parameters() if parameter.requires_grad}
+    known, store = set(named.values()), pyro.get_param_store()
+    for name in sorted(store.keys()):
+        unconstrained = store[name].unconstrained()
+        if unconstrained in leaves and unconstrained not in known:
+            named[f"param_store.{name}"] = unconstrained
+    lost = leaves - set(named.values()) - set(batch.values())
+    if lost:
+        raise PairError(f"the loss depends on trainable tensors of shapes {sorted(tuple(leaf.shape) for leaf in lost)} that "
+                        "belong to no module of the pair and to no pyro.param, so they would not be trained. Make them "
+                        "parameters of an nn.Module that the program holds.")
+    if not leaves & set(named.values()):
+        raise PairError("the loss depends on no trainable tensor; is every parameter frozen (requires_grad=False)?")
+    return named
+
+
+def _leaves(loss: Tensor) -> Iterator[Tensor]:
+    """Leaf tensors behind a scalar, found on its autograd graph."""
+    seen, stack = set(), [loss.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            yield node.variable
+        stack.extend(parent for parent, _ in node.next_functions)

@@ -1,0 +1,38 @@
+"""Pictures of a variational autoencoder: plain tensors in, `matplotlib.figure.Figure` out.
+
+Nothing here calls pyplot, reads or writes matplotlib's global settings, or opens a window: a figure is
+an object that the caller saves (`save`), shows in a notebook (its last value on a line), or edits
+(`figure.axes`). `import pyrovae` does not import this package; `import pyrovae.plots` does.
+
+| picture | of | shape |
+|---|---|---|
+| `curves` | a training history | mapping of series |
+| `image_grid`, `samples` | images, draws from the model | (n, C, H, W) or (n, H, W) |
+| `reconstructions` | images above their reconstructions | twice (n, C, H, W) |
+| `interpolation` | decoded paths between latents (`interpolate`, `interpolate_spherical`) | (rows, steps, C, H, W) |
+| `manifold` | a decoded plane of the prior (`prior_grid`) | (n * n, C, H, W) |
+| `latent_scatter` | two latent coordinates and the prior's circles | (N, D) |
+| `kl_per_dim` | nats used by each latent dimension | (D,) |
+"""
+
+from pyrovae.plots.files import save
+from pyrovae.plots.history import curves
+from pyrovae.plots.images import image_grid, reconstructions, samples
+from pyrovae.plots.latents import kl_per_dim, latent_scatter
+from pyrovae.plots.manifold import manifold, prior_grid
+from pyrovae.plots.paths import interpolate, interpolate_spherical, interpolation
+
+__all__ = [
+    "curves",
+    "image_grid",
+    "interpolate",
+    "interpolate_spherical",
+    "interpolation",
+    "kl_per_dim",
+    "latent_scatter",
+    "manifold",
+    "prior_grid",
+    "reconstructions",
+    "samples",
+    "save",
+]

@@ -1,0 +1,95 @@
+"""Training curves."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from pyrovae.plots.canvas import TRAIN, VALID, tidy
+
+PANELS = {
+    "ELBO (nats per datum)": ("elbo", "valid_elbo"),
+    "Reconstruction (nats per datum)": ("reconstruction", "valid_reconstruction"),
+    "KL (nats per datum)": ("kl", "valid_kl"),
+    "Active units": ("active_units",),
+}
+
+
+def curves(history: Mapping[str, Sequence[float]], *, title: str | None = None) -> Figure:
+    """Draw ELBO, reconstruction, KL (training and validation on one axis) and active units against the epoch.
+
+    A panel whose series are missing, empty or all NaN is left out; NaNs within a series are skipped, so a
+    validation every fifth epoch is still a line. The limits of an axis are Tukey's outer fences (quartiles
+    -+ 3 interquartile ranges) of what it shows, so that the wild first epochs do not flatten the rest; the
+    last value is always inside, and the picture says how many points are not.
+
+    Keys: epoch, elbo, reconstruction, kl, valid_elbo, valid_reconstruction, valid_kl, active_units; others
+        (beta, lr) are ignored. `epoch` defaults to 1, 2, .... Units: nats per datum; ELBO and
+        reconstruction, E_q log p(x | z): larger is better.
+    Errors: ValueError when nothing can be drawn, and when a series and `epoch` differ in length.
+
+    Example:
+        >>> history = {"elbo": [-200.0, -120.0, -110.0], "valid_elbo": [float("nan"), -121.0, -112.0]}
+        >>> [axes.get_title() for axes in curves(history).axes]
+        ['ELBO (nats per datum)']
+    """
+    series = {key: _points(history, key) for keys in PANELS.values() for key in keys}
+    panels = {name: keys for name, keys in PANELS.items() if any(len(series[key]) for key in keys)}
+    if not panels:
+        raise ValueError(
+            f"history holds {sorted(history)} and no finite value to draw, wanted one or more of {sorted(series)}. "
+            "Pass what fit returned, after at least one epoch."
+        )
+    columns = 2 if len(panels) == 4 else len(panels)
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(4.0 * columns, 2.9 * rows + 0.3), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
+    for axes, (name, keys) in zip(figure.subplots(rows, columns, squeeze=False).flat, panels.items(), strict=True):
+        _panel(axes, name, {key: series[key] for key in keys if len(series[key])})
+    if title is not None:
+        figure.suptitle(title)
+    return figure
+
+
+def _points(history: Mapping[str, Sequence[float]], key: str) -> np.ndarray:
+    """Return the finite (epoch, value) points of one series, (T, 2)."""
+    values = np.asarray(history.get(key, []), dtype=float)
+    epochs = np.asarray(history.get("epoch", np.arange(1, len(values) + 1)), dtype=float)
+    if len(values) and len(values) != len(epochs):
+        raise ValueError(f"history[{key!r}] has {len(values)} values for {len(epochs)} epochs, wanted one for each.")
+    return np.stack([epochs[: len(values)], values], axis=-1)[np.isfinite(values)]
+
+
+def _panel(axes: Axes, name: str, series: Mapping[str, np.ndarray]) -> None:
+    for key, points in series.items():
+        valid = key.startswith("valid_")
+        axes.plot(
+            *points.T, color=VALID if valid else TRAIN, label="validation" if valid else "training",
+            linewidth=1.6, marker="o" if len(points) <= 15 else "", markersize=4,
+        )  # fmt: skip
+    tidy(axes, title=name, xlabel="epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    epochs = np.concatenate([points[:, 0] for points in series.values()])
+    if epochs.min() == epochs.max():
+        axes.set_xlim(epochs[0] - 1, epochs[0] + 1)
+    if name == "Active units":
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        return
+    low, high = _limits(list(series.values()))
+    axes.set_ylim(low, high)
+    outside = sum(int(((points[:, 1] < low) | (points[:, 1] > high)).sum()) for points in series.values())
+    note = f"{outside} points outside" if outside else None
+    axes.legend(frameon=False, loc="best", title=note)
+
+
+def _limits(series: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Return the y-limits: all values within Tukey's outer fences and every last value, plus 5 %."""
+    values = np.concatenate([points[:, 1] for points in series])
+    lower, upper = np.percentile(values, [25, 75])
+    reach = 3 * (upper - lower)
+    keep = values[(values >= lower - reach) & (values <= upper + reach)]
+    keep = np.concatenate([keep, [points[-1, 1] for points in series]])
+    margin = 0.05 * (keep.max() - keep.min()) or 0.05 * abs(keep.max()) or 1.0
+    return float(keep.min() - margin), float(keep.max() + margin)

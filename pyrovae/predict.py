@@ -1,0 +1,68 @@
+"""Draws from a fitted pair: latent values, replicated data, and their log-likelihoods."""
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from pyrovae.plates import DATA
+from pyrovae.traces import frame, log_prob, modules_of, run_guide, run_model, sample_sites
+from pyrovae.untouched import untouched
+
+
+def predict(model: Callable, guide: Callable, batch: Mapping[str, Tensor], *, num_samples: int,
+            sites: Sequence[str] | None = None) -> dict[str, Tensor]:
+    """Draw every site given a batch: latent ones from the guide, observed ones afresh from the model.
+
+    Shapes: `(K, B, *event)` each, for the names in `sites` (all by default). The observed values reach the guide
+    alone; the model draws replicates in their place. Eval mode, no gradients; draws use torch's generator.
+
+    Raises: KeyError for a name in `sites` that is no site.
+
+    Example:
+        >>> from pyrovae import Guide, Model, Node
+        >>> from pyrovae.heads import BernoulliHead, NormalHead
+        >>> from pyrovae.nets import MLP
+        >>> from pyrovae.priors import StandardNormal
+        >>> model = Model(z=StandardNormal(2), x=Node(BernoulliHead(MLP(2, [8], 4)), "z"))
+        >>> guide = Guide(z=Node(NormalHead(MLP(4, [8], 2 * 2)), "x"))
+        >>> predict(model, guide, {"x": torch.ones(3, 4)}, num_samples=10)["x"].shape
+        torch.Size([10, 3, 4])
+    """
+    with _evaluating(model, guide):
+        guide_trace = run_guide(guide, batch, num_samples)
+        trace = run_model(poutine.uncondition(model), guide_trace, batch, num_samples)
+    values = {name: site["value"] for name, site in trace.nodes.items() if site["type"] == "sample"}
+    unknown = set(sites or ()) - set(values)
+    if unknown:
+        raise KeyError(f"{sorted(unknown)} are no sites of the model, which has {sorted(values)}.")
+    return {name: value for name, value in values.items() if sites is None or name in sites}
+
+
+def posterior_draws(model: Callable, guide: Callable, batch: Mapping[str, Tensor], *,
+                    num_samples: int) -> dict[str, dict[str, Tensor]]:
+    """Draws in ArviZ's groups, ready for `to_inference_data`.
+
+    Returns `posterior` (latent draws from the guide), `posterior_predictive` (replicates), both `(K, B, *event)`,
+    `log_likelihood` (log p(x_i | z_k) in nats, `(K, B)`) of each observed site in the data plate, and
+    `observed_data` `(B, *event)`.
+    """
+    with _evaluating(model, guide):
+        guide_trace = run_guide(guide, batch, num_samples)
+        scored = sample_sites(run_model(model, guide_trace, batch, num_samples), observed=True)
+        replicated = run_model(poutine.uncondition(model), guide_trace, batch, num_samples)
+        return {"posterior": {name: site["value"] for name, site in sample_sites(guide_trace, observed=False).items()},
+                "posterior_predictive": {name: replicated.nodes[name]["value"] for name in scored},
+                "log_likelihood": {name: log_prob(site).expand(num_samples, -1) for name, site in scored.items()
+                                   if frame(site, DATA) is not None},
+                "observed_data": {name: site["value"] for name, site in scored.items()}}
+
+
+@contextmanager
+def _evaluating(*programs: Callable) -> Iterator[None]:
+    """Eval mode without gradients or validation; flags and buffers come back, random streams move on."""
+    with torch.no_grad(), pyro.validation_enabled(False), untouched(modules_of(*programs).values(), training=False,
+                                                                    random=False):
+        yield

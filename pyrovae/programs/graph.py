@@ -1,0 +1,164 @@
+"""Programs as wiring: conditionals (modules that return distributions) joined into Pyro sample sites."""
+from collections.abc import Callable, Mapping
+
+import pyro
+import torch
+import torch.nn as nn
+from pyro.contrib.zuko import ZukoToPyro
+from pyro.distributions.torch_distribution import TorchDistributionMixin
+from torch import Tensor
+from torch.distributions import Distribution
+
+from pyrovae.plates import DATA, DATA_DIM
+from pyrovae.store import announce
+
+
+class Node(nn.Module):
+    r"""One sample site: a conditional and the names of the values it depends on, p(site | parents).
+
+    `conditional(*parents)` returns a distribution (Pyro's, torch's or zuko's) whose batch shape broadcasts with
+    `(K, B)` and whose event shape is that of one datum. `infer` goes to `pyro.sample` as it is.
+
+    Example:
+        >>> from pyrovae.heads import NormalHead
+        >>> from pyrovae.nets import MLP
+        >>> Node(NormalHead(MLP(4, [8], 2 * 2)), "x")({"x": torch.zeros(3, 4)}).batch_shape
+        torch.Size([3])
+    """
+
+    def __init__(self, conditional: nn.Module, *parents: str, infer: dict | None = None) -> None:
+        super().__init__()
+        if not isinstance(conditional, nn.Module):
+            raise TypeError(f"a Node takes an nn.Module that returns a distribution, got {type(conditional).__name__}. "
+                            "Wrap a fixed distribution in a module whose forward() returns it.")
+        if not all(isinstance(parent, str) for parent in parents):
+            raise TypeError(f"the parents of a Node are names of sites or data, got {parents!r}.")
+        self.conditional = conditional
+        self.parents = parents
+        self.infer = infer or {}
+
+    def forward(self, values: Mapping[str, Tensor]) -> Distribution:
+        fn = self.conditional(*(values[parent] for parent in self.parents))
+        if isinstance(fn, TorchDistributionMixin):
+            return fn
+        if isinstance(fn, Distribution):
+            return ZukoToPyro(fn)
+        raise TypeError(f"{type(self.conditional).__name__} returned {type(fn).__name__}, but a conditional returns a "
+                        "distribution. Put a head on the net, e.g. BernoulliHead(net).")
+
+    def extra_repr(self) -> str:
+        return f"parents={', '.join(self.parents)}" if self.parents else ""
+
+
+class Model(nn.Module):
+    r"""The generative program: p(sites | data) = \prod_i p(site_i | parents_i), in the order of the keywords.
+
+    `model(**data)` observes each site that `data` names and samples the others; `model(num=16)` samples everything
+    for 16 data. Names in `data` that are not sites are conditions, there for nodes to name as parents; those that
+    nothing names are ignored. Returns all values by name, each `(K, B, *event)` under whatever plates are open.
+    All sites lie in plate "data" at dim -1.
+
+    Raises: ValueError for a node whose parents come later or nowhere, and for data of unequal leading size.
+
+    Example:
+        >>> from pyrovae.heads import BernoulliHead
+        >>> from pyrovae.nets import MLP
+        >>> from pyrovae.priors import StandardNormal
+        >>> model = Model(z=StandardNormal(2), x=Node(BernoulliHead(MLP(2, [8], 4)), "z"))
+        >>> model(num=3)["x"].shape
+        torch.Size([3, 4])
+    """
+
+    def __init__(self, **nodes: nn.Module | Node) -> None:
+        super().__init__()
+        self.nodes = _as_nodes(nodes)
+
+    def forward(self, num: int | None = None, **data: Tensor) -> dict[str, Tensor]:
+        announce(self, "model")
+        values = {name: value for name, value in data.items() if value is not None}
+        with pyro.plate(DATA, plate_size(num, values), dim=DATA_DIM):
+            for name, node in self.nodes.items():
+                fn = _distribution("Model", name, node, values)
+                values[name] = pyro.sample(name, fn, obs=values.get(name), infer=node.infer)
+        return values
+
+
+class Guide(nn.Module):
+    r"""The amortised posterior: q(sites | data) = \prod_i q(site_i | parents_i), in the order of the keywords.
+
+    Like `Model`, but a site that `data` already supplies is skipped (nothing is left to infer), never observed:
+    one guide serves labelled and unlabelled batches. Returns the values it sampled, `(K, B, *event)`.
+
+    Raises: ValueError as `Model` does.
+
+    Example:
+        >>> from pyrovae.heads import NormalHead
+        >>> from pyrovae.nets import MLP
+        >>> guide = Guide(z=Node(NormalHead(MLP(4, [8], 2 * 2)), "x"))
+        >>> guide(x=torch.zeros(3, 4))["z"].shape
+        torch.Size([3, 2])
+    """
+
+    def __init__(self, **nodes: nn.Module | Node) -> None:
+        super().__init__()
+        self.nodes = _as_nodes(nodes)
+
+    def forward(self, num: int | None = None, **data: Tensor) -> dict[str, Tensor]:
+        announce(self, "guide")
+        values = {name: value for name, value in data.items() if value is not None}
+        sampled = {}
+        with pyro.plate(DATA, plate_size(num, values), dim=DATA_DIM):
+            for name, node in self.nodes.items():
+                if name not in values:
+                    fn = _distribution("Guide", name, node, values)
+                    values[name] = sampled[name] = pyro.sample(name, fn, infer=node.infer)
+        return sampled
+
+
+class Joint(nn.Module):
+    r"""Several programs run one after another on the same data, q(w) q(z | x): their sites are independent factors.
+
+    Takes any callables (`Guide`s, Pyro functions, autoguides); returns the values of those that return mappings.
+
+    Example:
+        >>> from pyrovae.heads import NormalHead
+        >>> from pyrovae.nets import MLP
+        >>> def guide(size): return Guide(**{size: Node(NormalHead(MLP(4, [8], 2 * 2)), "x")})
+        >>> sorted(Joint(guide("a"), guide("b"))(x=torch.zeros(3, 4)))
+        ['a', 'b']
+    """
+
+    def __init__(self, *programs: Callable) -> None:
+        super().__init__()
+        self.programs = programs
+        self.registered = nn.ModuleList(program for program in programs if isinstance(program, nn.Module))
+
+    def forward(self, *args: object, **data: Tensor) -> dict[str, Tensor]:
+        results = [program(*args, **data) for program in self.programs]
+        return {name: value for result in results if isinstance(result, Mapping) for name, value in result.items()}
+
+
+def _as_nodes(nodes: Mapping[str, nn.Module | Node]) -> nn.ModuleDict:
+    if not nodes:
+        raise ValueError("a program needs at least one node, e.g. Model(z=prior, x=Node(decoder, 'z')).")
+    return nn.ModuleDict({name: node if isinstance(node, Node) else Node(node) for name, node in nodes.items()})
+
+
+def plate_size(num: int | None, data: Mapping[str, Tensor]) -> int:
+    """B, from `num` or from the leading size of the data."""
+    sizes = {name: value.shape[0] if value.dim() else None for name, value in data.items() if isinstance(value, Tensor)}
+    found = set(sizes.values()) | ({num} if num is not None else set())
+    if len(found) != 1 or None in found:
+        seen = ", ".join(f"{name}: {tuple(data[name].shape)}" for name in sizes) or "no tensor"
+        raise ValueError(f"the size of plate 'data' is not defined by {seen}"
+                         + (f" and num={num}" if num is not None else "")
+                         + ". Give data tensors of one leading size B, as keywords, or num=B to sample without data.")
+    return found.pop()
+
+
+def _distribution(program: str, name: str, node: Node, values: Mapping[str, Tensor]) -> Distribution:
+    missing = [parent for parent in node.parents if parent not in values]
+    if missing:
+        raise ValueError(f"{program} site {name!r} depends on {missing}, but at that point only {sorted(values)} are "
+                         "known. Order the keywords so that parents come first, or supply the missing data.")
+    return node(values)

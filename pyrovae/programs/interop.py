@@ -1,0 +1,41 @@
+"""Plain modules under Pyro's own SVI."""
+from collections.abc import Callable
+
+import torch.nn as nn
+
+from pyrovae.store import announce
+
+
+def as_svi(model: Callable, guide: Callable) -> tuple[Callable, Callable]:
+    """Return the pair so that `pyro.infer.SVI` trains every parameter of both, tensors they share once.
+
+    `Model` and `Guide` do this by themselves; a hand-written `nn.Module` whose forward is a Pyro program does not,
+    and SVI would train nothing, in silence. Callables that are not modules come back as they are.
+
+    Example:
+        >>> import pyro, torch
+        >>> class Coin(torch.nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.logit = torch.nn.Parameter(torch.zeros(()))
+        ...     def forward(self, x):
+        ...         with pyro.plate("data", len(x)):
+        ...             pyro.sample("x", pyro.distributions.Bernoulli(logits=self.logit), obs=x)
+        >>> coin = Coin()
+        >>> svi = pyro.infer.SVI(*as_svi(coin, lambda x: None), pyro.optim.Adam({"lr": 0.1}), pyro.infer.Trace_ELBO())
+        >>> _ = svi.step(torch.ones(8))
+        >>> coin.logit.item() > 0
+        True
+    """
+    return _announced(model, "model"), _announced(guide, "guide")
+
+
+def _announced(program: Callable, prefix: str) -> Callable:
+    if not isinstance(program, nn.Module):
+        return program
+
+    def run(*args: object, **kwargs: object) -> object:
+        announce(program, prefix)
+        return program(*args, **kwargs)
+
+    return run

@@ -1,0 +1,157 @@
+"""Run a (model, guide) pair once and read its log-probabilities; nothing here knows what the pair is made of."""
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+
+import pyro
+import torch
+import torch.nn as nn
+from pyro import poutine
+from pyro.infer.autoguide import AutoGuide
+from pyro.poutine import Trace
+from pyro.poutine.util import prune_subsample_sites
+from torch import Tensor
+
+from pyrovae.errors import PairError
+from pyrovae.plates import DATA, PARTICLES, PARTICLES_DIM
+from pyrovae.store import private
+
+Batch = Mapping[str, Tensor]
+
+
+def run_pair(model: Callable, guide: Callable, batch: Batch, num_particles: int | None = None) -> tuple[Trace, Trace]:
+    """Traces of the model (replaying the guide's draws) and of the guide; `num_particles` opens the particle plate."""
+    guide_trace = run_guide(guide, batch, num_particles)
+    return run_model(model, guide_trace, batch, num_particles), guide_trace
+
+
+def run_guide(guide: Callable, batch: Batch, num_particles: int | None = None) -> Trace:
+    _set_up(guide, batch)
+    with private(), _particles(num_particles):
+        return prune_subsample_sites(poutine.trace(guide).get_trace(**batch))
+
+
+def run_model(model: Callable, guide_trace: Trace, batch: Batch, num_particles: int | None = None) -> Trace:
+    """`guide_trace` must hold no plate indices (`run_guide` drops them): replayed, they would resize the model."""
+    with private(), _particles(num_particles):
+        return prune_subsample_sites(poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(**batch))
+
+
+@contextmanager
+def _particles(num_particles: int | None) -> Iterator[None]:
+    with ExitStack() as stack:
+        if num_particles is not None:
+            stack.enter_context(pyro.plate(PARTICLES, num_particles, dim=PARTICLES_DIM))
+        yield
+
+
+def tied_to_rows(guide: Callable) -> bool:
+    """Whether a guide holds parameters for each row of a batch, so that its batches must stay as they come."""
+    return isinstance(guide, AutoGuide)
+
+
+def _set_up(guide: Callable, batch: Batch) -> None:
+    """An autoguide records the plates open at its first call; the particle plate must not be one of them."""
+    if isinstance(guide, AutoGuide) and guide.prototype_trace is None:
+        with private(), poutine.block():
+            guide(**batch)
+
+
+def sample_sites(trace: Trace, *, observed: bool) -> dict[str, dict]:
+    """The observed, or the latent, sample sites of a trace by name."""
+    return {name: site for name, site in trace.nodes.items()
+            if site["type"] == "sample" and site["is_observed"] == observed}
+
+
+def log_prob(site: dict) -> Tensor:
+    """The site's log-density in nats as the author wrote it: masked, but without any scaling for training."""
+    if "unscaled_log_prob" not in site:
+        site["unscaled_log_prob"] = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
+    value, mask = site["unscaled_log_prob"], site["mask"]
+    return value if mask is None or mask is True else torch.where(torch.as_tensor(mask), value, torch.zeros_like(value))
+
+
+def frame(site: dict, plate: str) -> object | None:
+    """The plate's frame if the site lies inside it, else None."""
+    return next((frame for frame in site["cond_indep_stack"] if frame.name == plate), None)
+
+
+def log_weights(model: Callable, guide: Callable, batch: Batch, num_particles: int, *,
+                plate: str | None = DATA) -> Tensor:
+    r"""log w_k = log p(x, z_k) - log q(z_k | x) with z_k ~ q(. | x): the one tensor that every estimate reduces.
+
+    Shapes: `(K, B)`, one weight for each particle and datum in nats; `(K,)` for `plate=None`, the joint weight of
+    the whole batch. The mean over K estimates the ELBO, the log-mean-exp log p(x).
+
+    Gradients flow where the guide reparameterises. Draws use torch's global generator. Training scales
+    (`poutine.scale`, subsampling) are left out, masks are kept.
+
+    Raises: PairError for a site outside `plate` (its weight belongs to no single datum), a latent site missing on
+    one side, and shapes that break the law `(K, B, *event)`.
+    Source: Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519, eq. 8.
+
+    Example:
+        >>> from pyrovae import Guide, Model, Node
+        >>> from pyrovae.heads import BernoulliHead, NormalHead
+        >>> from pyrovae.nets import MLP
+        >>> from pyrovae.priors import StandardNormal
+        >>> model = Model(z=StandardNormal(2), x=Node(BernoulliHead(MLP(2, [8], 4)), "z"))
+        >>> guide = Guide(z=Node(NormalHead(MLP(4, [8], 2 * 2)), "x"))
+        >>> log_weights(model, guide, {"x": torch.ones(3, 4)}, 10).shape
+        torch.Size([10, 3])
+    """
+    guide_trace = run_guide(guide, batch, num_particles)
+    model_trace = run_model(model, guide_trace, batch, num_particles)
+    return weigh(model_trace, guide_trace, num_particles, plate=plate)
+
+
+def weigh(model_trace: Trace, guide_trace: Trace, num_particles: int, *, plate: str | None = DATA) -> Tensor:
+    """The log-weights of two traces that were run under `num_particles` particles."""
+    latent = sample_sites(guide_trace, observed=False)
+    missing = set(latent) ^ set(sample_sites(model_trace, observed=False))
+    if missing:
+        raise PairError(f"latent sites {sorted(missing)} appear in only one of model and guide; run pyrovae.check.")
+    return log_joint(model_trace, num_particles, plate=plate) - log_joint(guide_trace, num_particles, plate=plate)
+
+
+def log_joint(trace: Trace, num_particles: int, *, plate: str | None = DATA) -> Tensor:
+    """Sum of the log-probabilities of all sites of a trace, `(K, B)`, or `(K,)` for `plate=None`."""
+    return sum(_per_datum(site, num_particles, plate) for site in trace.nodes.values() if site["type"] == "sample")
+
+
+def _per_datum(site: dict, num_particles: int, plate: str | None) -> Tensor:
+    value, name = log_prob(site), site["name"]
+    if plate is None:
+        return value.expand(num_particles, *value.shape[1:]).reshape(num_particles, -1).sum(-1)
+    inside = frame(site, plate)
+    if inside is None:
+        raise PairError(f"site {name!r} lies outside plate {plate!r}, so log p(x_i) has no per-datum estimate. "
+                        "Pass plate=None for the joint evidence, or plate='...' if your plate has another name.")
+    shape = (num_particles, inside.size)
+    if value.dim() > 2 or torch.broadcast_shapes(value.shape, shape) != shape:
+        raise PairError(f"site {name!r} has log-probabilities of shape {tuple(value.shape)}, wanted (K, B) = {shape}. "
+                        "Put the data plate at dim=-1 and everything else into the event with .to_event().")
+    return value.expand(shape)
+
+
+def modules_of(*programs: Callable) -> dict[str, nn.Module]:
+    """The nn.Modules that callables are or reach: a method's owner, modules a function closes over or names."""
+    found: dict[str, nn.Module] = {}
+
+    def visit(name: str, value: object) -> None:
+        if isinstance(value, nn.Module) and not any(value is module for module in found.values()):
+            found[f"{name}_{len(found)}" if name in found else name] = value
+
+    for program in programs:
+        while isinstance(program, functools.partial):
+            program = program.func
+        function = inspect.unwrap(program) if callable(program) and not isinstance(program, nn.Module) else program
+        visit(getattr(function, "__name__", type(function).__name__), function)
+        visit("owner", getattr(function, "__self__", None))
+        function = getattr(function, "__func__", function)
+        if inspect.isfunction(function):
+            variables = inspect.getclosurevars(function)
+            for name, value in {**variables.globals, **variables.nonlocals}.items():
+                visit(name, value)
+    return found

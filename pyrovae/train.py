@@ -1,0 +1,200 @@
+"""The training loop and nothing else: it knows no model, no data set and no file."""
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import pyro
+import torch
+import torch.nn as nn
+from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler
+
+from pyrovae.check import check
+from pyrovae.checkpoint import load_run
+from pyrovae.diagnostics import ActiveUnits
+from pyrovae.errors import NonFiniteLossError, PairError
+from pyrovae.feed import Data, batches, generators_of, size_of
+from pyrovae.history import History
+from pyrovae.parameters import find_parameters
+from pyrovae.run import Run
+from pyrovae.store import private
+from pyrovae.untouched import untouched
+
+EVALUATION_SEED = 0
+"""Validation draws the same noise every epoch, so that epochs differ by their weights and not by luck."""
+
+
+def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, names: Sequence[str] | None = None,
+        lr: float = 1e-3, optimizer: Callable[[list[Tensor]], torch.optim.Optimizer] | torch.optim.Optimizer | None = None,
+        schedule: Callable[[torch.optim.Optimizer], LRScheduler] | None = None, clip_norm: float | None = None,
+        hooks: Sequence[Callable[[Run], object]] = (), context: Callable[[], AbstractContextManager] = nullcontext,
+        resume: str | Path | None = None, fabric: object | None = None) -> History:
+    r"""Minimise `loss(**batch)` over `epochs` passes through `data`; return one row of numbers an epoch.
+
+    loss: any module called with `**batch` that returns a scalar: `ElboLoss`, or `pyro.infer.Trace_ELBO()(model, guide)`.
+    data: an iterable that can be passed through again, of dict batches, or of tuples with `names`, e.g. a torchvision
+        DataLoader with `names=("x", "y")`. Batches are moved to where the loss's parameters are.
+    valid: the same, evaluated after each epoch in eval mode, with noise of its own.
+    epochs: in all, those before `resume` included.
+    lr, optimizer: Adam at `lr`, or a function from parameters to an optimiser, or an optimiser.
+    schedule: a function from the optimiser to a learning-rate schedule, stepped each epoch.
+    clip_norm: largest gradient norm.
+    hooks: functions of the `Run`, called in order after each epoch (`pyrovae.hooks`).
+    context: entered around each evaluation of the loss, e.g. `lambda: torch.autocast("cuda", torch.bfloat16)`.
+    resume: a checkpoint of such a run (`pyrovae.hooks.Checkpoint`) to go on from; bit for bit on a CPU.
+    fabric: an object with `setup(module, optimizer)` and `backward(loss)`, as lightning.fabric.Fabric.
+
+    Every row holds epoch, loss, lr and seconds, and for losses with `terms` elbo, reconstruction and kl in nats per
+    datum at beta = 1 (training: the average while the weights moved), the kl of each latent site where there are
+    several, active_units, the weight beta, and the same for `valid_`.
+
+    Before the first step the pair is checked on the first batch (`pyrovae.check`); within the loop Pyro's and torch's
+    argument validation is off.
+
+    Raises: PairError for a pair or data that would train wrongly; NonFiniteLossError, before the step that would spoil
+    the weights; CheckpointError for a bad `resume`.
+
+    Example:
+        >>> from pyrovae import Guide, Model, Node, ElboLoss
+        >>> from pyrovae.heads import BernoulliHead, NormalHead
+        >>> from pyrovae.nets import MLP
+        >>> from pyrovae.priors import StandardNormal
+        >>> model = Model(z=StandardNormal(2), x=Node(BernoulliHead(MLP(2, [8], 4)), "z"))
+        >>> guide = Guide(z=Node(NormalHead(MLP(4, [8], 2 * 2)), "x"))
+        >>> history = fit(ElboLoss(model, guide), [{"x": torch.ones(3, 4)}], epochs=2)
+        >>> len(history["elbo"])
+        2
+    """
+    device = next((parameter.device for parameter in loss.parameters()), None)
+    first = _first_batch(data, names, device, epochs, loss)
+    run = _start(loss, first, data, epochs, lr, optimizer, schedule)
+    if resume is not None:
+        load_run(run, resume)
+    module, optimizer, backward = loss, run.optimizer, Tensor.backward
+    if fabric is not None:
+        (module, optimizer), backward = fabric.setup(loss, run.optimizer), fabric.backward
+    while not run.finished:
+        start, averages = time.perf_counter(), Averages()
+        loss.train()
+        row = {"epoch": run.epoch + 1, "lr": run.optimizer.param_groups[0]["lr"], **_beta(loss)}
+        with pyro.validation_enabled(False), private():
+            for index, batch in enumerate(batches(data, names, device)):
+                with context():
+                    value = module(**batch)
+                if not torch.isfinite(value):
+                    raise NonFiniteLossError(_post_mortem(value, run, index, loss))
+                optimizer.zero_grad(set_to_none=True)
+                backward(value)
+                if clip_norm is not None:
+                    nn.utils.clip_grad_norm_(list(run.parameters.values()), clip_norm)
+                optimizer.step()
+                averages.add(value, batch, loss)
+        if not averages.size:
+            raise PairError(f"the data yielded no batch in epoch {run.epoch + 1}; pass an iterable that starts again for "
+                            "each epoch (a DataLoader, pyrovae.data.Batches, a list), not a generator.")
+        row |= averages.row(active_units=valid is None)
+        if valid is not None:
+            row |= {name if name == "active_units" else f"valid_{name}": value
+                    for name, value in evaluate(loss, valid, names=names, context=context).items()}
+        if run.schedule is not None:
+            run.schedule.step()
+        run.history.append({**row, "seconds": time.perf_counter() - start})
+        for hook in hooks:
+            hook(run)
+    return run.history
+
+
+def evaluate(loss: nn.Module, data: Data, *, names: Sequence[str] | None = None,
+             context: Callable[[], AbstractContextManager] = nullcontext) -> dict[str, float]:
+    """Average the loss and its terms over `data`, nats per datum, in eval mode and without gradients.
+
+    Random streams, `training` flags and buffers stay as they were; the noise is the same at every call.
+    Raises: PairError where `data` are empty.
+    """
+    device, averages = next((parameter.device for parameter in loss.parameters()), None), Averages()
+    with torch.no_grad(), pyro.validation_enabled(False), private(), untouched([loss], training=False, seed=EVALUATION_SEED):
+        for batch in batches(data, names, device):
+            with context():
+                averages.add(loss(**batch), batch, loss)
+    if not averages.size:
+        raise PairError("the validation data yield no batch; wanted at least one datum.")
+    return averages.row(active_units=True)
+
+
+class Averages:
+    """Averages over data of the loss and its terms, whatever the sizes of the batches."""
+
+    def __init__(self) -> None:
+        self.size, self.totals, self.units = 0, {}, {}
+
+    def add(self, value: Tensor, batch: Mapping[str, Tensor], loss: nn.Module) -> None:
+        size, parts, terms = size_of(batch), {"loss": value.detach()}, getattr(loss, "terms", None)
+        if terms is not None:
+            parts |= {"elbo": terms.elbo, "reconstruction": terms.reconstruction, "kl": sum(terms.kl.values())}
+            parts |= {f"kl_{site}": kl for site, kl in terms.kl.items()} if len(terms.kl) > 1 else {}
+            for site, means in terms.means.items():
+                self.units.setdefault(site, ActiveUnits()).add(means)
+        self.size += size
+        for name, part in parts.items():
+            self.totals[name] = self.totals.get(name, 0.0) + size * part
+
+    def row(self, *, active_units: bool) -> dict[str, float]:
+        row = {name: float(total) / self.size for name, total in self.totals.items()}
+        if active_units and self.units:
+            row["active_units"] = sum(units.count() for units in self.units.values())
+        return row
+
+
+def _first_batch(data: Data, names: Sequence[str] | None, device: torch.device | None, epochs: int,
+                 loss: nn.Module) -> dict[str, Tensor]:
+    if isinstance(data, Iterator) and epochs > 1:
+        raise PairError(f"the data are a {type(data).__name__}, which is used up after one of {epochs} epochs; pass an "
+                        "iterable that starts again, e.g. a DataLoader, pyrovae.data.Batches or a list.")
+    if isinstance(data, Iterator):
+        raise PairError("the data are an iterator, and looking at its first batch would lose it; pass a list.")
+    with untouched([loss], generators=generators_of(data)):
+        first = next(batches(data, names, device), None)
+    if first is None:
+        raise PairError("the data yield no batch; wanted at least one datum.")
+    if hasattr(loss, "model") and hasattr(loss, "guide"):
+        options = {"plate": loss.plate} if hasattr(loss, "plate") else {}
+        check(loss.model, loss.guide, first, num_data=getattr(loss, "num_data", None), **options)
+    return first
+
+
+def _start(loss: nn.Module, first: dict[str, Tensor], data: Data, epochs: int, lr: float, optimizer: object,
+           schedule: Callable | None) -> Run:
+    parameters = find_parameters(loss, first)
+    if optimizer is None:
+        fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters.values())
+        optimizer = torch.optim.Adam(parameters.values(), lr=lr, fused=fused)
+    elif not isinstance(optimizer, torch.optim.Optimizer):
+        optimizer = optimizer(list(parameters.values()))
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    missing = [name for name, p in parameters.items() if id(p) not in held]
+    if missing:
+        raise PairError(f"the optimizer does not hold {missing}, so they would not be trained. Pass a function, "
+                        "optimizer=lambda parameters: Adam(parameters, ...), or freeze them with requires_grad_(False).")
+    return Run(loss, parameters, optimizer, schedule(optimizer) if schedule else None, epochs, History(),
+               generators_of(data))
+
+
+def _beta(loss: nn.Module) -> dict[str, float]:
+    beta = getattr(loss, "beta", None)
+    value = beta.value() if hasattr(beta, "value") else beta
+    return {"beta": float(value)} if isinstance(value, (int, float, Tensor)) else {}
+
+
+def _post_mortem(value: Tensor, run: Run, index: int, loss: nn.Module) -> str:
+    text = f"the loss is {float(value)} in epoch {run.epoch + 1}, batch {index}."
+    terms = getattr(loss, "terms", None)
+    if terms is not None:
+        sites = {**terms.log_px, **terms.kl}
+        text += " Nats per datum by site: " + ", ".join(f"{name} {float(part):.4g}" for name, part in sites.items()) + "."
+    norms = {name: float(p.detach().norm()) for name, p in run.parameters.items()}
+    worst = sorted(norms, key=lambda name: -norms[name] if math.isfinite(norms[name]) else -math.inf)[:8]
+    text += " Largest parameter norms: " + ", ".join(f"{name} {norms[name]:.4g}" for name in worst) + "."
+    return text + (" The step was not taken and the last checkpoint is intact; try a lower lr, clip_norm, or a min_scale "
+                   "for normal likelihoods.")

@@ -1,0 +1,134 @@
+"""What the scripts share: a run's folder on disk, the choice of a device, and one-line refusals."""
+import dataclasses
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+import pyrovae as pv
+from pyrovae.data import DataError
+from pyrovae.files import write_atomically
+
+MAY_CHANGE = {"epochs", "out", "resume", "device", "eval_particles", "eval_data", "tensorboard"}
+"""Settings that a resumed run may change."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Folder:
+    """The files of one run."""
+
+    path: Path
+
+    run = property(lambda self: self.path / "run.json")
+    history = property(lambda self: self.path / "history.csv")
+    weights = property(lambda self: self.path / "weights.safetensors")
+    best = property(lambda self: self.path / "best.safetensors")
+    checkpoint = property(lambda self: self.path / "checkpoint.safetensors")
+    figures = property(lambda self: self.path / "figures")
+
+    @classmethod
+    def for_run(cls, settings: object, default: str) -> "Folder":
+        """A new folder, or with `resume` an old one whose run had the same settings. Raises Refusal otherwise."""
+        folder = cls(settings.out or Path(default))
+        if not settings.resume:
+            if folder.checkpoint.exists() or folder.weights.exists():
+                raise Refusal(f"{folder.path} already holds a run; choose another --out, or go on with it by --resume.")
+            return folder
+        if settings.out is None:
+            raise Refusal("--resume needs the folder of the run: --out DIR.")
+        if not folder.checkpoint.exists():
+            raise Refusal(f"{folder.path} holds no checkpoint to resume from.")
+        old, new = folder.read()["arguments"], as_json(settings)
+        changed = [f"--{name.replace('_', '-')} was {old[name]}, is {new[name]}" for name in new
+                   if name not in MAY_CHANGE and name in old and old[name] != new[name]]
+        if changed:
+            raise Refusal("a resumed run keeps its settings, but " + "; ".join(changed) + ".")
+        return folder
+
+    def read(self) -> dict:
+        """The contents of run.json. Raises Refusal where there are none."""
+        try:
+            return json.loads(self.run.read_text())
+        except FileNotFoundError as error:
+            raise Refusal(f"{self.path} holds no run.json, so it is no run of train_vae.py.") from error
+        except ValueError as error:
+            raise Refusal(f"{self.run} is damaged ({error}).") from error
+
+    def begin(self, settings: object, *, device: torch.device, **facts: object) -> None:
+        """Write down what is known before training."""
+        packages = ("pyrovae", "torch", "pyro-ppl", "zuko", "numpy")
+        self._write({"script": Path(sys.argv[0]).name, "arguments": as_json(settings), "seed": settings.seed,
+                     "device": device_name(device), "python": platform.python_version(),
+                     "versions": {name: _version(name) for name in packages}, "git_commit": _git_commit(), **facts})
+
+    def record(self, **facts: object) -> None:
+        """Add to run.json."""
+        self._write({**self.read(), **facts})
+
+    def _write(self, content: dict) -> None:
+        write_atomically(self.run, (json.dumps(content, indent=2) + "\n").encode())
+
+
+class Refusal(ValueError):
+    """A request the scripts turn down."""
+
+
+def as_json(settings: object) -> dict:
+    """A settings dataclass as plain JSON values."""
+    return json.loads(json.dumps(dataclasses.asdict(settings), default=str))
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is one. Raises Refusal for a device that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise Refusal(f"--device {name} is not available here ({str(error).splitlines()[0]}); use auto or cpu.") from error
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+@contextmanager
+def refuse_politely() -> Iterator[None]:
+    """Turn the refusals a user can act on into one line and exit status 2; bugs keep their traceback."""
+    try:
+        yield
+    except (Refusal, DataError, pv.PairError, pv.CheckpointError, pv.NonFiniteLossError) as error:
+        sys.exit(_complain(f"error: {error}", 2))
+    except KeyboardInterrupt:
+        sys.exit(_complain("interrupted; the last checkpoint is intact, go on with --out DIR --resume.", 130))
+
+
+def _complain(message: str, status: int) -> int:
+    print(message, file=sys.stderr)
+    return status
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """The commit of the code, with a + where files were changed since; None outside a repository."""
+    here = Path(__file__).parent
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
+        dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.stdout.strip() + ("+" if dirty.stdout.strip() else "")
