@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyrovae.errors import PairError
 from pyrovae.plates import DATA, DATA_DIM
-from pyrovae.traces import frame, log_prob, modules_of, run_guide, run_model, sample_sites
+from pyrovae.traces import frame, is_auxiliary, log_prob, modules_of, run_guide, run_model, sample_sites
 from pyrovae.untouched import untouched
 
 
@@ -49,13 +49,15 @@ def check(model: Callable, guide: Callable, batch: Mapping[str, Tensor], *, num_
         guide_trace = _run("guide", lambda: run_guide(guide, batch), batch)
         model_trace = _run("model", lambda: run_model(model, guide_trace, batch), batch)
         _check_sites(model_trace, guide_trace, batch)
+        for site in sample_sites(model_trace, observed=True).values():
+            check_support(site)
+        for name, site in sample_sites(model_trace, observed=False).items():
+            if name in guide_trace.nodes:
+                _check_latent(site, guide_trace.nodes[name])
         for role, trace in (("model", model_trace), ("guide", guide_trace)):
             for site in trace.nodes.values():
                 if site["type"] == "sample":
                     _check_site(role, site, size, num_data, plate)
-        for name, site in sample_sites(model_trace, observed=False).items():
-            if name in guide_trace.nodes:
-                _check_latent(site, guide_trace.nodes[name])
 
 
 def check_batch(batch: Mapping[str, Tensor]) -> int:
@@ -103,7 +105,7 @@ def _check_sites(model_trace: Trace, guide_trace: Trace, batch: Mapping[str, Ten
     latent = {name for name, site in sample_sites(model_trace, observed=False).items()
               if site["infer"].get("enumerate") is None}
     guided = {name for name, site in sample_sites(guide_trace, observed=False).items()
-              if not site["infer"].get("is_auxiliary")}
+              if not is_auxiliary(site)}
     if latent - guided:
         raise PairError(f"the guide misses latent sites {sorted(latent - guided)} of the model (it has "
                         f"{sorted(guided)}); they would be drawn from the prior and never fitted.")
@@ -122,8 +124,6 @@ def _check_site(role: str, site: dict, size: int, num_data: int | None, plate: s
     if inside is not None and (inside.dim != DATA_DIM or inside.size != size):
         raise PairError(f"{role} site {name!r} lies in plate {plate!r} of size {inside.size} at dim {inside.dim}, but the "
                         f"batch has {size} data, wanted at dim {DATA_DIM}. Open pyro.plate({plate!r}, {size}, dim=-1).")
-    if role == "model" and site["is_observed"]:
-        check_support(site)
     try:
         value = log_prob(site)
     except (ValueError, RuntimeError, IndexError) as error:
@@ -136,7 +136,8 @@ def _check_site(role: str, site: dict, size: int, num_data: int | None, plate: s
                         ".to_event().")
     if not torch.isfinite(value).all():
         raise PairError(f"{role} site {name!r} has {int((~torch.isfinite(value)).sum())} non-finite log-probabilities of "
-                        f"{value.numel()} under {_describe(site['fn'])}. Look at the parameters and the initialisation.")
+                        f"{value.numel()} under {_describe(site['fn'])}. Look at the scale of the inputs (nets.Standardized) and at the "
+                        "initial parameters.")
 
 
 def check_support(site: dict) -> None:

@@ -87,11 +87,14 @@ class WeightSummary:
 
 
 def pareto_khat(excess: Tensor) -> float:
-    """Shape k of the generalised Pareto that fits `excess` `(M,)` over a threshold; -inf where there is no spread."""
-    excess = excess[excess > 1e-10 * excess.max()]
+    """Shape k of the generalised Pareto that fits `excess` `(M,)` over a threshold, in units of the largest weight.
+
+    -inf where there is no spread beyond rounding.
+    """
+    excess = excess[excess > 1e-12].cpu()
     if len(excess) < 5:
         return -math.inf
-    return fit_generalized_pareto(excess.cpu())[0]
+    return fit_generalized_pareto(excess / excess.max())[0]
 
 
 class ActiveUnits:

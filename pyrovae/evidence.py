@@ -14,7 +14,7 @@ from pyrovae.diagnostics import WeightSummary
 from pyrovae.errors import PairError
 from pyrovae.feed import Data, batches, device_of, retile, size_of
 from pyrovae.plates import DATA
-from pyrovae.traces import Batch, frame, log_joint, modules_of, run_guide, run_model, sample_sites, tied_to_rows
+from pyrovae.traces import Batch, check_matched, frame, is_auxiliary, log_joint, modules_of, run_guide, run_model, sample_sites, tied_to_rows
 from pyrovae.untouched import untouched
 
 BLOCK = 250
@@ -133,6 +133,7 @@ def _block(model: Callable, guide: Callable, tile: Batch, num: int, chunk: int, 
     for start in range(0, num, chunk):
         size = min(chunk, num - start)
         model_trace = run_model(model, _particles_of(guide_trace, start, size) if size < num else guide_trace, tile, size)
+        check_matched(model_trace, guide_trace)
         for site in sample_sites(model_trace, observed=True).values():
             check_support(site)
         log_p.append(log_joint(model_trace, size, plate=plate))
@@ -147,14 +148,13 @@ def _particles_of(trace: Trace, start: int, size: int) -> Trace:
 
 
 def _refuse_without_density(guide_trace: Trace, plate: str) -> None:
-    for name, site in sample_sites(guide_trace, observed=False).items():
+    sites = sample_sites(guide_trace, observed=False)
+    spread = any(is_auxiliary(site) and site["mask"] is not False for site in sites.values())
+    for name, site in sites.items():
         inside = frame(site, plate)
-        if isinstance(base_distribution(site["fn"]), dist.Delta):
+        if isinstance(base_distribution(site["fn"]), dist.Delta) and not spread:
             raise PairError(f"the guide's site {name!r} is a Delta, which has no density to weigh against: importance "
                             "sampling needs a guide that spreads, e.g. NormalHead.")
-        if site["infer"].get("_enumerate_dim") is not None or site["infer"].get("is_auxiliary"):
-            raise PairError(f"the guide's site {name!r} is enumerated or auxiliary, so its draws have no weight of their "
-                            "own. Sample it in the guide and the model alike.")
         if inside is not None and inside.full_size not in (None, inside.size):
             raise PairError(f"plate {plate!r} subsamples {inside.size} of {inside.full_size} data inside the guide, so the "
                             "rows of a batch are not those that were scored. Pass minibatches instead.")

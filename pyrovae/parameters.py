@@ -6,7 +6,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from pyrovae.errors import PairError
-from pyrovae.store import private
+from pyrovae.store import local_parameters, private
 from pyrovae.untouched import untouched
 
 
@@ -23,10 +23,8 @@ def find_parameters(loss: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tens
         leaves = set(_leaves(loss(**batch)))
     named = {name: parameter for name, parameter in loss.named_parameters() if parameter.requires_grad}
     known, store = set(named.values()), pyro.get_param_store()
-    for name in sorted(store.keys()):
-        unconstrained = store[name].unconstrained()
-        if unconstrained in leaves and unconstrained not in known:
-            named[f"param_store.{name}"] = unconstrained
+    stored = {name: store[name].unconstrained() for name in sorted(store.keys())} | local_parameters(loss)
+    named |= {f"param_store.{name}": tensor for name, tensor in stored.items() if tensor in leaves - known}
     lost = leaves - set(named.values()) - set(batch.values())
     if lost:
         raise PairError(f"the loss depends on trainable tensors of shapes {sorted(tuple(leaf.shape) for leaf in lost)} that "

@@ -11,6 +11,7 @@ from contextvars import ContextVar
 import pyro
 import torch.nn as nn
 from pyro.poutine.runtime import am_i_wrapped
+from torch import Tensor
 
 _private: ContextVar[bool] = ContextVar("pyrovae_private", default=False)
 
@@ -24,6 +25,23 @@ def private() -> Iterator[None]:
             yield
     finally:
         _private.reset(token)
+
+
+def localize(module: nn.Module) -> None:
+    """Let `PyroModule`s that were built outside `private` run inside it.
+
+    Pyro gives a module's context its local store only at construction; one more attribute changes nothing elsewhere.
+    """
+    for part in module.modules():
+        context = getattr(part, "_pyro_context", None)
+        if context is not None and not hasattr(context, "param_state"):
+            context.param_state = {"params": {}, "constraints": {}}
+
+
+def local_parameters(module: nn.Module) -> dict[str, Tensor]:
+    """Unconstrained tensors of the `pyro.param` statements that `PyroModule`s ran inside `private`."""
+    states = (getattr(getattr(part, "_pyro_context", None), "param_state", None) for part in module.modules())
+    return {name: tensor for state in states if state for name, tensor in state["params"].items()}
 
 
 def announce(module: nn.Module, prefix: str) -> None:

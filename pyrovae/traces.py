@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pyrovae.errors import PairError
 from pyrovae.plates import DATA, PARTICLES, PARTICLES_DIM
-from pyrovae.store import private
+from pyrovae.store import localize, private
 
 Batch = Mapping[str, Tensor]
 
@@ -28,12 +28,14 @@ def run_pair(model: Callable, guide: Callable, batch: Batch, num_particles: int 
 
 def run_guide(guide: Callable, batch: Batch, num_particles: int | None = None) -> Trace:
     _set_up(guide, batch)
+    _localize(guide)
     with private(), _particles(num_particles):
         return prune_subsample_sites(poutine.trace(guide).get_trace(**batch))
 
 
 def run_model(model: Callable, guide_trace: Trace, batch: Batch, num_particles: int | None = None) -> Trace:
     """`guide_trace` must hold no plate indices (`run_guide` drops them): replayed, they would resize the model."""
+    _localize(model)
     with private(), _particles(num_particles):
         return prune_subsample_sites(poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(**batch))
 
@@ -46,6 +48,11 @@ def _particles(num_particles: int | None) -> Iterator[None]:
         yield
 
 
+def _localize(program: Callable) -> None:
+    for module in modules_of(program).values():
+        localize(module)
+
+
 def tied_to_rows(guide: Callable) -> bool:
     """Whether a guide holds parameters for each row of a batch, so that its batches must stay as they come."""
     return isinstance(guide, AutoGuide)
@@ -54,6 +61,7 @@ def tied_to_rows(guide: Callable) -> bool:
 def _set_up(guide: Callable, batch: Batch) -> None:
     """An autoguide records the plates open at its first call; the particle plate must not be one of them."""
     if isinstance(guide, AutoGuide) and guide.prototype_trace is None:
+        _localize(guide)
         with private(), poutine.block():
             guide(**batch)
 
@@ -108,11 +116,24 @@ def log_weights(model: Callable, guide: Callable, batch: Batch, num_particles: i
 
 def weigh(model_trace: Trace, guide_trace: Trace, num_particles: int, *, plate: str | None = DATA) -> Tensor:
     """The log-weights of two traces that were run under `num_particles` particles."""
-    latent = sample_sites(guide_trace, observed=False)
-    missing = set(latent) ^ set(sample_sites(model_trace, observed=False))
-    if missing:
-        raise PairError(f"latent sites {sorted(missing)} appear in only one of model and guide; run pyrovae.check.")
+    check_matched(model_trace, guide_trace)
     return log_joint(model_trace, num_particles, plate=plate) - log_joint(guide_trace, num_particles, plate=plate)
+
+
+def check_matched(model_trace: Trace, guide_trace: Trace) -> None:
+    """Raise PairError where a latent site has no partner, so that its log-probability would stand unweighed.
+
+    Auxiliary sites of the guide (those an autoguide draws before it transforms them) need none.
+    """
+    guided = {name for name, site in sample_sites(guide_trace, observed=False).items() if not is_auxiliary(site)}
+    alone = set(sample_sites(model_trace, observed=False)) ^ guided
+    if alone:
+        raise PairError(f"latent sites {sorted(alone)} appear in only one of model and guide (enumerated ones do), so "
+                        "their draws have no weight. Sample them in both.")
+
+
+def is_auxiliary(site: dict) -> bool:
+    return bool(site["infer"].get("is_auxiliary"))
 
 
 def log_joint(trace: Trace, num_particles: int, *, plate: str | None = DATA) -> Tensor:

@@ -42,7 +42,8 @@ class DictDataset(torch.utils.data.Dataset):
             raise DataError(f"the tensors have different numbers of rows, {sizes}; wanted one N for all. "
                             "Row i of each must belong to datum i.")
         if 0 in sizes.values():
-            raise DataError(f"the data set is empty: {_shapes(tensors)}; wanted at least one row. Leave it out instead.")
+            raise DataError(f"the data set is empty: {_shapes(tensors)}; wanted at least one row. "
+                            "Leave it out instead.")
         devices = {str(value.device) for value in tensors.values()}
         if len(devices) > 1:
             raise DataError(f"the tensors lie on different devices, {sorted(devices)}; wanted one. Move them first.")

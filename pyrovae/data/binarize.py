@@ -14,7 +14,8 @@ def dynamic(batch: dict[str, Tensor]) -> dict[str, Tensor]:
 
     Shapes: x (B, *event), probabilities -> x (B, *event) in {0, 1}, same dtype; the other entries pass unchanged.
 
-    Source: Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519, section 5 (procedure after Salakhutdinov & Murray 2008).
+    Source: Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519
+    (procedure after Salakhutdinov & Murray 2008).
 
     Example:
         >>> import torch
@@ -37,7 +38,7 @@ def static(x: Tensor, *, seed: int) -> Tensor:
     Raises:
         DataError: x is not floating point, holds NaN, or leaves [0, 1].
 
-    Source: the idea of a draw fixed once is Larochelle & Murray 2011, AISTATS, section 5.
+    Source: the idea of a draw fixed once is Larochelle & Murray 2011, AISTATS.
 
     Example:
         >>> import torch
@@ -81,7 +82,8 @@ def check_unit(x: Tensor, name: str = "x") -> None:
         >>> check_unit(torch.rand(2, 3))
     """
     if not x.is_floating_point():
-        raise DataError(f"{name} has dtype {x.dtype}, wanted floating point in [0, 1]. For 0-255 pixels use {name} / 255.")
+        raise DataError(f"{name} has dtype {x.dtype}, wanted floating point in [0, 1]. "
+                        f"For 0-255 pixels use {name} / 255.")
     low, high = x.aminmax()
     if not (low >= 0 and high <= 1):  # so written that NaN is refused too
         raise DataError(f"{name} ranges over [{float(low):.4g}, {float(high):.4g}], wanted probabilities in [0, 1]: "

@@ -95,7 +95,8 @@ def _pixels(array: np.ndarray, part: str, origin: Path) -> torch.Tensor:
 
 def _download(folder: Path, files: dict[str, Path], download: bool) -> None:
     advice = (f"Put {', '.join(path.name for path in files.values())}, or one .npz with arrays train, valid and test, "
-              f"into {folder}, or set the environment variable PYROVAE_DATA (or root=) to a folder that has binarized_mnist/.")
+              f"into {folder}, or set the environment variable PYROVAE_DATA (or root=) to a folder that has "
+              "binarized_mnist/.")
     if not download:
         raise DataError(f"binarised MNIST is not in {folder}, and download=False. {advice}")
     try:

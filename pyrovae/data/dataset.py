@@ -46,7 +46,7 @@ class Splits:
     def __post_init__(self) -> None:
         for part, data in self._parts().items():
             if "x" not in data.tensors:
-                raise DataError(f"{part} of {self.name!r} holds {sorted(data.tensors)}, wanted an 'x'. Name the data x.")
+                raise DataError(f"{part} of {self.name!r} holds {sorted(data.tensors)}, wanted 'x'. Name it x.")
             if (shape := data.tensors["x"].shape[1:]) != self.event_shape:
                 raise DataError(f"rows of {part} of {self.name!r} have shape {tuple(shape)} and those of train "
                                 f"{tuple(self.event_shape)}; wanted one shape. Reshape or crop them.")

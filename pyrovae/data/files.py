@@ -42,7 +42,8 @@ def load_path(path: str | os.PathLike, *, valid_size: int | None = None) -> Spli
     """
     path = Path(path).expanduser()
     if not path.exists():
-        raise DataError(f"{path} does not exist (looked from {Path.cwd()}). Give a .npy or .npz file or a folder of images.")
+        raise DataError(f"{path} does not exist (looked from {Path.cwd()}). "
+                        "Give a .npy or .npz file or a folder of images.")
     arrays, note = read_image_folder(path) if path.is_dir() else _read_file(path)
     _check_names(arrays, path)
     try:
@@ -55,7 +56,8 @@ def load_path(path: str | os.PathLike, *, valid_size: int | None = None) -> Spli
         raise DataError(f"{path}: x has {rows} row{'s' * (rows != 1)}, wanted at least {MIN_ROWS}. The first axis must "
                         "count the data.")
     if "x_valid" in parts and valid_size is not None:
-        raise DataError(f"{path} brings its own x_valid, so valid_size={valid_size} has no meaning. Leave one of them out.")
+        raise DataError(f"{path} brings its own x_valid, so valid_size={valid_size} has no meaning. "
+                        "Leave one of them out.")
     train, test = parts["x"], parts.get("x_test")
     if test is None:
         train, test = split_valid(train, max(1, rows // 10), seed=1)
@@ -65,7 +67,8 @@ def load_path(path: str | os.PathLike, *, valid_size: int | None = None) -> Spli
 
 def _read_file(path: Path) -> tuple[dict[str, np.ndarray], str]:
     if path.suffix.lower() not in (".npy", ".npz"):
-        way_out = "Give the folder it lies in." if path.suffix.lower() in SUFFIXES else "Save arrays with np.save or np.savez."
+        is_image = path.suffix.lower() in SUFFIXES
+        way_out = "Give the folder it lies in." if is_image else "Save arrays with np.save or np.savez."
         raise DataError(f"{path} ends in {path.suffix!r}, wanted .npy, .npz or a folder of images. {way_out}")
     try:
         loaded = np.load(path, allow_pickle=False)
@@ -94,4 +97,5 @@ def _check_names(arrays: dict[str, np.ndarray], path: Path) -> None:
             raise DataError(f"{path} holds {y} without {x}. Add {x}, or leave {y} out.")
         if x in arrays and (y in arrays) != ("y" in arrays):
             lacking = y if "y" in arrays else "y"
-            raise DataError(f"{path} holds {sorted(arrays)}: labels for some parts only. Add {lacking}, or leave all out.")
+            raise DataError(f"{path} holds {sorted(arrays)}: labels for some parts only. "
+                            f"Add {lacking}, or leave all out.")

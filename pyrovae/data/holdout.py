@@ -25,7 +25,9 @@ def split_valid(data: DictDataset, valid_size: int | None = None, *, seed: int =
         >>> [len(part) for part in split_valid(DictDataset(x=torch.rand(50, 2)))]
         [45, 5]
     """
-    size = max(1, min(1000, len(data) // 10)) if valid_size is None else whole_number(valid_size, "valid_size", at_least=0)
+    if valid_size is None:
+        valid_size = max(1, min(1000, len(data) // 10))
+    size = whole_number(valid_size, "valid_size", at_least=0)
     if size >= len(data):
         raise DataError(f"holding out {size} of {len(data)} rows leaves none to train on. Hold out fewer.")
     if size == 0:

@@ -11,7 +11,7 @@ _SPLIT_NAMES = {"train", "training", "valid", "val", "validation", "test", "test
 
 
 def read_image_folder(folder: Path) -> tuple[dict[str, np.ndarray], str]:
-    """All images below ``folder``, sorted by path, as x, with y if each lies in a subfolder; and a note on what was done.
+    """All images below ``folder``, sorted by path, as x, with y if each lies in a subfolder; and a note.
 
     y numbers the sorted names of the first-level subfolders. Images are grey if all are, RGB otherwise; hidden files
     are skipped and only the first frame of a GIF is read.
@@ -53,7 +53,8 @@ def _stack(files: list[Path]) -> tuple[np.ndarray, str]:
     for path, image in zip(files, images):
         if image.shape[:2] != images[0].shape[:2]:
             sizes = [f"{shape[0]} x {shape[1]}" for shape in (images[0].shape, image.shape)]
-            raise DataError(f"{files[0]} is {sizes[0]} pixels and {path} is {sizes[1]}; wanted one size. Resize or crop.")
+            raise DataError(f"{files[0]} is {sizes[0]} pixels and {path} is {sizes[1]}; wanted one size. "
+                            "Resize or crop.")
     if all(image.ndim == 2 for image in images):
         return np.stack(images), "grey"
     return np.stack([image if image.ndim == 3 else np.stack([image] * 3, axis=-1) for image in images]), "RGB"
@@ -72,7 +73,8 @@ def _read(path: Path) -> np.ndarray:
                 raise DataError(f"{path} has more than 8 bits a pixel (mode {image.mode}); wanted 8. Convert it, or "
                                 "save the pixels as floats in [0, 1] in an .npy file.")
             if "A" in image.getbands() and image.getchannel("A").getextrema()[0] < 255:
-                raise DataError(f"{path} has transparent pixels, whose colour is undefined. Put it on a background first.")
+                raise DataError(f"{path} has transparent pixels, whose colour is undefined. "
+                                "Put it on a background first.")
             return np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
     except DataError:
         raise

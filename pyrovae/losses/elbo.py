@@ -10,7 +10,7 @@ from torch import Tensor
 from pyrovae.handlers import PerDatum
 from pyrovae.losses.terms import Terms, read_terms
 from pyrovae.plates import DATA, MAX_PLATE_NESTING
-from pyrovae.store import private
+from pyrovae.store import localize, private
 from pyrovae.traces import modules_of
 
 Schedule = Callable[[], float | Tensor]
@@ -56,6 +56,7 @@ class ElboLoss(nn.Module):
         self.model, self.guide = model, guide
         self.found = nn.ModuleDict({name: module for name, module in modules_of(model, guide).items()
                                     if module is not model and module is not guide})
+        localize(self)
         if num_data is not None and num_data < 1:
             raise ValueError(f"num_data={num_data}, wanted the number of data in the training set.")
         if free_bits < 0:

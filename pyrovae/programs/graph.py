@@ -9,7 +9,7 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 from torch.distributions import Distribution
 
-from pyrovae.plates import DATA, DATA_DIM
+from pyrovae.plates import data_plate
 from pyrovae.store import announce
 
 
@@ -76,7 +76,7 @@ class Model(nn.Module):
     def forward(self, num: int | None = None, **data: Tensor) -> dict[str, Tensor]:
         announce(self, "model")
         values = {name: value for name, value in data.items() if value is not None}
-        with pyro.plate(DATA, plate_size(num, values), dim=DATA_DIM):
+        with data_plate(plate_size(num, values)):
             for name, node in self.nodes.items():
                 fn = _distribution("Model", name, node, values)
                 values[name] = pyro.sample(name, fn, obs=values.get(name), infer=node.infer)
@@ -107,7 +107,7 @@ class Guide(nn.Module):
         announce(self, "guide")
         values = {name: value for name, value in data.items() if value is not None}
         sampled = {}
-        with pyro.plate(DATA, plate_size(num, values), dim=DATA_DIM):
+        with data_plate(plate_size(num, values)):
             for name, node in self.nodes.items():
                 if name not in values:
                     fn = _distribution("Guide", name, node, values)

@@ -1,0 +1,30 @@
+"""Every test starts alike: one thread, float64, seed 0, Pyro's validation on, an empty parameter store."""
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyro
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def clean(request: pytest.FixtureRequest) -> Iterator[None]:
+    pyro.clear_param_store()
+    pyro.enable_validation(True)
+    torch.set_default_dtype(torch.float64)
+    pyro.set_rng_seed(0)
+    yield
+    torch.set_default_dtype(torch.float32)
+    left = list(pyro.get_param_store().keys())
+    pyro.clear_param_store()
+    if "uses_param_store" not in request.fixturenames:
+        assert not left, f"the engine left {left} in Pyro's global store"
+
+
+@pytest.fixture
+def uses_param_store() -> None:
+    """For tests of Pyro's own SVI, and of programs that call pyro.param."""

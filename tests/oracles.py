@@ -1,0 +1,117 @@
+"""Models whose evidence and posterior are known exactly: with the posterior as guide every log-weight is log p(x)."""
+import math
+from dataclasses import dataclass
+
+import pyro
+import pyro.distributions as dist
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+import pyrovae as pv
+from pyrovae.priors import StandardNormal
+
+
+@dataclass
+class Oracle:
+    """A pair, its data and the exact log p(x), `(N,)`."""
+
+    model: object
+    guide: object
+    batch: dict[str, Tensor]
+    log_px: Tensor
+
+
+class LinearNormal(nn.Module):
+    """N(sum_i W_i v_i + b, S): a likelihood, a conditional prior or a posterior of a linear-Gaussian model."""
+
+    def __init__(self, weights: list[Tensor], bias: Tensor, covariance: Tensor) -> None:
+        super().__init__()
+        self.weights = nn.ParameterList(weights)
+        self.bias = nn.Parameter(bias)
+        self.scale_tril = nn.Parameter(torch.linalg.cholesky(covariance))
+
+    def forward(self, *parents: Tensor) -> dist.MultivariateNormal:
+        loc = self.bias + sum(parent @ weight.T for parent, weight in zip(parents, self.weights))
+        return dist.MultivariateNormal(loc, scale_tril=self.scale_tril)
+
+
+def linear_gaussian(num_data: int = 5, latent: int = 2, observed: int = 4, *, shift: float = 0.0,
+                    spread: float = 1.0) -> Oracle:
+    """x = W z + b + noise. `shift` and `spread` (times the posterior's standard deviation) make the guide wrong."""
+    weight, bias, noise = torch.randn(observed, latent), torch.randn(observed), 0.5
+    marginal = dist.MultivariateNormal(bias, weight @ weight.T + noise ** 2 * torch.eye(observed))
+    precision = torch.eye(latent) + weight.T @ weight / noise ** 2
+    gain = torch.linalg.solve(precision, weight.T) / noise ** 2
+    posterior = LinearNormal([gain], -gain @ bias + shift * torch.linalg.inv(precision).diagonal().sqrt(),
+                             spread ** 2 * torch.linalg.inv(precision))
+    x = marginal.sample((num_data,))
+    likelihood = LinearNormal([weight], bias, noise ** 2 * torch.eye(observed))
+    return Oracle(pv.Model(z=StandardNormal(latent), x=pv.Node(likelihood, "z")), pv.Guide(z=pv.Node(posterior, "x")),
+                  {"x": x}, marginal.log_prob(x))
+
+
+def two_level() -> Oracle:
+    """z2 ~ N(0, 1), z1 = A z2 + noise, x = B z1 + noise, with q(z2 | x) q(z1 | x, z2) exact."""
+    a, b = torch.randn(3, 2), torch.randn(4, 3)
+    eye = [torch.eye(n) for n in range(5)]
+    s1, s0 = 0.7 ** 2 * eye[3], 0.4 ** 2 * eye[4]
+    cov_x_given_z2 = b @ s1 @ b.T + s0
+    marginal = dist.MultivariateNormal(torch.zeros(4), b @ a @ a.T @ b.T + cov_x_given_z2)
+    ba = b @ a
+    cov2 = torch.linalg.inv(eye[2] + ba.T @ torch.linalg.solve(cov_x_given_z2, ba))
+    gain2 = cov2 @ torch.linalg.solve(cov_x_given_z2, ba).T
+    cov1 = torch.linalg.inv(torch.linalg.inv(s1) + b.T @ torch.linalg.solve(s0, b))
+    from_x, from_z2 = cov1 @ torch.linalg.solve(s0, b).T, cov1 @ torch.linalg.solve(s1, a)
+    x = marginal.sample((6,))
+    zeros = [torch.zeros(n) for n in range(5)]
+    model = pv.Model(z2=StandardNormal(2), z1=pv.Node(LinearNormal([a], zeros[3], s1), "z2"),
+                     x=pv.Node(LinearNormal([b], zeros[4], s0), "z1"))
+    guide = pv.Guide(z2=pv.Node(LinearNormal([gain2], zeros[2], cov2), "x"),
+                     z1=pv.Node(LinearNormal([from_x, from_z2], zeros[3], cov1), "x", "z2"))
+    return Oracle(model, guide, {"x": x}, marginal.log_prob(x))
+
+
+def beta_bernoulli() -> Oracle:
+    """Hand-written: p ~ Beta(2, 3), ten flips each; the posterior is Beta(2 + heads, 3 + tails)."""
+    x = dist.Bernoulli(torch.rand(5, 1)).expand([5, 10]).sample()
+
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", len(x), dim=-1):
+            p = pyro.sample("p", dist.Beta(2.0, 3.0))
+            pyro.sample("x", dist.Bernoulli(p.unsqueeze(-1)).expand([*p.shape, 10]).to_event(1), obs=x)
+
+    def guide(x: Tensor) -> None:
+        heads = x.sum(-1)
+        with pyro.plate("data", len(x), dim=-1):
+            pyro.sample("p", dist.Beta(2.0 + heads, 13.0 - heads))
+
+    def log_beta(a: Tensor, b: Tensor) -> Tensor:
+        return torch.lgamma(a) + torch.lgamma(b) - torch.lgamma(a + b)
+
+    heads = x.sum(-1)
+    exact = log_beta(2.0 + heads, 13.0 - heads) - log_beta(torch.tensor(2.0), torch.tensor(3.0))
+    return Oracle(model, guide, {"x": x}, exact)
+
+
+def linear_regression(num_data: int = 12) -> tuple[object, object, dict[str, Tensor], Tensor]:
+    """y = w x + noise with one global w, hand-written; its guide is the exact posterior; the joint log p(y | x)."""
+    x = torch.randn(num_data, 3)
+    y = dist.Normal(x @ torch.tensor([1.0, -2.0, 0.5]), 0.3).sample()
+    precision = torch.eye(3) + x.T @ x / 0.09
+    mean = torch.linalg.solve(precision, x.T @ y) / 0.09
+
+    def model(x: Tensor, y: Tensor) -> None:
+        w = pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+        with pyro.plate("data", len(x), dim=-1):
+            pyro.sample("y", dist.Normal((x * w).sum(-1), 0.3), obs=y)
+
+    def guide(x: Tensor, y: Tensor) -> None:
+        pyro.sample("w", dist.MultivariateNormal(mean, precision_matrix=precision))
+
+    exact = dist.MultivariateNormal(torch.zeros(num_data), x @ x.T + 0.09 * torch.eye(num_data)).log_prob(y)
+    return model, guide, {"x": x, "y": y}, exact
+
+
+def log_mean_exp(log_weights: Tensor) -> Tensor:
+    return log_weights.logsumexp(0) - math.log(len(log_weights))

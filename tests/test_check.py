@@ -1,0 +1,206 @@
+"""A zoo of wrong pairs and inputs: each would run, or fail obscurely, and each has its own message."""
+import warnings
+from collections.abc import Callable
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import Tensor, nn
+
+import pyrovae as pv
+from pyrovae.heads import BernoulliHead, CategoricalHead, ContinuousBernoulliHead, FixedScaleNormalHead, NormalHead
+from pyrovae.nets import MLP
+from pyrovae.priors import StandardNormal
+
+X = torch.ones(3, 4)
+
+
+@pytest.fixture(autouse=True)
+def float32(clean: None) -> None:
+    """The zoo is built at import, in torch's default precision."""
+    torch.set_default_dtype(torch.float32)
+
+
+class Fixed(nn.Module):
+    """A conditional that ignores its parents."""
+
+    def __init__(self, fn: dist.Distribution) -> None:
+        super().__init__()
+        self.fn = fn
+
+    def forward(self, *_: Tensor) -> dist.Distribution:
+        return self.fn
+
+
+def model(likelihood: nn.Module | None = None, prior: nn.Module | None = None, **names: str) -> pv.Model:
+    z = names.get("z", "z")
+    return pv.Model(**{z: prior or StandardNormal(2),
+                       "x": pv.Node(likelihood or BernoulliHead(MLP(2, [8], 4)), z)})
+
+
+def guide(encoder: nn.Module | None = None, z: str = "z") -> pv.Guide:
+    return pv.Guide(**{z: pv.Node(encoder or NormalHead(MLP(4, [8], 4)), "x")})
+
+
+def shapeless_guide(x: Tensor) -> None:
+    with pyro.plate("data", len(x), dim=-1):
+        pyro.sample("z", dist.Normal(torch.zeros(len(x), 2).T, 1.0))
+
+
+def forgot_to_event(x: Tensor) -> None:
+    with pyro.plate("data", len(x), dim=-1):
+        z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        pyro.sample("x", dist.Bernoulli(logits=z.sum(-1, keepdim=True).expand(len(x), 4).T), obs=x.T)
+
+
+def no_plate(x: Tensor) -> None:
+    z = pyro.sample("z", dist.Normal(torch.zeros(len(x), 2), 1.0).to_event(2))
+    pyro.sample("x", dist.Bernoulli(logits=z.sum(-1, keepdim=True).expand(len(x), 4)).to_event(2), obs=x)
+
+
+def plate_of_wrong_size(x: Tensor) -> None:
+    with pyro.plate("data", 7, dim=-1):
+        z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+    with pyro.plate("more", len(x), dim=-1):
+        pyro.sample("x", dist.Bernoulli(logits=torch.zeros(4)).to_event(1), obs=x)
+    assert len(z) == 7
+
+
+def plate_at_wrong_dim(x: Tensor) -> None:
+    with pyro.plate("data", len(x), dim=-2):
+        pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        pyro.sample("x", dist.Bernoulli(logits=torch.zeros(4)).to_event(1), obs=x.unsqueeze(-2))
+
+
+def observing_guide(x: Tensor) -> None:
+    with pyro.plate("data", len(x), dim=-1):
+        pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        pyro.sample("x", dist.Bernoulli(0.5 * torch.ones(4)).to_event(1), obs=x)
+
+
+def infinite_model(x: Tensor) -> None:
+    with pyro.plate("data", len(x), dim=-1):
+        pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        pyro.sample("x", dist.Normal(torch.zeros(4), 1e-30).to_event(1), obs=x)
+
+
+def weights_and_data(x: Tensor) -> None:
+    pyro.sample("w", dist.Normal(0.0, 1.0))
+    observing_guide(x)
+
+
+def weights_guide(x: Tensor) -> None:
+    pyro.sample("w", dist.Normal(0.0, 1.0))
+    with pyro.plate("data", len(x), dim=-1):
+        pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+
+
+same = model()
+LOGNORMAL = Fixed(dist.LogNormal(torch.zeros(2), 1.0).to_event(1))
+ZOO: dict[str, tuple[Callable, Callable, object, str]] = {
+    "grey pixels": (model(), guide(), {"x": 0.5 * X}, r"Bernoulli on \{0, 1\}, but the data hold grey values such as 0.5"),
+    "0-255 pixels": (model(), guide(), {"x": 200 * X}, "look like 0-255 pixels. Divide by 255"),
+    "0-255 under a continuous Bernoulli": (model(ContinuousBernoulliHead(MLP(2, [8], 4))), guide(), {"x": 200 * X},
+                                           "look like 0-255 pixels"),
+    "level out of range": (model(CategoricalHead(MLP(2, [8], 3 * 4), event_shape=(4,))), guide(), {"x": 3 * X},
+                           "Categorical with support .* but the data lie in"),
+    "NaN": (model(), guide(), {"x": torch.where(torch.eye(3, 4) > 0, torch.nan, X)}, "3 NaN or infinite values, the "
+                                                                                     "first in row 0"),
+    "empty batch": (model(), guide(), {"x": X[:0]}, "the batch is empty"),
+    "no tensors": (model(), guide(), {}, "the batch is empty"),
+    "a tuple": (model(), guide(), (X,), "a batch is tuple, wanted a mapping"),
+    "a list in the batch": (model(), guide(), {"x": [1.0]}, r"batch\['x'\] is list"),
+    "a scalar": (model(), guide(), {"x": torch.tensor(1.0)}, "is a scalar, wanted a leading data dimension"),
+    "unequal sizes": (model(), guide(), {"x": X, "y": X[:2]}, "differ in leading size"),
+    "wrong width": (model(), guide(), {"x": torch.ones(3, 5)}, r"the guide fails .*\(x: \(3, 5\)"),
+    "wrong dtype": (model(), guide(), {"x": X.double()}, "torch.float64.* with RuntimeError"),
+    "misnamed data": (model(), pv.Guide(z=pv.Node(NormalHead(MLP(4, [8], 4)), "images")), {"images": X},
+                      r"observes nothing: its sites are \['x', 'z'\] and the batch names \['images'\]"),
+    "missing parent": (model(), pv.Guide(z=pv.Node(NormalHead(MLP(4, [8], 4)), "image")), {"x": X},
+                       r"Guide site 'z' depends on \['image'\]"),
+    "guide misses a site": (pv.Model(z=StandardNormal(2), a=StandardNormal(1), x=pv.Node(BernoulliHead(
+        MLP(2, [8], 4)), "z")), guide(), {"x": X}, r"the guide misses latent sites \['a'\]"),
+    "guide has a site too many": (model(), pv.Joint(guide(), guide(z="other")), {"x": X},
+                                  r"the guide samples \['other'\], which the model does not"),
+    "misspelt site": (model(), guide(z="zz"), {"x": X}, r"the guide misses latent sites \['z'\] .*has \['zz'\]"),
+    "event shapes differ": (model(), guide(NormalHead(MLP(4, [8], 6))), {"x": X},
+                            r"event shape \(2,\) in the model and \(3,\) in the guide|the model fails"),
+    "guide without to_event": (model(), shapeless_guide, {"x": X}, "the model fails|event shape|log-probabilities"),
+    "likelihood without to_event": (forgot_to_event, guide(), {"x": X}, r"log-probabilities of shape \(4, 3\), wanted "
+                                                                         r"\(3,\)"),
+    "no plate": (no_plate, no_plate, {"x": X}, "outside plate 'data'|same object"),
+    "model without plate": (no_plate, guide(), {"x": X}, "outside plate 'data', so its weight in a minibatch needs"),
+    "plate of wrong size": (plate_of_wrong_size, guide(), {"x": X}, "plate 'data' of size|the model fails"),
+    "plate at wrong dim": (plate_at_wrong_dim, guide(), {"x": X}, "at dim -2, but the batch has 3 data"),
+    "guide observes": (model(), observing_guide, {"x": X}, r"the guide observes \['x'\]; a guide only samples"),
+    "swapped": (guide(), model(), {"x": X}, "the model observes nothing"),
+    "one program twice": (same, same, {"x": X}, "are the same object"),
+    "not callable": (model(), "guide", {"x": X}, "the guide is str, wanted a callable"),
+    "inputs off the scale": (model(FixedScaleNormalHead(MLP(2, [8], 4), scale=1.0)), guide(), {"x": 1e4 * X},
+                             r"scale of the inputs \(nets.Standardized\)"),
+    "infinite log-probability": (infinite_model, guide(), {"x": X}, "3 non-finite log-probabilities"),
+    "guide leaves the support": (model(prior=LOGNORMAL), guide(), {"x": X}, "draws values outside the model's support"),
+    "guide misses support": (model(), guide(LOGNORMAL), {"x": X}, "cannot reach all of the model's support"),
+    "N unknown": (weights_and_data, weights_guide, {"x": X}, "'w' lies outside plate 'data'.*pass num_data=N"),
+    "not a distribution": (model(MLP(2, [8], 4)), guide(), {"x": X}, "MLP returned Tensor, but a conditional returns"),
+}
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_zoo(name: str) -> None:
+    wrong_model, wrong_guide, batch, message = ZOO[name]
+    with pytest.raises((pv.PairError, TypeError), match=message):
+        pv.check(wrong_model, wrong_guide, batch)
+
+
+def test_num_data_below_the_batch() -> None:
+    with pytest.raises(pv.PairError, match="num_data=2 is less than the 3 data"):
+        pv.check(model(), guide(), {"x": X}, num_data=2)
+
+
+RIGHT: dict[str, tuple[Callable, Callable, dict, dict]] = {
+    "vae": (model(), guide(), {"x": X}, {}),
+    "labels ride along": (model(), guide(), {"x": X, "y": torch.arange(3)}, {}),
+    "normal": (model(FixedScaleNormalHead(MLP(2, [8], 4), scale=0.1)), guide(), {"x": 3 * X}, {}),
+    "N known": (weights_and_data, weights_guide, {"x": X}, {"num_data": 3}),
+    "hand-written": (observing_guide, lambda x: shapely(x), {"x": X}, {}),
+}
+
+
+def shapely(x: Tensor) -> None:
+    with pyro.plate("data", len(x), dim=-1):
+        pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_right_pairs_pass_in_silence(name: str) -> None:
+    right_model, right_guide, batch, options = RIGHT[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pv.check(right_model, right_guide, batch, **options)
+
+
+def test_check_leaves_no_trace() -> None:
+    net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(), nn.Linear(8, 4))
+    pair = model(), guide(NormalHead(net))
+    pair[1].train()
+    before, state = {name: value.clone() for name, value in pair[1].state_dict().items()}, torch.get_rng_state()
+    pv.check(*pair, {"x": X})
+    assert torch.equal(torch.get_rng_state(), state) and pair[1].training
+    assert all(torch.equal(value, before[name]) for name, value in pair[1].state_dict().items())
+
+
+def test_program_errors_name_the_way_out() -> None:
+    with pytest.raises(ValueError, match="at least one node"):
+        pv.Model()
+    with pytest.raises(TypeError, match="a Node takes an nn.Module"):
+        pv.Node(dist.Normal(0.0, 1.0))
+    with pytest.raises(TypeError, match="names of sites or data"):
+        pv.Node(MLP(2, [8], 4), 3)
+    with pytest.raises(ValueError, match="num=B to sample without data"):
+        model()()
+    with pytest.raises(ValueError, match=r"x: \(3, 4\), y: \(2, 4\)"):
+        model()(x=X, y=X[:2])
+    with pytest.raises(ValueError, match="num=5"):
+        model()(num=5, x=X)
