@@ -168,13 +168,13 @@ def check_support(site: dict) -> None:
 
 def _check_latent(site: dict, guide_site: dict) -> None:
     name, fn, q = site["name"], site["fn"], guide_site["fn"]
-    if fn.event_shape != q.event_shape:
-        raise PairError(f"latent site {name!r} has event shape {tuple(fn.event_shape)} in the model and "
-                        f"{tuple(q.event_shape)} in the guide; they must agree, e.g. with .to_event(1).")
     inside = [frame.name for frame in site["cond_indep_stack"]]
     if inside != [frame.name for frame in guide_site["cond_indep_stack"]]:
         raise PairError(f"latent site {name!r} lies in plates {inside} in the model and in "
                         f"{[frame.name for frame in guide_site['cond_indep_stack']]} in the guide; they must agree.")
+    if fn.event_shape != q.event_shape:
+        raise PairError(f"latent site {name!r} has event shape {tuple(fn.event_shape)} in the model and "
+                        f"{tuple(q.event_shape)} in the guide; they must agree, e.g. with .to_event(1).")
     if isinstance(base_distribution(q), dist.Delta):
         return
     for source, target, words in ((q, fn, "the guide draws values outside the model's support, where p(z) = 0"),

@@ -1,4 +1,4 @@
-"""Functions of the `Run` that `fit` calls after each epoch, in the order given."""
+"""Functions of the `Run` that `fit` calls after each epoch, in the order given; one with a `finish` gets a last call."""
 from pathlib import Path
 
 from pyrovae.checkpoint import load_weights, save_run, save_weights
@@ -29,9 +29,9 @@ class HistoryFile:
 class EarlyStopping:
     """Stop when `monitor` has not risen for `patience` epochs, and end every run at its best weights.
 
-    The best weights are kept in the file `path`, and the waiting is read off the history, so a resumed run decides
-    as an unbroken one. `start`: epochs that do not count, e.g. those of a KL warm-up. Put it after `Checkpoint`, so
-    that the checkpoint holds the last weights and not the best.
+    The best weights are kept in the file `path`, and the waiting is read off the history, so a resumed run decides as
+    an unbroken one. `start`: epochs that do not count, e.g. those of a KL warm-up. Put it before `Checkpoint`, which
+    then also saves the decision.
 
     Raises: KeyError where the history has no such column (no `valid` data).
     """
@@ -43,13 +43,14 @@ class EarlyStopping:
 
     def __call__(self, run: Run) -> None:
         values = run.history[self.monitor][self.start:]
-        if not values:
-            return
-        best = max(range(len(values)), key=values.__getitem__)
-        if best == len(values) - 1:
-            save_weights(run, self.path)
-        run.stop = run.stop or len(values) - 1 - best >= self.patience
-        if run.finished and best != len(values) - 1:
+        if values:
+            since_best = len(values) - 1 - max(range(len(values)), key=values.__getitem__)
+            if since_best == 0:
+                save_weights(run, self.path)
+            run.stop = run.stop or since_best >= self.patience
+
+    def finish(self, run: Run) -> None:
+        if self.path.exists():
             load_weights(run, self.path)
 
 
@@ -67,7 +68,9 @@ class ProgressBar:
         names = ("elbo", "valid_elbo", "kl", "active_units") if "elbo" in row else ("loss",)
         self.bar.set_postfix({name: f"{row[name]:.4g}" for name in names if name in row}, refresh=False)
         self.bar.update()
-        if run.finished:
+
+    def finish(self, run: Run) -> None:
+        if self.bar is not None:
             self.bar.close()
 
 
@@ -86,5 +89,6 @@ class TensorBoard:
             if name != "epoch":
                 self.writer.add_scalar(name, value, run.epoch)
         self.writer.flush()
-        if run.finished:
-            self.writer.close()
+
+    def finish(self, run: Run) -> None:
+        self.writer.close()

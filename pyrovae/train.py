@@ -41,7 +41,7 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
     lr, optimizer: Adam at `lr`, or a function from parameters to an optimiser, or an optimiser.
     schedule: a function from the optimiser to a learning-rate schedule, stepped each epoch.
     clip_norm: largest gradient norm.
-    hooks: functions of the `Run`, called in order after each epoch (`pyrovae.hooks`).
+    hooks: functions of the `Run`, called in order after each epoch (`pyrovae.hooks`); `finish` of one is called at the end.
     context: entered around each evaluation of the loss, e.g. `lambda: torch.autocast("cuda", torch.bfloat16)`.
     resume: a checkpoint of such a run (`pyrovae.hooks.Checkpoint`) to go on from; bit for bit on a CPU.
     fabric: an object with `setup(module, optimizer)` and `backward(loss)`, as lightning.fabric.Fabric.
@@ -103,6 +103,8 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
         run.history.append({**row, "seconds": time.perf_counter() - start})
         for hook in hooks:
             hook(run)
+    for hook in hooks:
+        getattr(hook, "finish", lambda run: None)(run)
     return run.history
 
 
@@ -188,7 +190,7 @@ def _beta(loss: nn.Module) -> dict[str, float]:
 
 
 def _post_mortem(value: Tensor, run: Run, index: int, loss: nn.Module) -> str:
-    text = f"the loss is {float(value)} in epoch {run.epoch + 1}, batch {index}."
+    text = f"the loss is {value.item()} in epoch {run.epoch + 1}, batch {index}."
     terms = getattr(loss, "terms", None)
     if terms is not None:
         sites = {**terms.log_px, **terms.kl}

@@ -211,9 +211,8 @@ def train(settings: Settings) -> Path:
         "num_valid": len(splits.valid) if splits.valid is not None else 0, "num_test": len(splits.test)}, device=device)
     print(f"{splits.name}: {len(splits.train)} training data {tuple(splits.event_shape)}, binarize {binarize}; "
           f"{sum(p.numel() for p in loss.parameters()):,} parameters on {device}; writing to {folder.path}")
-    hooks = [Checkpoint(folder.checkpoint), HistoryFile(folder.history), ProgressBar()]
-    if settings.patience is not None:
-        hooks.append(EarlyStopping(folder.best, patience=settings.patience, start=settings.kl_warmup))
+    hooks = [EarlyStopping(folder.best, patience=settings.patience, start=settings.kl_warmup)] if settings.patience else []
+    hooks += [Checkpoint(folder.checkpoint), HistoryFile(folder.history), ProgressBar()]
     if settings.tensorboard:
         hooks.append(TensorBoard(folder.path / "tensorboard"))
     history = pv.fit(loss, train_data.to(device), epochs=settings.epochs, valid=valid_data and valid_data.to(device),

@@ -130,7 +130,7 @@ ZOO: dict[str, tuple[Callable, Callable, object, str]] = {
     "likelihood without to_event": (forgot_to_event, guide(), {"x": X}, r"log-probabilities of shape \(4, 3\), wanted "
                                                                          r"\(3,\)"),
     "no plate": (no_plate, no_plate, {"x": X}, "outside plate 'data'|same object"),
-    "model without plate": (no_plate, guide(), {"x": X}, "outside plate 'data', so its weight in a minibatch needs"),
+    "model without plate": (no_plate, guide(), {"x": X}, r"'z' lies in plates \[\] in the model and in \['data'\]"),
     "plate of wrong size": (plate_of_wrong_size, guide(), {"x": X}, "plate 'data' of size|the model fails"),
     "plate at wrong dim": (plate_at_wrong_dim, guide(), {"x": X}, "at dim -2, but the batch has 3 data"),
     "guide observes": (model(), observing_guide, {"x": X}, r"the guide observes \['x'\]; a guide only samples"),
@@ -143,7 +143,7 @@ ZOO: dict[str, tuple[Callable, Callable, object, str]] = {
     "guide leaves the support": (model(prior=LOGNORMAL), guide(), {"x": X}, "draws values outside the model's support"),
     "guide misses support": (model(), guide(LOGNORMAL), {"x": X}, "cannot reach all of the model's support"),
     "N unknown": (weights_and_data, weights_guide, {"x": X}, "'w' lies outside plate 'data'.*pass num_data=N"),
-    "not a distribution": (model(MLP(2, [8], 4)), guide(), {"x": X}, "MLP returned Tensor, but a conditional returns"),
+    "not a distribution": (model(MLP(2, [8], 4)), guide(), {"x": X}, "got Tensor, but a conditional returns a distribution"),
 }
 
 

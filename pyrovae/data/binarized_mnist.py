@@ -70,7 +70,7 @@ def _read_amat(path: Path) -> np.ndarray:
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             missing, found = [part for part in ROWS if part not in archive], sorted(archive)
             if not missing:
                 return {part: archive[part] for part in ROWS}

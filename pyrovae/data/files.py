@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -71,24 +72,30 @@ def _read_file(path: Path) -> tuple[dict[str, np.ndarray], str]:
         way_out = "Give the folder it lies in." if is_image else "Save arrays with np.save or np.savez."
         raise DataError(f"{path} ends in {path.suffix!r}, wanted .npy, .npz or a folder of images. {way_out}")
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {"x": loaded}, ""
-        with loaded:
-            ignored = sorted(set(loaded) - set(_KEYS) - set(_KEYS.values()))
-            if "x" not in loaded:
-                raise DataError(f"{path} holds {sorted(loaded)} and no 'x'. Save it with np.savez(path, x=..., y=...); "
-                                f"other names that are read are {', '.join([*_KEYS, *_KEYS.values()])}.")
-            arrays = {name: loaded[name] for name in [*_KEYS, *_KEYS.values()] if name in loaded}
-            return arrays, f"ignored {', '.join(ignored)}" if ignored else ""
+        with open(path, "rb") as file:
+            return _read_open(file, path)
     except DataError:
         raise
     except Exception as error:  # a damaged header can raise nearly anything inside numpy and zipfile
         if "Object arrays" in str(error):
-            raise DataError(f"{path} holds an object array (rows of different lengths?), which only pickle can read "
-                            "and is never loaded. Make it one rectangular array of numbers.") from error
-        raise DataError(f"{path} cannot be read ({type(error).__name__}: {error}). It is damaged or not a numpy file: "
-                        "write it again with np.save or np.savez.") from error
+            raise DataError(f"{path} holds an object array (rows of different lengths?), which only pickle can read and "
+                            "is never loaded. Make it one rectangular array of numbers.") from error
+        seen = "it does not start like one" if "pickled" in str(error) else f"{type(error).__name__}: {error}"
+        raise DataError(f"{path} cannot be read as a numpy file ({seen}). It is damaged or something else: write it "
+                        "again with np.save or np.savez.") from error
+
+
+def _read_open(file: BinaryIO, path: Path) -> tuple[dict[str, np.ndarray], str]:
+    loaded = np.load(file, allow_pickle=False)
+    if isinstance(loaded, np.ndarray):
+        return {"x": loaded}, ""
+    known = [*_KEYS, *_KEYS.values()]
+    if "x" not in loaded:
+        raise DataError(f"{path} holds {sorted(loaded)} and no 'x'. Save it with np.savez(path, x=..., y=...); the names "
+                        f"that are read are {', '.join(known)}.")
+    ignored = sorted(set(loaded) - set(known))
+    arrays = {name: loaded[name] for name in known if name in loaded}
+    return arrays, f"ignored {', '.join(ignored)}" if ignored else ""
 
 
 def _check_names(arrays: dict[str, np.ndarray], path: Path) -> None:

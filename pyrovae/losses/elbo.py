@@ -1,5 +1,6 @@
 """The evidence lower bound as a loss."""
 import copy
+import warnings
 from collections.abc import Callable
 
 import torch.nn as nn
@@ -68,7 +69,8 @@ class ElboLoss(nn.Module):
     def forward(self, **batch: Tensor) -> Tensor:
         beta = self.beta() if callable(self.beta) else self.beta
         traces: list[tuple[Trace, Trace]] = []
-        with private(), PerDatum(self.plate, self.num_data, beta):
+        with private(), PerDatum(self.plate, self.num_data, beta), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Encountered NaN: loss")  # fit says more than Pyro's warning
             loss = _recording(self.elbo, traces).differentiable_loss(self.model, self.guide, **batch)
         terms = read_terms(traces, self.plate, self.num_data, _vectorized(self.elbo))
         if self.free_bits:

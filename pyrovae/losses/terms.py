@@ -19,7 +19,8 @@ class Terms:
     log_px: dict[str, Tensor]
     """E_q log p(x | z) of each observed site."""
     kl: dict[str, Tensor]
-    """E_q [log q(z) - log p(z)] of each latent site, by Monte Carlo on the loss's own draws."""
+    """E_q [log q(z) - log p(z)] of each latent site, by Monte Carlo on the loss's own draws; one entry "a+b" for all
+    sites of a guide whose density does not split over them (autoguides)."""
     means: dict[str, Tensor]
     """E_q[z | x] of each latent site in the data plate, `(B, *event)`."""
 
@@ -44,18 +45,24 @@ def read_terms(traces: Traces, plate: str, num_data: int | None, num_particles: 
            for trace in (model, guide) for site in sample_sites(trace, observed=False).values()):
         return None
 
-    def mean(name: str, of_guide: bool) -> Tensor:
+    def mean(*sides: tuple[int, str, float]) -> Tensor:
+        """Signed sum of sites (0 model or 1 guide, name, sign), averaged over draws, in nats per datum."""
         total = 0.0
-        for model_trace, guide_trace in traces:
-            site = model_trace.nodes[name]
-            value = log_prob(guide_trace.nodes[name]) - log_prob(site) if of_guide else log_prob(site)
-            inside = frame(site, plate)
-            total = total + value.sum() / (inside.size if inside is not None else num_data)
+        for pair in traces:
+            for side, name, sign in sides:
+                site = pair[side].nodes[name]
+                inside = frame(site, plate)
+                total = total + sign * log_prob(site).sum() / (inside.size if inside is not None else num_data)
         return total / (len(traces) * num_particles)
 
-    return Terms(log_px={name: mean(name, False) for name in sample_sites(model, observed=True)},
-                 kl={name: mean(name, True) for name in latent if name in model.nodes},
-                 means={name: posterior_mean(site) for name, site in latent.items() if frame(site, plate) is not None})
+    matched = [name for name in latent if name in model.nodes]
+    if len(matched) == len(latent):
+        kl = {name: mean((1, name, 1.0), (0, name, -1.0)) for name in latent}
+    else:  # an autoguide's auxiliary draws belong to all sites together
+        kl = {"+".join(matched): mean(*((1, name, 1.0) for name in latent), *((0, name, -1.0) for name in matched))}
+    return Terms(log_px={name: mean((0, name, 1.0)) for name in sample_sites(model, observed=True)}, kl=kl,
+                 means={name: posterior_mean(guide.nodes[name]) for name in matched
+                        if frame(guide.nodes[name], plate) is not None})
 
 
 def posterior_mean(site: dict) -> Tensor:

@@ -4,12 +4,11 @@ from collections.abc import Callable, Mapping
 import pyro
 import torch
 import torch.nn as nn
-from pyro.contrib.zuko import ZukoToPyro
-from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 from torch.distributions import Distribution
 
 from pyrovae.plates import data_plate
+from pyrovae.programs.adapter import as_pyro
 from pyrovae.store import announce
 
 
@@ -38,13 +37,7 @@ class Node(nn.Module):
         self.infer = infer or {}
 
     def forward(self, values: Mapping[str, Tensor]) -> Distribution:
-        fn = self.conditional(*(values[parent] for parent in self.parents))
-        if isinstance(fn, TorchDistributionMixin):
-            return fn
-        if isinstance(fn, Distribution):
-            return ZukoToPyro(fn)
-        raise TypeError(f"{type(self.conditional).__name__} returned {type(fn).__name__}, but a conditional returns a "
-                        "distribution. Put a head on the net, e.g. BernoulliHead(net).")
+        return as_pyro(self.conditional(*(values[parent] for parent in self.parents)))
 
     def extra_repr(self) -> str:
         return f"parents={', '.join(self.parents)}" if self.parents else ""

@@ -1,0 +1,43 @@
+"""Distributions of torch and zuko inside Pyro programs."""
+import torch
+from pyro.contrib.zuko import ZukoToPyro
+from pyro.distributions.torch_distribution import TorchDistributionMixin
+from torch import Size, Tensor
+from torch.distributions import Distribution
+
+
+class Adapted(ZukoToPyro):
+    """Pyro's adapter, which only draws and scores, with what `Predictive`, MCMC and `check` also ask for."""
+
+    def sample(self, sample_shape: Size = torch.Size()) -> Tensor:
+        with torch.no_grad():
+            return self.dist.sample(sample_shape)
+
+    def rsample(self, sample_shape: Size = torch.Size()) -> Tensor:
+        return self(sample_shape)
+
+    @property
+    def support(self) -> torch.distributions.constraints.Constraint:
+        return self.dist.support
+
+    @property
+    def mean(self) -> Tensor:
+        return self.dist.mean
+
+    def expand(self, batch_shape: Size, _instance: object = None) -> "Adapted":
+        return Adapted(self.dist.expand(batch_shape))
+
+
+def as_pyro(fn: Distribution) -> TorchDistributionMixin:
+    """The distribution itself where it is Pyro's, else wrapped. Raises TypeError for what is no distribution.
+
+    Example:
+        >>> as_pyro(torch.distributions.Normal(torch.zeros(3), 1.0)).sample().shape
+        torch.Size([3])
+    """
+    if isinstance(fn, TorchDistributionMixin):
+        return fn
+    if isinstance(fn, Distribution):
+        return Adapted(fn)
+    raise TypeError(f"got {type(fn).__name__}, but a conditional returns a distribution. Put a head on the net, e.g. "
+                    "BernoulliHead(net).")

@@ -1,0 +1,317 @@
+"""fit: any data, any pair, the same result for the same seed, and no silence when something is wrong."""
+import random
+from types import SimpleNamespace
+
+import numpy as np
+import oracles
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.infer.autoguide import AutoDiagonalNormal, AutoNormal
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import pyrovae as pv
+from pyrovae.data import Batches, DictDataset, dynamic
+from pyrovae.heads import BernoulliHead, FixedScaleNormalHead, NormalHead
+from pyrovae.hooks import Checkpoint, EarlyStopping, HistoryFile, ProgressBar, TensorBoard
+from pyrovae.nets import MLP
+from pyrovae.priors import StandardNormal
+
+PIXELS = torch.rand(50, 4, dtype=torch.float64)
+X = (PIXELS > 0.5).double()
+
+
+def vae_loss(**options: object) -> pv.ElboLoss:
+    model = pv.Model(z=StandardNormal(2), x=pv.Node(BernoulliHead(MLP(2, [8], 4)), "z"))
+    return pv.ElboLoss(model, pv.Guide(z=pv.Node(NormalHead(MLP(4, [8], 4)), "x")), **options)
+
+
+def batches() -> Batches:
+    return Batches(DictDataset(x=PIXELS), 16, shuffle=True, transform=dynamic)
+
+
+def test_same_seed_same_result_and_rows_are_complete() -> None:
+    histories = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        histories.append(pv.fit(vae_loss(beta=pv.LinearWarmup(6)), batches(), valid=[{"x": X}], epochs=3))
+    first, second = ([{k: v for k, v in row.items() if k != "seconds"} for row in history] for history in histories)
+    assert first == second
+    row = first[-1]
+    assert set(row) == {"epoch", "lr", "beta", "loss", "elbo", "reconstruction", "kl", "active_units", "valid_loss",
+                        "valid_elbo", "valid_reconstruction", "valid_kl"}
+    assert row["elbo"] == pytest.approx(row["reconstruction"] - row["kl"])
+    assert row["valid_elbo"] == pytest.approx(row["valid_reconstruction"] - row["valid_kl"])
+    assert [r["beta"] for r in first] == pytest.approx([0, 4 / 6, 1.0])
+
+
+class Diagonal(nn.Module):
+    """N(W x + b, diag(s)^2): the family that holds the best diagonal guide of a linear-Gaussian model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loc, self.log_scale = nn.Linear(4, 2), nn.Parameter(torch.zeros(2))
+
+    def forward(self, x: Tensor) -> dist.Independent:
+        return dist.Normal(self.loc(x), self.log_scale.exp()).to_event(1)
+
+
+def test_learns_the_evidence_of_a_linear_gaussian_model() -> None:
+    oracle = oracles.linear_gaussian(num_data=40)
+    guide = pv.Guide(z=pv.Node(Diagonal(), "x"))
+    oracle.model.requires_grad_(False)
+    elbo = pyro.infer.Trace_ELBO(num_particles=20, vectorize_particles=True, max_plate_nesting=1)
+    pv.fit(pv.ElboLoss(oracle.model, guide, elbo=elbo), [oracle.batch], epochs=600, lr=3e-2,
+           schedule=lambda optimizer: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 600))
+    posterior = oracle.guide.nodes["z"](oracle.batch)
+    # The best diagonal guide has the posterior's mean and the inverse diagonal of its precision (Bishop 2006, 10.12);
+    # what training lost against it is a difference of KLs, in nats: 0.02 is the noise of the last steps.
+    scale = posterior.precision_matrix.diagonal(dim1=-2, dim2=-1).rsqrt()
+    best = dist.MultivariateNormal(posterior.loc, scale_tril=scale.diag_embed())
+    got = guide.nodes["z"](oracle.batch).base_dist
+    got = dist.MultivariateNormal(got.loc, scale_tril=got.scale.diag_embed())
+    lost = (torch.distributions.kl_divergence(got, posterior) - torch.distributions.kl_divergence(best, posterior)).mean()
+    assert 0 <= lost < 0.02
+
+
+def test_validation_leaves_everything_untouched() -> None:
+    net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(), nn.Linear(8, 4))
+    model = pv.Model(z=StandardNormal(2), x=pv.Node(BernoulliHead(MLP(2, [8], 4)), "z"))
+    loss = pv.ElboLoss(model, pv.Guide(z=pv.Node(NormalHead(net), "x")), beta=pv.LinearWarmup(10))
+    loss.train()
+    net[2].eval()
+    random_before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    buffers = [b.clone() for b in loss.buffers()]
+    first, second = (pv.evaluate(loss, [{"x": X}, {"x": X[:7]}]) for _ in range(2))
+    assert first == second
+    assert torch.equal(torch.get_rng_state(), random_before[0]) and random.getstate() == random_before[1]
+    assert np.random.get_state()[1].tolist() == random_before[2]
+    assert all(torch.equal(a, b) for a, b in zip(buffers, loss.buffers()))
+    assert loss.training and net[1].training and not net[2].training
+
+
+def test_training_does_not_depend_on_being_watched() -> None:
+    results = []
+    for options in ({}, {"valid": [{"x": X}], "hooks": [lambda run: None]}):
+        torch.manual_seed(3)
+        loss = vae_loss()
+        pv.fit(loss, batches(), epochs=3, **options)
+        results.append(loss.state_dict())
+    assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
+
+
+def test_tuples_of_a_data_loader() -> None:
+    loader = DataLoader(TensorDataset(X, torch.arange(50)), batch_size=16, shuffle=True)
+    assert len(pv.fit(vae_loss(), loader, epochs=2, names=("x", "y"), valid=loader)) == 2
+    with pytest.raises(pv.PairError, match=r"say what their parts are, e.g. names=\('x', 'y'\)"):
+        pv.fit(vae_loss(), loader, epochs=2)
+    with pytest.raises(pv.PairError, match="name more than the 2 parts"):
+        pv.fit(vae_loss(), loader, epochs=2, names=("x", "y", "z"))
+
+
+def test_ragged_batches_weigh_by_their_size() -> None:
+    oracle = oracles.linear_gaussian(num_data=12)
+    loss = pv.ElboLoss(oracle.model, oracle.guide)
+    got = pv.evaluate(loss, [{"x": part} for part in oracle.batch["x"].split(7)])
+    assert got["elbo"] == pytest.approx(float(oracle.log_px.mean()), abs=1e-9)
+
+
+@pytest.mark.parametrize(("data", "message"), [
+    ([], "the data yield no batch"), (iter([{"x": X}]), "used up after one of 2 epochs"),
+    ([{"x": PIXELS}], "grey values"), ([torch.ones(3, 5)], "wanted mappings")])
+def test_bad_data(data: object, message: str) -> None:
+    with pytest.raises(pv.PairError, match=message):
+        pv.fit(vae_loss(), data, epochs=2)
+
+
+def test_non_finite_loss_stops_before_the_step(tmp_path: object) -> None:
+    model = pv.Model(z=StandardNormal(2), x=pv.Node(FixedScaleNormalHead(MLP(2, [8], 4), scale=1.0), "z"))
+    loss = pv.ElboLoss(model, pv.Guide(z=pv.Node(NormalHead(MLP(4, [8], 4)), "x")))
+
+    class Breaks:
+        epochs = 0
+
+        def __iter__(self) -> object:
+            self.epochs += 1
+            yield {"x": X}
+            yield {"x": torch.where(torch.eye(50, 4) > 0, torch.nan, X) if self.epochs == 4 else X}
+
+    path = tmp_path / "run.safetensors"
+    with pytest.raises(pv.NonFiniteLossError, match=r"nan in epoch 3, batch 1\. Nats per datum by site: x nan, z nan\. "
+                                                    r"Largest parameter norms: .*min_scale"):
+        pv.fit(loss, Breaks(), epochs=5, hooks=[Checkpoint(path)])
+    assert all(torch.isfinite(p).all() for p in loss.parameters())
+    assert len(pv.fit(loss, [{"x": X}], epochs=2, resume=path)) == 2
+
+
+def test_early_stopping_keeps_the_best(tmp_path: object) -> None:
+    loss, best = vae_loss(), tmp_path / "best.safetensors"
+    valid = [{"x": 1 - X}]  # what is good for training is bad for this
+    history = pv.fit(loss, [{"x": X}], epochs=200, lr=3e-2, valid=valid,
+                     hooks=[EarlyStopping(best, patience=4), HistoryFile(tmp_path / "history.csv")])
+    values = history["valid_elbo"]
+    assert len(history) < 200 and values.index(max(values)) == len(values) - 5
+    assert pv.evaluate(loss, valid)["elbo"] == max(values)
+    assert (tmp_path / "history.csv").read_text().count("\n") == len(history) + 1
+    with pytest.raises(KeyError, match="no column 'valid_elbo'"):
+        pv.fit(vae_loss(), [{"x": X}], epochs=1, hooks=[EarlyStopping(best, patience=4)])
+
+
+def test_schedule_clipping_and_optimizers() -> None:
+    history = pv.fit(vae_loss(), [{"x": X}], epochs=3, lr=0.5, schedule=lambda optimizer:
+                     torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.1))
+    assert history["lr"] == pytest.approx([0.5, 0.05, 0.005])
+    loss = vae_loss()
+    before = torch.cat([p.detach().flatten() for p in loss.parameters()])
+    pv.fit(loss, [{"x": X}], epochs=1, optimizer=lambda ps: torch.optim.SGD(ps, lr=1.0), clip_norm=1e-3)
+    moved = (torch.cat([p.detach().flatten() for p in loss.parameters()]) - before).norm()
+    assert moved == pytest.approx(1e-3, rel=1e-2)
+    with pytest.raises(pv.PairError, match="the optimizer does not hold"):
+        pv.fit(loss, [{"x": X}], epochs=1, optimizer=torch.optim.SGD(list(loss.model.parameters()), lr=1.0))
+    for p in loss.parameters():
+        p.requires_grad_(False)
+    with pytest.raises(pv.PairError, match="no trainable tensor"):
+        pv.fit(loss, [{"x": X}], epochs=1)
+
+
+def test_autocast_computes_densities_in_float32() -> None:
+    torch.set_default_dtype(torch.float32)
+    loss = vae_loss()
+    data = [{"x": X.float()}]
+    history = pv.fit(loss, data, epochs=2, context=lambda: torch.autocast("cpu", torch.bfloat16))
+    assert all(p.dtype == torch.float32 for p in loss.parameters())
+    exact = pv.evaluate(loss, data)
+    rough = pv.evaluate(loss, data, context=lambda: torch.autocast("cpu", torch.bfloat16))
+    assert rough["elbo"] != exact["elbo"] and rough["elbo"] == pytest.approx(exact["elbo"], rel=0.02)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert loss.guide.nodes["z"](data[0]).base_dist.scale.dtype == torch.float32
+    assert len(history) == 2
+
+
+def test_fabric_like_objects_set_up_and_do_the_backward() -> None:
+    calls = []
+    fabric = SimpleNamespace(setup=lambda module, optimizer: calls.append("setup") or (module, optimizer),
+                             backward=lambda loss: calls.append("backward") or loss.backward())
+    pv.fit(vae_loss(), [{"x": X}], epochs=2, fabric=fabric)
+    assert calls == ["setup", "backward", "backward"]
+
+
+def test_progress_bar_and_tensorboard(tmp_path: object, capsys: pytest.CaptureFixture) -> None:
+    hooks = [ProgressBar()]
+    try:
+        hooks.append(TensorBoard(tmp_path / "events"))
+    except ImportError:
+        pass
+    pv.fit(vae_loss(), [{"x": X}], epochs=2, hooks=hooks)
+    shown = capsys.readouterr()
+    assert "2/2" in shown.err and "elbo=" in shown.err and not shown.out
+    assert len(hooks) == 1 or list((tmp_path / "events").iterdir())
+
+
+# --- pairs of every origin -----------------------------------------------------------------------------------------
+
+class TutorialVAE(nn.Module):
+    """As Pyro's tutorials write it: programs are methods, nets are announced by pyro.module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder, self.decoder = MLP(4, [8], 4), MLP(2, [8], 4)
+
+    def model(self, x: Tensor) -> None:
+        pyro.module("decoder", self.decoder)
+        with pyro.plate("data", x.shape[0]):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).expand([x.shape[0], 2]).to_event(1))
+            pyro.sample("x", dist.Bernoulli(logits=self.decoder(z)).to_event(1), obs=x)
+
+    def guide(self, x: Tensor) -> None:
+        pyro.module("encoder", self.encoder)
+        with pyro.plate("data", x.shape[0]):
+            loc, log_scale = self.encoder(x).chunk(2, -1)
+            pyro.sample("z", dist.Normal(loc, log_scale.exp()).to_event(1))
+
+
+def closures() -> tuple[object, object, list[Tensor]]:
+    vae = TutorialVAE()
+    encoder, decoder = vae.encoder, vae.decoder
+
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Bernoulli(logits=decoder(z)).to_event(1), obs=x)
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            loc, log_scale = encoder(x).chunk(2, -1)
+            pyro.sample("z", dist.Normal(loc, log_scale.exp()).to_event(1))
+
+    return model, guide, [*encoder.parameters(), *decoder.parameters()]
+
+
+def methods() -> tuple[object, object, list[Tensor]]:
+    vae = TutorialVAE()
+    return vae.model, vae.guide, list(vae.parameters())
+
+
+@pytest.mark.usefixtures("uses_param_store")
+@pytest.mark.parametrize("make", [closures, methods])
+def test_hand_written_pairs_train_save_and_score(make: object, tmp_path: object) -> None:
+    model, guide, parameters = make()
+    before = [p.detach().clone() for p in parameters]
+    loss = pv.ElboLoss(model, guide)
+    history = pv.fit(loss, [{"x": X}], epochs=30, lr=1e-2, hooks=[Checkpoint(tmp_path / "run.safetensors")])
+    assert history["elbo"][-1] > history["elbo"][0]
+    assert all(not torch.equal(a, b) for a, b in zip(before, parameters))
+    evidence = pv.log_evidence(model, guide, {"x": X}, num_particles=100)
+    assert evidence.mean > history["elbo"][-1] - 1.0
+    other_model, other_guide, _ = make()
+    again = pv.fit(pv.ElboLoss(other_model, other_guide), [{"x": X}], epochs=30, resume=tmp_path / "run.safetensors")
+    assert again["elbo"] == history["elbo"]
+    assert pv.evaluate(pv.ElboLoss(other_model, other_guide), {"x": X}) == pv.evaluate(loss, {"x": X})
+
+
+@pytest.mark.parametrize("autoguide", [AutoNormal, AutoDiagonalNormal])
+def test_autoguides_fit_a_regression(autoguide: type) -> None:
+    model, _, batch, exact = oracles.linear_regression()
+    guide = autoguide(model)
+    loss = pv.ElboLoss(model, guide, num_data=12)
+    history = pv.fit(loss, [batch], epochs=600, lr=2e-2)
+    # 12 times the ELBO per datum is a bound on the joint evidence, and near it
+    elbo = 12 * np.mean(history["elbo"][-100:])
+    assert exact - 3.0 < elbo < exact
+    twin = autoguide(model)
+    assert 12 * pv.fit(pv.ElboLoss(model, twin, num_data=12), [batch], epochs=1)["elbo"][0] < elbo - 1, "a fresh one"
+
+
+@pytest.mark.usefixtures("uses_param_store")
+def test_pyro_param_programs_train_and_resume(tmp_path: object) -> None:
+    def model(x: Tensor) -> None:
+        scale = pyro.param("scale", torch.tensor(3.0), constraint=dist.constraints.positive)
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(0.0, scale), obs=x)
+
+    x, path = torch.randn(200), tmp_path / "run.safetensors"
+    pv.fit(pv.ElboLoss(model, lambda x: None), [{"x": x}], epochs=200, lr=3e-2, hooks=[Checkpoint(path)])
+    fitted = pyro.param("scale").item()
+    assert fitted == pytest.approx(float(x.square().mean().sqrt()), rel=1e-2)
+    pyro.clear_param_store()
+    pv.fit(pv.ElboLoss(model, lambda x: None), [{"x": x}], epochs=200, resume=path)
+    assert pyro.param("scale").item() == fitted
+
+
+def test_a_tensor_nobody_holds_is_refused() -> None:
+    loose = torch.zeros(4, requires_grad=True)
+
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Bernoulli(logits=loose).to_event(1), obs=x)
+
+    with pytest.raises(pv.PairError, match=r"trainable tensors of shapes \[\(4,\)\] that belong to no module"):
+        pv.fit(pv.ElboLoss(model, lambda x: None), [{"x": X}], epochs=1)
+
+
+def test_pyros_own_elbo_module_is_a_loss() -> None:
+    loss = vae_loss()
+    history = pv.fit(pyro.infer.Trace_ELBO()(loss.model, loss.guide), [{"x": X}], epochs=30, lr=1e-2)
+    assert history["loss"][-1] < history["loss"][0] and "elbo" not in history.names
