@@ -78,8 +78,8 @@ def _read_file(path: Path) -> tuple[dict[str, np.ndarray], str]:
         raise
     except Exception as error:  # a damaged header can raise nearly anything inside numpy and zipfile
         if "Object arrays" in str(error):
-            raise DataError(f"{path} holds an object array (rows of different lengths?), which only pickle can read and "
-                            "is never loaded. Make it one rectangular array of numbers.") from error
+            raise DataError(f"{path} holds an object array (rows of different lengths?), which only pickle can read "
+                            "and is never loaded. Make it one rectangular array of numbers.") from error
         seen = "it does not start like one" if "pickled" in str(error) else f"{type(error).__name__}: {error}"
         raise DataError(f"{path} cannot be read as a numpy file ({seen}). It is damaged or something else: write it "
                         "again with np.save or np.savez.") from error
@@ -91,8 +91,8 @@ def _read_open(file: BinaryIO, path: Path) -> tuple[dict[str, np.ndarray], str]:
         return {"x": loaded}, ""
     known = [*_KEYS, *_KEYS.values()]
     if "x" not in loaded:
-        raise DataError(f"{path} holds {sorted(loaded)} and no 'x'. Save it with np.savez(path, x=..., y=...); the names "
-                        f"that are read are {', '.join(known)}.")
+        raise DataError(f"{path} holds {sorted(loaded)} and no 'x'. Save it with np.savez(path, x=..., y=...); "
+                        f"the names that are read are {', '.join(known)}.")
     ignored = sorted(set(loaded) - set(known))
     arrays = {name: loaded[name] for name in known if name in loaded}
     return arrays, f"ignored {', '.join(ignored)}" if ignored else ""

@@ -1,0 +1,60 @@
+"""Every component once, as the suite in test_conformance.py takes it. A new component is one line here."""
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from pyrovae.heads import (BernoulliHead, CategoricalHead, ContinuousBernoulliHead, FixedScaleNormalHead,
+                           LearnedScaleNormalHead, NormalHead)
+from pyrovae.nets import MLP, Batched, ConvDecoder, ConvEncoder, Standardized
+from pyrovae.posteriors import IAF
+from pyrovae.priors import StandardNormal, VampPrior
+
+
+@dataclass(frozen=True)
+class Case:
+    """How to build a component, the event shapes of its parents, and the event shape of what it returns."""
+
+    make: Callable[[], nn.Module]
+    parents: tuple[tuple[int, ...], ...]
+    event: tuple[int, ...]
+    scores_foreign: bool = True
+    """Whether log_prob of a value it did not draw is cheap and stable enough to integrate."""
+
+
+CONDITIONALS: dict[str, Case] = {
+    "StandardNormal": Case(lambda: StandardNormal(2), (), (2,)),
+    "StandardNormal, image": Case(lambda: StandardNormal(1, 2, 2), (), (1, 2, 2)),
+    "VampPrior": Case(lambda: VampPrior(NormalHead(MLP(4, [8], 4)), torch.rand(3, 4)), (), (2,)),
+    "NormalHead": Case(lambda: NormalHead(MLP(4, [8], 4)), ((4,),), (2,)),
+    "NormalHead, floor": Case(lambda: NormalHead(MLP(4, [8], 4), min_scale=0.1), ((4,),), (2,)),
+    "NormalHead, image": Case(lambda: NormalHead(ConvDecoder(3, [4], (2, 2, 3)), event_dim=3), ((3,),), (1, 2, 3)),
+    "FixedScaleNormalHead": Case(lambda: FixedScaleNormalHead(MLP(4, [8], 2), scale=0.3), ((4,),), (2,)),
+    "LearnedScaleNormalHead": Case(lambda: LearnedScaleNormalHead(MLP(4, [8], 2)), ((4,),), (2,)),
+    "BernoulliHead": Case(lambda: BernoulliHead(MLP(3, [8], 4)), ((3,),), (4,)),
+    "BernoulliHead, image": Case(lambda: BernoulliHead(ConvDecoder(3, [4], (1, 3, 2)), event_dim=3), ((3,),), (1, 3, 2)),
+    "BernoulliHead, two parents": Case(lambda: BernoulliHead(MLP(5, [8], 4)), ((3,), (2,)), (4,)),
+    "ContinuousBernoulliHead": Case(lambda: ContinuousBernoulliHead(MLP(3, [8], 2)), ((3,),), (2,)),
+    "CategoricalHead, labels": Case(lambda: CategoricalHead(MLP(3, [8], 5)), ((3,),), ()),
+    "CategoricalHead, pixels": Case(lambda: CategoricalHead(MLP(3, [8], 4 * 3), event_shape=(3,)), ((3,),), (3,)),
+    "CategoricalHead, image": Case(lambda: CategoricalHead(ConvDecoder(3, [4], (4, 2, 3)), event_shape=(1, 2, 3)),
+                                   ((3,),), (1, 2, 3)),
+    "IAF": Case(lambda: IAF(NormalHead(MLP(4, [8], 4)), 2, 4, hidden=(8,)), ((4,),), (2,)),
+    "encoder, convolutional": Case(lambda: NormalHead(ConvEncoder((1, 5, 3), [4, 8], 4)), ((1, 5, 3),), (2,)),
+    "encoder, standardised": Case(lambda: NormalHead(Standardized(MLP(4, [8], 4), 0.5, 2.0)), ((4,),), (2,)),
+    "encoder, batched": Case(lambda: NormalHead(Batched(nn.Sequential(nn.Flatten(), nn.Linear(4, 4)), 3)),
+                             ((1, 2, 2),), (2,)),
+}
+
+
+def parents_of(case: Case, *batch: int) -> list[Tensor]:
+    return [torch.rand(*batch, *shape) for shape in case.parents]
+
+
+def factors_of(fn: dist.Distribution) -> dist.Distribution | None:
+    """The one-dimensional factors of a distribution, where it has any."""
+    while hasattr(fn, "base_dist") and fn.event_shape:
+        fn = fn.base_dist
+    return fn if not fn.event_shape else None

@@ -1,0 +1,186 @@
+"""What every conditional promises: shapes, a normalised density that matches its draws, gradients, independence."""
+import conformance
+import pyro.distributions as dist
+import pytest
+import torch
+from conformance import CONDITIONALS, Case, parents_of
+from pyro.distributions.testing.gof import auto_goodness_of_fit
+from torch import nn
+
+import pyrovae as pv
+from pyrovae.heads import BernoulliHead, CategoricalHead, FixedScaleNormalHead, LearnedScaleNormalHead
+from pyrovae.nets import MLP, ConvDecoder, ConvEncoder, Standardized
+from pyrovae.programs.adapter import as_pyro
+
+TEST_FAILURE_RATE = 2e-5
+"""Chance that a right component fails one goodness-of-fit test (as in Pyro's own suite)."""
+
+every_conditional = pytest.mark.parametrize("name", CONDITIONALS)
+
+
+def build(name: str) -> tuple[Case, nn.Module]:
+    case = CONDITIONALS[name]
+    return case, case.make().double()
+
+
+@every_conditional
+@pytest.mark.parametrize("batch", [(5,), (1, 5), (3, 5)])
+def test_shapes(name: str, batch: tuple[int, ...]) -> None:
+    case, module = build(name)
+    fn = as_pyro(module(*parents_of(case, *batch)))
+    assert fn.event_shape == case.event and fn.batch_shape == (batch if case.parents else ())
+    value = fn.expand(batch)()
+    assert value.shape == (*batch, *case.event) and fn.log_prob(value).shape == batch
+    assert fn.log_prob(value).dtype == torch.float64
+
+
+@every_conditional
+def test_particles_and_data_in_programs(name: str) -> None:
+    case, module = build(name)
+    sources = {f"s{i}": dist.Normal(torch.zeros(shape), 1.0).to_event(len(shape)) for i, shape in enumerate(case.parents)}
+
+    class Source(nn.Module):
+        def __init__(self, fn: dist.Distribution) -> None:
+            super().__init__()
+            self.fn = fn
+
+        def forward(self) -> dist.Distribution:
+            return self.fn
+
+    nodes = {name: Source(fn) for name, fn in sources.items()}
+    model = pv.Model(**nodes, v=pv.Node(module, *sources))
+    value = model(num=5)["v"]
+    guide = pv.Guide(**nodes) if nodes else lambda v: None
+    weights = pv.log_weights(model, guide, {"v": value}, 3)
+    assert weights.shape == (3, 5)
+    if not nodes:
+        torch.testing.assert_close(weights, module().log_prob(value).expand(3, 5))
+
+
+@every_conditional
+def test_every_parameter_gets_a_gradient(name: str) -> None:
+    case, module = build(name)
+    if not list(module.parameters()):
+        pytest.skip("has no parameters")
+    value = as_pyro(module(*parents_of(case, 5))).expand((5,))().detach()
+    fn = as_pyro(module(*parents_of(case, 5)))
+    fn.log_prob(value).sum().backward()
+    for parameter, tensor in module.named_parameters():
+        assert tensor.grad is not None and torch.isfinite(tensor.grad).all(), parameter
+        assert tensor.grad.abs().sum() > 0, parameter
+
+
+@every_conditional
+def test_a_datum_does_not_depend_on_its_neighbours(name: str) -> None:
+    case, module = build(name)
+    parents = parents_of(case, 6)
+    fn = as_pyro(module(*parents))
+    value = fn.expand((6,))().detach()
+    together = fn.expand((6,)).log_prob(value)
+    alone = torch.cat([as_pyro(module(*(p[i:i + 1] for p in parents))).log_prob(value[i:i + 1]).expand(1)
+                       for i in range(6)])
+    torch.testing.assert_close(alone, together)
+    eval_fn = as_pyro(module.eval()(*parents))
+    torch.testing.assert_close(eval_fn.expand((6,)).log_prob(value), together)
+
+
+@every_conditional
+def test_state_round_trip_precision_and_repr(name: str, tmp_path: object) -> None:
+    case, module = build(name)
+    other = case.make().double()
+    pv.save_weights(module, tmp_path / "weights")
+    pv.load_weights(other, tmp_path / "weights")
+    parents = parents_of(case, 4)
+    fn, twin = as_pyro(module(*parents)), as_pyro(other(*parents))
+    value = fn.expand((4,))().detach()
+    assert torch.equal(fn.log_prob(value), twin.log_prob(value))
+    single = as_pyro(module.float()(*(p.float() for p in parents)))
+    assert single.log_prob(value.float()).dtype == torch.float32
+    assert type(module).__name__ in repr(module)
+
+
+@every_conditional
+def test_density_is_normalised(name: str) -> None:
+    case, module = build(name)
+    fn = as_pyro(module(*parents_of(case)) if case.parents else module())
+    with torch.no_grad():
+        total = sum_or_integral(fn)
+    if total is None:
+        factors = conformance.factors_of(fn)
+        total = torch.stack([sum_or_integral(as_pyro(type(factors)(**{
+            name: getattr(factors, name).flatten()[i:i + 1] for name in factors.arg_constraints
+            if name in factors.__dict__}).to_event(1))) for i in range(factors.batch_shape.numel())])
+    assert (torch.as_tensor(total) - 1).abs().max() < 2e-3
+
+
+def sum_or_integral(fn: dist.Distribution) -> torch.Tensor | None:
+    """Total mass by enumeration, or by a grid over at most two real dims; None where there are more."""
+    factors = conformance.factors_of(fn)
+    if factors is not None and factors.has_enumerate_support:
+        values = factors.enumerate_support(expand=False)
+        size = fn.event_shape.numel()
+        grid = torch.cartesian_prod(*[values.flatten()] * size).reshape(-1, *fn.event_shape)
+        return fn.log_prob(grid).exp().sum()
+    if fn.event_shape.numel() > 2:
+        return None
+    bounded = isinstance(factors, dist.ContinuousBernoulli)
+    low, high = (0.0, 1.0) if bounded else (-30.0, 30.0)
+    width = (high - low) / 1000  # far below the least standard deviation here: the sum is then as good as exact
+    axis = torch.arange(low + width / 2, high, width)
+    if fn.event_shape.numel() == 1:
+        return fn.log_prob(axis.unsqueeze(-1)).exp().sum() * width
+    return sum(fn.log_prob(torch.cartesian_prod(part, axis)).exp().sum() for part in axis.split(100)) * width ** 2
+
+
+@every_conditional
+def test_draws_follow_the_density(name: str) -> None:
+    case, module = build(name)
+    fn = as_pyro(module(*parents_of(case)) if case.parents else module())
+    factors = conformance.factors_of(fn)
+    with torch.no_grad():
+        draws = fn(torch.Size([20_000]))
+        if factors is not None and factors.has_enumerate_support:  # exact probabilities of each value, dim by dim
+            values = factors.enumerate_support(expand=False).flatten()
+            probs = factors.enumerate_support().reshape(len(values), *factors.batch_shape)
+            expected = factors.log_prob(probs).exp()
+            observed = torch.stack([(draws == v).double().mean(0) for v in values])
+            error = (expected * (1 - expected) / 20_000).sqrt()
+            assert ((observed - expected).abs() <= 5 * error + 1e-12).all()
+        else:
+            probs = fn.log_prob(draws).exp()
+            assert auto_goodness_of_fit(draws.reshape(20_000, -1), probs) > TEST_FAILURE_RATE
+
+
+def test_nets_take_any_shape_and_say_what_they_wanted() -> None:
+    for h, w in ((1, 1), (7, 9), (28, 28), (5, 2)):
+        image = torch.rand(2, 3, 2, h, w)
+        code = ConvEncoder((2, h, w), [4, 8], 6)(image)
+        assert code.shape == (2, 3, 6) and ConvDecoder(6, [8, 4], (2, h, w))(code).shape == image.shape
+        assert MLP((2, h, w), [4], (h, 3))(image).shape == (2, 3, h, 3)
+    with pytest.raises(ValueError, match=r"shape \(\*batch, 2, 4\), got \(5, 4, 2\)"):
+        MLP((2, 4), [3], 1)(torch.rand(5, 4, 2))
+    with pytest.raises(ValueError, match="scale is 0.0 somewhere"):
+        Standardized(MLP(2, [3], 1), torch.zeros(2), torch.tensor([1.0, 0.0]))
+    net = Standardized(nn.Identity(), torch.tensor([1.0, 2.0]), torch.tensor([2.0, 4.0]))
+    torch.testing.assert_close(net(torch.tensor([[3.0, 6.0]])), torch.tensor([[1.0, 1.0]]))
+
+
+def test_heads_say_what_is_wrong() -> None:
+    with pytest.raises(ValueError, match="scale=0"):
+        FixedScaleNormalHead(MLP(2, [3], 1), scale=0)
+    with pytest.raises(ValueError, match="initial_scale=-1"):
+        LearnedScaleNormalHead(MLP(2, [3], 1), initial_scale=-1)
+    with pytest.raises(ValueError, match="7 numbers a datum, which are not C classes for each of the 2 elements"):
+        CategoricalHead(MLP(2, [3], 7), event_shape=(2,))(torch.zeros(1, 2))
+
+
+def test_categorical_puts_classes_first() -> None:
+    logits = torch.randn(3, 4, 2, 5)  # a net's (C, H, W) output for an event (1, H, W)
+    fn = CategoricalHead(nn.Identity(), event_shape=(1, 2, 5))(logits)
+    torch.testing.assert_close(fn.base_dist.logits, logits.log_softmax(1).movedim(1, -1).unsqueeze(1))
+
+
+def test_bernoulli_is_the_cross_entropy() -> None:
+    x, logits = torch.bernoulli(torch.full((3, 4), 0.5)), torch.randn(3, 4)
+    expected = -nn.functional.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(-1)
+    torch.testing.assert_close(BernoulliHead(nn.Identity())(logits).log_prob(x), expected)
