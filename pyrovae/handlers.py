@@ -7,10 +7,10 @@ from pyrovae.errors import PairError
 
 
 class PerDatum(Messenger):
-    r"""Scale log-probabilities so that their sum is an unbiased estimate of (1/N) \sum_i, in nats per datum.
+    r"""Weigh log-probabilities so that their sum, over `size`, is in nats per datum and unbiased on minibatches.
 
-    Sites in `plate` weigh 1/B on a minibatch of B (1/N where the plate itself subsamples), sites outside it 1/N,
-    and latent sites `beta` more: recon - beta KL.
+    Without `num_data`, sites keep their weight and `size` is the plate's. With it, `size` is `num_data`, sites in the
+    plate weigh num_data / B and those outside it 1. Latent sites weigh `beta` more: recon - beta KL.
 
     Raises: PairError for a site outside the plate while `num_data` is unknown.
     """
@@ -18,14 +18,22 @@ class PerDatum(Messenger):
     def __init__(self, plate: str, num_data: int | None, beta: float | Tensor) -> None:
         super().__init__()
         self.plate, self.num_data, self.beta = plate, num_data, beta
+        self.size = num_data
 
     def _pyro_sample(self, msg: dict) -> None:
         if site_is_subsample(msg):
             return
-        size = next((f.full_size or f.size for f in msg["cond_indep_stack"] if f.name == self.plate), self.num_data)
-        if size is None:
+        inside = next((frame for frame in msg["cond_indep_stack"] if frame.name == self.plate), None)
+        if inside is None and self.num_data is None:
             raise PairError(
                 f"site {msg['name']!r} lies outside plate {self.plate!r}, so its weight in a minibatch depends on the "
                 "number of data N, which is unknown: pass num_data=N to the loss (never the batch size), or "
                 "plate='...' if your plate has another name.")
-        msg["scale"] = msg["scale"] * ((1.0 if msg["is_observed"] else self.beta) / size)
+        if inside is not None:
+            stands_for = inside.full_size or inside.size  # a plate that subsamples scales itself up
+            if self.num_data is None:
+                self.size = stands_for
+            elif stands_for != self.num_data:
+                msg["scale"] = msg["scale"] * (self.num_data / stands_for)
+        if not msg["is_observed"] and not (isinstance(self.beta, float) and self.beta == 1.0):
+            msg["scale"] = msg["scale"] * self.beta

@@ -19,6 +19,9 @@ _private: ContextVar[bool] = ContextVar("pyrovae_private", default=False)
 @contextmanager
 def private() -> Iterator[None]:
     """Run programs without touching the global store: `PyroModule`s keep their parameters to themselves."""
+    if _private.get():
+        yield
+        return
     token = _private.set(True)
     try:
         with pyro.settings.context(module_local_params=True):

@@ -76,7 +76,7 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
     if fabric is not None:
         (module, optimizer), backward = fabric.setup(loss, run.optimizer), fabric.backward
     while not run.finished:
-        start, averages = time.perf_counter(), Averages()
+        start, averages = time.perf_counter(), Averages(active_units=valid is None)
         loss.train()
         row = {"epoch": run.epoch + 1, "lr": run.optimizer.param_groups[0]["lr"], **_beta(loss)}
         with pyro.validation_enabled(False), private():
@@ -94,7 +94,7 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
         if not averages.size:
             raise PairError(f"the data yielded no batch in epoch {run.epoch + 1}; pass an iterable that starts again for "
                             "each epoch (a DataLoader, pyrovae.data.Batches, a list), not a generator.")
-        row |= averages.row(active_units=valid is None)
+        row |= averages.row()
         if valid is not None:
             row |= {name if name == "active_units" else f"valid_{name}": value
                     for name, value in evaluate(loss, valid, names=names, context=context).items()}
@@ -115,36 +115,36 @@ def evaluate(loss: nn.Module, data: Data, *, names: Sequence[str] | None = None,
     Random streams, `training` flags and buffers stay as they were; the noise is the same at every call.
     Raises: PairError where `data` are empty.
     """
-    device, averages = next((parameter.device for parameter in loss.parameters()), None), Averages()
+    device, averages = next((parameter.device for parameter in loss.parameters()), None), Averages(active_units=True)
     with torch.no_grad(), pyro.validation_enabled(False), private(), untouched([loss], training=False, seed=EVALUATION_SEED):
         for batch in batches(data, names, device):
             with context():
                 averages.add(loss(**batch), batch, loss)
     if not averages.size:
         raise PairError("the validation data yield no batch; wanted at least one datum.")
-    return averages.row(active_units=True)
+    return averages.row()
 
 
 class Averages:
     """Averages over data of the loss and its terms, whatever the sizes of the batches."""
 
-    def __init__(self) -> None:
-        self.size, self.totals, self.units = 0, {}, {}
+    def __init__(self, *, active_units: bool) -> None:
+        self.size, self.totals, self.units, self.active_units = 0, {}, {}, active_units
 
     def add(self, value: Tensor, batch: Mapping[str, Tensor], loss: nn.Module) -> None:
         size, parts, terms = size_of(batch), {"loss": value.detach()}, getattr(loss, "terms", None)
         if terms is not None:
             parts |= {"elbo": terms.elbo, "reconstruction": terms.reconstruction, "kl": sum(terms.kl.values())}
             parts |= {f"kl_{site}": kl for site, kl in terms.kl.items()} if len(terms.kl) > 1 else {}
-            for site, means in terms.means.items():
+            for site, means in terms.means.items() if self.active_units else ():
                 self.units.setdefault(site, ActiveUnits()).add(means)
         self.size += size
         for name, part in parts.items():
             self.totals[name] = self.totals.get(name, 0.0) + size * part
 
-    def row(self, *, active_units: bool) -> dict[str, float]:
+    def row(self) -> dict[str, float]:
         row = {name: float(total) / self.size for name, total in self.totals.items()}
-        if active_units and self.units:
+        if self.units:
             row["active_units"] = sum(units.count() for units in self.units.values())
         return row
 

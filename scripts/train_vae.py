@@ -40,7 +40,8 @@ class Settings:
     for in $PYROVAE_DATA, else in the cache folder, and downloaded there."""
     binarize: Literal["dynamic", "static", "threshold", "none"] | None = None
     """How grey pixels become 0 or 1: drawn anew at each visit, drawn once, cut at 0.5, not at all. By default dynamic
-    for the Bernoulli and none for the other likelihoods. Validation and test data are always drawn once."""
+    for the Bernoulli (threshold for the digits, whose pixels count inked cells) and none for the other likelihoods.
+    Validation and test data are always drawn once."""
     likelihood: Literal["bernoulli", "continuous-bernoulli", "normal", "normal-learned", "normal-predicted",
                         "categorical"] = "bernoulli"
     """p(x | z). bernoulli: pixels in {0, 1}. continuous-bernoulli: a density on [0, 1]. normal: one fixed scale;
@@ -140,7 +141,8 @@ def load_splits(settings: Settings) -> tuple[Splits, str]:
             raise pv.PairError(f"--likelihood categorical scores grey levels, which --binarize {settings.binarize} throws "
                                "away; drop --binarize, or use --likelihood bernoulli.")
         return splits.as_levels(), "none"
-    return splits, settings.binarize or ("dynamic" if settings.likelihood == "bernoulli" else "none")
+    usual = "threshold" if settings.dataset == "digits" else "dynamic"
+    return splits, settings.binarize or (usual if settings.likelihood == "bernoulli" else "none")
 
 
 def build(settings: Settings, shape: Shape, levels: int | None) -> tuple[pv.Model, pv.Guide]:

@@ -269,7 +269,7 @@ def test_data_root(monkeypatch, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def torchvision():
     try:
         import torchvision.datasets

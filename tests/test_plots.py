@@ -243,8 +243,8 @@ def test_kl_per_dim_sorts_names_and_colours():
     assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "3", "2", "0"]
     colours = [bar.get_facecolor() for bar in axes.patches]
     assert colours[0] == colours[1] != colours[2] == colours[3]
-    assert "active: 2 of 4" in [text.get_text() for text in axes.get_legend().get_texts()]
-    assert plots.kl_per_dim(torch.rand(4), threshold=None).axes[0].get_legend() is None
+    assert "active: 2 of 4" in [text.get_text() for text in figure.legends[0].get_texts()]
+    assert not plots.kl_per_dim(torch.rand(4), threshold=None).legends
     with pytest.raises(ValueError, match=r"kl has shape \(2, 3\)"):
         plots.kl_per_dim(torch.rand(2, 3))
     with pytest.raises(ValueError, match=r"dimensions \[1\]"):

@@ -12,7 +12,7 @@ from pyrovae.data.holdout import split_valid
 def load_digits(*, valid_size: int | None = None) -> Splits:
     """The 1,797 digits of 8 x 8 pixels that come with scikit-learn; a random fifth, always the same, is the test set.
 
-    This is the test half of the UCI set, so these scores do not compare with published ones on all 5,620 digits.
+    This is the test part of the UCI set, so these scores do not compare with published ones on all 5,620 digits.
 
     Shapes: x (N, 1, 8, 8); y (N,) in 0..9.
     Units: a pixel counts the dark ones among 4 x 4 of the scan, 0..16, divided by 16; levels=17.

@@ -69,9 +69,10 @@ class ElboLoss(nn.Module):
     def forward(self, **batch: Tensor) -> Tensor:
         beta = self.beta() if callable(self.beta) else self.beta
         traces: list[tuple[Trace, Trace]] = []
-        with private(), PerDatum(self.plate, self.num_data, beta), warnings.catch_warnings():
+        with private(), PerDatum(self.plate, self.num_data, beta) as weights, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Encountered NaN: loss")  # fit says more than Pyro's warning
             loss = _recording(self.elbo, traces).differentiable_loss(self.model, self.guide, **batch)
+        loss = loss / weights.size
         terms = read_terms(traces, self.plate, self.num_data, _vectorized(self.elbo))
         if self.free_bits:
             if terms is None:

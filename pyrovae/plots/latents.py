@@ -108,5 +108,5 @@ def kl_per_dim(kl: Array, *, threshold: float | None = 0.01, title: str | None =
             Patch(color=TRAIN, label=f"active: {active.sum()} of {len(kl)}"),
             Patch(color=MUTED, label=f"inactive: {(~active).sum()}, at most {threshold:g} nats"),
         ]
-        axes.legend(handles=handles, frameon=False, loc="upper right")
+        figure.legend(handles=handles, frameon=False, loc="outside lower center", ncols=2)
     return figure
