@@ -1,0 +1,156 @@
+"""The scripts as a user runs them, most of them inside this process to save the seconds of importing torch."""
+import contextlib
+import csv
+import io
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import pyrovae as pv
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+QUICK = ("--epochs", "2", "--hidden", "16", "--eval-particles", "20", "--eval-data", "50")
+
+
+def run(script: str, *arguments: object, status: int = 0, cwd: Path | None = None) -> str:
+    """Output of a script; for a refusal what it says on standard error."""
+    out, error, code = io.StringIO(), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+        patch.setattr(sys, "argv", [str(SCRIPTS / script), *map(str, arguments)])
+        patch.chdir(cwd or Path.cwd())
+        torch.set_default_dtype(torch.float32)
+        try:
+            runpy.run_path(str(SCRIPTS / script), run_name="__main__")
+        except SystemExit as stop:
+            code = stop.code or 0
+    assert code == status, error.getvalue()
+    return error.getvalue() if status else out.getvalue()
+
+
+def run_alone(script: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": str(Path(pv.__file__).parent.parent), "OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, SCRIPTS / script, *map(str, arguments)], capture_output=True, text=True,
+                          cwd=cwd, env=environment)
+
+
+def test_in_a_process_of_its_own(tmp_path: Path) -> None:
+    done = run_alone("train_vae.py", *QUICK, cwd=tmp_path)
+    assert done.returncode == 0 and "epoch" in done.stderr, done.stderr
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert folder.name.startswith("digits-") and "log p(x) = -" in done.stdout
+    refused = run_alone("train_vae.py", "--binarize", "none", cwd=tmp_path)
+    assert refused.returncode == 2 and "Traceback" not in refused.stderr
+
+
+@pytest.fixture(scope="module")
+def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    output = run("train_vae.py", *QUICK, "--kl-warmup", "2", "--patience", "5", "--out", folder)
+    assert "test log p(x) = -" in output and "N = 50 data; K = 20 particles" in output
+    return folder
+
+
+def test_a_run_leaves_everything_a_reader_needs(digits_run: Path) -> None:
+    contents = json.loads((digits_run / "run.json").read_text())
+    assert contents["arguments"]["epochs"] == 2 and contents["seed"] == 0 and contents["device"]
+    assert contents["data"]["binarize"] == "threshold" and contents["data"]["event_shape"] == [1, 8, 8]
+    assert contents["versions"]["torch"] == torch.__version__.split("+")[0] or contents["versions"]["torch"]
+    assert contents["metrics"]["num_data"] == 50 and contents["wall_seconds"] > 0 and "git_commit" in contents
+    with (digits_run / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2"] and float(rows[1]["valid_elbo"]) < 0
+    assert rows[0]["beta"] == "0.0" and float(rows[1]["beta"]) == pytest.approx(0.5)
+    figures = {path.stem for path in (digits_run / "figures").glob("*.png")}
+    assert figures == {"curves", "kl_per_dim", "latent_scatter", "reconstructions", "samples", "interpolation", "manifold"}
+
+
+def test_evaluate_writes_the_evidence(digits_run: Path) -> None:
+    output = run("evaluate.py", digits_run, "--num-particles", 30, "--split", "valid", "--max-data", 40)
+    evidence = json.loads((digits_run / "evidence.json").read_text())
+    assert {"log_px", "se", "elbo", "num_particles", "num_data", "ess_median", "khat_above_0_7", "bits_per_dim",
+            "split"} <= set(evidence)
+    assert evidence["num_particles"] == 30 and evidence["num_data"] == 40 and evidence["split"] == "valid"
+    each = np.load(digits_run / "evidence.npz")
+    assert all(each[name].shape == (40,) for name in ("log_px", "se", "elbo", "ess", "khat"))
+    assert evidence["log_px"] == pytest.approx(each["log_px"].mean())
+    assert evidence["se"] == pytest.approx(each["log_px"].std(ddof=1) / 40 ** 0.5)
+    assert evidence["bits_per_dim"] == pytest.approx(-evidence["log_px"] / (64 * np.log(2)))
+    assert f"{evidence['log_px']:.3f}" in output
+
+
+def test_evaluate_repeats_itself_and_the_training_script(digits_run: Path) -> None:
+    metrics = json.loads((digits_run / "run.json").read_text())["metrics"]
+    for _ in range(2):
+        run("evaluate.py", digits_run, "--num-particles", 20, "--max-data", 50)
+        assert json.loads((digits_run / "evidence.json").read_text())["log_px"] == pytest.approx(metrics["log_px"], abs=1e-5)
+
+
+def test_resume_goes_on_and_keeps_its_settings(tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run("train_vae.py", *QUICK, "--epochs", 4, "--out", whole)
+    run("train_vae.py", *QUICK, "--out", parts)
+    assert "already holds a run" in run("train_vae.py", *QUICK, "--out", parts, status=2)
+    assert "--lr was 0.001, is 0.1" in run("train_vae.py", *QUICK, "--out", parts, "--resume", "--lr", 0.1, status=2)
+    run("train_vae.py", *QUICK, "--epochs", 4, "--out", parts, "--resume")
+    first, second = (load_file(folder / "weights.safetensors") for folder in (whole, parts))
+    assert all(torch.equal(first[name], second[name]) for name in first) and first.keys() == second.keys()
+    assert json.loads((parts / "run.json").read_text())["arguments"]["epochs"] == 4
+
+
+@pytest.mark.parametrize(("likelihood", "net"), [
+    ("continuous-bernoulli", "mlp"), ("normal", "conv"), ("normal-learned", "mlp"), ("normal-predicted", "conv"),
+    ("categorical", "conv"), ("bernoulli", "conv")])
+def test_every_likelihood_and_net(tmp_path: Path, likelihood: str, net: str) -> None:
+    run("train_vae.py", *QUICK, "--likelihood", likelihood, "--net", net, "--latent-dim", 3, "--out", tmp_path / "run",
+        "--analytic-kl", "--particles", 2, "--free-bits", 0.1, "--clip-norm", 10)
+    contents = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert contents["data"]["binarize"] == ("threshold" if likelihood == "bernoulli" else "none")
+    run("evaluate.py", tmp_path / "run", "--num-particles", 5, "--max-data", 20)
+    kind = json.loads((tmp_path / "run" / "evidence.json").read_text())["kind"]
+    assert kind == ("probability" if likelihood in ("bernoulli", "categorical") else "density")
+
+
+def test_a_users_vectors(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    np.savez(tmp_path / "mine.npz", x=generator.normal(3, 2, (80, 5)).astype(np.float32),
+             x_test=generator.normal(3, 2, (30, 5)).astype(np.float32))
+    run("train_vae.py", *QUICK, "--dataset", "mine.npz", "--likelihood", "normal-learned", "--out", "run", cwd=tmp_path)
+    assert {path.stem for path in (tmp_path / "run" / "figures").iterdir()} == {"curves", "kl_per_dim", "latent_scatter"}
+    run("evaluate.py", "run", "--num-particles", 5, cwd=tmp_path)
+    assert json.loads((tmp_path / "run" / "evidence.json").read_text())["num_data"] == 30
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (("--binarize", "none"), "grey values"),
+    (("--likelihood", "categorical", "--binarize", "static"), "throws away"),
+    (("--dataset", "nowhere.npz"), "nowhere.npz"),
+    (("--device", "cuda:77"), "is not available here"),
+    (("--resume",), "needs the folder"),
+    (("--resume", "--out", "empty"), "no checkpoint to resume from")])
+def test_refusals_are_one_line_and_leave_no_run(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    error = run("train_vae.py", *QUICK, *arguments, status=2, cwd=tmp_path)
+    assert message in error and error.strip().splitlines()[-1].startswith("error: ")
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_evaluate_refuses_what_is_no_run(tmp_path: Path, digits_run: Path) -> None:
+    assert "no run.json" in run("evaluate.py", tmp_path, status=2)
+    (tmp_path / "run.json").write_text((digits_run / "run.json").read_text())
+    assert "there is no file" in run("evaluate.py", tmp_path, status=2)
+    (tmp_path / "weights.safetensors").write_bytes((digits_run / "weights.safetensors").read_bytes()[:1000])
+    assert "damaged" in run("evaluate.py", tmp_path, status=2)
+
+
+def test_help_names_every_choice() -> None:
+    text = run("train_vae.py", "--help")
+    for word in ("normal-predicted", "dynamic", "--kl-warmup", "--free-bits", "PYROVAE_DATA", "--resume"):
+        assert word in text
+    assert "--num-particles" in run("evaluate.py", "--help") and "--rounds" in run("benchmark_vae.py", "--help")
