@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 import tyro
-from run_folder import Folder, choose_device, refuse_politely
+from run_folder import Folder, choose_device, peak_memory_mib, refuse_politely
 from tqdm.auto import tqdm
 from train_vae import Settings, build, load_splits, make_loss, some_rows
 
@@ -63,13 +63,13 @@ def evaluate(evaluation: Evaluation) -> dict[str, float]:
         "bits_per_dim": -evidence.mean / (num_dims * math.log(2)), "split": evaluation.split,
         "monte_carlo_se": evidence.monte_carlo_se, "unit": "nats", "binarize": run["data"]["binarize"],
         "kind": "probability" if settings.likelihood in ("bernoulli", "categorical") else "density",
-        "seconds": time.perf_counter() - start}
+        "seconds": time.perf_counter() - start, "peak_memory_mib": peak_memory_mib()}
     write_atomically(folder.path / "evidence.json", (json.dumps(result, indent=2) + "\n").encode())
     with (folder.path / "evidence.npz").open("wb") as file:
         np.savez(file, **{name: getattr(evidence, name).numpy() for name in ("log_px", "se", "elbo", "ess", "khat")})
     print(f"{evaluation.split} {evidence}\n{result['bits_per_dim']:.4f} bits per dimension"
           f"{' (of a density: not comparable with probabilities)' if result['kind'] == 'density' else ''}; "
-          f"{result['seconds']:.0f} s; written to {folder.path / 'evidence.json'}")
+          f"{result['seconds']:.0f} s, peak memory {result['peak_memory_mib'] or float('nan'):.0f} MiB; written to {folder.path / 'evidence.json'}")
     return result
 
 

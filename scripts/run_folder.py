@@ -96,6 +96,17 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def peak_memory_mib() -> float | None:
+    """The most memory this process has held, in MiB (on CUDA, that of the device); None where the system cannot tell."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated() / 2 ** 20
+    try:
+        import resource
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2 ** 20 if sys.platform == "darwin" else 2 ** 10)
+
+
 def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 

@@ -16,7 +16,7 @@ import pyro
 import torch
 import torch.nn as nn
 import tyro
-from run_folder import Folder, choose_device, refuse_politely
+from run_folder import Folder, choose_device, peak_memory_mib, refuse_politely
 from tqdm.auto import tqdm
 from vae_figures import draw_figures
 
@@ -222,7 +222,8 @@ def train(settings: Settings) -> Path:
                      context=autocast(settings, device), resume=folder.checkpoint if settings.resume else None)
     train_seconds = sum(history["seconds"])
     pv.save_weights(loss, folder.weights)
-    folder.record(train_seconds=train_seconds, epochs_done=len(history), last_epoch=history[-1])
+    folder.record(train_seconds=train_seconds, epochs_done=len(history), last_epoch=history[-1],
+                  train_peak_memory_mib=peak_memory_mib())
     figures = draw_figures(model, guide, test_data, history, splits, device)
     pv.plots.save(figures, folder.figures)
     scored = some_rows(test_data, settings.eval_data, settings.seed)
@@ -233,6 +234,7 @@ def train(settings: Settings) -> Path:
                            "num_particles": settings.eval_particles, "num_data": len(evidence.log_px), "split": "test"},
                   wall_seconds=time.perf_counter() - start)
     print(f"trained {len(history)} epochs in {train_seconds:.0f} s; test {evidence}\n"
+          f"peak memory: {peak_memory_mib() or float('nan'):.0f} MiB\n"
           f"pictures: {', '.join(sorted(path.name for path in folder.figures.glob('*.png')))} in {folder.figures}")
     return folder.path
 

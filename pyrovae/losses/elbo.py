@@ -104,10 +104,10 @@ def _vectorized(elbo: ELBO) -> int:
 
 def _recording(elbo: ELBO, traces: list[tuple[Trace, Trace]]) -> ELBO:
     """A shallow copy of the estimator that also appends the traces it makes."""
-    recorder = copy.copy(elbo)
+    recorder, make_trace = copy.copy(elbo), elbo._get_trace  # the copy must not refer to itself: garbage is slow
 
     def get_trace(*args: object) -> tuple[Trace, Trace]:
-        traces.append(type(elbo)._get_trace(recorder, *args))
+        traces.append(make_trace(*args))
         return traces[-1]
 
     recorder._get_trace = get_trace

@@ -1,0 +1,57 @@
+"""The README's Python programs run as they stand, on a data set shrunk to seconds."""
+import re
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+README = Path(__file__).parent.parent / "README.md"
+BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+
+
+def write_mnist(root: Path, rows: int) -> None:
+    """A data set in MNIST's own file format, of random images."""
+    generator = np.random.default_rng(0)
+    folder = root / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        images = generator.integers(0, 256, (rows, 28, 28), dtype=np.uint8)
+        labels = generator.integers(0, 10, rows, dtype=np.uint8)
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 2051, rows, 28, 28) + images.tobytes())
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, rows) + labels.tobytes())
+
+
+def shrunk(program: str) -> str:
+    """The same program with fewer epochs and particles."""
+    for pattern, replacement in ((r"epochs=\d+", "epochs=1"), (r"num_particles=\d+", "num_particles=10"),
+                                 (r"pseudo_inputs=train.take\(\d+\)", "pseudo_inputs=train.take(10)")):
+        program = re.sub(pattern, replacement, program)
+    return program
+
+
+@pytest.mark.parametrize("index", range(len(BLOCKS)))
+def test_readme_program_runs(index: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                             capsys: pytest.CaptureFixture) -> None:
+    if "mnist" in BLOCKS[index]:
+        try:
+            import torchvision  # noqa: F401
+        except Exception as error:  # absent, or built for another torch
+            pytest.skip(f"needs torchvision: {error}")
+    torch.set_default_dtype(torch.float32)
+    write_mnist(tmp_path, rows=30)
+    monkeypatch.setenv("PYROVAE_DATA", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(shrunk(BLOCKS[index]), f"README block {index}", "exec"), {"__name__": "readme"})
+    assert "print(" not in BLOCKS[index] or capsys.readouterr().out
+
+
+def test_readme_keeps_its_promises() -> None:
+    text = README.read_text()
+    for words in ("pip install -e . && python scripts/train_vae.py", 'pip install -e ".[test]" && pytest',
+                  "VampPrior(encoder", "log_evidence", "Changelog"):
+        assert words in text
+    for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", text):
+        assert (README.parent / picture).is_file(), picture
+    assert len(BLOCKS) >= 3
