@@ -1,6 +1,8 @@
 """The law of shapes, once: every value in a program is laid out as `(K particles, B data, *event)`."""
 import pyro
 
+from pyrovae.store import is_private
+
 DATA = "data"
 DATA_DIM = -1
 PARTICLES = "particles"
@@ -12,14 +14,11 @@ MAX_PLATE_NESTING = 1
 
 def data_plate(size: int) -> pyro.plate:
     """The plate over all `size` data of a batch, at dim -1, to be entered once."""
-    return _Whole(DATA, size, dim=DATA_DIM)
+    return (_Whole if is_private() else pyro.plate)(DATA, size, dim=DATA_DIM)
 
 
 class _Whole(pyro.plate):
-    """A plate that never subsamples, and so makes no site of row indices.
-
-    Two programs in one trace may then each open theirs, a replay has nothing to resize, and a step is faster.
-    """
+    """A plate without a site of row indices, which only those that subsample need: the engine's steps are faster."""
 
     @staticmethod
     def _subsample(name: str, size: int, *_: object) -> tuple[int, int, None]:

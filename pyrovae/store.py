@@ -19,7 +19,7 @@ _private: ContextVar[bool] = ContextVar("pyrovae_private", default=False)
 @contextmanager
 def private() -> Iterator[None]:
     """Run programs without touching the global store: `PyroModule`s keep their parameters to themselves."""
-    if _private.get():
+    if is_private():
         yield
         return
     token = _private.set(True)
@@ -28,6 +28,11 @@ def private() -> Iterator[None]:
             yield
     finally:
         _private.reset(token)
+
+
+def is_private() -> bool:
+    """Whether the engine runs this program, and not the user."""
+    return _private.get()
 
 
 def localize(module: nn.Module) -> None:
@@ -53,7 +58,7 @@ def announce(module: nn.Module, prefix: str) -> None:
     A tensor that the store knows keeps its name, so one shared by model and guide is one parameter; a new tensor
     whose name is taken (a second pair, a deep copy) gets a name of its own instead of the other's values.
     """
-    if _private.get() or not am_i_wrapped():
+    if is_private() or not am_i_wrapped():
         return
     store = pyro.get_param_store()
     for name, parameter in module.named_parameters():

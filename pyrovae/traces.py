@@ -27,7 +27,7 @@ def run_pair(model: Callable, guide: Callable, batch: Batch, num_particles: int 
 
 
 def run_guide(guide: Callable, batch: Batch, num_particles: int | None = None) -> Trace:
-    _set_up(guide, batch)
+    set_up(guide, batch)
     _localize(guide)
     with private(), _particles(num_particles):
         return prune_subsample_sites(poutine.trace(guide).get_trace(**batch))
@@ -55,15 +55,22 @@ def _localize(program: Callable) -> None:
 
 def tied_to_rows(guide: Callable) -> bool:
     """Whether a guide holds parameters for each row of a batch, so that its batches must stay as they come."""
-    return isinstance(guide, AutoGuide)
+    return bool(_autoguides(guide))
 
 
-def _set_up(guide: Callable, batch: Batch) -> None:
-    """An autoguide records the plates open at its first call; the particle plate must not be one of them."""
-    if isinstance(guide, AutoGuide) and guide.prototype_trace is None:
+def set_up(guide: Callable, batch: Batch) -> None:
+    """Call a guide once if it holds autoguides that were never called.
+
+    They record the plates open at their first call, and the particle plate must not be one of them.
+    """
+    if any(autoguide.prototype_trace is None for autoguide in _autoguides(guide)):
         _localize(guide)
         with private(), poutine.block():
             guide(**batch)
+
+
+def _autoguides(guide: Callable) -> list[AutoGuide]:
+    return [part for module in modules_of(guide).values() for part in module.modules() if isinstance(part, AutoGuide)]
 
 
 def sample_sites(trace: Trace, *, observed: bool) -> dict[str, dict]:
@@ -157,7 +164,7 @@ def _per_datum(site: dict, num_particles: int, plate: str | None) -> Tensor:
 
 
 def modules_of(*programs: Callable) -> dict[str, nn.Module]:
-    """The nn.Modules that callables are or reach: a method's owner, modules a function closes over or names."""
+    """The nn.Modules that callables are or reach: a method's owner and its attributes, a closure's variables, globals."""
     found: dict[str, nn.Module] = {}
 
     def visit(name: str, value: object) -> None:
@@ -167,12 +174,18 @@ def modules_of(*programs: Callable) -> dict[str, nn.Module]:
     for program in programs:
         while isinstance(program, functools.partial):
             program = program.func
-        function = inspect.unwrap(program) if callable(program) and not isinstance(program, nn.Module) else program
-        visit(getattr(function, "__name__", type(function).__name__), function)
-        visit("owner", getattr(function, "__self__", None))
-        function = getattr(function, "__func__", function)
+        if not isinstance(program, nn.Module):
+            program = inspect.unwrap(program) if callable(program) else program
+        visit(type(program).__name__, program)
+        owner, function = getattr(program, "__self__", None), getattr(program, "__func__", program)
+        visit("owner", owner)
         if inspect.isfunction(function):
             variables = inspect.getclosurevars(function)
-            for name, value in {**variables.globals, **variables.nonlocals}.items():
-                visit(name, value)
+            reached = {**variables.globals, **variables.nonlocals}
+        else:
+            owner, reached = (owner or program), {}
+        if not isinstance(owner, nn.Module):
+            reached |= getattr(owner, "__dict__", {})
+        for name, value in reached.items():
+            visit(name, value)
     return found

@@ -15,7 +15,7 @@ from pyrovae.check import check
 from pyrovae.checkpoint import load_run
 from pyrovae.diagnostics import ActiveUnits
 from pyrovae.errors import NonFiniteLossError, PairError
-from pyrovae.feed import Data, batches, generators_of, size_of
+from pyrovae.feed import Data, batches, device_of, generators_of, size_of
 from pyrovae.history import History
 from pyrovae.parameters import find_parameters
 from pyrovae.run import Run
@@ -67,7 +67,7 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
         >>> len(history["elbo"])
         2
     """
-    device = next((parameter.device for parameter in loss.parameters()), None)
+    device = device_of(loss)
     first = _first_batch(data, names, device, epochs, loss)
     run = _start(loss, first, data, epochs, lr, optimizer, schedule)
     if resume is not None:
@@ -115,7 +115,7 @@ def evaluate(loss: nn.Module, data: Data, *, names: Sequence[str] | None = None,
     Random streams, `training` flags and buffers stay as they were; the noise is the same at every call.
     Raises: PairError where `data` are empty.
     """
-    device, averages = next((parameter.device for parameter in loss.parameters()), None), Averages(active_units=True)
+    device, averages = device_of(loss), Averages(active_units=True)
     with torch.no_grad(), pyro.validation_enabled(False), private(), untouched([loss], training=False, seed=EVALUATION_SEED):
         for batch in batches(data, names, device):
             with context():

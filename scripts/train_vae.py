@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 from vae_figures import draw_figures
 
 import pyrovae as pv
+import pyrovae.plots as plots
 from pyrovae.data import (Batches, Splits, load_binarized_mnist, load_digits, load_fashion_mnist, load_kmnist,
                           load_mnist, load_path)
 from pyrovae.heads import (BernoulliHead, CategoricalHead, ContinuousBernoulliHead, FixedScaleNormalHead,
@@ -224,8 +225,6 @@ def train(settings: Settings) -> Path:
     pv.save_weights(loss, folder.weights)
     folder.record(train_seconds=train_seconds, epochs_done=len(history), last_epoch=history[-1],
                   train_peak_memory_mib=peak_memory_mib())
-    figures = draw_figures(model, guide, test_data, history, splits, device)
-    pv.plots.save(figures, folder.figures)
     scored = some_rows(test_data, settings.eval_data, settings.seed)
     torch.manual_seed(settings.seed)
     evidence = pv.log_evidence(model, guide, tqdm(scored, desc="log p(x)", unit="batch"),
@@ -233,6 +232,7 @@ def train(settings: Settings) -> Path:
     folder.record(metrics={"log_px": evidence.mean, "se": evidence.mean_se, "elbo": evidence.elbo.mean().item(),
                            "num_particles": settings.eval_particles, "num_data": len(evidence.log_px), "split": "test"},
                   wall_seconds=time.perf_counter() - start)
+    plots.save(draw_figures(model, guide, test_data, history, splits, device), folder.figures)
     print(f"trained {len(history)} epochs in {train_seconds:.0f} s; test {evidence}\n"
           f"peak memory: {peak_memory_mib() or float('nan'):.0f} MiB\n"
           f"pictures: {', '.join(sorted(path.name for path in folder.figures.glob('*.png')))} in {folder.figures}")

@@ -82,6 +82,13 @@ def test_svi_and_fit_take_the_same_step() -> None:
         torch.testing.assert_close(a, b)
 
 
+def test_svi_with_an_autoguide_runs_in_silence() -> None:
+    model = pv.Model(z=StandardNormal(2), x=pv.Node(BernoulliHead(MLP(2, [8], 4)), "z"))
+    assert all(loss > 0 for loss in svi_steps(model, AutoNormal(model)))
+    joint = pv.Joint(pv.Guide(z=StandardNormal(2)), pv.Guide(a=StandardNormal(2)))
+    assert set(poutine.trace(joint).get_trace(x=X).stochastic_nodes) == {"data", "z", "a"}
+
+
 def test_a_plain_pyro_script_works_before_and_after() -> None:
     class Plain(PyroModule):
         def __init__(self) -> None:

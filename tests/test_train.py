@@ -254,8 +254,24 @@ def methods() -> tuple[object, object, list[Tensor]]:
     return vae.model, vae.guide, list(vae.parameters())
 
 
+def plain_object() -> tuple[object, object, list[Tensor]]:
+    """Methods of an object that is no module but holds two."""
+    class Pair:
+        def __init__(self) -> None:
+            self.vae = TutorialVAE()
+
+        def model(self, x: Tensor) -> None:
+            self.vae.model(x)
+
+        def guide(self, x: Tensor) -> None:
+            self.vae.guide(x)
+
+    pair = Pair()
+    return pair.model, pair.guide, list(pair.vae.parameters())
+
+
 @pytest.mark.usefixtures("uses_param_store")
-@pytest.mark.parametrize("make", [closures, methods])
+@pytest.mark.parametrize("make", [closures, methods, plain_object])
 def test_hand_written_pairs_train_save_and_score(make: object, tmp_path: object) -> None:
     model, guide, parameters = make()
     before = [p.detach().clone() for p in parameters]
@@ -282,6 +298,20 @@ def test_autoguides_fit_a_regression(autoguide: type) -> None:
     assert exact - 3.0 < elbo < exact
     twin = autoguide(model)
     assert 12 * pv.fit(pv.ElboLoss(model, twin, num_data=12), [batch], epochs=1)["elbo"][0] < elbo - 1, "a fresh one"
+
+
+@pytest.mark.usefixtures("uses_param_store")
+def test_autoguides_do_not_remember_the_particle_plate() -> None:
+    oracle = oracles.linear_gaussian(num_data=5)
+    first, second = AutoNormal(oracle.model), pv.Joint(AutoNormal(oracle.model))
+    assert pv.log_weights(oracle.model, first, oracle.batch, 7).shape == (7, 5)
+    assert pv.log_weights(oracle.model, second, oracle.batch, 7).shape == (7, 5)
+    third = AutoNormal(oracle.model)
+    elbo = pyro.infer.Trace_ELBO(num_particles=7, vectorize_particles=True, max_plate_nesting=1)
+    pv.ElboLoss(oracle.model, third, elbo=elbo)(**oracle.batch)
+    for guide in (first, second.programs[0], third):
+        assert [p.shape for p in guide.parameters()] == [(5, 2), (5, 2)]
+        guide(**oracle.batch)
 
 
 @pytest.mark.usefixtures("uses_param_store")

@@ -12,7 +12,7 @@ from pyrovae.handlers import PerDatum
 from pyrovae.losses.terms import Terms, read_terms
 from pyrovae.plates import DATA, MAX_PLATE_NESTING
 from pyrovae.store import localize, private
-from pyrovae.traces import modules_of
+from pyrovae.traces import modules_of, set_up
 
 Schedule = Callable[[], float | Tensor]
 
@@ -55,8 +55,8 @@ class ElboLoss(nn.Module):
                  plate: str = DATA) -> None:
         super().__init__()
         self.model, self.guide = model, guide
-        self.found = nn.ModuleDict({name: module for name, module in modules_of(model, guide).items()
-                                    if module is not model and module is not guide})
+        self.found = nn.ModuleDict({f"{name}_" if hasattr(nn.ModuleDict, name) else name: module for name, module
+                                    in modules_of(model, guide).items() if module is not model and module is not guide})
         localize(self)
         if num_data is not None and num_data < 1:
             raise ValueError(f"num_data={num_data}, wanted the number of data in the training set.")
@@ -67,10 +67,13 @@ class ElboLoss(nn.Module):
         self.terms: Terms | None = None
 
     def forward(self, **batch: Tensor) -> Tensor:
+        if self.terms is None:
+            set_up(self.guide, batch)
         beta = self.beta() if callable(self.beta) else self.beta
         traces: list[tuple[Trace, Trace]] = []
         with private(), PerDatum(self.plate, self.num_data, beta) as weights, warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Encountered NaN: loss")  # fit says more than Pyro's warning
+            warnings.filterwarnings("ignore", "Encountered NaN: loss")  # fit says more
+            warnings.filterwarnings("ignore", "Found plate statements in guide but not model")  # check compares plates
             loss = _recording(self.elbo, traces).differentiable_loss(self.model, self.guide, **batch)
         loss = loss / weights.size
         terms = read_terms(traces, self.plate, self.num_data, _vectorized(self.elbo))

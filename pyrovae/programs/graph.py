@@ -1,9 +1,12 @@
 """Programs as wiring: conditionals (modules that return distributions) joined into Pyro sample sites."""
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 
 import pyro
 import torch
 import torch.nn as nn
+from pyro import poutine
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -127,7 +130,10 @@ class Joint(nn.Module):
         self.registered = nn.ModuleList(program for program in programs if isinstance(program, nn.Module))
 
     def forward(self, *args: object, **data: Tensor) -> dict[str, Tensor]:
-        results = [program(*args, **data) for program in self.programs]
+        results = []
+        for index, program in enumerate(self.programs):  # each may open plate "data", but a trace takes its indices once
+            with poutine.block(hide_fn=site_is_subsample) if index else nullcontext():
+                results.append(program(*args, **data))
         return {name: value for result in results if isinstance(result, Mapping) for name, value in result.items()}
 
 
