@@ -32,7 +32,7 @@ class WeightSummary:
     Example:
         >>> summary = WeightSummary(num_particles=100)
         >>> summary.add(torch.zeros(60, 2)); summary.add(torch.zeros(40, 2))
-        >>> summary.log_mean, summary.ess
+        >>> summary.log_mean.round(decimals=6) + 0, summary.ess.round(decimals=6)
         (tensor([0., 0.], dtype=torch.float64), tensor([100., 100.], dtype=torch.float64))
     """
 

@@ -85,7 +85,11 @@ def to_inference_data(
     tree = xarray.DataTree.from_dict(tree)
     # ArviZ 1.x answers to the name InferenceData too, with a warning: ask the module's own dictionary
     inference_data = vars(arviz).get("InferenceData")
-    return tree if inference_data is None else inference_data.from_datatree(tree)
+    if inference_data is None:
+        return tree
+    data = inference_data.from_datatree(tree)
+    data.attrs = attrs  # dropped on the way before ArviZ 0.23
+    return data
 
 
 def _arrays(draws: Mapping[str, Mapping[str, Tensor | np.ndarray]]) -> dict[tuple[str, str], np.ndarray]:

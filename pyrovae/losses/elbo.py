@@ -40,6 +40,7 @@ class ElboLoss(nn.Module):
     arXiv:1606.04934, eq. 15, a group being a site.
 
     Example:
+        >>> import torch
         >>> from pyrovae import Guide, Model, Node
         >>> from pyrovae.heads import BernoulliHead, NormalHead
         >>> from pyrovae.nets import MLP
