@@ -12,7 +12,7 @@ from torch import Tensor
 from pyrovae.check import base_distribution, check, check_support
 from pyrovae.diagnostics import WeightSummary
 from pyrovae.errors import PairError
-from pyrovae.feed import Data, batches, device_of, retile, size_of
+from pyrovae.feed import Data, batches, device_of, retile
 from pyrovae.plates import DATA
 from pyrovae.traces import Batch, check_matched, frame, is_auxiliary, log_joint, modules_of, run_guide, run_model, sample_sites, tied_to_rows
 from pyrovae.untouched import untouched

@@ -9,7 +9,7 @@ import pyro
 import torch
 import torch.nn as nn
 from torch import Tensor
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from pyrovae.check import check
 from pyrovae.checkpoint import load_run
@@ -18,6 +18,7 @@ from pyrovae.errors import NonFiniteLossError, PairError
 from pyrovae.feed import Data, batches, device_of, generators_of, size_of
 from pyrovae.history import History
 from pyrovae.parameters import find_parameters
+from pyrovae.plates import DATA
 from pyrovae.run import Run
 from pyrovae.store import private
 from pyrovae.untouched import untouched
@@ -39,7 +40,8 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
     valid: the same, evaluated after each epoch in eval mode, with noise of its own.
     epochs: in all, those before `resume` included.
     lr, optimizer: Adam at `lr`, or a function from parameters to an optimiser, or an optimiser.
-    schedule: a function from the optimiser to a learning-rate schedule, stepped each epoch.
+    schedule: a function from the optimiser to a learning-rate schedule, stepped each epoch (a ReduceLROnPlateau by
+        valid_loss, or loss without `valid`).
     clip_norm: largest gradient norm.
     hooks: functions of the `Run`, called in order after each epoch (`pyrovae.hooks`); `finish` of one is called at the end.
     context: entered around each evaluation of the loss, e.g. `lambda: torch.autocast("cuda", torch.bfloat16)`.
@@ -98,7 +100,9 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
         if valid is not None:
             row |= {name if name == "active_units" else f"valid_{name}": value
                     for name, value in evaluate(loss, valid, names=names, context=context).items()}
-        if run.schedule is not None:
+        if isinstance(run.schedule, ReduceLROnPlateau):
+            run.schedule.step(row.get("valid_loss", row["loss"]))
+        elif run.schedule is not None:
             run.schedule.step()
         run.history.append({**row, "seconds": time.perf_counter() - start})
         for hook in hooks:
@@ -113,11 +117,13 @@ def evaluate(loss: nn.Module, data: Data, *, names: Sequence[str] | None = None,
     """Average the loss and its terms over `data`, nats per datum, in eval mode and without gradients.
 
     Random streams, `training` flags and buffers stay as they were; the noise is the same at every call.
-    Raises: PairError where `data` are empty.
+    Raises: PairError where `data` are empty, and for what `check` refuses on the first batch.
     """
     device, averages = device_of(loss), Averages(active_units=True)
     with torch.no_grad(), pyro.validation_enabled(False), private(), untouched([loss], training=False, seed=EVALUATION_SEED):
         for batch in batches(data, names, device):
+            if not averages.size:
+                _check(loss, batch, max(getattr(loss, "num_data", None) or 2 ** 62, size_of(batch)))
             with context():
                 averages.add(loss(**batch), batch, loss)
     if not averages.size:
@@ -160,10 +166,13 @@ def _first_batch(data: Data, names: Sequence[str] | None, device: torch.device |
         first = next(batches(data, names, device), None)
     if first is None:
         raise PairError("the data yield no batch; wanted at least one datum.")
-    if hasattr(loss, "model") and hasattr(loss, "guide"):
-        options = {"plate": loss.plate} if hasattr(loss, "plate") else {}
-        check(loss.model, loss.guide, first, num_data=getattr(loss, "num_data", None), **options)
+    _check(loss, first, getattr(loss, "num_data", None))
     return first
+
+
+def _check(loss: nn.Module, batch: dict[str, Tensor], num_data: int | None) -> None:
+    if hasattr(loss, "model") and hasattr(loss, "guide"):
+        check(loss.model, loss.guide, batch, num_data=num_data, plate=getattr(loss, "plate", DATA))
 
 
 def _start(loss: nn.Module, first: dict[str, Tensor], data: Data, epochs: int, lr: float, optimizer: object,

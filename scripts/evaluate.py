@@ -67,9 +67,10 @@ def evaluate(evaluation: Evaluation) -> dict[str, float]:
     write_atomically(folder.path / "evidence.json", (json.dumps(result, indent=2) + "\n").encode())
     with (folder.path / "evidence.npz").open("wb") as file:
         np.savez(file, **{name: getattr(evidence, name).numpy() for name in ("log_px", "se", "elbo", "ess", "khat")})
-    print(f"{evaluation.split} {evidence}\n{result['bits_per_dim']:.4f} bits per dimension"
-          f"{' (of a density: not comparable with probabilities)' if result['kind'] == 'density' else ''}; "
-          f"{result['seconds']:.0f} s, peak memory {result['peak_memory_mib'] or float('nan'):.0f} MiB; written to {folder.path / 'evidence.json'}")
+    note = " (of a density: not comparable with probabilities)" if result["kind"] == "density" else ""
+    print(f"{evaluation.split} {evidence}\n{result['bits_per_dim']:.4f} bits per dimension{note}; "
+          f"{result['seconds']:.0f} s, peak memory {result['peak_memory_mib'] or math.nan:.0f} MiB; "
+          f"written to {folder.path / 'evidence.json'}")
     return result
 
 

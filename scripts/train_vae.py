@@ -5,6 +5,7 @@ Everything goes to one folder: run.json (settings, versions, metrics), history.c
 checkpoint.safetensors (to resume from) and figures/.
 """
 import dataclasses
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -234,7 +235,7 @@ def train(settings: Settings) -> Path:
                   wall_seconds=time.perf_counter() - start)
     plots.save(draw_figures(model, guide, test_data, history, splits, device), folder.figures)
     print(f"trained {len(history)} epochs in {train_seconds:.0f} s; test {evidence}\n"
-          f"peak memory: {peak_memory_mib() or float('nan'):.0f} MiB\n"
+          f"peak memory: {peak_memory_mib() or math.nan:.0f} MiB\n"
           f"pictures: {', '.join(sorted(path.name for path in folder.figures.glob('*.png')))} in {folder.figures}")
     return folder.path
 

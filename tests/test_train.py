@@ -126,6 +126,24 @@ def test_bad_data(data: object, message: str) -> None:
         pv.fit(vae_loss(), data, epochs=2)
 
 
+def test_bad_validation_data() -> None:
+    with pytest.raises(pv.PairError, match="grey values"):
+        pv.fit(vae_loss(), [{"x": X}], valid=[{"x": PIXELS}], epochs=1)
+    with pytest.raises(pv.PairError, match="validation data yield no batch"):
+        pv.evaluate(vae_loss(), [])
+
+
+def test_a_plateau_lowers_the_learning_rate(tmp_path: object) -> None:
+    def schedule(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.ReduceLROnPlateau:
+        return torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, factor=0.1, threshold=0.9)
+
+    path = tmp_path / "run"
+    history = pv.fit(vae_loss(), [{"x": X}], epochs=3, schedule=schedule, hooks=[Checkpoint(path)])
+    assert history["lr"] == pytest.approx([1e-3, 1e-3, 1e-4])
+    again = pv.fit(vae_loss(), [{"x": X}], epochs=4, schedule=schedule, resume=path)
+    assert again["lr"][-1] == pytest.approx(1e-5)
+
+
 def test_non_finite_loss_stops_before_the_step(tmp_path: object) -> None:
     model = pv.Model(z=StandardNormal(2), x=pv.Node(FixedScaleNormalHead(MLP(2, [8], 4), scale=1.0), "z"))
     loss = pv.ElboLoss(model, pv.Guide(z=pv.Node(NormalHead(MLP(4, [8], 4)), "x")))

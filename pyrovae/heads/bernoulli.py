@@ -1,6 +1,5 @@
 """Likelihoods of pixels in {0, 1} and in [0, 1]."""
 import pyro.distributions as dist
-import torch
 import torch.nn as nn
 from torch import Tensor
 
@@ -17,6 +16,7 @@ class BernoulliHead(nn.Module):
     Source: Kingma & Welling 2014, arXiv:1312.6114, appendix C.1.
 
     Example:
+        >>> import torch
         >>> from pyrovae.nets import MLP
         >>> BernoulliHead(MLP(2, [8], 4))(torch.zeros(5, 2)).log_prob(torch.ones(5, 4)).shape
         torch.Size([5])
@@ -40,6 +40,7 @@ class ContinuousBernoulliHead(nn.Module):
     Source: Loaiza-Ganem & Cunningham 2019, arXiv:1907.06845, eq. 6 and 7.
 
     Example:
+        >>> import torch
         >>> from pyrovae.nets import MLP
         >>> ContinuousBernoulliHead(MLP(2, [8], 4))(torch.zeros(5, 2)).log_prob(torch.rand(5, 4)).shape
         torch.Size([5])

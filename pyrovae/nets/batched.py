@@ -1,5 +1,4 @@
 """Any number of batch dims for nets that take exactly one."""
-import torch
 import torch.nn as nn
 from torch import Tensor
 
@@ -10,6 +9,7 @@ class Batched(nn.Module):
     Shapes: `(*batch, *event)` -> `(*batch, *out_event)`, for a net from `(N, *event)` to `(N, *out_event)`.
 
     Example:
+        >>> import torch
         >>> Batched(nn.Conv2d(1, 2, 3, padding=1), event_dim=3)(torch.zeros(5, 3, 1, 4, 4)).shape
         torch.Size([5, 3, 2, 4, 4])
     """

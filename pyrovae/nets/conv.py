@@ -1,7 +1,6 @@
 """Convolutional encoder and decoder nets for images of any size."""
 from collections.abc import Sequence
 
-import torch
 import torch.nn as nn
 from torch import Tensor
 
@@ -19,6 +18,7 @@ class ConvEncoder(nn.Module):
     datum's density must not depend on its neighbours.
 
     Example:
+        >>> import torch
         >>> ConvEncoder((1, 7, 9), [8, 16], 4)(torch.zeros(5, 3, 1, 7, 9)).shape
         torch.Size([5, 3, 4])
     """
@@ -44,6 +44,7 @@ class ConvDecoder(nn.Module):
     the image side, one entry a doubling.
 
     Example:
+        >>> import torch
         >>> ConvDecoder(4, [16, 8], (1, 7, 9))(torch.zeros(5, 3, 4)).shape
         torch.Size([5, 3, 1, 7, 9])
     """

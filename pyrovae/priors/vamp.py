@@ -1,6 +1,5 @@
 """The variational mixture of posteriors."""
 import pyro.distributions as dist
-import torch
 import torch.nn as nn
 from torch import Tensor
 
@@ -15,6 +14,7 @@ class VampPrior(nn.Module):
     Source: Tomczak & Welling 2018, arXiv:1705.07120, eq. 9.
 
     Example:
+        >>> import torch
         >>> from pyrovae.heads import NormalHead
         >>> from pyrovae.nets import MLP
         >>> VampPrior(NormalHead(MLP(4, [8], 2 * 2)), torch.rand(7, 4))().sample((3,)).shape

@@ -3,7 +3,6 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 
 import pyro
-import torch
 import torch.nn as nn
 from pyro import poutine
 from pyro.poutine.util import site_is_subsample
@@ -22,6 +21,7 @@ class Node(nn.Module):
     `(K, B)` and whose event shape is that of one datum. `infer` goes to `pyro.sample` as it is.
 
     Example:
+        >>> import torch
         >>> from pyrovae.heads import NormalHead
         >>> from pyrovae.nets import MLP
         >>> Node(NormalHead(MLP(4, [8], 2 * 2)), "x")({"x": torch.zeros(3, 4)}).batch_shape
@@ -57,6 +57,7 @@ class Model(nn.Module):
     Raises: ValueError for a node whose parents come later or nowhere, and for data of unequal leading size.
 
     Example:
+        >>> import torch
         >>> from pyrovae.heads import BernoulliHead
         >>> from pyrovae.nets import MLP
         >>> from pyrovae.priors import StandardNormal
@@ -88,6 +89,7 @@ class Guide(nn.Module):
     Raises: ValueError as `Model` does.
 
     Example:
+        >>> import torch
         >>> from pyrovae.heads import NormalHead
         >>> from pyrovae.nets import MLP
         >>> guide = Guide(z=Node(NormalHead(MLP(4, [8], 2 * 2)), "x"))
@@ -117,6 +119,7 @@ class Joint(nn.Module):
     Takes any callables (`Guide`s, Pyro functions, autoguides); returns the values of those that return mappings.
 
     Example:
+        >>> import torch
         >>> from pyrovae.heads import NormalHead
         >>> from pyrovae.nets import MLP
         >>> def guide(size): return Guide(**{size: Node(NormalHead(MLP(4, [8], 2 * 2)), "x")})
