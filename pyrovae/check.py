@@ -2,15 +2,15 @@
 from collections.abc import Callable, Mapping
 
 import pyro
-import pyro.distributions as dist
 import torch
-from pyro.distributions import constraints
 from pyro.poutine import Trace
 from torch import Tensor
 
 from pyrovae.errors import PairError
 from pyrovae.plates import DATA, DATA_DIM
-from pyrovae.traces import frame, is_auxiliary, log_prob, modules_of, run_guide, run_model, sample_sites
+from pyrovae.reach import modules_of
+from pyrovae.supports import check_latent, check_parameters, check_support, describe
+from pyrovae.traces import frame, is_auxiliary, log_prob, run_guide, run_model, sample_sites
 from pyrovae.untouched import untouched
 
 
@@ -45,19 +45,22 @@ def check(model: Callable, guide: Callable, batch: Mapping[str, Tensor], *, num_
     if num_data is not None and num_data < size:
         raise PairError(f"num_data={num_data} is less than the {size} data of one batch; N counts the whole training "
                         "set, not its batches.")
-    with torch.no_grad(), pyro.validation_enabled(False), untouched(modules_of(model, guide).values()):
+    modules = list(modules_of(model, guide).values())
+    with torch.no_grad(), pyro.validation_enabled(False), untouched(modules):
         guide_trace = _run("guide", lambda: run_guide(guide, batch), batch)
         model_trace = _run("model", lambda: run_model(model, guide_trace, batch), batch)
         _check_sites(model_trace, guide_trace, batch)
         for site in sample_sites(model_trace, observed=True).values():
             check_support(site)
+            _check_rows(site, size, plate)
         for name, site in sample_sites(model_trace, observed=False).items():
             if name in guide_trace.nodes:
-                _check_latent(site, guide_trace.nodes[name])
+                check_latent(site, guide_trace.nodes[name])
         for role, trace in (("model", model_trace), ("guide", guide_trace)):
-            for site in trace.nodes.values():
-                if site["type"] == "sample":
-                    _check_site(role, site, size, num_data, plate)
+            for site in {**sample_sites(trace, observed=True), **sample_sites(trace, observed=False)}.values():
+                _check_site(role, site, size, num_data, plate)
+        with untouched(modules, training=False):
+            _check_neighbours(model, run_guide(guide, batch), batch, size, plate)
 
 
 def check_batch(batch: Mapping[str, Tensor]) -> int:
@@ -124,83 +127,51 @@ def _check_site(role: str, site: dict, size: int, num_data: int | None, plate: s
     if inside is not None and (inside.dim != DATA_DIM or inside.size != size):
         raise PairError(f"{role} site {name!r} lies in plate {plate!r} of size {inside.size} at dim {inside.dim}, but the "
                         f"batch has {size} data, wanted at dim {DATA_DIM}. Open pyro.plate({plate!r}, {size}, dim=-1).")
+    check_parameters(role, site)
     try:
         value = log_prob(site)
     except (ValueError, RuntimeError, IndexError) as error:
         raise PairError(f"{role} site {name!r} cannot score its value of shape {tuple(site['value'].shape)} under "
-                        f"{_describe(site['fn'])}: {error}") from error
-    wanted = tuple(f.size for f in sorted(site["cond_indep_stack"], key=lambda f: f.dim or 0) if f.vectorized)
+                        f"{describe(site['fn'])}: {error}") from error
+    frames = {f.dim: f.size for f in site["cond_indep_stack"] if f.vectorized}
+    wanted = tuple(frames.get(dim, 1) for dim in range(min(frames, default=0), 0))
     if tuple(value.shape) != wanted:
         raise PairError(f"{role} site {name!r} has log-probabilities of shape {tuple(value.shape)}, wanted {wanted}, one "
-                        f"for each datum, from {_describe(site['fn'])}. Move the other dims into the event with "
+                        f"for each datum, from {describe(site['fn'])}. Move the other dims into the event with "
                         ".to_event().")
     if not torch.isfinite(value).all():
         raise PairError(f"{role} site {name!r} has {int((~torch.isfinite(value)).sum())} non-finite log-probabilities of "
-                        f"{value.numel()} under {_describe(site['fn'])}. Look at the scale of the inputs (nets.Standardized) and at the "
+                        f"{value.numel()} under {describe(site['fn'])}. Look at the scale of the inputs (nets.Standardized) and at the "
                         "initial parameters.")
 
 
-def check_support(site: dict) -> None:
-    """Raise PairError where an observed value lies outside the support of its likelihood."""
-    value = site["value"]
+def _check_rows(site: dict, size: int, plate: str) -> None:
+    fn, value = site["fn"], site["value"]
+    rows = value.shape[:value.dim() - len(fn.event_shape)]
+    inside = frame(site, plate)
+    if inside is not None and inside.dim == DATA_DIM and size > 1 and (not rows or rows[-1] != size):
+        raise PairError(f"site {site['name']!r} observes a value of shape {tuple(value.shape)}, which would be repeated for "
+                        f"each of the {size} data. Observe one row for each datum, (B, *event).")
+
+
+def _check_neighbours(model: Callable, guide_trace: Trace, batch: Mapping[str, Tensor], size: int, plate: str) -> None:
+    """Score the first half of the rows alone, on the same latent values: nothing may change."""
+    whole, half, part = run_model(model, guide_trace, batch), size // 2, guide_trace.copy()
+    if not half or set(sample_sites(whole, observed=False)) - set(guide_trace.nodes):
+        return
+    for name, site in sample_sites(guide_trace, observed=False).items():
+        inside, event_dim = frame(site, plate), len(site["fn"].event_shape)
+        if inside is not None:
+            part.nodes[name] = {**site, "value": site["value"].narrow(inside.dim - event_dim, 0, half)}
     try:
-        support = site["fn"].support
-        good = support.check(value)
-    except (NotImplementedError, ValueError, RuntimeError):
+        alone = run_model(model, part, {name: value[:half] for name, value in batch.items()})
+    except Exception:  # a program that only takes batches of this size cannot be asked
         return
-    if site["mask"] is not None or bool(good.all()):
-        return
-    base = base_distribution(site["fn"])
-    low, high = float(value.min()), float(value.max())
-    outside = value[~_base_support(support).check(value)].flatten()
-    example = f"{float(outside[0]):.4g}" if len(outside) else f"{high:.4g}"
-    text = f"site {site['name']!r} is {type(base).__name__} "
-    if isinstance(base, dist.Bernoulli) and 0 <= low and high <= 1:
-        text += (f"on {{0, 1}}, but the data hold grey values such as {example}; that is not a density. Binarise the "
-                 "data (dynamic, static or threshold), or use ContinuousBernoulliHead.")
-    elif low >= 0 and 1 < high <= 255 and isinstance(base, (dist.Bernoulli, dist.ContinuousBernoulli)):
-        text += f"on [0, 1], but the data reach {high:g}: they look like 0-255 pixels. Divide by 255 first."
-    else:
-        text += (f"with support {_base_support(support)}, but the data lie in [{low:g}, {high:g}], e.g. {example}. "
-                 "Change the likelihood or the scale of the data.")
-    raise PairError(text)
-
-
-def _check_latent(site: dict, guide_site: dict) -> None:
-    name, fn, q = site["name"], site["fn"], guide_site["fn"]
-    inside = [frame.name for frame in site["cond_indep_stack"]]
-    if inside != [frame.name for frame in guide_site["cond_indep_stack"]]:
-        raise PairError(f"latent site {name!r} lies in plates {inside} in the model and in "
-                        f"{[frame.name for frame in guide_site['cond_indep_stack']]} in the guide; they must agree.")
-    if fn.event_shape != q.event_shape:
-        raise PairError(f"latent site {name!r} has event shape {tuple(fn.event_shape)} in the model and "
-                        f"{tuple(q.event_shape)} in the guide; they must agree, e.g. with .to_event(1).")
-    if isinstance(base_distribution(q), dist.Delta):
-        return
-    for source, target, words in ((q, fn, "the guide draws values outside the model's support, where p(z) = 0"),
-                                  (fn, q, "the guide cannot reach all of the model's support, so estimates with it "
-                                          "miss a part of p(x)")):
-        try:
-            good = target.support.check(source(torch.Size([64]) if not source.batch_shape else ()))
-        except (NotImplementedError, AttributeError):
-            continue
-        if not good.all():
-            raise PairError(f"latent site {name!r}: {words} ({_describe(fn)} in the model, {_describe(q)} in the guide). "
-                            "Use a guide distribution with the model's support.")
-
-
-def base_distribution(fn: dist.Distribution) -> dist.Distribution:
-    """The family under `.to_event`, `.mask` and plates."""
-    while hasattr(fn, "base_dist") and not isinstance(fn, dist.TransformedDistribution):
-        fn = fn.base_dist
-    return fn
-
-
-def _base_support(support: constraints.Constraint) -> constraints.Constraint:
-    while isinstance(support, constraints.independent):
-        support = support.base_constraint
-    return support
-
-
-def _describe(fn: dist.Distribution) -> str:
-    return f"{type(base_distribution(fn)).__name__}(batch {tuple(fn.batch_shape)}, event {tuple(fn.event_shape)})"
+    for name, site in sample_sites(whole, observed=True).items():
+        inside = frame(site, plate)
+        if inside is not None and name in alone.nodes and frame(alone.nodes[name], plate).size == half:
+            together, apart = log_prob(site).narrow(inside.dim, 0, half), log_prob(alone.nodes[name])
+            if together.shape == apart.shape and not torch.allclose(together, apart, rtol=1e-3, atol=1e-2):
+                raise PairError(f"the density of a datum at site {name!r} changes by up to "
+                                f"{float((together - apart).abs().max()):.3g} nats with the other rows of its batch. A net must "
+                                "act on each row alone: no statistics or permutations over dim 0 (BatchNorm in train mode).")

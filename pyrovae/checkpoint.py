@@ -45,7 +45,7 @@ def load_weights(module: nn.Module | Run, path: str | Path) -> None:
 def save_run(run: Run, path: str | Path) -> None:
     """Write all that `fit(resume=path)` needs: weights, optimiser, schedule, history, random states."""
     tensors: dict[str, Tensor] = {f"weights/{name}": value for name, value in tensors_of(run).items()}
-    state = {"optimizer": run.optimizer.state_dict(), "schedule": run.schedule and run.schedule.state_dict(),
+    state = {"optimizer_type": type(run.optimizer).__name__, "optimizer": run.optimizer.state_dict(), "schedule": run.schedule and run.schedule.state_dict(),
              "history": run.history.rows, "random": random_state(run.generators),
              "stop": run.stop}
     _write(path, tensors, {"kind": "run", "state": json.dumps(_pack(state, "state", tensors))})
@@ -54,7 +54,14 @@ def save_run(run: Run, path: str | Path) -> None:
 def load_run(run: Run, path: str | Path) -> None:
     """Put a freshly built run where the saved one was. Raises CheckpointError as `load_weights` does."""
     tensors, metadata = _read(path, "run")
-    state = _unpack(json.loads(metadata["state"]), tensors)
+    try:
+        state = _unpack(json.loads(metadata["state"]), tensors)
+        kind = state["optimizer_type"]
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{path} is damaged: its state cannot be read ({type(error).__name__}).") from error
+    if kind != type(run.optimizer).__name__:
+        raise CheckpointError(f"{path} was saved with the optimizer {kind}, this run has {type(run.optimizer).__name__}; "
+                              "resume with the settings the run began with.")
     if (run.schedule is None) != (state["schedule"] is None):
         raise CheckpointError(f"{path} was saved {'without' if run.schedule is not None else 'with'} a learning-rate "
                               "schedule; resume with the settings the run began with.")

@@ -9,7 +9,8 @@ from torch.distributions import Distribution, kl_divergence
 
 from pyrovae.errors import PairError
 from pyrovae.feed import Data, batches, device_of, size_of
-from pyrovae.traces import modules_of, run_pair
+from pyrovae.reach import modules_of
+from pyrovae.traces import run_pair
 from pyrovae.untouched import untouched
 
 
@@ -24,7 +25,7 @@ class WeightSummary:
       The delta method is its first-order term and too small when few weights dominate, because it ignores how
       far log falls when the largest one is left out. NaN for K = 1.
     * `khat`: shape of the generalised Pareto fitted to the min(K/5, 3 sqrt(K)) largest weights; -inf where those are
-      all equal, NaN below K = 25. Above 0.7 the estimate is untrustworthy.
+      all equal, inf where one dwarfs the rest, NaN below K = 25. Above 0.7 the estimate is untrustworthy.
 
     Source: jackknife: Efron & Stein 1981, Ann. Statist. 9(3), eq. 1.3; k-hat: Vehtari et al. 2024, arXiv:1507.02646,
     section 3.
@@ -75,37 +76,41 @@ class WeightSummary:
         rest, rest_squares = (1.0 - p.sum(0)).clamp(min=0.0), (1 / self.ess - p.square().sum(0)).clamp(min=0.0)
         mean = (kept.sum(0) - rest - rest_squares / 2) / self.num_particles
         variance = kept.square().sum(0) + rest_squares - self.num_particles * mean.square()
-        return (variance.clamp(min=0.0) * (self.num_particles - 1) / self.num_particles).sqrt()
+        se = (variance.clamp(min=0.0) * (self.num_particles - 1) / self.num_particles).sqrt()
+        return torch.where(p[0] > 1 - 1e-12, math.inf, se)  # one weight is all there is: leaving it out leaves nothing
 
     @property
     def khat(self) -> Tensor:
         if self.num_tail < 5:
             return torch.full_like(self.total, math.nan)
-        threshold = self.top[self.num_tail] - self.top[0]
-        excess = (self.top[:self.num_tail] - self.top[0]).exp() - threshold.exp()
-        return torch.tensor([pareto_khat(tail) for tail in excess.T], dtype=torch.float64)
+        top = self.top[:self.num_tail + 1].T.cpu()
+        return torch.tensor([pareto_khat(tail) for tail in top], dtype=torch.float64, device=self.top.device)
 
 
-def pareto_khat(excess: Tensor) -> float:
-    """Shape k of the generalised Pareto that fits `excess` `(M,)` over a threshold, in units of the largest weight.
+def pareto_khat(log_tail: Tensor) -> float:
+    """Shape k of the generalised Pareto that fits the M weights above the last of `log_tail` `(M + 1,)`, descending.
 
-    -inf where there is no spread beyond rounding.
+    -inf where they are all equal up to rounding; inf where a few are so large that the others vanish beside them.
     """
-    excess = excess[excess > 1e-12].cpu()
-    if len(excess) < 5:
+    if log_tail[0] - log_tail[-1] < 1e-9:
         return -math.inf
-    return fit_generalized_pareto(excess / excess.max())[0]
+    excess = (log_tail[:-1] - log_tail[0]).exp() - (log_tail[-1] - log_tail[0]).exp()
+    if excess[len(excess) * 3 // 4] < 1e-30:  # the fit starts from the lower quartile
+        return math.inf
+    khat = fit_generalized_pareto(excess)[0]
+    return khat if math.isfinite(khat) else math.inf
 
 
 class ActiveUnits:
     r"""Count of latent dimensions that carry information: Var_x(E_q[z_u | x]) > 0.01, over all data given to `add`.
 
-    Shapes: `add` takes `(B, *event)` posterior means. The variance is over data, with divisor N.
+    `add` takes two estimates of the posterior means, `(B, *event)` each: the same exact ones twice, or averages over
+    two independent sets of draws, whose noise then cancels in the covariance. The divisor is N.
     Source: Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519, section 5.2.
 
     Example:
-        >>> units = ActiveUnits()
-        >>> units.add(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
+        >>> units, means = ActiveUnits(), torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
+        >>> units.add(means, means)
         >>> units.count()
         1
     """
@@ -113,16 +118,16 @@ class ActiveUnits:
     threshold = 0.01
 
     def __init__(self) -> None:
-        self.size, self.total, self.squares = 0, 0.0, 0.0
+        self.size, self.first, self.second, self.product = 0, 0.0, 0.0, 0.0
 
-    def add(self, means: Tensor) -> None:
-        means = means.detach().flatten(1).double() if means.dim() > 1 else means.detach().double().unsqueeze(-1)
-        self.size += len(means)
-        self.total = self.total + means.sum(0)
-        self.squares = self.squares + means.square().sum(0)
+    def add(self, first: Tensor, second: Tensor) -> None:
+        a, b = (means.detach().reshape(len(means), -1).double() for means in (first, second))
+        self.size += len(a)
+        self.first, self.second = self.first + a.sum(0), self.second + b.sum(0)
+        self.product = self.product + (a * b).sum(0)
 
     def variance(self) -> Tensor:
-        return self.squares / self.size - (self.total / self.size).square()
+        return self.product / self.size - self.first * self.second / self.size ** 2
 
     def count(self) -> int:
         return int((self.variance() > self.threshold).sum())

@@ -1,4 +1,5 @@
 """Importance-sampled log p(x), with an honest error bar and a verdict on whether to trust it."""
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -9,12 +10,14 @@ import torch
 from pyro.poutine import Trace
 from torch import Tensor
 
-from pyrovae.check import base_distribution, check, check_support
+from pyrovae.check import check
 from pyrovae.diagnostics import WeightSummary
 from pyrovae.errors import PairError
 from pyrovae.feed import Data, batches, device_of, retile
 from pyrovae.plates import DATA
-from pyrovae.traces import Batch, check_matched, frame, is_auxiliary, log_joint, modules_of, run_guide, run_model, sample_sites, tied_to_rows
+from pyrovae.reach import modules_of
+from pyrovae.supports import check_support
+from pyrovae.traces import Batch, base_distribution, check_matched, frame, is_auxiliary, log_joint, run_guide, run_model, sample_sites, tied_to_rows
 from pyrovae.untouched import untouched
 
 BLOCK = 250
@@ -106,17 +109,19 @@ def log_evidence(model: Callable, guide: Callable, data: Data, *, num_particles:
     modules = list(modules_of(model, guide).values())
     results: list[tuple[Tensor, ...]] = []
     with torch.no_grad(), untouched(modules, training=False), pyro.validation_enabled(False):
-        tiles = stream if tied_to_rows(guide) else retile(stream, min(max(ROWS // block, 1), 128))
+        first = next(stream, None)
+        if first is None:
+            raise PairError("the data yield no batch; wanted at least one datum. A used-up iterator yields nothing.")
+        check(model, guide, first, num_data=2 ** 62, plate=plate)
+        _refuse_point_masses(run_guide(guide, first, 2))
+        stream = itertools.chain([first], stream)
+        tiles = stream if tied_to_rows(guide, plate) else retile(stream, min(max(ROWS // block, 1), 128))
         for index, tile in enumerate(tiles):
-            if index == 0:
-                check(model, guide, tile, num_data=2 ** 62, plate=plate)
             summary = WeightSummary(num_particles)
             for start in range(0, num_particles, block):
                 torch.manual_seed(_seed(seed, index, start))
                 summary.add(_block(model, guide, tile, min(block, num_particles - start), chunk, plate))
             results.append((summary.log_mean, summary.se, summary.mean, summary.ess, summary.khat))
-    if not results:
-        raise PairError("the data yield no batch; wanted at least one datum. A used-up iterator yields nothing.")
     return Evidence(*(torch.cat([part.cpu() for part in parts]) for parts in zip(*results)), num_particles)
 
 
@@ -127,7 +132,7 @@ def _seed(*parts: int) -> int:
 def _block(model: Callable, guide: Callable, tile: Batch, num: int, chunk: int, plate: str) -> Tensor:
     """`(num, B)` log-weights: drawn at once, scored by the model `chunk` particles at a time."""
     guide_trace = run_guide(guide, tile, num)
-    _refuse_without_density(guide_trace, plate)
+    _refuse_subsampling(guide_trace, plate)
     log_q = log_joint(guide_trace, num, plate=plate)
     log_p = []
     for start in range(0, num, chunk):
@@ -147,15 +152,20 @@ def _particles_of(trace: Trace, start: int, size: int) -> Trace:
     return part
 
 
-def _refuse_without_density(guide_trace: Trace, plate: str) -> None:
+def _refuse_point_masses(guide_trace: Trace) -> None:
+    """`guide_trace` holds two particles: a Delta is a density only where it passes on an auxiliary draw."""
     sites = sample_sites(guide_trace, observed=False)
     spread = any(is_auxiliary(site) and site["mask"] is not False for site in sites.values())
     for name, site in sites.items():
+        if isinstance(base_distribution(site["fn"]), dist.Delta):
+            if not spread or torch.equal(site["value"][0], site["value"][1]):
+                raise PairError(f"the guide's site {name!r} is a Delta, which has no density to weigh against: importance "
+                                "sampling needs a guide that spreads, e.g. NormalHead.")
+
+
+def _refuse_subsampling(guide_trace: Trace, plate: str) -> None:
+    for site in sample_sites(guide_trace, observed=False).values():
         inside = frame(site, plate)
-        if isinstance(base_distribution(site["fn"]), dist.Delta) and not spread:
-            raise PairError(f"the guide's site {name!r} is a Delta, which has no density to weigh against: importance "
-                            "sampling needs a guide that spreads, e.g. NormalHead.")
         if inside is not None and inside.full_size not in (None, inside.size):
             raise PairError(f"plate {plate!r} subsamples {inside.size} of {inside.full_size} data inside the guide, so the "
                             "rows of a batch are not those that were scored. Pass minibatches instead.")
-

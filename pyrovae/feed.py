@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from pyrovae.errors import PairError
-from pyrovae.traces import modules_of
+from pyrovae.reach import modules_of
 
 Data = Iterable[Mapping[str, Tensor]] | Iterable[Sequence[Tensor]] | Mapping[str, Tensor]
 
@@ -46,7 +46,8 @@ def device_of(*programs: Callable) -> torch.device | None:
 
 def generators_of(data: Data) -> list[torch.Generator]:
     """The private generators that a DataLoader shuffles with: part of the random state of a run."""
-    owners = (data, getattr(data, "sampler", None), getattr(data, "batch_sampler", None))
+    batch_sampler = getattr(data, "batch_sampler", None)
+    owners = (data, getattr(data, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None))
     found = (getattr(owner, "generator", None) for owner in owners)
     return list({id(generator): generator for generator in found if isinstance(generator, torch.Generator)}.values())
 
@@ -54,8 +55,13 @@ def generators_of(data: Data) -> list[torch.Generator]:
 def retile(data: Iterator[dict[str, Tensor]], size: int) -> Iterator[dict[str, Tensor]]:
     """The same rows in the same order, `size` at a time whatever the batches were; the last tile may be ragged."""
     rest: dict[str, Tensor] = {}
+    names = None
     for batch in data:
         batch = {name: value for name, value in batch.items() if isinstance(value, Tensor)}
+        if names is not None and batch.keys() != names:
+            raise PairError(f"one batch names {sorted(names)} and another {sorted(batch)}; they condition on different "
+                            "data, so evaluate them apart.")
+        names = batch.keys()
         rest = {name: torch.cat([rest[name], value]) for name, value in batch.items()} if rest else batch
         while size_of(rest) >= size:
             yield {name: value[:size] for name, value in rest.items()}

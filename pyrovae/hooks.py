@@ -1,4 +1,5 @@
 """Functions of the `Run` that `fit` calls after each epoch, in the order given; one with a `finish` gets a last call."""
+import math
 from pathlib import Path
 
 from pyrovae.checkpoint import load_weights, save_run, save_weights
@@ -42,16 +43,18 @@ class EarlyStopping:
         self.path, self.patience, self.monitor, self.start = Path(path), patience, monitor, start
 
     def __call__(self, run: Run) -> None:
-        values = run.history[self.monitor][self.start:]
-        if values:
-            since_best = len(values) - 1 - max(range(len(values)), key=values.__getitem__)
-            if since_best == 0:
-                save_weights(run, self.path)
-            run.stop = run.stop or since_best >= self.patience
+        since_best = self._since_best(run)
+        if since_best == 0:
+            save_weights(run, self.path)
+        run.stop = run.stop or (since_best is not None and since_best >= self.patience)
 
     def finish(self, run: Run) -> None:
-        if self.path.exists():
+        if self._since_best(run):
             load_weights(run, self.path)
+
+    def _since_best(self, run: Run) -> int | None:
+        values = [-math.inf if math.isnan(value) else value for value in run.history[self.monitor][self.start:]]
+        return len(values) - 1 - max(range(len(values)), key=values.__getitem__) if values else None
 
 
 class ProgressBar:

@@ -1,4 +1,5 @@
 """Find every tensor that training a loss would have to update, whoever owns it."""
+import warnings
 from collections.abc import Iterator
 
 import pyro
@@ -19,7 +20,7 @@ def find_parameters(loss: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tens
     Raises: PairError where the loss depends on a leaf that neither holds (it would be neither trained nor saved),
     and where there is nothing to train.
     """
-    with private(), untouched([loss]):
+    with private(), pyro.validation_enabled(False), untouched([loss]):
         leaves = set(_leaves(loss(**batch)))
     named = {name: parameter for name, parameter in loss.named_parameters() if parameter.requires_grad}
     known, store = set(named.values()), pyro.get_param_store()
@@ -32,6 +33,11 @@ def find_parameters(loss: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tens
                         "parameters of an nn.Module that the program holds.")
     if not leaves & set(named.values()):
         raise PairError("the loss depends on no trainable tensor; is every parameter frozen (requires_grad=False)?")
+    idle = sorted(name for name, parameter in named.items() if parameter not in leaves)
+    if idle:
+        warnings.warn(f"{len(idle)} parameters have no influence on the loss and will not train: {', '.join(idle[:5])}"
+                      f"{', ...' if len(idle) > 5 else ''}. A net called under no_grad, or left unused? Freeze them with "
+                      "requires_grad_(False) if that is meant.", stacklevel=4)
     return named
 
 

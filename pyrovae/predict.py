@@ -8,7 +8,8 @@ from pyro import poutine
 from torch import Tensor
 
 from pyrovae.plates import DATA
-from pyrovae.traces import frame, log_prob, modules_of, run_guide, run_model, sample_sites
+from pyrovae.reach import modules_of
+from pyrovae.traces import frame, log_prob, run_guide, run_model, sample_sites
 from pyrovae.untouched import untouched
 
 
@@ -42,7 +43,7 @@ def predict(model: Callable, guide: Callable, batch: Mapping[str, Tensor], *, nu
 
 
 def posterior_draws(model: Callable, guide: Callable, batch: Mapping[str, Tensor], *,
-                    num_samples: int) -> dict[str, dict[str, Tensor]]:
+                    num_samples: int, plate: str = DATA) -> dict[str, dict[str, Tensor]]:
     """Draws in ArviZ's groups, ready for `to_inference_data`.
 
     Returns `posterior` (latent draws from the guide), `posterior_predictive` (replicates), both `(K, B, *event)`,
@@ -56,7 +57,7 @@ def posterior_draws(model: Callable, guide: Callable, batch: Mapping[str, Tensor
         return {"posterior": {name: site["value"] for name, site in sample_sites(guide_trace, observed=False).items()},
                 "posterior_predictive": {name: replicated.nodes[name]["value"] for name in scored},
                 "log_likelihood": {name: log_prob(site).expand(num_samples, -1) for name, site in scored.items()
-                                   if frame(site, DATA) is not None},
+                                   if frame(site, plate) is not None},
                 "observed_data": {name: site["value"] for name, site in scored.items()}}
 
 

@@ -63,6 +63,8 @@ def announce(module: nn.Module, prefix: str) -> None:
     store = pyro.get_param_store()
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
+            if not parameter.is_contiguous():  # the store would keep, and train, a contiguous copy
+                parameter.data = parameter.data.contiguous()
             known = store.param_name(parameter)
             pyro.param(known or _unused(store, f"{prefix}.{name}"), parameter)
 

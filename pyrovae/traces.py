@@ -1,20 +1,19 @@
 """Run a (model, guide) pair once and read its log-probabilities; nothing here knows what the pair is made of."""
-import functools
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 import pyro
 import torch
-import torch.nn as nn
 from pyro import poutine
 from pyro.infer.autoguide import AutoGuide
 from pyro.poutine import Trace
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
+from torch.distributions import Distribution, TransformedDistribution
 
 from pyrovae.errors import PairError
 from pyrovae.plates import DATA, PARTICLES, PARTICLES_DIM
+from pyrovae.reach import modules_of
 from pyrovae.store import localize, private
 
 Batch = Mapping[str, Tensor]
@@ -53,9 +52,10 @@ def _localize(program: Callable) -> None:
         localize(module)
 
 
-def tied_to_rows(guide: Callable) -> bool:
-    """Whether a guide holds parameters for each row of a batch, so that its batches must stay as they come."""
-    return bool(_autoguides(guide))
+def tied_to_rows(guide: Callable, plate: str = DATA) -> bool:
+    """Whether a guide that was set up holds parameters for each row of a batch, as autoguides of local latents do."""
+    return any(frame(site, plate) is not None for autoguide in _autoguides(guide) if autoguide.prototype_trace is not None
+               for _, site in autoguide.prototype_trace.iter_stochastic_nodes())
 
 
 def set_up(guide: Callable, batch: Batch) -> None:
@@ -74,9 +74,9 @@ def _autoguides(guide: Callable) -> list[AutoGuide]:
 
 
 def sample_sites(trace: Trace, *, observed: bool) -> dict[str, dict]:
-    """The observed, or the latent, sample sites of a trace by name."""
-    return {name: site for name, site in trace.nodes.items()
-            if site["type"] == "sample" and site["is_observed"] == observed}
+    """The observed, or the latent, sample sites of a trace by name; `pyro.deterministic` notes are neither."""
+    return {name: site for name, site in trace.nodes.items() if site["type"] == "sample"
+            and site["is_observed"] == observed and not site["infer"].get("_deterministic")}
 
 
 def log_prob(site: dict) -> Tensor:
@@ -85,6 +85,13 @@ def log_prob(site: dict) -> Tensor:
         site["unscaled_log_prob"] = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
     value, mask = site["unscaled_log_prob"], site["mask"]
     return value if mask is None or mask is True else torch.where(torch.as_tensor(mask), value, torch.zeros_like(value))
+
+
+def base_distribution(fn: Distribution) -> Distribution:
+    """The family under `.to_event`, `.mask` and plates."""
+    while hasattr(fn, "base_dist") and not isinstance(fn, TransformedDistribution):
+        fn = fn.base_dist
+    return fn
 
 
 def frame(site: dict, plate: str) -> object | None:
@@ -145,7 +152,8 @@ def is_auxiliary(site: dict) -> bool:
 
 def log_joint(trace: Trace, num_particles: int, *, plate: str | None = DATA) -> Tensor:
     """Sum of the log-probabilities of all sites of a trace, `(K, B)`, or `(K,)` for `plate=None`."""
-    return sum(_per_datum(site, num_particles, plate) for site in trace.nodes.values() if site["type"] == "sample")
+    sites = {**sample_sites(trace, observed=True), **sample_sites(trace, observed=False)}
+    return sum((_per_datum(site, num_particles, plate) for site in sites.values()), torch.zeros(()))
 
 
 def _per_datum(site: dict, num_particles: int, plate: str | None) -> Tensor:
@@ -161,31 +169,3 @@ def _per_datum(site: dict, num_particles: int, plate: str | None) -> Tensor:
         raise PairError(f"site {name!r} has log-probabilities of shape {tuple(value.shape)}, wanted (K, B) = {shape}. "
                         "Put the data plate at dim=-1 and everything else into the event with .to_event().")
     return value.expand(shape)
-
-
-def modules_of(*programs: Callable) -> dict[str, nn.Module]:
-    """The nn.Modules that callables are or reach: a method's owner and its attributes, a closure's variables, globals."""
-    found: dict[str, nn.Module] = {}
-
-    def visit(name: str, value: object) -> None:
-        if isinstance(value, nn.Module) and not any(value is module for module in found.values()):
-            found[f"{name}_{len(found)}" if name in found else name] = value
-
-    for program in programs:
-        while isinstance(program, functools.partial):
-            program = program.func
-        if not isinstance(program, nn.Module):
-            program = inspect.unwrap(program) if callable(program) else program
-        visit(type(program).__name__, program)
-        owner, function = getattr(program, "__self__", None), getattr(program, "__func__", program)
-        visit("owner", owner)
-        if inspect.isfunction(function):
-            variables = inspect.getclosurevars(function)
-            reached = {**variables.globals, **variables.nonlocals}
-        else:
-            owner, reached = (owner or program), {}
-        if not isinstance(owner, nn.Module):
-            reached |= getattr(owner, "__dict__", {})
-        for name, value in reached.items():
-            visit(name, value)
-    return found

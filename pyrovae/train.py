@@ -10,6 +10,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.utils.data import RandomSampler
 
 from pyrovae.check import check
 from pyrovae.checkpoint import load_run
@@ -21,6 +22,7 @@ from pyrovae.parameters import find_parameters
 from pyrovae.plates import DATA
 from pyrovae.run import Run
 from pyrovae.store import private
+from pyrovae.traces import tied_to_rows
 from pyrovae.untouched import untouched
 
 EVALUATION_SEED = 0
@@ -71,6 +73,10 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
     """
     device = device_of(loss)
     first = _first_batch(data, names, device, epochs, loss)
+    tied = hasattr(loss, "guide") and tied_to_rows(loss.guide, getattr(loss, "plate", DATA))
+    if tied and (getattr(data, "shuffle", False) or isinstance(getattr(data, "sampler", None), RandomSampler)):
+        raise PairError("the guide is an autoguide with parameters for each row of a batch, but the data are shuffled. "
+                        "Keep them in one order, or use an amortised guide.")
     run = _start(loss, first, data, epochs, lr, optimizer, schedule)
     if resume is not None:
         load_run(run, resume)
@@ -93,6 +99,10 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
                     nn.utils.clip_grad_norm_(list(run.parameters.values()), clip_norm)
                 optimizer.step()
                 averages.add(value, batch, loss)
+                if index and tied:
+                    raise PairError("the guide is an autoguide with parameters for each row of a batch, but an epoch has "
+                                    "several batches, whose rows would share them. Train on one batch of all data, in one "
+                                    "order, or use an amortised guide.")
         if not averages.size:
             raise PairError(f"the data yielded no batch in epoch {run.epoch + 1}; pass an iterable that starts again for "
                             "each epoch (a DataLoader, pyrovae.data.Batches, a list), not a generator.")
@@ -143,7 +153,7 @@ class Averages:
             parts |= {"elbo": terms.elbo, "reconstruction": terms.reconstruction, "kl": sum(terms.kl.values())}
             parts |= {f"kl_{site}": kl for site, kl in terms.kl.items()} if len(terms.kl) > 1 else {}
             for site, means in terms.means.items() if self.active_units else ():
-                self.units.setdefault(site, ActiveUnits()).add(means)
+                self.units.setdefault(site, ActiveUnits()).add(*means)
         self.size += size
         for name, part in parts.items():
             self.totals[name] = self.totals.get(name, 0.0) + size * part
@@ -183,6 +193,9 @@ def _start(loss: nn.Module, first: dict[str, Tensor], data: Data, epochs: int, l
         optimizer = torch.optim.Adam(parameters.values(), lr=lr, fused=fused)
     elif not isinstance(optimizer, torch.optim.Optimizer):
         optimizer = optimizer(list(parameters.values()))
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise PairError("LBFGS re-evaluates a loss that must not change between calls, but an ELBO on minibatches draws "
+                        "anew each time; use Adam or SGD.")
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     missing = [name for name, p in parameters.items() if id(p) not in held]
     if missing:

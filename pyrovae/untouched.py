@@ -38,7 +38,8 @@ def untouched(modules: Iterable[nn.Module], *, training: bool | None = None, see
     """
     parts = {id(part): part for module in modules for part in module.modules()}.values()
     flags = [(part, part.training) for part in parts]
-    buffers = [(buffer, buffer.detach().clone()) for part in parts for buffer in part.buffers(recurse=False)]
+    buffers = [(part, name, buffer, buffer.detach().clone()) for part in parts
+               for name, buffer in part._buffers.items() if buffer is not None]
     state = random_state(generators) if random else None
     try:
         for part in parts:
@@ -52,5 +53,5 @@ def untouched(modules: Iterable[nn.Module], *, training: bool | None = None, see
         for part, flag in flags:
             part.training = flag
         with torch.no_grad():
-            for buffer, value in buffers:
-                buffer.copy_(value)
+            for part, name, buffer, value in buffers:
+                part._buffers[name] = buffer.copy_(value)  # a forward may have put another tensor in its place

@@ -141,7 +141,7 @@ def test_files_of_other_models_and_kinds_are_refused(tmp_path: Path) -> None:
         pv.fit(loss, [{"x": X}], epochs=2, resume=other)
     with pytest.raises(pv.CheckpointError, match="saved without a learning-rate schedule"):
         pv.fit(loss, [{"x": X}], epochs=2, resume=run, schedule=lambda o: torch.optim.lr_scheduler.StepLR(o, 1))
-    with pytest.raises(pv.CheckpointError, match="another optimizer|it lacks|param"):
+    with pytest.raises(pv.CheckpointError, match="saved with the optimizer Adam, this run has SGD"):
         pv.fit(loss, [{"x": X}], epochs=2, resume=run,
                optimizer=lambda ps: torch.optim.SGD([{"params": ps[:1]}, {"params": ps[1:]}]))
 

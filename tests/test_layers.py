@@ -9,7 +9,7 @@ import pyrovae
 ROOT = Path(pyrovae.__file__).parent
 COMPONENTS = {"heads", "nets", "posteriors", "priors"}
 PROGRAMS = {"programs"}
-FOUNDATION = {"plates", "store", "errors", "files"}
+FOUNDATION = {"plates", "store", "errors", "files", "reach"}
 INDEPENDENT = {"data", "plots", "export", "metrics"}
 HEAVY = {"torchvision", "matplotlib", "arviz", "sklearn", "xarray", "tensorboard", "PIL"}
 

@@ -3,8 +3,9 @@ import copy
 import warnings
 from collections.abc import Callable
 
+import torch
 import torch.nn as nn
-from pyro.infer import ELBO, JitTrace_ELBO, RenyiELBO, Trace_ELBO
+from pyro.infer import ELBO, RenyiELBO, Trace_ELBO, TraceGraph_ELBO, TraceTailAdaptive_ELBO
 from pyro.poutine import Trace
 from torch import Tensor
 
@@ -12,7 +13,8 @@ from pyrovae.handlers import PerDatum
 from pyrovae.losses.terms import Terms, read_terms
 from pyrovae.plates import DATA, MAX_PLATE_NESTING
 from pyrovae.store import localize, private
-from pyrovae.traces import modules_of, set_up
+from pyrovae.reach import modules_of
+from pyrovae.traces import sample_sites, set_up
 
 Schedule = Callable[[], float | Tensor]
 
@@ -35,7 +37,8 @@ class ElboLoss(nn.Module):
     part of the loss (`loss.parameters()`, `.to()`, `.eval()`).
 
     Raises: PairError for a site outside the plate while `num_data` is None; TypeError for estimators that put the
-    batch scale inside a logarithm (`RenyiELBO`) or freeze it (`JitTrace_ELBO`).
+    batch scale inside a logarithm (`RenyiELBO`) or freeze it (`JitTrace_ELBO`), and for free bits without a pathwise
+    gradient.
     Source: Kingma & Welling 2014, arXiv:1312.6114, eq. 8; beta: Higgins et al. 2017; free bits: Kingma et al. 2016,
     arXiv:1606.04934, eq. 15, a group being a site.
 
@@ -75,12 +78,15 @@ class ElboLoss(nn.Module):
         with private(), PerDatum(self.plate, self.num_data, beta) as weights, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Encountered NaN: loss")  # fit says more
             warnings.filterwarnings("ignore", "Found plate statements in guide but not model")  # check compares plates
-            loss = _recording(self.elbo, traces).differentiable_loss(self.model, self.guide, **batch)
+            loss = _evaluate(_recording(self.elbo, traces), self.model, self.guide, batch)
         loss = loss / weights.size
         terms = read_terms(traces, self.plate, self.num_data, _vectorized(self.elbo))
         if self.free_bits:
             if terms is None:
                 raise TypeError("free_bits need the KL of each site, which enumeration sums out; use free_bits=0.")
+            if not all(site["fn"].has_rsample for site in sample_sites(traces[0][1], observed=False).values()):
+                raise TypeError("free_bits cannot lift the KL from the score-function gradient of a latent site that is not "
+                                "reparameterised (a discrete one, say); use free_bits=0.")
             loss = loss + beta * sum((self.free_bits - kl).clamp(min=0.0) for kl in terms.kl.values())
         self.terms = terms and terms.detach()
         return loss
@@ -89,17 +95,28 @@ class ElboLoss(nn.Module):
 def _usable(elbo: ELBO) -> ELBO:
     if isinstance(elbo, type):
         raise TypeError(f"elbo={elbo.__name__} is a class; pass an instance, {elbo.__name__}().")
-    if isinstance(elbo, RenyiELBO):
-        raise TypeError("RenyiELBO takes the log-mean-exp over particles of log-weights summed over the batch, so the "
-                        "minibatch scale ends up inside the logarithm and the result is no bound. "
+    name = type(elbo).__name__
+    if isinstance(elbo, (RenyiELBO, TraceTailAdaptive_ELBO)):
+        raise TypeError(f"{name} weighs particles by log-weights summed over the batch, so the minibatch scale ends up "
+                        "inside a logarithm and the result is no bound. "
                         "Reduce pyrovae.log_weights(...) over particles for each datum instead.")
-    if isinstance(elbo, JitTrace_ELBO) or not hasattr(elbo, "differentiable_loss"):
-        raise TypeError(f"{type(elbo).__name__} has no differentiable loss that can be scaled per datum; "
-                        "use Trace_ELBO, TraceMeanField_ELBO or TraceEnum_ELBO.")
+    if name.startswith("Jit") or not (hasattr(elbo, "differentiable_loss") or isinstance(elbo, TraceGraph_ELBO)):
+        raise TypeError(f"{name} has no differentiable loss that can be scaled per datum and step; use Trace_ELBO, "
+                        "TraceMeanField_ELBO, TraceGraph_ELBO or TraceEnum_ELBO.")
     if elbo.max_plate_nesting == float("inf"):
         elbo = copy.copy(elbo)
         elbo.max_plate_nesting = MAX_PLATE_NESTING + (_vectorized(elbo) > 1)
     return elbo
+
+
+def _evaluate(elbo: ELBO, model: Callable, guide: Callable, batch: dict[str, Tensor]) -> Tensor:
+    """The loss, with a surrogate's gradient where gradients are on."""
+    if not torch.is_grad_enabled():
+        return torch.as_tensor(elbo.loss(model, guide, **batch), dtype=torch.get_default_dtype())
+    if isinstance(elbo, TraceGraph_ELBO):
+        bound, surrogate = elbo._loss_and_surrogate_loss(model, guide, (), batch)
+        return surrogate - surrogate.detach() - bound
+    return elbo.differentiable_loss(model, guide, **batch)
 
 
 def _vectorized(elbo: ELBO) -> int:

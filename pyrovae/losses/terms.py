@@ -2,11 +2,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+from pyro.distributions import Delta
 from pyro.poutine import Trace
 from torch import Tensor
 
-from pyrovae.plates import PARTICLES_DIM
-from pyrovae.traces import frame, log_prob, sample_sites
+from pyrovae.traces import base_distribution, frame, log_prob, sample_sites
+
+DRAWS = 50
+"""Draws of z in each of two averages that stand for a posterior mean without a formula."""
 
 Traces = Sequence[tuple[Trace, Trace]]
 """(model, guide) traces of one evaluation, one pair a particle or a single vectorised one."""
@@ -21,8 +25,8 @@ class Terms:
     kl: dict[str, Tensor]
     """E_q [log q(z) - log p(z)] of each latent site, by Monte Carlo on the loss's own draws; one entry "a+b" for all
     sites of a guide whose density does not split over them (autoguides)."""
-    means: dict[str, Tensor]
-    """E_q[z | x] of each latent site in the data plate, `(B, *event)`."""
+    means: dict[str, tuple[Tensor, Tensor]]
+    """Two estimates of E_q[z | x], `(B, *event)`, of each latent site in the data plate that has one."""
 
     @property
     def reconstruction(self) -> Tensor:
@@ -33,8 +37,8 @@ class Terms:
         return self.reconstruction - sum(self.kl.values())
 
     def detach(self) -> "Terms":
-        return Terms(*({name: value.detach() for name, value in part.items()}
-                       for part in (self.log_px, self.kl, self.means)))
+        return Terms(*({name: value.detach() for name, value in part.items()} for part in (self.log_px, self.kl)),
+                     {name: (first.detach(), second.detach()) for name, (first, second) in self.means.items()})
 
 
 def read_terms(traces: Traces, plate: str, num_data: int | None, num_particles: int) -> Terms | None:
@@ -61,16 +65,24 @@ def read_terms(traces: Traces, plate: str, num_data: int | None, num_particles: 
     else:  # an autoguide's auxiliary draws belong to all sites together
         kl = {"+".join(matched): mean(*((1, name, 1.0) for name in latent), *((0, name, -1.0) for name in matched))}
     return Terms(log_px={name: mean((0, name, 1.0)) for name in sample_sites(model, observed=True)}, kl=kl,
-                 means={name: posterior_mean(guide.nodes[name]) for name in matched
-                        if frame(guide.nodes[name], plate) is not None})
+                 means={name: means for name in matched if frame(guide.nodes[name], plate) is not None
+                        and (means := posterior_means(guide.nodes[name])) is not None})
 
 
-def posterior_mean(site: dict) -> Tensor:
-    """E_q[z | x], `(B, *event)`: the distribution's own mean where it knows it, else the average of the draws."""
+def posterior_means(site: dict) -> tuple[Tensor, Tensor] | None:
+    """E_q[z | x] twice, `(B, *event)`: exact where the distribution knows its mean, else two averages of fresh draws.
+
+    The draws are made in evaluation only, where nobody waits for a gradient; None in training, and for values that an
+    autoguide computed from an auxiliary draw, which are not its mean.
+    """
+    fn = site["fn"]
+    if isinstance(base_distribution(fn), Delta):
+        return None
     try:
-        mean = site["fn"].mean
+        first = second = fn.mean
     except (AttributeError, NotImplementedError):
-        mean = site["value"]
-    event_dim = len(site["fn"].event_shape)
-    extra = mean.dim() - event_dim + PARTICLES_DIM + 1
-    return mean.mean(tuple(range(extra))) if extra > 0 else mean
+        if torch.is_grad_enabled():
+            return None
+        first, second = (torch.stack([fn() for _ in range(DRAWS)]).mean(0) for _ in range(2))
+    extra = first.dim() - len(fn.event_shape) - 1
+    return tuple(mean.mean(tuple(range(extra))) if extra > 0 else mean for mean in (first, second))

@@ -1,16 +1,15 @@
 """Plain modules under Pyro's own SVI."""
 from collections.abc import Callable
 
-import torch.nn as nn
-
+from pyrovae.reach import modules_of
 from pyrovae.store import announce
 
 
 def as_svi(model: Callable, guide: Callable) -> tuple[Callable, Callable]:
     """Return the pair so that `pyro.infer.SVI` trains every parameter of both, tensors they share once.
 
-    `Model` and `Guide` do this by themselves; a hand-written `nn.Module` whose forward is a Pyro program does not,
-    and SVI would train nothing, in silence. Callables that are not modules come back as they are.
+    `Model` and `Guide` do this by themselves; a hand-written `nn.Module` whose forward is a Pyro program, or a function
+    that closes over one, does not, and SVI would train nothing, in silence.
 
     Example:
         >>> import pyro, torch
@@ -31,11 +30,11 @@ def as_svi(model: Callable, guide: Callable) -> tuple[Callable, Callable]:
 
 
 def _announced(program: Callable, prefix: str) -> Callable:
-    if not isinstance(program, nn.Module):
-        return program
+    modules = modules_of(program)
 
     def run(*args: object, **kwargs: object) -> object:
-        announce(program, prefix)
+        for name, module in modules.items():
+            announce(module, f"{prefix}.{name}")
         return program(*args, **kwargs)
 
     return run

@@ -1,0 +1,62 @@
+"""Which modules a callable reaches: what has to be trained, moved, saved and put into eval mode with it."""
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+
+import torch.nn as nn
+
+
+def modules_of(*programs: Callable) -> dict[str, nn.Module]:
+    """The nn.Modules that programs are or reach, by name.
+
+    Looked through are a method's owner and its attributes, a partial's arguments, and of functions the defaults, the
+    variables they close over and the globals they name; lists, tuples and mappings among these; and functions of the
+    program's own file among these, in turn.
+
+    Example:
+        >>> net = nn.Linear(2, 3)
+        >>> def helper(x): return net(x)
+        >>> modules_of(lambda x: helper(x))
+        {'net': Linear(in_features=2, out_features=3, bias=True)}
+    """
+    found: dict[str, nn.Module] = {}
+    seen: set[int] = set()
+
+    def visit(name: str, value: object, home: str | None) -> None:
+        if id(value) in seen:
+            return
+        seen.add(id(value))
+        if isinstance(value, nn.Module):
+            found[f"{name}_{len(found)}" if name in found else name] = value
+        elif isinstance(value, Mapping):
+            for key, part in list(value.items()):
+                visit(str(key), part, home)
+        elif isinstance(value, (list, tuple)):
+            for index, part in enumerate(value):
+                visit(f"{name}_{index}", part, home)
+        elif inspect.isfunction(value) and (home is None or value.__module__ == home):
+            function = inspect.unwrap(value)
+            variables = inspect.getclosurevars(function)
+            reached = {**variables.globals, **variables.nonlocals, **(function.__kwdefaults__ or {})}
+            visit("default", function.__defaults__ or (), function.__module__)
+            visit(name, reached, function.__module__)
+        elif home is None:
+            enter(name, value)
+
+    def enter(name: str, program: object) -> None:
+        """A program that is no function: a method, a partial, a wrapped function, an object with __call__."""
+        if isinstance(program, functools.partial):
+            visit(name, [program.args, program.keywords], "")
+            visit(name, program.func, None)
+        elif inspect.ismethod(program):
+            visit("owner", program.__self__, "")
+            visit(name, program.__func__, None)
+            visit(name, getattr(program.__self__, "__dict__", {}), "")
+        elif hasattr(program, "__wrapped__"):
+            visit(name, program.__wrapped__, None)
+        else:
+            visit(name, getattr(program, "__dict__", {}), "")
+
+    for program in programs:
+        visit(getattr(program, "__name__", type(program).__name__), program, None)
+    return found

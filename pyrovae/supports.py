@@ -1,0 +1,112 @@
+"""Whether values, parameters and supports of sites fit together."""
+import pyro.distributions as dist
+import torch
+from pyro.distributions import Unit, constraints
+from torch import Tensor
+
+from pyrovae.errors import PairError
+from pyrovae.traces import base_distribution
+
+BOUNDED = (constraints.interval, constraints.half_open_interval, constraints.greater_than, constraints.greater_than_eq,
+           constraints.less_than)
+
+
+def check_support(site: dict) -> None:
+    """Raise PairError where an observed value lies outside the support of its likelihood, or has another shape."""
+    value, fn = site["value"], site["fn"]
+    event_dim = len(fn.event_shape)
+    inner = value.shape[value.dim() - event_dim:] if value.dim() >= event_dim else value.shape
+    if event_dim and inner != fn.event_shape and not isinstance(base_distribution(fn), Unit):
+        raise PairError(f"site {site['name']!r} has event shape {tuple(fn.event_shape)}, but its data {tuple(value.shape)} end "
+                        f"in {tuple(inner)}, which would be broadcast. Let the net return one value for each element.")
+    if _masks_inside(fn):
+        return
+    try:
+        support = site["fn"].support
+        good = support.check(value)
+    except (NotImplementedError, ValueError, RuntimeError):
+        return
+    if site["mask"] is not None or bool(good.all()):
+        return
+    base = base_distribution(site["fn"])
+    low, high = float(value.min()), float(value.max())
+    outside = value[~_base_support(support).check(value)].flatten()
+    example = f"{float(outside[0]):.4g}" if len(outside) else f"{high:.4g}"
+    text = f"site {site['name']!r} is {type(base).__name__} "
+    if isinstance(base, dist.Bernoulli) and 0 <= low and high <= 1:
+        text += (f"on {{0, 1}}, but the data hold grey values such as {example}; that is not a density. Binarise the "
+                 "data (dynamic, static or threshold), or use ContinuousBernoulliHead.")
+    elif low >= 0 and 1 < high <= 255 and isinstance(base, (dist.Bernoulli, dist.ContinuousBernoulli)):
+        text += f"on [0, 1], but the data reach {high:g}: they look like 0-255 pixels. Divide by 255 first."
+    else:
+        text += (f"with support {_base_support(support)}, but the data lie in [{low:g}, {high:g}], e.g. {example}. "
+                 "Change the likelihood or the scale of the data.")
+    raise PairError(text)
+
+
+def check_parameters(role: str, site: dict) -> None:
+    """Raise PairError where a distribution has parameters that it does not allow."""
+    base = base_distribution(site["fn"])
+    for name, constraint in getattr(base, "arg_constraints", {}).items():
+        value = base.__dict__.get(name)
+        if isinstance(value, Tensor) and not torch.isfinite(value).all():
+            raise PairError(f"{role} site {site['name']!r} has non-finite {name} in {describe(site['fn'])}. Look at the "
+                            "scale of the inputs (nets.Standardized) and at the initial parameters.")
+        if isinstance(value, Tensor) and not constraints.is_dependent(constraint) and not constraint.check(value).all():
+            raise PairError(f"{role} site {site['name']!r} has {name} in [{float(value.min()):g}, {float(value.max()):g}], but "
+                            f"{type(base).__name__} wants {constraint}. Map the net's output there, e.g. by exp or "
+                            "logits=, and look at the scale of the inputs (nets.Standardized).")
+
+
+def check_latent(site: dict, guide_site: dict) -> None:
+    """Raise PairError where model and guide disagree on the plates, the shape or the support of a latent site."""
+    name, fn, q = site["name"], site["fn"], guide_site["fn"]
+    inside = [frame.name for frame in site["cond_indep_stack"]]
+    if inside != [frame.name for frame in guide_site["cond_indep_stack"]]:
+        raise PairError(f"latent site {name!r} lies in plates {inside} in the model and in "
+                        f"{[frame.name for frame in guide_site['cond_indep_stack']]} in the guide; they must agree.")
+    if fn.event_shape != q.event_shape:
+        raise PairError(f"latent site {name!r} has event shape {tuple(fn.event_shape)} in the model and "
+                        f"{tuple(q.event_shape)} in the guide; they must agree, e.g. with .to_event(1).")
+    if isinstance(base_distribution(q), dist.Delta):
+        return
+    if isinstance(_support(fn), BOUNDED) and _support(q) is constraints.real:
+        raise PairError(f"latent site {name!r}: the guide draws values outside the model's support, {_support(fn)} "
+                        f"({describe(fn)} in the model, {describe(q)} in the guide). Use a guide distribution with the "
+                        "model's support.")
+    for source, target, words in ((q, fn, "the guide draws values outside the model's support, where p(z) = 0"),
+                                  (fn, q, "the guide cannot reach all of the model's support, so estimates with it "
+                                          "miss a part of p(x)")):
+        try:
+            good = target.support.check(source(torch.Size([64]) if not source.batch_shape else ()))
+        except (NotImplementedError, AttributeError):
+            continue
+        if not good.all():
+            raise PairError(f"latent site {name!r}: {words} ({describe(fn)} in the model, {describe(q)} in the guide). "
+                            "Use a guide distribution with the model's support.")
+
+
+def _support(fn: dist.Distribution) -> constraints.Constraint | None:
+    try:
+        return _base_support(fn.support)
+    except (NotImplementedError, AttributeError):
+        return None
+
+
+def _masks_inside(fn: dist.Distribution) -> bool:
+    """Whether a part of the event is masked, so that its values need not lie in the support."""
+    while hasattr(fn, "base_dist"):
+        if isinstance(fn, dist.MaskedDistribution):
+            return True
+        fn = fn.base_dist
+    return False
+
+
+def _base_support(support: constraints.Constraint) -> constraints.Constraint:
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    return support
+
+
+def describe(fn: dist.Distribution) -> str:
+    return f"{type(base_distribution(fn)).__name__}(batch {tuple(fn.batch_shape)}, event {tuple(fn.event_shape)})"
