@@ -72,7 +72,10 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
         2
     """
     device = device_of(loss)
-    first = _first_batch(data, names, device, epochs, loss)
+    first = _first_batch(data, names, device, loss)
+    _check(loss, first, getattr(loss, "num_data", None))
+    if valid is not None:
+        _check(loss, _first_batch(valid, names, device, loss), None)
     tied = hasattr(loss, "guide") and tied_to_rows(loss.guide, getattr(loss, "plate", DATA))
     if tied and (getattr(data, "shuffle", False) or isinstance(getattr(data, "sampler", None), RandomSampler)):
         raise PairError("the guide is an autoguide with parameters for each row of a batch, but the data are shuffled. "
@@ -133,7 +136,7 @@ def evaluate(loss: nn.Module, data: Data, *, names: Sequence[str] | None = None,
     with torch.no_grad(), pyro.validation_enabled(False), private(), untouched([loss], training=False, seed=EVALUATION_SEED):
         for batch in batches(data, names, device):
             if not averages.size:
-                _check(loss, batch, max(getattr(loss, "num_data", None) or 2 ** 62, size_of(batch)))
+                _check(loss, batch, None)
             with context():
                 averages.add(loss(**batch), batch, loss)
     if not averages.size:
@@ -165,23 +168,24 @@ class Averages:
         return row
 
 
-def _first_batch(data: Data, names: Sequence[str] | None, device: torch.device | None, epochs: int,
+def _first_batch(data: Data, names: Sequence[str] | None, device: torch.device | None,
                  loss: nn.Module) -> dict[str, Tensor]:
-    if isinstance(data, Iterator) and epochs > 1:
-        raise PairError(f"the data are a {type(data).__name__}, which is used up after one of {epochs} epochs; pass an "
-                        "iterable that starts again, e.g. a DataLoader, pyrovae.data.Batches or a list.")
+    """A look at the data that leaves no trace in any random stream."""
     if isinstance(data, Iterator):
-        raise PairError("the data are an iterator, and looking at its first batch would lose it; pass a list.")
+        raise PairError(f"the data are a {type(data).__name__}, which is used up after one pass; pass an iterable that "
+                        "starts again for each epoch, e.g. a DataLoader, pyrovae.data.Batches or a list.")
     with untouched([loss], generators=generators_of(data)):
         first = next(batches(data, names, device), None)
     if first is None:
         raise PairError("the data yield no batch; wanted at least one datum.")
-    _check(loss, first, getattr(loss, "num_data", None))
     return first
 
 
 def _check(loss: nn.Module, batch: dict[str, Tensor], num_data: int | None) -> None:
+    """`num_data=None` with a loss that knows N: the batch is not of the training set, and may be larger."""
     if hasattr(loss, "model") and hasattr(loss, "guide"):
+        if num_data is None and getattr(loss, "num_data", None) is not None:
+            num_data = max(loss.num_data, size_of(batch))
         check(loss.model, loss.guide, batch, num_data=num_data, plate=getattr(loss, "plate", DATA))
 
 

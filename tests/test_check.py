@@ -96,6 +96,29 @@ def weights_guide(x: Tensor) -> None:
         pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
 
 
+def single_row(x: Tensor) -> None:
+    with pyro.plate("data", len(x), dim=-1):
+        pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        pyro.sample("x", dist.Bernoulli(0.5 * torch.ones(4)).to_event(1), obs=x[0])
+
+
+def negative_scale(x: Tensor) -> None:
+    with pyro.plate("data", len(x), dim=-1):
+        pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        pyro.sample("x", dist.Normal(torch.zeros(4), -1.0).to_event(1), obs=x)
+
+
+class Centred(nn.Module):
+    """A decoder that looks at the whole batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = MLP(2, [8], 4)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return 9 * self.net(z - z.mean(0))
+
+
 same = model()
 LOGNORMAL = Fixed(dist.LogNormal(torch.zeros(2), 1.0).to_event(1))
 ZOO: dict[str, tuple[Callable, Callable, object, str]] = {
@@ -137,6 +160,15 @@ ZOO: dict[str, tuple[Callable, Callable, object, str]] = {
     "swapped": (guide(), model(), {"x": X}, "the model observes nothing"),
     "one program twice": (same, same, {"x": X}, "are the same object"),
     "not callable": (model(), "guide", {"x": X}, "the guide is str, wanted a callable"),
+    "one row for all": (lambda x: single_row(x), guide(), {"x": X}, "would be repeated for each of the 3 data"),
+    "too few pixels": (model(BernoulliHead(MLP(2, [8], 1))), guide(), {"x": X}, r"event shape \(1,\), but its data \(3, 4\)"),
+    "too many pixels": (model(BernoulliHead(MLP(2, [8], 4))), guide(NormalHead(MLP(1, [8], 4))), {"x": X[:, :1]},
+                        "which would be broadcast"),
+    "data mixed within the batch": (model(BernoulliHead(Centred())), guide(), {"x": X},
+                                    "nats with the other rows of its batch"),
+    "negative scale": (lambda x: negative_scale(x), guide(), {"x": X}, r"has scale in \[-1, -1\], but Normal wants"),
+    "unbounded guide in a box": (model(prior=Fixed(dist.Uniform(torch.full((2,), -9.0), 9.0).to_event(1))), guide(),
+                                 {"x": X}, "the guide draws values outside the model's support, Interval"),
     "inputs off the scale": (model(FixedScaleNormalHead(MLP(2, [8], 4), scale=1.0)), guide(), {"x": 1e4 * X},
                              r"scale of the inputs \(nets.Standardized\)"),
     "infinite log-probability": (infinite_model, guide(), {"x": X}, "3 non-finite log-probabilities"),
@@ -164,6 +196,9 @@ RIGHT: dict[str, tuple[Callable, Callable, dict, dict]] = {
     "labels ride along": (model(), guide(), {"x": X, "y": torch.arange(3)}, {}),
     "normal": (model(FixedScaleNormalHead(MLP(2, [8], 4), scale=0.1)), guide(), {"x": 3 * X}, {}),
     "N known": (weights_and_data, weights_guide, {"x": X}, {"num_data": 3}),
+    "masked pixels": (lambda x, mask: masked(x, mask), lambda x, mask: shapely(x),
+                      {"x": torch.where(torch.eye(3, 4) > 0, -1.0, X), "mask": torch.eye(3, 4) == 0}, {}),
+    "weights in a feature plate": (lambda x: feature_plate(x), lambda x: feature_plate(x, False), {"x": X}, {"num_data": 3}),
     "hand-written": (observing_guide, lambda x: shapely(x), {"x": X}, {}),
 }
 
@@ -171,6 +206,20 @@ RIGHT: dict[str, tuple[Callable, Callable, dict, dict]] = {
 def shapely(x: Tensor) -> None:
     with pyro.plate("data", len(x), dim=-1):
         pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+
+
+def masked(x: Tensor, mask: Tensor) -> None:
+    with pyro.plate("data", len(x), dim=-1):
+        z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        pyro.sample("x", dist.Bernoulli(logits=z.repeat(1, 2)).mask(mask).to_event(1), obs=x)
+
+
+def feature_plate(x: Tensor, is_model: bool = True) -> None:
+    with pyro.plate("features", 4, dim=-2):
+        w = pyro.sample("w", dist.Normal(0.0, 1.0))
+    with pyro.plate("data", len(x), dim=-1):
+        if is_model:
+            pyro.sample("x", dist.Normal(w.squeeze(-1), 1.0).to_event(1), obs=x)
 
 
 @pytest.mark.parametrize("name", RIGHT)

@@ -157,6 +157,28 @@ def test_state_that_only_a_pickle_could_hold_is_refused(tmp_path: Path) -> None:
     assert not path.exists() and not list(tmp_path.iterdir())
 
 
+def test_a_state_that_cannot_be_read_is_damage(tmp_path: Path) -> None:
+    path, loss = tmp_path / "run", pair()
+    for state in ("{", '{"dict": []}', '{"a": 1, "b": 2}', "[" * 100_000):
+        save_file({"x": X}, path, {"format": "pyrovae 1", "kind": "run", "state": state})
+        with pytest.raises(pv.CheckpointError, match="damaged: its state cannot be read"):
+            pv.fit(loss, [{"x": X}], epochs=2, resume=path)
+
+
+def test_early_stopping_ignores_files_and_nans_of_other_days(tmp_path: Path) -> None:
+    best = tmp_path / "best"
+    pv.save_weights(pair(), best)
+    loss = pair()
+    pv.fit(loss, [{"x": X}], valid=[{"x": X}], epochs=2, hooks=[EarlyStopping(best, patience=1, start=5)])
+    stale = pair()
+    pv.load_weights(stale, best)
+    assert not torch.equal(next(loss.parameters()), next(stale.parameters()))
+    stopping = EarlyStopping(best, patience=5)
+    rows = [{"valid_elbo": value} for value in (float("nan"), -2.0, -1.0, -3.0)]
+    run = Run(loss, {}, torch.optim.Adam(loss.parameters()), None, 9, pv.History(rows))
+    assert stopping._since_best(run) == 1
+
+
 def test_killed_while_writing_leaves_the_previous_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     code = ("import sys; from pyrovae.files import write_atomically\n"

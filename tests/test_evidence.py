@@ -9,7 +9,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer.autoguide import AutoDelta, AutoNormal
+from pyro.infer.autoguide import AutoDelta, AutoGuideList, AutoNormal
 from torch import nn
 
 import pyrovae as pv
@@ -118,6 +118,15 @@ def test_one_particle_is_the_elbo() -> None:
     assert evidence.se.isnan().all()
 
 
+def test_khat_and_se_of_dominated_weights() -> None:
+    summary = WeightSummary(1000)
+    summary.add(torch.cat([torch.zeros(1, 2), torch.full((999, 2), -200.0)]))
+    assert (summary.khat == torch.inf).all() and (summary.se == torch.inf).all()
+    equal = WeightSummary(1000)
+    equal.add(torch.full((1000, 2), -3.0))
+    assert (equal.khat == -torch.inf).all() and (equal.se < 1e-8).all()
+
+
 def test_draws_move_on_but_nothing_else_does() -> None:
     oracle = oracles.linear_gaussian(shift=0.5)
     oracle.model.train()
@@ -200,6 +209,33 @@ def test_refuses_a_site_that_is_summed_out() -> None:
 
     with pytest.raises(pv.PairError, match=r"\['y'\] appear in only one of model and guide"):
         pv.log_evidence(model, guide, {"x": torch.ones(3)}, num_particles=10)
+
+
+def test_refuses_a_point_mass_beside_a_density() -> None:
+    def model(x: torch.Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            a, z = (pyro.sample(name, dist.Normal(0.0, 1.0)) for name in "az")
+            pyro.sample("x", dist.Normal(a + z, 1.0), obs=x)
+
+    guide = AutoGuideList(model)
+    guide.append(AutoDelta(pyro.poutine.block(model, expose=["a"])))
+    guide.append(AutoNormal(pyro.poutine.block(model, expose=["z"])))
+    with pytest.raises(pv.PairError, match="'a' is a Delta"):
+        pv.log_evidence(model, guide, {"x": torch.zeros(5)}, num_particles=10)
+
+
+def test_refuses_batches_that_condition_on_different_data() -> None:
+    model, guide = vae()
+    data = [{"x": torch.ones(3, 4)}, {"x": torch.ones(3, 4), "y": torch.ones(3)}]
+    with pytest.raises(pv.PairError, match="evaluate them apart"):
+        pv.log_evidence(model, guide, data, num_particles=10)
+
+
+def test_nothing_latent_is_exact() -> None:
+    model, guide = pv.Model(x=StandardNormal(2)), pv.Guide(x=StandardNormal(2))
+    x = torch.randn(5, 2)
+    evidence = pv.log_evidence(model, guide, {"x": x}, num_particles=30)
+    torch.testing.assert_close(evidence.log_px, dist.Normal(0.0, 1.0).log_prob(x).sum(-1))
 
 
 def test_refuses_grey_pixels_in_any_batch() -> None:

@@ -82,6 +82,22 @@ def test_svi_and_fit_take_the_same_step() -> None:
         torch.testing.assert_close(a, b)
 
 
+def test_svi_trains_a_parameter_that_is_not_contiguous() -> None:
+    class Transposed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(4, 2).t())
+
+        def forward(self, z: Tensor) -> Tensor:
+            return z @ self.weight
+
+    net = Transposed()
+    before = net.weight.detach().clone()
+    svi_steps(pv.Model(z=StandardNormal(2), x=pv.Node(BernoulliHead(net), "z")),
+              pv.Guide(z=pv.Node(NormalHead(MLP(4, [8], 4)), "x")))
+    assert not torch.equal(before, net.weight)
+
+
 def test_svi_with_an_autoguide_runs_in_silence() -> None:
     model = pv.Model(z=StandardNormal(2), x=pv.Node(BernoulliHead(MLP(2, [8], 4)), "z"))
     assert all(loss > 0 for loss in svi_steps(model, AutoNormal(model)))

@@ -1,5 +1,6 @@
 """fit: any data, any pair, the same result for the same seed, and no silence when something is wrong."""
 import random
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,6 +18,7 @@ from pyrovae.data import Batches, DictDataset, dynamic
 from pyrovae.heads import BernoulliHead, FixedScaleNormalHead, NormalHead
 from pyrovae.hooks import Checkpoint, EarlyStopping, HistoryFile, ProgressBar, TensorBoard
 from pyrovae.nets import MLP
+from pyrovae.posteriors import IAF
 from pyrovae.priors import StandardNormal
 
 PIXELS = torch.rand(50, 4, dtype=torch.float64)
@@ -119,7 +121,7 @@ def test_ragged_batches_weigh_by_their_size() -> None:
 
 
 @pytest.mark.parametrize(("data", "message"), [
-    ([], "the data yield no batch"), (iter([{"x": X}]), "used up after one of 2 epochs"),
+    ([], "the data yield no batch"), (iter([{"x": X}]), "used up after one pass"),
     ([{"x": PIXELS}], "grey values"), ([torch.ones(3, 5)], "wanted mappings")])
 def test_bad_data(data: object, message: str) -> None:
     with pytest.raises(pv.PairError, match=message):
@@ -131,6 +133,12 @@ def test_bad_validation_data() -> None:
         pv.fit(vae_loss(), [{"x": X}], valid=[{"x": PIXELS}], epochs=1)
     with pytest.raises(pv.PairError, match="validation data yield no batch"):
         pv.evaluate(vae_loss(), [])
+    with pytest.raises(pv.PairError, match="used up"):
+        pv.fit(vae_loss(), [{"x": X}], valid=iter([{"x": X}]), epochs=1)
+    steps = []
+    with pytest.raises(pv.PairError, match="NaN"):
+        pv.fit(vae_loss(), [{"x": X}], valid=[{"x": X * torch.nan}], epochs=1, hooks=[steps.append])
+    assert not steps
 
 
 def test_a_plateau_lowers_the_learning_rate(tmp_path: object) -> None:
@@ -346,6 +354,130 @@ def test_pyro_param_programs_train_and_resume(tmp_path: object) -> None:
     pyro.clear_param_store()
     pv.fit(pv.ElboLoss(model, lambda x: None), [{"x": x}], epochs=200, resume=path)
     assert pyro.param("scale").item() == fitted
+
+
+def test_nets_reached_by_helpers_partials_and_containers_are_found() -> None:
+    nets = {name: nn.Linear(2, 4) for name in ("helper", "partial", "default", "listed")}
+    helper_net, listed = nets["helper"], [nets["listed"]]
+
+    def helper(z: Tensor) -> Tensor:
+        return helper_net(z)
+
+    def model(x: Tensor, net: nn.Module = nets["default"], extra: nn.Module | None = None) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            logits = helper(z) + net(z) + extra(z) + listed[0](z)
+            pyro.sample("x", dist.Bernoulli(logits=logits).to_event(1), obs=x)
+
+    guide = pv.Guide(z=pv.Node(NormalHead(MLP(4, [8], 4)), "x"))
+    loss = pv.ElboLoss(partial(model, extra=nets["partial"]), guide)
+    assert {id(p) for net in nets.values() for p in net.parameters()} <= {id(p) for p in loss.parameters()}
+    pv.fit(loss, [{"x": X}], epochs=1)
+
+
+def test_evaluation_puts_a_helpers_dropout_to_sleep() -> None:
+    drop = nn.Sequential(nn.Linear(2, 4), nn.Dropout(0.9))
+
+    def decode(z: Tensor) -> Tensor:
+        return drop(z)
+
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Bernoulli(logits=decode(z)).to_event(1), obs=x)
+
+    guide = pv.Guide(z=pv.Node(NormalHead(MLP(4, [8], 4)), "x"))
+    results = []
+    for training in (True, False):
+        drop.train(training)
+        torch.manual_seed(0)
+        results.append(pv.log_evidence(model, guide, {"x": X}, num_particles=20).log_px)
+        assert drop.training == training
+    assert torch.equal(*results)
+
+
+def test_parameters_without_influence_are_named() -> None:
+    class Frozen(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = MLP(4, [8], 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.no_grad():
+                return self.net(x)
+
+    model = pv.Model(z=StandardNormal(2), x=pv.Node(BernoulliHead(MLP(2, [8], 4)), "z"))
+    loss = pv.ElboLoss(model, pv.Guide(z=pv.Node(NormalHead(Frozen()), "x")))
+    with pytest.warns(UserWarning, match="4 parameters have no influence on the loss and will not train: guide.nodes.z"):
+        pv.fit(loss, [{"x": X}], epochs=1)
+
+
+def test_buffers_that_a_forward_replaces_come_back() -> None:
+    class Counts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = MLP(4, [8], 4)
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls = self.calls + 1
+            return self.net(x)
+
+    counts = Counts()
+    model = pv.Model(z=StandardNormal(2), x=pv.Node(BernoulliHead(MLP(2, [8], 4)), "z"))
+    guide = pv.Guide(z=pv.Node(NormalHead(counts), "x"))
+    pv.evaluate(pv.ElboLoss(model, guide), [{"x": X}])
+    pv.log_evidence(model, guide, {"x": X}, num_particles=5)
+    assert counts.calls == 0
+
+
+def test_active_units_of_a_collapsed_flow_guide_are_none() -> None:
+    encoder, flow = NormalHead(MLP(4, [], 2 * 6)), None
+    for p in encoder.parameters():
+        nn.init.zeros_(p)
+    flow = IAF(encoder, 6, 4, hidden=(8,)).double()
+    for p in flow.steps.parameters():
+        nn.init.zeros_(p)
+    model = pv.Model(z=StandardNormal(6), x=pv.Node(BernoulliHead(MLP(6, [8], 4)), "z"))
+    batch = {"x": torch.bernoulli(torch.full((500, 4), 0.5))}
+    row = pv.evaluate(pv.ElboLoss(model, pv.Guide(z=pv.Node(flow, "x"))), [batch])
+    assert row["kl"] == pytest.approx(0.0, abs=1e-9) and row["active_units"] == 0
+
+
+@pytest.mark.parametrize(("data", "message"), [
+    ([{"x": X[:25]}, {"x": X[25:]}], "several batches"), (Batches(DictDataset(x=X), 50, shuffle=True), "are shuffled"),
+    (DataLoader(TensorDataset(X), batch_size=50, shuffle=True), "are shuffled")])
+def test_autoguides_of_local_latents_need_all_data_in_one_order(data: object, message: str) -> None:
+    model = pv.Model(z=StandardNormal(2), x=pv.Node(BernoulliHead(MLP(2, [8], 4)), "z"))
+    with pytest.raises(pv.PairError, match=message):
+        pv.fit(pv.ElboLoss(model, AutoNormal(model)), data, names=("x",), epochs=2)
+
+
+def test_deterministic_notes_are_neither_data_nor_latent() -> None:
+    decoder, encoder = MLP(2, [8], 4), MLP(4, [8], 4)
+
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            p = pyro.deterministic("p", decoder(z).sigmoid(), event_dim=1)
+            pyro.sample("x", dist.Bernoulli(p).to_event(1), obs=x)
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            loc, log_scale = encoder(x).chunk(2, -1)
+            loc = pyro.deterministic("loc", loc, event_dim=1)
+            pyro.sample("z", dist.Normal(loc, log_scale.exp()).to_event(1))
+
+    pv.check(model, guide, {"x": X})
+    assert pv.log_weights(model, guide, {"x": X}, 3).shape == (3, 50)
+    draws = pv.posterior_draws(model, guide, {"x": X}, num_samples=5)
+    assert {group: set(values) for group, values in draws.items()} == {
+        "posterior": {"z"}, "posterior_predictive": {"x"}, "log_likelihood": {"x"}, "observed_data": {"x"}}
+
+
+def test_lbfgs_is_refused() -> None:
+    with pytest.raises(pv.PairError, match="LBFGS"):
+        pv.fit(vae_loss(), [{"x": X}], epochs=1, optimizer=lambda ps: torch.optim.LBFGS(ps))
 
 
 def test_a_tensor_nobody_holds_is_refused() -> None:
