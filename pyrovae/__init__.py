@@ -5,6 +5,7 @@ Importing pyrovae sets nothing in Pyro and loads neither torchvision, matplotlib
 from pyrovae.check import check
 from pyrovae.checkpoint import load_weights, save_weights
 from pyrovae.errors import CheckpointError, NonFiniteLossError, PairError
+from pyrovae.evaluation import evaluate
 from pyrovae.evidence import Evidence, log_evidence
 from pyrovae.export import to_inference_data
 from pyrovae.history import History
@@ -12,7 +13,7 @@ from pyrovae.losses import ElboLoss, LinearWarmup
 from pyrovae.predict import posterior_draws, predict
 from pyrovae.programs import Guide, Joint, Model, Node, as_svi
 from pyrovae.traces import log_weights
-from pyrovae.train import evaluate, fit
+from pyrovae.train import fit
 
 __version__ = "0.1.0"
 

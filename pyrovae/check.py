@@ -38,7 +38,8 @@ def check(model: Callable, guide: Callable, batch: Mapping[str, Tensor], *, num_
     size = check_batch(batch)
     for name, program in (("model", model), ("guide", guide)):
         if not callable(program):
-            raise PairError(f"the {name} is {type(program).__name__}, wanted a callable that takes the batch as keywords.")
+            raise PairError(f"the {name} is {type(program).__name__}, wanted a callable that takes the batch as "
+                            "keywords.")
     if model is guide:
         raise PairError("model and guide are the same object; the guide is a second program that samples the model's "
                         "latent sites given data.")
@@ -94,7 +95,8 @@ def _run(role: str, run: Callable[[], Trace], batch: Mapping[str, Tensor]) -> Tr
         raise
     except Exception as error:
         shapes = ", ".join(f"{name}: {tuple(value.shape)} {value.dtype}" for name, value in batch.items())
-        raise PairError(f"the {role} fails on this batch ({shapes}) with {type(error).__name__}: {error}") from error
+        reason = str(error).partition("\n")[0]  # Pyro appends a table of shapes
+        raise PairError(f"the {role} fails on this batch ({shapes}) with {type(error).__name__}: {reason}") from error
 
 
 def _check_sites(model_trace: Trace, guide_trace: Trace, batch: Mapping[str, Tensor]) -> None:
@@ -141,8 +143,8 @@ def _check_site(role: str, site: dict, size: int, num_data: int | None, plate: s
                         ".to_event().")
     if not torch.isfinite(value).all():
         raise PairError(f"{role} site {name!r} has {int((~torch.isfinite(value)).sum())} non-finite log-probabilities of "
-                        f"{value.numel()} under {describe(site['fn'])}. Look at the scale of the inputs (nets.Standardized) and at the "
-                        "initial parameters.")
+                        f"{value.numel()} under {describe(site['fn'])}. Look at the scale of the inputs (nets.Standardized) "
+                        "and at the initial parameters.")
 
 
 def _check_rows(site: dict, size: int, plate: str) -> None:
@@ -168,8 +170,8 @@ def _check_neighbours(model: Callable, guide_trace: Trace, batch: Mapping[str, T
     except Exception:  # a program that only takes batches of this size cannot be asked
         return
     for name, site in sample_sites(whole, observed=True).items():
-        inside = frame(site, plate)
-        if inside is not None and name in alone.nodes and frame(alone.nodes[name], plate).size == half:
+        inside, other = frame(site, plate), frame(alone.nodes.get(name, site), plate)
+        if inside is not None and other is not None and other.size == half:
             together, apart = log_prob(site).narrow(inside.dim, 0, half), log_prob(alone.nodes[name])
             if together.shape == apart.shape and not torch.allclose(together, apart, rtol=1e-3, atol=1e-2):
                 raise PairError(f"the density of a datum at site {name!r} changes by up to "

@@ -1,7 +1,7 @@
 """The training loop and nothing else: it knows no model, no data set and no file."""
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -12,11 +12,10 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.data import RandomSampler
 
-from pyrovae.check import check
 from pyrovae.checkpoint import load_run
-from pyrovae.diagnostics import ActiveUnits
 from pyrovae.errors import NonFiniteLossError, PairError
-from pyrovae.feed import Data, batches, device_of, generators_of, size_of
+from pyrovae.evaluation import Averages, check_batch_of, evaluate
+from pyrovae.feed import Data, batches, device_of, generators_of
 from pyrovae.history import History
 from pyrovae.parameters import find_parameters
 from pyrovae.plates import DATA
@@ -24,9 +23,6 @@ from pyrovae.run import Run
 from pyrovae.store import private
 from pyrovae.traces import tied_to_rows
 from pyrovae.untouched import untouched
-
-EVALUATION_SEED = 0
-"""Validation draws the same noise every epoch, so that epochs differ by their weights and not by luck."""
 
 
 def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, names: Sequence[str] | None = None,
@@ -73,9 +69,9 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
     """
     device = device_of(loss)
     first = _first_batch(data, names, device, loss)
-    _check(loss, first, getattr(loss, "num_data", None))
+    check_batch_of(loss, first, getattr(loss, "num_data", None))
     if valid is not None:
-        _check(loss, _first_batch(valid, names, device, loss), None)
+        check_batch_of(loss, _first_batch(valid, names, device, loss), None)
     tied = hasattr(loss, "guide") and tied_to_rows(loss.guide, getattr(loss, "plate", DATA))
     if tied and (getattr(data, "shuffle", False) or isinstance(getattr(data, "sampler", None), RandomSampler)):
         raise PairError("the guide is an autoguide with parameters for each row of a batch, but the data are shuffled. "
@@ -125,49 +121,6 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
     return run.history
 
 
-def evaluate(loss: nn.Module, data: Data, *, names: Sequence[str] | None = None,
-             context: Callable[[], AbstractContextManager] = nullcontext) -> dict[str, float]:
-    """Average the loss and its terms over `data`, nats per datum, in eval mode and without gradients.
-
-    Random streams, `training` flags and buffers stay as they were; the noise is the same at every call.
-    Raises: PairError where `data` are empty, and for what `check` refuses on the first batch.
-    """
-    device, averages = device_of(loss), Averages(active_units=True)
-    with torch.no_grad(), pyro.validation_enabled(False), private(), untouched([loss], training=False, seed=EVALUATION_SEED):
-        for batch in batches(data, names, device):
-            if not averages.size:
-                _check(loss, batch, None)
-            with context():
-                averages.add(loss(**batch), batch, loss)
-    if not averages.size:
-        raise PairError("the validation data yield no batch; wanted at least one datum.")
-    return averages.row()
-
-
-class Averages:
-    """Averages over data of the loss and its terms, whatever the sizes of the batches."""
-
-    def __init__(self, *, active_units: bool) -> None:
-        self.size, self.totals, self.units, self.active_units = 0, {}, {}, active_units
-
-    def add(self, value: Tensor, batch: Mapping[str, Tensor], loss: nn.Module) -> None:
-        size, parts, terms = size_of(batch), {"loss": value.detach()}, getattr(loss, "terms", None)
-        if terms is not None:
-            parts |= {"elbo": terms.elbo, "reconstruction": terms.reconstruction, "kl": sum(terms.kl.values())}
-            parts |= {f"kl_{site}": kl for site, kl in terms.kl.items()} if len(terms.kl) > 1 else {}
-            for site, means in terms.means.items() if self.active_units else ():
-                self.units.setdefault(site, ActiveUnits()).add(*means)
-        self.size += size
-        for name, part in parts.items():
-            self.totals[name] = self.totals.get(name, 0.0) + size * part
-
-    def row(self) -> dict[str, float]:
-        row = {name: float(total) / self.size for name, total in self.totals.items()}
-        if self.units:
-            row["active_units"] = sum(units.count() for units in self.units.values())
-        return row
-
-
 def _first_batch(data: Data, names: Sequence[str] | None, device: torch.device | None,
                  loss: nn.Module) -> dict[str, Tensor]:
     """A look at the data that leaves no trace in any random stream."""
@@ -179,14 +132,6 @@ def _first_batch(data: Data, names: Sequence[str] | None, device: torch.device |
     if first is None:
         raise PairError("the data yield no batch; wanted at least one datum.")
     return first
-
-
-def _check(loss: nn.Module, batch: dict[str, Tensor], num_data: int | None) -> None:
-    """`num_data=None` with a loss that knows N: the batch is not of the training set, and may be larger."""
-    if hasattr(loss, "model") and hasattr(loss, "guide"):
-        if num_data is None and getattr(loss, "num_data", None) is not None:
-            num_data = max(loss.num_data, size_of(batch))
-        check(loss.model, loss.guide, batch, num_data=num_data, plate=getattr(loss, "plate", DATA))
 
 
 def _start(loss: nn.Module, first: dict[str, Tensor], data: Data, epochs: int, lr: float, optimizer: object,

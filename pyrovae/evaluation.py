@@ -1,0 +1,73 @@
+"""Averages of a loss and its terms over data."""
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import pyro
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from pyrovae.check import check
+from pyrovae.diagnostics import ActiveUnits
+from pyrovae.errors import PairError
+from pyrovae.feed import Data, batches, device_of, size_of
+from pyrovae.plates import DATA
+from pyrovae.store import private
+from pyrovae.untouched import untouched
+
+EVALUATION_SEED = 0
+"""Validation draws the same noise every epoch, so that epochs differ by their weights and not by luck."""
+
+
+def evaluate(loss: nn.Module, data: Data, *, names: Sequence[str] | None = None,
+             context: Callable[[], AbstractContextManager] = nullcontext) -> dict[str, float]:
+    """Average the loss and its terms over `data`, nats per datum, in eval mode and without gradients.
+
+    Random streams, `training` flags and buffers stay as they were; the noise is the same at every call.
+    Raises: PairError where `data` are empty, and for what `check` refuses on the first batch.
+    """
+    device, averages = device_of(loss), Averages(active_units=True)
+    with torch.no_grad(), pyro.validation_enabled(False), private(), untouched([loss], training=False, seed=EVALUATION_SEED):
+        for batch in batches(data, names, device):
+            if not averages.size:
+                check_batch_of(loss, batch, None)
+            with context():
+                averages.add(loss(**batch), batch, loss)
+    if not averages.size:
+        raise PairError("the validation data yield no batch; wanted at least one datum.")
+    return averages.row()
+
+
+class Averages:
+    """Averages over data of the loss and its terms, whatever the sizes of the batches."""
+
+    def __init__(self, *, active_units: bool) -> None:
+        self.size, self.totals, self.units, self.active_units = 0, {}, {}, active_units
+
+    def add(self, value: Tensor, batch: Mapping[str, Tensor], loss: nn.Module) -> None:
+        size, parts, terms = size_of(batch), {"loss": value.detach()}, getattr(loss, "terms", None)
+        if terms is not None:
+            parts |= {"elbo": terms.elbo, "reconstruction": terms.reconstruction, "kl": sum(terms.kl.values())}
+            parts |= {f"kl_{site}": kl for site, kl in terms.kl.items()} if len(terms.kl) > 1 else {}
+            for site, means in terms.means.items() if self.active_units else ():
+                self.units.setdefault(site, ActiveUnits()).add(*means)
+        self.size += size
+        for name, part in parts.items():
+            self.totals[name] = self.totals.get(name, 0.0) + size * part
+
+    def row(self) -> dict[str, float]:
+        row = {name: float(total) / self.size for name, total in self.totals.items()}
+        if self.units:
+            row["active_units"] = sum(units.count() for units in self.units.values())
+        return row
+
+
+def check_batch_of(loss: nn.Module, batch: dict[str, Tensor], num_data: int | None) -> None:
+    """Run `check` on a loss that is made of a pair.
+
+    `num_data=None` with a loss that knows N: the batch is not of the training set, and may be larger.
+    """
+    if hasattr(loss, "model") and hasattr(loss, "guide"):
+        if num_data is None and getattr(loss, "num_data", None) is not None:
+            num_data = max(loss.num_data, size_of(batch))
+        check(loss.model, loss.guide, batch, num_data=num_data, plate=getattr(loss, "plate", DATA))
