@@ -33,6 +33,9 @@ from pyrovae.priors import StandardNormal
 
 Shape = tuple[int, ...]
 
+SMALL_BATCH = 10_000
+"""Numbers in a batch up to which one thread is used: more would only wait for each other."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -88,6 +91,8 @@ class Settings:
     seed: int = 0
     device: str = "auto"
     """auto (CUDA where there is one), cpu, cuda, cuda:1, ..."""
+    threads: int | None = None
+    """CPU threads; by default torch's choice, but one for batches so small that threads cost more than they save."""
     precision: Literal["32", "bf16"] = "32"
     """bf16: nets in bfloat16 under autocast (CUDA), densities and weights in float32."""
     tensorboard: bool = False
@@ -204,6 +209,8 @@ def train(settings: Settings) -> Path:
     folder = Folder.for_run(settings, default=f"runs/{Path(settings.dataset).stem}-{time.strftime('%Y%m%d-%H%M%S')}")
     splits, binarize = load_splits(settings)
     device = choose_device(settings.device)
+    small = settings.batch_size * splits.event_shape.numel() <= SMALL_BATCH
+    torch.set_num_threads(settings.threads or (1 if small else torch.get_num_threads()))
     pyro.set_rng_seed(settings.seed)
     train_data, valid_data, test_data = splits.batches(binarize, batch_size=settings.batch_size)
     model, guide = build(settings, tuple(splits.event_shape), splits.levels)
