@@ -119,18 +119,20 @@ def test_prior_grid_mistakes(arguments, message):
 
 
 def test_manifold_is_seamless_and_labelled_with_quantiles():
-    images = torch.rand(9, 1, 8, 6, dtype=torch.float64)
+    images = torch.rand(9, 1, 16, 12, dtype=torch.float64)
     figure = plots.manifold(images, 3, dims=(2, 5), low=0.1, high=0.9)
     pixels = drawn(figure)
-    assert pixels.shape == (24, 18)
-    np.testing.assert_array_equal(pixels[8:16, 12:], images[5, 0])
+    assert pixels.shape == (48, 36)
+    np.testing.assert_array_equal(pixels[16:32, 24:], images[5, 0])
     axes = figure.axes[0]
     assert axes.get_xlabel().startswith("latent 2")
     assert axes.get_ylabel().startswith("latent 5")
     assert [label.get_text() for label in axes.get_xticklabels()] == ["0.1", "0.5", "0.9"]
     # ticks at tile centres; the lowest quantile is the bottom row of tiles
-    assert axes.get_xticks().tolist() == [2.5, 8.5, 14.5]
-    assert axes.get_yticks().tolist() == [19.5, 11.5, 3.5]
+    assert axes.get_xticks().tolist() == [5.5, 17.5, 29.5]
+    assert axes.get_yticks().tolist() == [39.5, 23.5, 7.5]
+    tiny = plots.manifold(images[..., :8, :6], 3)
+    assert drawn(tiny).shape == (26, 20) and tiny.axes[0].get_xticks().tolist() == [2.5, 9.5, 16.5]
     with pytest.raises(ValueError, match="holds 8 images, wanted n \\* n = 9"):
         plots.manifold(images[:8], 3)
 

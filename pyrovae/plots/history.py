@@ -76,6 +76,7 @@ def _panel(axes: Axes, name: str, series: Mapping[str, np.ndarray]) -> None:
         axes.set_xlim(epochs[0] - 1, epochs[0] + 1)
     if name == "Active units":
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_ylim(0, 1.1 * max(points[:, 1].max() for points in series.values()) + 0.5)
         return
     low, high = _limits(list(series.values()))
     axes.set_ylim(low, high)

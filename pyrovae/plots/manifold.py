@@ -47,7 +47,7 @@ def manifold(
     high: float = 0.95,
     title: str | None = None,
 ) -> Figure:
-    """Draw the images decoded from `prior_grid(n, ...)` as one seamless mosaic with ticks at prior quantiles.
+    """Draw the images decoded from `prior_grid(n, ...)` as one mosaic, seamless from 16 pixels a tile, with ticks at quantiles.
 
     `dims`, `low` and `high` only label the axes: pass what `prior_grid` was given.
 
@@ -68,13 +68,14 @@ def manifold(
             f"images holds {len(pixels)} images, wanted n * n = {n * n}. Decode prior_grid({n}, num_latents)."
         )
     _, height, width, _ = pixels.shape
-    whole = mosaic(pixels, n, gap=0)
+    gap = 1 if max(height, width) < 16 else 0  # tiny images need a line between them to be told apart
+    whole = mosaic(pixels, n, gap=gap)
     figure, axes = figure_for(whole, max(height, width), max(0.3, 6.0 / n), (0.8, 0.6), title)
     axes.set_anchor("W")
     tiles = np.unique(np.linspace(0, n - 1, min(n, 5)).round().astype(int))
     labels = [f"{low + (high - low) * tile / (n - 1):.3g}" for tile in tiles]
-    axes.set_xticks((tiles + 0.5) * width - 0.5, labels)
-    axes.set_yticks((n - tiles - 0.5) * height - 0.5, labels)
+    axes.set_xticks((tiles + 0.5) * width + tiles * gap - 0.5, labels)
+    axes.set_yticks((n - tiles - 0.5) * height + (n - 1 - tiles) * gap - 0.5, labels)
     axes.set_xlabel(f"latent {dims[0]}, quantile of N(0, 1)")
     axes.set_ylabel(f"latent {dims[1]}, quantile of N(0, 1)")
     return figure
