@@ -208,6 +208,7 @@ def train(settings: Settings) -> Path:
     start = time.perf_counter()
     folder = Folder.for_run(settings, default=f"runs/{Path(settings.dataset).stem}-{time.strftime('%Y%m%d-%H%M%S')}")
     splits, binarize = load_splits(settings)
+    binarize = "none" if splits.is_binary else binarize
     device = choose_device(settings.device)
     small = settings.batch_size * splits.event_shape.numel() <= SMALL_BATCH
     torch.set_num_threads(settings.threads or (1 if small else torch.get_num_threads()))
@@ -218,7 +219,7 @@ def train(settings: Settings) -> Path:
     loss = make_loss(model, guide, settings, len(train_data)).to(device)
     folder.begin(settings, data={
         "name": splits.name, "source": splits.source, "event_shape": list(splits.event_shape), "levels": splits.levels,
-        "binarize": "none" if splits.is_binary else binarize, "num_train": len(splits.train),
+        "binarize": binarize, "num_train": len(splits.train),
         "num_valid": len(splits.valid) if splits.valid is not None else 0, "num_test": len(splits.test)}, device=device)
     print(f"{splits.name}: {len(splits.train)} training data {tuple(splits.event_shape)}, binarize {binarize}; "
           f"{sum(p.numel() for p in loss.parameters()):,} parameters on {device}; writing to {folder.path}")
