@@ -209,6 +209,8 @@ def train(settings: Settings) -> Path:
     folder = Folder.for_run(settings, default=f"runs/{Path(settings.dataset).stem}-{time.strftime('%Y%m%d-%H%M%S')}")
     splits, binarize = load_splits(settings)
     binarize = "none" if splits.is_binary else binarize
+    if settings.patience and splits.valid is None:
+        raise pv.PairError("--patience waits for a better validation ELBO, but --valid-size 0 holds out no data; drop one.")
     device = choose_device(settings.device)
     small = settings.batch_size * splits.event_shape.numel() <= SMALL_BATCH
     torch.set_num_threads(settings.threads or (1 if small else torch.get_num_threads()))

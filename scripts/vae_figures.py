@@ -42,7 +42,7 @@ def _images(model: pv.Model, data: Batches, z: Tensor, levels: int | None, dims:
     figures = {"reconstructions": plots.reconstructions((x[pick] / top).cpu(), decode(z[pick])),
                "samples": plots.samples(decode(prior.sample()), title="Means of p(x | z) at draws from the prior"),
                "interpolation": plots.interpolation(torch.stack([
-                   decode(plots.interpolate(z[a], z[b], 10)) for a, b in pick[:10].view(5, 2).tolist()]))}
+                   decode(plots.interpolate(z[a], z[b], 10)) for a, b in pick[:min(10, len(pick) // 2 * 2)].view(-1, 2).tolist()]))}
     if len(dims) == 2:
         dims = (0, 1) if z.shape[-1] == 2 else dims
         grid = plots.prior_grid(15, z.shape[-1], dims=dims).to(z)

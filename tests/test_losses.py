@@ -5,7 +5,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer import (JitTrace_ELBO, RenyiELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO,
-                        TraceMeanField_ELBO, TraceTailAdaptive_ELBO)
+                        TraceMeanField_ELBO, TraceTailAdaptive_ELBO, TraceTMC_ELBO)
 from torch import Tensor, nn
 
 import pyrovae as pv
@@ -158,7 +158,7 @@ def test_enumeration_sums_a_class_out() -> None:
 
 
 @pytest.mark.parametrize(("elbo", "message"), [
-    (RenyiELBO(num_particles=2), "inside a logarithm"), (JitTrace_ELBO(), "no differentiable loss"),
+    (RenyiELBO(num_particles=2), "inside a logarithm"), (TraceTMC_ELBO(), "inside a logarithm"), (JitTrace_ELBO(), "no differentiable loss"),
     (TraceTailAdaptive_ELBO(num_particles=2, vectorize_particles=True), "inside a logarithm"), (Trace_ELBO, "is a class; pass an instance")])
 def test_estimators_that_would_mislead_are_refused(elbo: object, message: str) -> None:
     with pytest.raises(TypeError, match=message):

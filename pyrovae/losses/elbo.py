@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn as nn
-from pyro.infer import ELBO, RenyiELBO, Trace_ELBO, TraceGraph_ELBO, TraceTailAdaptive_ELBO
+from pyro.infer import ELBO, RenyiELBO, Trace_ELBO, TraceGraph_ELBO, TraceTailAdaptive_ELBO, TraceTMC_ELBO
 from pyro.poutine import Trace
 from torch import Tensor
 
@@ -96,7 +96,7 @@ def _usable(elbo: ELBO) -> ELBO:
     if isinstance(elbo, type):
         raise TypeError(f"elbo={elbo.__name__} is a class; pass an instance, {elbo.__name__}().")
     name = type(elbo).__name__
-    if isinstance(elbo, (RenyiELBO, TraceTailAdaptive_ELBO)):
+    if isinstance(elbo, (RenyiELBO, TraceTailAdaptive_ELBO, TraceTMC_ELBO)):
         raise TypeError(f"{name} weighs particles by log-weights summed over the batch, so the minibatch scale ends up "
                         "inside a logarithm and the result is no bound. "
                         "Reduce pyrovae.log_weights(...) over particles for each datum instead.")
