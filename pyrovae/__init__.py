@@ -9,7 +9,7 @@ from pyrovae.evaluation import evaluate
 from pyrovae.evidence import Evidence, log_evidence
 from pyrovae.export import to_inference_data
 from pyrovae.history import History
-from pyrovae.losses import ElboLoss, LinearWarmup
+from pyrovae.losses import ElboLoss, IwaeLoss, LinearWarmup
 from pyrovae.predict import posterior_draws, predict
 from pyrovae.programs import Guide, Joint, Model, Node, as_svi
 from pyrovae.traces import log_weights
@@ -17,6 +17,6 @@ from pyrovae.train import fit
 
 __version__ = "0.1.0"
 
-__all__ = ["CheckpointError", "ElboLoss", "Evidence", "Guide", "History", "Joint", "LinearWarmup", "Model", "Node",
+__all__ = ["CheckpointError", "ElboLoss", "Evidence", "Guide", "History", "IwaeLoss", "Joint", "LinearWarmup", "Model", "Node",
            "NonFiniteLossError", "PairError", "as_svi", "check", "evaluate", "fit", "load_weights", "log_evidence",
            "log_weights", "posterior_draws", "predict", "save_weights", "to_inference_data"]

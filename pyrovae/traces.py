@@ -32,11 +32,23 @@ def run_guide(guide: Callable, batch: Batch, num_particles: int | None = None) -
         return prune_subsample_sites(poutine.trace(guide).get_trace(**batch))
 
 
+def replay_guide(guide: Callable, draws: Trace, batch: Batch, num_particles: int | None = None) -> Trace:
+    """Trace of the guide scoring draws that were made before."""
+    with private(), _particles(num_particles):
+        return prune_subsample_sites(poutine.trace(poutine.replay(guide, trace=draws)).get_trace(**batch))
+
+
 def run_model(model: Callable, guide_trace: Trace, batch: Batch, num_particles: int | None = None) -> Trace:
     """`guide_trace` must hold no plate indices (`run_guide` drops them): replayed, they would resize the model."""
     _localize(model)
     with private(), _particles(num_particles):
         return prune_subsample_sites(poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(**batch))
+
+
+def for_batch(guide: Callable, batch: Batch) -> Callable:
+    """The guide itself, or what a guide with a method `for_batch` returns: one that was refined on these data."""
+    adapt = getattr(guide, "for_batch", None)
+    return guide if adapt is None else adapt(batch)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from pyrovae.errors import NonFiniteLossError, PairError
 from pyrovae.evaluation import Averages, check_batch_of, evaluate
 from pyrovae.feed import Data, batches, device_of, generators_of
 from pyrovae.history import History
+from pyrovae.losses.pair import innermost
 from pyrovae.parameters import find_parameters
 from pyrovae.plates import DATA
 from pyrovae.run import Run
@@ -69,10 +70,11 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
     """
     device = device_of(loss)
     first = _first_batch(data, names, device, loss)
-    check_batch_of(loss, first, getattr(loss, "num_data", None))
+    pair = innermost(loss)
+    check_batch_of(pair, first, getattr(pair, "num_data", None))
     if valid is not None:
-        check_batch_of(loss, _first_batch(valid, names, device, loss), None)
-    tied = hasattr(loss, "guide") and tied_to_rows(loss.guide, getattr(loss, "plate", DATA))
+        check_batch_of(pair, _first_batch(valid, names, device, loss), None)
+    tied = hasattr(pair, "guide") and tied_to_rows(pair.guide, getattr(pair, "plate", DATA))
     if tied and (getattr(data, "shuffle", False) or isinstance(getattr(data, "sampler", None), RandomSampler)):
         raise PairError("the guide is an autoguide with parameters for each row of a batch, but the data are shuffled. "
                         "Keep them in one order, or use an amortised guide.")
@@ -85,19 +87,19 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
     while not run.finished:
         start, averages = time.perf_counter(), Averages(active_units=valid is None)
         loss.train()
-        row = {"epoch": run.epoch + 1, "lr": run.optimizer.param_groups[0]["lr"], **_beta(loss)}
+        row = {"epoch": run.epoch + 1, "lr": run.optimizer.param_groups[0]["lr"], **_beta(pair)}
         with pyro.validation_enabled(False), private():
             for index, batch in enumerate(batches(data, names, device)):
                 with context():
                     value = module(**batch)
                 if not torch.isfinite(value):
-                    raise NonFiniteLossError(_post_mortem(value, run, index, loss))
+                    raise NonFiniteLossError(_post_mortem(value, run, index, pair))
                 optimizer.zero_grad(set_to_none=True)
                 backward(value)
                 if clip_norm is not None:
                     nn.utils.clip_grad_norm_(list(run.parameters.values()), clip_norm)
                 optimizer.step()
-                averages.add(value, batch, loss)
+                averages.add(value, batch, pair)
                 if index and tied:
                     raise PairError("the guide is an autoguide with parameters for each row of a batch, but an epoch has "
                                     "several batches, whose rows would share them. Train on one batch of all data, in one "

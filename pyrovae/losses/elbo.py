@@ -10,11 +10,11 @@ from pyro.poutine import Trace
 from torch import Tensor
 
 from pyrovae.handlers import PerDatum
+from pyrovae.losses.pair import hold, refuse_score_functions
 from pyrovae.losses.terms import Terms, read_terms
 from pyrovae.plates import DATA, MAX_PLATE_NESTING
-from pyrovae.store import localize, private
-from pyrovae.reach import modules_of
-from pyrovae.traces import sample_sites, set_up
+from pyrovae.store import private
+from pyrovae.traces import for_batch, set_up
 
 Schedule = Callable[[], float | Tensor]
 
@@ -59,9 +59,7 @@ class ElboLoss(nn.Module):
                  plate: str = DATA) -> None:
         super().__init__()
         self.model, self.guide = model, guide
-        self.found = nn.ModuleDict({f"{name}_" if hasattr(nn.ModuleDict, name) else name: module for name, module
-                                    in modules_of(model, guide).items() if module is not model and module is not guide})
-        localize(self)
+        self.found = hold(self, model, guide)
         if num_data is not None and num_data < 1:
             raise ValueError(f"num_data={num_data}, wanted the number of data in the training set.")
         if free_bits < 0:
@@ -71,25 +69,29 @@ class ElboLoss(nn.Module):
         self.terms: Terms | None = None
 
     def forward(self, **batch: Tensor) -> Tensor:
+        loss, terms = self.parts(batch)
+        self.terms = terms and terms.detach()
+        return loss
+
+    def parts(self, batch: dict[str, Tensor]) -> tuple[Tensor, Terms | None]:
+        """The loss and its terms (None under enumeration), both with their graph."""
+        guide = for_batch(self.guide, batch)
         if self.terms is None:
-            set_up(self.guide, batch)
+            set_up(guide, batch)
         beta = self.beta() if callable(self.beta) else self.beta
         traces: list[tuple[Trace, Trace]] = []
         with private(), PerDatum(self.plate, self.num_data, beta) as weights, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Encountered NaN: loss")  # fit says more
             warnings.filterwarnings("ignore", "Found plate statements in guide but not model")  # check compares plates
-            loss = _evaluate(_recording(self.elbo, traces), self.model, self.guide, batch)
+            loss = _evaluate(_recording(self.elbo, traces), self.model, guide, batch)
         loss = loss / weights.size
         terms = read_terms(traces, self.plate, self.num_data, _vectorized(self.elbo))
         if self.free_bits:
             if terms is None:
                 raise TypeError("free_bits need the KL of each site, which enumeration sums out; use free_bits=0.")
-            if not all(site["fn"].has_rsample for site in sample_sites(traces[0][1], observed=False).values()):
-                raise TypeError("free_bits cannot lift the KL from the score-function gradient of a latent site that is not "
-                                "reparameterised (a discrete one, say); use free_bits=0.")
+            refuse_score_functions(traces[0][1], "free_bits")
             loss = loss + beta * sum((self.free_bits - kl).clamp(min=0.0) for kl in terms.kl.values())
-        self.terms = terms and terms.detach()
-        return loss
+        return loss, terms
 
 
 def _usable(elbo: ELBO) -> ELBO:

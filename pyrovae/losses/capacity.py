@@ -1,0 +1,50 @@
+"""The capacity objective: a KL that is held at a value which grows."""
+from collections.abc import Callable
+
+import torch.nn as nn
+from torch import Tensor
+
+from pyrovae.losses.elbo import ElboLoss, Schedule
+from pyrovae.plates import DATA
+
+
+class CapacityLoss(nn.Module):
+    r"""-(E_q log p(x | z) - gamma |KL - C|) in nats per datum: the KL is drawn to C nats instead of to zero.
+
+    capacity: C in nats per datum, summed over latent sites; a number or a schedule, e.g. `LinearWarmup(num_steps, stop=25.0)`.
+    gamma: the pull; the paper takes 1000 at 64 x 64 pixels.
+    options: those of `ElboLoss` but beta and free_bits (`num_data`, `elbo`, `plate`).
+
+    The KL is that of the batch. `terms` and everything reported stay those of the ELBO at beta = 1.
+
+    Raises: TypeError where the KL is summed out by enumeration or its gradient needs the score function.
+    Source: Burgess et al. 2018, arXiv:1804.03599, eq. 8.
+
+    Example:
+        >>> import torch
+        >>> from pyrovae import Guide, LinearWarmup, Model, Node
+        >>> from pyrovae.heads import BernoulliHead, NormalHead
+        >>> from pyrovae.nets import MLP
+        >>> from pyrovae.priors import StandardNormal
+        >>> model = Model(z=StandardNormal(2), x=Node(BernoulliHead(MLP(2, [8], 4)), "z"))
+        >>> guide = Guide(z=Node(NormalHead(MLP(4, [8], 2 * 2)), "x"))
+        >>> loss = CapacityLoss(model, guide, capacity=LinearWarmup(1000, stop=5.0), gamma=30.0)
+        >>> loss(x=torch.ones(3, 4)).shape
+        torch.Size([])
+    """
+
+    def __init__(self, model: Callable, guide: Callable, *, capacity: float | Schedule, gamma: float = 1000.0,
+                 plate: str = DATA, **options: object) -> None:
+        super().__init__()
+        if gamma < 0:
+            raise ValueError(f"gamma={gamma}, wanted a weight of at least 0.")
+        self.inner = ElboLoss(model, guide, beta=0.0, plate=plate, **options)
+        self.capacity, self.gamma = capacity, gamma
+
+    def forward(self, **batch: Tensor) -> Tensor:
+        loss, terms = self.inner.parts(batch)
+        if terms is None:
+            raise TypeError("CapacityLoss needs the KL of each site, which enumeration sums out; use ElboLoss.")
+        capacity = self.capacity() if callable(self.capacity) else self.capacity
+        self.inner.terms = terms.detach()
+        return loss + self.gamma * (sum(terms.kl.values()) - capacity).abs()
