@@ -4,13 +4,14 @@ from dataclasses import dataclass
 
 import pyro.distributions as dist
 import torch
+import zuko
 from torch import Tensor, nn
 
 from pyrovae.heads import (BernoulliHead, CategoricalHead, ContinuousBernoulliHead, FixedScaleNormalHead,
                            LearnedScaleNormalHead, NormalHead)
 from pyrovae.nets import MLP, Batched, ConvDecoder, ConvEncoder, Standardized
-from pyrovae.posteriors import IAF
-from pyrovae.priors import StandardNormal, VampPrior
+from pyrovae.posteriors import IAF, FlowPosterior, NonReparameterized, PlanarPosterior
+from pyrovae.priors import Laplace, MixtureOfNormals, StandardNormal, VampPrior
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,14 @@ CONDITIONALS: dict[str, Case] = {
     "StandardNormal": Case(lambda: StandardNormal(2), (), (2,)),
     "StandardNormal, image": Case(lambda: StandardNormal(1, 2, 2), (), (1, 2, 2)),
     "VampPrior": Case(lambda: VampPrior(NormalHead(MLP(4, [8], 4)), torch.rand(3, 4)), (), (2,)),
+    "VampPrior, weighted": Case(lambda: VampPrior(NormalHead(MLP(4, [8], 4)), torch.rand(3, 4), learn_inputs=False,
+                                                  learn_weights=True, constrain=nn.Hardtanh(0, 1)), (), (2,)),
+    "MixtureOfNormals": Case(lambda: MixtureOfNormals(2, 3), (), (2,)),
+    "Laplace": Case(lambda: Laplace(2, scale=0.5), (), (2,)),
+    "flow prior, coupling": Case(lambda: zuko.flows.RealNVP(2, hidden_features=(8,)), (), (2,)),
+    "flow prior, autoregressive": Case(lambda: zuko.flows.MAF(2, hidden_features=(8,)), (), (2,)),
+    "flow prior, spline": Case(lambda: zuko.flows.NSF(2, hidden_features=(8,)), (), (2,)),
+    "flow prior, conditional": Case(lambda: zuko.flows.NSF(2, 3, hidden_features=(8,)), ((3,),), (2,)),
     "NormalHead": Case(lambda: NormalHead(MLP(4, [8], 4)), ((4,),), (2,)),
     "NormalHead, floor": Case(lambda: NormalHead(MLP(4, [8], 4), min_scale=0.1), ((4,),), (2,)),
     "NormalHead, image": Case(lambda: NormalHead(ConvDecoder(3, [4], (2, 2, 3)), event_dim=3), ((3,),), (1, 2, 3)),
@@ -42,6 +51,17 @@ CONDITIONALS: dict[str, Case] = {
     "CategoricalHead, image": Case(lambda: CategoricalHead(ConvDecoder(3, [4], (4, 2, 3)), event_shape=(1, 2, 3)),
                                    ((3,),), (1, 2, 3)),
     "IAF": Case(lambda: IAF(NormalHead(MLP(4, [8], 4)), 2, 4, hidden=(8,)), ((4,),), (2,)),
+    "IAF, context net": Case(lambda: IAF(NormalHead(MLP(4, [8], 4)), 2, 3, hidden=(8,), context_net=MLP(4, [8], 3)),
+                             ((4,),), (2,)),
+    "FlowPosterior, spline": Case(lambda: FlowPosterior(NormalHead(MLP(4, [8], 4)), zuko.flows.NSF(
+        2, 4, transforms=1, hidden_features=(8,)).transform.inv), ((4,),), (2,)),
+    "FlowPosterior, coupling": Case(lambda: FlowPosterior(NormalHead(MLP(4, [8], 4)), zuko.flows.RealNVP(
+        2, 4, transforms=2, hidden_features=(8,)).transform.inv), ((4,),), (2,)),
+    "PlanarPosterior": Case(lambda: PlanarPosterior(NormalHead(MLP(4, [8], 4)), MLP(4, [8], 10), 2, transforms=2),
+                            ((4,),), (2,)),
+    "NonReparameterized": Case(lambda: NonReparameterized(NormalHead(MLP(4, [8], 4))), ((4,),), (2,)),
+    "NonReparameterized, flow": Case(lambda: NonReparameterized(IAF(NormalHead(MLP(4, [8], 4)), 2, 4, hidden=(8,))),
+                                     ((4,),), (2,)),
     "encoder, convolutional": Case(lambda: NormalHead(ConvEncoder((1, 5, 3), [4, 8], 4)), ((1, 5, 3),), (2,)),
     "encoder, standardised": Case(lambda: NormalHead(Standardized(MLP(4, [8], 4), 0.5, 2.0)), ((4,),), (2,)),
     "encoder, batched": Case(lambda: NormalHead(Batched(nn.Sequential(nn.Flatten(), nn.Linear(4, 4)), 3)),

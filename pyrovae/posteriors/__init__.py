@@ -1,4 +1,6 @@
 """Posteriors: modules whose forward(context) returns q(z | context). zuko's flows need no file here."""
-from pyrovae.posteriors.iaf import IAF
+from pyrovae.posteriors.flow import IAF, FlowPosterior
+from pyrovae.posteriors.planar import PlanarPosterior
+from pyrovae.posteriors.score import NonReparameterized
 
-__all__ = ["IAF"]
+__all__ = ["IAF", "FlowPosterior", "NonReparameterized", "PlanarPosterior"]

@@ -5,10 +5,14 @@ from torch import Tensor
 
 
 class VampPrior(nn.Module):
-    r"""Mixture of the encoder's posteriors at learned pseudo-inputs, p(z) = (1/C) \sum_c q(z | u_c).
+    r"""Mixture of the encoder's posteriors at pseudo-inputs, p(z) = \sum_c pi_c q(z | u_c).
 
     `encoder(u)` returns a distribution of one event dim; it is the guide's own encoder (shared, trained once) or
-    one of its own. The pseudo-inputs start at `pseudo_inputs` and are learned, unconstrained.
+    one of its own. The pseudo-inputs start at `pseudo_inputs`.
+
+    learn_inputs: train them (the VampPrior); False keeps them as they are, say a subset of the data.
+    learn_weights: train pi; else pi_c = 1/C as in the paper.
+    constrain: a map from the parameters to inputs, e.g. `nn.Hardtanh(0, 1)` for pixels; none by default.
 
     Shapes: pseudo_inputs `(C, *x event)`; `() -> distribution` with batch `()` and event `(Z,)`.
     Source: Tomczak & Welling 2018, arXiv:1705.07120, eq. 9.
@@ -21,12 +25,22 @@ class VampPrior(nn.Module):
         torch.Size([3, 2])
     """
 
-    def __init__(self, encoder: nn.Module, pseudo_inputs: Tensor) -> None:
+    def __init__(self, encoder: nn.Module, pseudo_inputs: Tensor, *, learn_inputs: bool = True,
+                 learn_weights: bool = False, constrain: nn.Module | None = None) -> None:
         super().__init__()
         self.encoder = encoder
-        self.pseudo_inputs = nn.Parameter(pseudo_inputs.detach().clone())
+        self.constrain = constrain or nn.Identity()
+        inputs = pseudo_inputs.detach().clone()
+        if learn_inputs:
+            self.pseudo_inputs = nn.Parameter(inputs)
+        else:
+            self.register_buffer("pseudo_inputs", inputs)
+        logits = inputs.new_zeros(len(inputs))
+        if learn_weights:
+            self.logits = nn.Parameter(logits)
+        else:
+            self.register_buffer("logits", logits)
 
     def forward(self) -> dist.MixtureSameFamily:
-        components = self.encoder(self.pseudo_inputs)
-        weights = dist.Categorical(logits=self.pseudo_inputs.new_zeros(len(self.pseudo_inputs)))
-        return dist.MixtureSameFamily(weights, components)
+        components = self.encoder(self.constrain(self.pseudo_inputs))
+        return dist.MixtureSameFamily(dist.Categorical(logits=self.logits), components)

@@ -16,6 +16,10 @@ class Adapted(ZukoToPyro):
     def rsample(self, sample_shape: Size = torch.Size()) -> Tensor:
         return self(sample_shape)
 
+    def log_prob(self, x: Tensor) -> Tensor:
+        shape = torch.broadcast_shapes(x.shape, self.shape())  # zuko's coupling flows do not broadcast
+        return super().log_prob(x if x.shape == shape else x.expand(shape))
+
     @property
     def support(self) -> torch.distributions.constraints.Constraint:
         return self.dist.support
