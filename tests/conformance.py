@@ -8,7 +8,7 @@ import zuko
 from torch import Tensor, nn
 
 from pyrovae.heads import (BernoulliHead, CategoricalHead, ContinuousBernoulliHead, FixedScaleNormalHead,
-                           LearnedScaleNormalHead, NormalHead)
+                           FullRankNormalHead, LearnedScaleNormalHead, LowRankNormalHead, NormalHead)
 from pyrovae.nets import MLP, Batched, ConvDecoder, ConvEncoder, Standardized
 from pyrovae.posteriors import IAF, FlowPosterior, NonReparameterized, PlanarPosterior
 from pyrovae.priors import Laplace, MixtureOfNormals, StandardNormal, VampPrior
@@ -42,6 +42,10 @@ CONDITIONALS: dict[str, Case] = {
     "NormalHead, image": Case(lambda: NormalHead(ConvDecoder(3, [4], (2, 2, 3)), event_dim=3), ((3,),), (1, 2, 3)),
     "FixedScaleNormalHead": Case(lambda: FixedScaleNormalHead(MLP(4, [8], 2), scale=0.3), ((4,),), (2,)),
     "LearnedScaleNormalHead": Case(lambda: LearnedScaleNormalHead(MLP(4, [8], 2)), ((4,),), (2,)),
+    "FullRankNormalHead": Case(lambda: FullRankNormalHead(MLP(4, [8], 5), 2), ((4,),), (2,)),
+    "FullRankNormalHead, floor": Case(lambda: FullRankNormalHead(MLP(4, [8], 5), 2, min_scale=0.1), ((4,),), (2,)),
+    "LowRankNormalHead": Case(lambda: LowRankNormalHead(MLP(4, [8], 6), 2, 1), ((4,),), (2,)),
+    "LowRankNormalHead, floor": Case(lambda: LowRankNormalHead(MLP(4, [8], 8), 2, 2, min_scale=0.1), ((4,),), (2,)),
     "BernoulliHead": Case(lambda: BernoulliHead(MLP(3, [8], 4)), ((3,),), (4,)),
     "BernoulliHead, image": Case(lambda: BernoulliHead(ConvDecoder(3, [4], (1, 3, 2)), event_dim=3), ((3,),), (1, 3, 2)),
     "BernoulliHead, two parents": Case(lambda: BernoulliHead(MLP(5, [8], 4)), ((3,), (2,)), (4,)),

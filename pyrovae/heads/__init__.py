@@ -1,7 +1,8 @@
 """Heads: modules that turn a net's output into a distribution, as encoder or likelihood."""
 from pyrovae.heads.bernoulli import BernoulliHead, ContinuousBernoulliHead
 from pyrovae.heads.categorical import CategoricalHead
+from pyrovae.heads.correlated_normal import FullRankNormalHead, LowRankNormalHead
 from pyrovae.heads.normal import FixedScaleNormalHead, LearnedScaleNormalHead, NormalHead
 
-__all__ = ["BernoulliHead", "CategoricalHead", "ContinuousBernoulliHead", "FixedScaleNormalHead",
-           "LearnedScaleNormalHead", "NormalHead"]
+__all__ = ["BernoulliHead", "CategoricalHead", "ContinuousBernoulliHead", "FixedScaleNormalHead", "FullRankNormalHead",
+           "LearnedScaleNormalHead", "LowRankNormalHead", "NormalHead"]
