@@ -33,7 +33,9 @@ def check_support(site: dict) -> None:
     outside = value[~_base_support(support).check(value)].flatten()
     example = f"{float(outside[0]):.4g}" if len(outside) else f"{high:.4g}"
     text = f"site {site['name']!r} is {type(base).__name__} "
-    if isinstance(base, dist.Bernoulli) and 0 <= low and high <= 1:
+    if low != low:
+        text += "and its data hold NaN. Remove or impute them before training."
+    elif isinstance(base, dist.Bernoulli) and 0 <= low and high <= 1:
         text += (f"on {{0, 1}}, but the data hold grey values such as {example}; that is not a density. Binarise the "
                  "data (dynamic, static or threshold), or use ContinuousBernoulliHead.")
     elif low >= 0 and 1 < high <= 255 and isinstance(base, (dist.Bernoulli, dist.ContinuousBernoulli)):
