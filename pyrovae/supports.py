@@ -19,14 +19,14 @@ def check_support(site: dict) -> None:
     if event_dim and inner != fn.event_shape and not isinstance(base_distribution(fn), Unit):
         raise PairError(f"site {site['name']!r} has event shape {tuple(fn.event_shape)}, but its data {tuple(value.shape)} end "
                         f"in {tuple(inner)}, which would be broadcast. Let the net return one value for each element.")
-    if _masks_inside(fn):
+    if masks_of(site):
         return
     try:
         support = site["fn"].support
         good = support.check(value)
     except (NotImplementedError, ValueError, RuntimeError):
         return
-    if site["mask"] is not None or bool(good.all()):
+    if bool(good.all()):
         return
     base = base_distribution(site["fn"])
     low, high = float(value.min()), float(value.max())
@@ -95,13 +95,14 @@ def _support(fn: dist.Distribution) -> constraints.Constraint | None:
         return None
 
 
-def _masks_inside(fn: dist.Distribution) -> bool:
-    """Whether a part of the event is masked, so that its values need not lie in the support."""
+def masks_of(site: dict) -> list[Tensor | bool]:
+    """The masks round and inside a site's distribution: where one is False, the value need not lie in the support."""
+    fn, masks = site["fn"], [] if site["mask"] is None else [site["mask"]]
     while hasattr(fn, "base_dist"):
         if isinstance(fn, dist.MaskedDistribution):
-            return True
+            masks.append(fn._mask)
         fn = fn.base_dist
-    return False
+    return masks
 
 
 def _base_support(support: constraints.Constraint) -> constraints.Constraint:
