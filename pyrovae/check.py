@@ -19,11 +19,11 @@ def check(model: Callable, guide: Callable, batch: Mapping[str, Tensor], *, num_
     """Run the pair once on one batch and raise PairError for what would train or evaluate wrongly.
 
     What is checked: the batch (tensors of one leading size B, finite); that both programs run; that the model
-    observes data, as they are in the batch, and the guide does not; that both have the same latent sites, of the same
-    event shape, with overlapping supports; that log-probabilities follow the law of shapes, (B,) in plate "data" at
-    dim -1; that data lie in the support of their likelihood (grey pixels under a Bernoulli do not); that N is known
-    where sites lie outside the plate; that every log-probability is finite. Parameters, buffers and random streams
-    stay as they are.
+    observes data, as they are in the batch and not all masked, and the guide does not; that both have the same latent
+    sites, of the same event shape, with overlapping supports; that log-probabilities follow the law of shapes, (B,) in
+    plate "data" at dim -1; that data lie in the support of their likelihood (grey pixels under a Bernoulli do not);
+    that N is known where sites lie outside the plate; that every log-probability is finite. Parameters, buffers and
+    random streams stay as they are.
 
     Example:
         >>> from pyrovae import Guide, Model, Node
@@ -106,6 +106,9 @@ def _check_sites(model_trace: Trace, guide_trace: Trace, batch: Mapping[str, Ten
     if not observed:
         raise PairError(f"the model observes nothing: its sites are {sorted(sample_sites(model_trace, observed=False))} "
                         f"and the batch names {sorted(batch)}. Name the data after the site they observe.")
+    if all(any(not torch.as_tensor(mask).any() for mask in masks_of(site)) for site in observed.values()):
+        raise PairError(f"all values of the observed sites {sorted(observed)} are masked away, so nothing ties the latent "
+                        "values to the data and the ELBO is -KL. A mask is True where a value counts.")
     if sample_sites(guide_trace, observed=True):
         raise PairError(f"the guide observes {sorted(sample_sites(guide_trace, observed=True))}; a guide only samples. "
                         "Are model and guide in the wrong order?")

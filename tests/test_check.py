@@ -178,6 +178,9 @@ ZOO: dict[str, tuple[Callable, Callable, object, str]] = {
     "rows in another order": (observing(lambda x: x.flip(0)), guide(), {"x": torch.eye(3, 4)},
                               r"other values than batch\['x'\] \(in 2 of 3 rows\)"),
     "altered data": (observing(lambda x: 1 - x), guide(), {"x": X}, "as it is, in the same order"),
+    "all data masked": (lambda x: masked(x, torch.zeros(3, 4) > 0), guide(), {"x": X}, r"\['x'\] are masked away.*is -KL"),
+    "all data masked by a handler": (pyro.poutine.mask(observing(Tensor.clone), mask=False), guide(), {"x": X},
+                                     "are masked away"),
     "negative scale": (lambda x: negative_scale(x), guide(), {"x": X}, r"has scale in \[-1, -1\], but Normal wants"),
     "unbounded guide in a box": (model(prior=Fixed(dist.Uniform(torch.full((2,), -9.0), 9.0).to_event(1))), guide(),
                                  {"x": X}, "the guide draws values outside the model's support, Interval"),
@@ -212,6 +215,8 @@ RIGHT: dict[str, tuple[Callable, Callable, dict, dict]] = {
                       {"x": torch.where(torch.eye(3, 4) > 0, -1.0, X), "mask": torch.eye(3, 4) == 0}, {}),
     "missing pixels set to zero": (lambda x, mask: masked(x * mask, mask), lambda x, mask: shapely(x),
                                    {"x": X, "mask": torch.eye(3, 4) == 0}, {}),
+    "no labels in this batch": (lambda x, y, has_y: labelled(x, y, has_y), lambda x, y, has_y: shapely(x),
+                                {"x": X, "y": torch.zeros(3), "has_y": torch.zeros(3) > 0}, {}),
     "whole numbers observed as floats": (observing(Tensor.float), lambda x: shapely(x), {"x": X.long()}, {}),
     "data in another precision": (observing(Tensor.float), lambda x: shapely(x), {"x": X.double()}, {}),
     "data reshaped": (observing(lambda x: x.flatten(1)), lambda x: shapely(x), {"x": torch.eye(3, 4).reshape(3, 2, 2)}, {}),
@@ -229,6 +234,13 @@ def masked(x: Tensor, mask: Tensor) -> None:
     with pyro.plate("data", len(x), dim=-1):
         z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
         pyro.sample("x", dist.Bernoulli(logits=z.repeat(1, 2)).mask(mask).to_event(1), obs=x)
+
+
+def labelled(x: Tensor, y: Tensor, has_y: Tensor) -> None:
+    with pyro.plate("data", len(x), dim=-1):
+        pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        pyro.sample("x", dist.Bernoulli(0.5 * torch.ones(4)).to_event(1), obs=x)
+        pyro.sample("y", dist.Bernoulli(0.5).mask(has_y), obs=y)
 
 
 def feature_plate(x: Tensor, is_model: bool = True) -> None:
