@@ -20,7 +20,7 @@ def check(model: Callable, guide: Callable, batch: Mapping[str, Tensor], *, num_
 
     What is checked: the batch (tensors of one leading size B, finite); that both programs run; that the model
     observes data, as they are in the batch and not all masked, and the guide does not; that both have the same latent
-    sites, of the same event shape, with overlapping supports; that log-probabilities follow the law of shapes, (B,) in
+    sites, of the same event shape and scale, with overlapping supports; that log-probabilities follow the law of shapes, (B,) in
     plate "data" at dim -1; that data lie in the support of their likelihood (grey pixels under a Bernoulli do not);
     that N is known where sites lie outside the plate; that every log-probability is finite. Parameters, buffers and
     random streams stay as they are.

@@ -61,12 +61,19 @@ def check_parameters(role: str, site: dict) -> None:
 
 
 def check_latent(site: dict, guide_site: dict) -> None:
-    """Raise PairError where model and guide disagree on the plates, the shape or the support of a latent site."""
+    """Raise PairError where model and guide disagree on the plates, scale, shape or support of a latent site."""
     name, fn, q = site["name"], site["fn"], guide_site["fn"]
     inside = [frame.name for frame in site["cond_indep_stack"]]
     if inside != [frame.name for frame in guide_site["cond_indep_stack"]]:
         raise PairError(f"latent site {name!r} lies in plates {inside} in the model and in "
                         f"{[frame.name for frame in guide_site['cond_indep_stack']]} in the guide; they must agree.")
+    scales = torch.broadcast_tensors(*(torch.as_tensor(part["scale"]).cpu().double() for part in (site, guide_site)))
+    unequal = ~torch.isclose(*scales)
+    if unequal.any():
+        model_scale, guide_scale = (float(scale[unequal][0]) for scale in scales)
+        raise PairError(f"latent site {name!r} is scaled by {model_scale:g} in the model and by {guide_scale:g} in the guide, "
+                        "so its terms do not make up a KL. Put poutine.scale round it in both, or weigh the KL with "
+                        "ElboLoss(beta=...).")
     if fn.event_shape != q.event_shape:
         raise PairError(f"latent site {name!r} has event shape {tuple(fn.event_shape)} in the model and "
                         f"{tuple(q.event_shape)} in the guide; they must agree, e.g. with .to_event(1).")
