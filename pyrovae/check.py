@@ -9,7 +9,7 @@ from torch import Tensor
 from pyrovae.errors import PairError
 from pyrovae.plates import DATA, DATA_DIM
 from pyrovae.reach import modules_of
-from pyrovae.supports import check_latent, check_parameters, check_support, describe
+from pyrovae.supports import check_latent, check_parameters, check_support, describe, masks_of
 from pyrovae.traces import frame, is_auxiliary, log_prob, run_guide, run_model, sample_sites
 from pyrovae.untouched import untouched
 
@@ -19,10 +19,11 @@ def check(model: Callable, guide: Callable, batch: Mapping[str, Tensor], *, num_
     """Run the pair once on one batch and raise PairError for what would train or evaluate wrongly.
 
     What is checked: the batch (tensors of one leading size B, finite); that both programs run; that the model
-    observes data and the guide does not; that both have the same latent sites, of the same event shape, with
-    overlapping supports; that log-probabilities follow the law of shapes, (B,) in plate "data" at dim -1; that data
-    lie in the support of their likelihood (grey pixels under a Bernoulli do not); that N is known where sites lie
-    outside the plate; that every log-probability is finite. Parameters, buffers and random streams stay as they are.
+    observes data, as they are in the batch and not all masked, and the guide does not; that both have the same latent
+    sites, of the same event shape and scale, with overlapping supports; that log-probabilities follow the law of shapes, (B,) in
+    plate "data" at dim -1; that data lie in the support of their likelihood (grey pixels under a Bernoulli do not);
+    that N is known where sites lie outside the plate; that every log-probability is finite. Parameters, buffers and
+    random streams stay as they are.
 
     Example:
         >>> from pyrovae import Guide, Model, Node
@@ -54,6 +55,7 @@ def check(model: Callable, guide: Callable, batch: Mapping[str, Tensor], *, num_
         for site in sample_sites(model_trace, observed=True).values():
             check_support(site)
             _check_rows(site, size, plate)
+            _check_value(site, batch)
         for name, site in sample_sites(model_trace, observed=False).items():
             if name in guide_trace.nodes:
                 check_latent(site, guide_trace.nodes[name])
@@ -104,6 +106,9 @@ def _check_sites(model_trace: Trace, guide_trace: Trace, batch: Mapping[str, Ten
     if not observed:
         raise PairError(f"the model observes nothing: its sites are {sorted(sample_sites(model_trace, observed=False))} "
                         f"and the batch names {sorted(batch)}. Name the data after the site they observe.")
+    if all(any(not torch.as_tensor(mask).any() for mask in masks_of(site)) for site in observed.values()):
+        raise PairError(f"all values of the observed sites {sorted(observed)} are masked away, so nothing ties the latent "
+                        "values to the data and the ELBO is -KL. A mask is True where a value counts.")
     if sample_sites(guide_trace, observed=True):
         raise PairError(f"the guide observes {sorted(sample_sites(guide_trace, observed=True))}; a guide only samples. "
                         "Are model and guide in the wrong order?")
@@ -154,6 +159,21 @@ def _check_rows(site: dict, size: int, plate: str) -> None:
     if inside is not None and inside.dim == DATA_DIM and size > 1 and (not rows or rows[-1] != size):
         raise PairError(f"site {site['name']!r} observes a value of shape {tuple(value.shape)}, which would be repeated for "
                         f"each of the {size} data. Observe one row for each datum, (B, *event).")
+
+
+def _check_value(site: dict, batch: Mapping[str, Tensor]) -> None:
+    """A site of a batch key's name and shape observes those very values; under a mask it may hold what it likes."""
+    name, value = site["name"], site["value"]
+    data = batch.get(name, value)
+    if data.shape != value.shape or masks_of(site):
+        return
+    dtype = value.dtype if value.is_floating_point() else data.dtype
+    differs = value.to(dtype) != data.to(dtype)
+    if differs.any():
+        rows = int(differs.reshape(len(value), -1).any(-1).sum())
+        raise PairError(f"site {name!r} observes other values than batch[{name!r}] (in {rows} of {len(value)} rows), so its "
+                        f"density is not that of the data. Observe batch[{name!r}] as it is, in the same order, and transform "
+                        "the data before they enter the batch; or give the site another name.")
 
 
 def _check_neighbours(model: Callable, guide_trace: Trace, batch: Mapping[str, Tensor], size: int, plate: str) -> None:

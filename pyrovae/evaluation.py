@@ -11,6 +11,7 @@ from pyrovae.check import check
 from pyrovae.diagnostics import ActiveUnits
 from pyrovae.errors import PairError
 from pyrovae.feed import Data, batches, device_of, size_of
+from pyrovae.handlers import InSupport
 from pyrovae.losses.pair import innermost
 from pyrovae.plates import DATA
 from pyrovae.store import private
@@ -25,14 +26,15 @@ def evaluate(loss: nn.Module, data: Data, *, names: Sequence[str] | None = None,
     """Average the loss and its terms over `data`, nats per datum, in eval mode and without gradients.
 
     Random streams, `training` flags and buffers stay as they were; the noise is the same at every call.
-    Raises: PairError where `data` are empty, and for what `check` refuses on the first batch.
+    Raises: PairError where `data` are empty, for what `check` refuses on the first batch, and for data outside the
+    support of their likelihood in any.
     """
     device, averages, pair = device_of(loss), Averages(active_units=True), innermost(loss)
     with torch.no_grad(), pyro.validation_enabled(False), private(), untouched([loss], training=False, seed=EVALUATION_SEED):
         for batch in batches(data, names, device):
             if not averages.size:
                 check_batch_of(pair, batch, None)
-            with context():
+            with InSupport(), context():
                 averages.add(loss(**batch), batch, pair)
     if not averages.size:
         raise PairError("the validation data yield no batch; wanted at least one datum.")

@@ -1,9 +1,10 @@
-"""Effect handlers that put a pair on the scale of its objective, so that model and guide need not know N or beta."""
+"""Effect handlers round a pair: the scale of its objective, so that it need not know N or beta, and a look at its data."""
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from pyrovae.errors import PairError
+from pyrovae.supports import check_support
 
 
 class PerDatum(Messenger):
@@ -37,3 +38,15 @@ class PerDatum(Messenger):
                 msg["scale"] = msg["scale"] * (self.num_data / stands_for)
         if not msg["is_observed"] and not (isinstance(self.beta, float) and self.beta == 1.0):
             msg["scale"] = msg["scale"] * self.beta
+
+
+class InSupport(Messenger):
+    """Raise PairError where data lie outside the support of the site that observes them, in whatever batch they come.
+
+    It stands in for Pyro's own validation, which the engine switches off, and sees every site that runs inside: a loss
+    without sites is not checked.
+    """
+
+    def _pyro_sample(self, msg: dict) -> None:
+        if msg["is_observed"] and not msg["infer"].get("_deterministic"):
+            check_support(msg)

@@ -19,21 +19,23 @@ def check_support(site: dict) -> None:
     if event_dim and inner != fn.event_shape and not isinstance(base_distribution(fn), Unit):
         raise PairError(f"site {site['name']!r} has event shape {tuple(fn.event_shape)}, but its data {tuple(value.shape)} end "
                         f"in {tuple(inner)}, which would be broadcast. Let the net return one value for each element.")
-    if _masks_inside(fn):
+    if masks_of(site):
         return
     try:
         support = site["fn"].support
         good = support.check(value)
     except (NotImplementedError, ValueError, RuntimeError):
         return
-    if site["mask"] is not None or bool(good.all()):
+    if bool(good.all()):
         return
     base = base_distribution(site["fn"])
     low, high = float(value.min()), float(value.max())
     outside = value[~_base_support(support).check(value)].flatten()
     example = f"{float(outside[0]):.4g}" if len(outside) else f"{high:.4g}"
     text = f"site {site['name']!r} is {type(base).__name__} "
-    if isinstance(base, dist.Bernoulli) and 0 <= low and high <= 1:
+    if low != low:
+        text += "and its data hold NaN. Remove or impute them before training."
+    elif isinstance(base, dist.Bernoulli) and 0 <= low and high <= 1:
         text += (f"on {{0, 1}}, but the data hold grey values such as {example}; that is not a density. Binarise the "
                  "data (dynamic, static or threshold), or use ContinuousBernoulliHead.")
     elif low >= 0 and 1 < high <= 255 and isinstance(base, (dist.Bernoulli, dist.ContinuousBernoulli)):
@@ -59,12 +61,19 @@ def check_parameters(role: str, site: dict) -> None:
 
 
 def check_latent(site: dict, guide_site: dict) -> None:
-    """Raise PairError where model and guide disagree on the plates, the shape or the support of a latent site."""
+    """Raise PairError where model and guide disagree on the plates, scale, shape or support of a latent site."""
     name, fn, q = site["name"], site["fn"], guide_site["fn"]
     inside = [frame.name for frame in site["cond_indep_stack"]]
     if inside != [frame.name for frame in guide_site["cond_indep_stack"]]:
         raise PairError(f"latent site {name!r} lies in plates {inside} in the model and in "
                         f"{[frame.name for frame in guide_site['cond_indep_stack']]} in the guide; they must agree.")
+    scales = torch.broadcast_tensors(*(torch.as_tensor(part["scale"]).cpu().double() for part in (site, guide_site)))
+    unequal = ~torch.isclose(*scales)
+    if unequal.any():
+        model_scale, guide_scale = (float(scale[unequal][0]) for scale in scales)
+        raise PairError(f"latent site {name!r} is scaled by {model_scale:g} in the model and by {guide_scale:g} in the guide, "
+                        "so its terms do not make up a KL. Put poutine.scale round it in both, or weigh the KL with "
+                        "ElboLoss(beta=...).")
     if fn.event_shape != q.event_shape:
         raise PairError(f"latent site {name!r} has event shape {tuple(fn.event_shape)} in the model and "
                         f"{tuple(q.event_shape)} in the guide; they must agree, e.g. with .to_event(1).")
@@ -93,13 +102,14 @@ def _support(fn: dist.Distribution) -> constraints.Constraint | None:
         return None
 
 
-def _masks_inside(fn: dist.Distribution) -> bool:
-    """Whether a part of the event is masked, so that its values need not lie in the support."""
+def masks_of(site: dict) -> list[Tensor | bool]:
+    """The masks round and inside a site's distribution: where one is False, the value need not lie in the support."""
+    fn, masks = site["fn"], [] if site["mask"] is None else [site["mask"]]
     while hasattr(fn, "base_dist"):
         if isinstance(fn, dist.MaskedDistribution):
-            return True
+            masks.append(fn._mask)
         fn = fn.base_dist
-    return False
+    return masks
 
 
 def _base_support(support: constraints.Constraint) -> constraints.Constraint:

@@ -16,6 +16,7 @@ from pyrovae.checkpoint import load_run
 from pyrovae.errors import NonFiniteLossError, PairError
 from pyrovae.evaluation import Averages, check_batch_of, evaluate
 from pyrovae.feed import Data, batches, device_of, generators_of
+from pyrovae.handlers import InSupport
 from pyrovae.history import History
 from pyrovae.losses.pair import innermost
 from pyrovae.parameters import find_parameters
@@ -51,8 +52,8 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
     datum at beta = 1 (training: the average while the weights moved), the kl of each latent site where there are
     several, active_units, the weight beta, and the same for `valid_`.
 
-    Before the first step the pair is checked on the first batch (`pyrovae.check`); within the loop Pyro's and torch's
-    argument validation is off.
+    Before the first step the pair is checked on the first batch (`pyrovae.check`), and in the first epoch the data of
+    each batch against the support of their likelihood; within the loop Pyro's and torch's argument validation is off.
 
     Raises: PairError for a pair or data that would train wrongly; NonFiniteLossError, before the step that would spoil
     the weights; CheckpointError for a bad `resume`.
@@ -84,13 +85,14 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
     module, optimizer, backward = loss, run.optimizer, Tensor.backward
     if fabric is not None:
         (module, optimizer), backward = fabric.setup(loss, run.optimizer), fabric.backward
+    in_support = InSupport()
     while not run.finished:
         start, averages = time.perf_counter(), Averages(active_units=valid is None)
         loss.train()
         row = {"epoch": run.epoch + 1, "lr": run.optimizer.param_groups[0]["lr"], **_beta(pair)}
         with pyro.validation_enabled(False), private():
             for index, batch in enumerate(batches(data, names, device)):
-                with context():
+                with in_support, context():
                     value = module(**batch)
                 if not torch.isfinite(value):
                     raise NonFiniteLossError(_post_mortem(value, run, index, pair))
@@ -107,6 +109,7 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
         if not averages.size:
             raise PairError(f"the data yielded no batch in epoch {run.epoch + 1}; pass an iterable that starts again for "
                             "each epoch (a DataLoader, pyrovae.data.Batches, a list), not a generator.")
+        in_support = nullcontext()  # one look at all data is enough
         row |= averages.row()
         if valid is not None:
             row |= {name if name == "active_units" else f"valid_{name}": value

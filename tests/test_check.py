@@ -108,6 +108,15 @@ def negative_scale(x: Tensor) -> None:
         pyro.sample("x", dist.Normal(torch.zeros(4), -1.0).to_event(1), obs=x)
 
 
+def observing(change: Callable[[Tensor], Tensor]) -> Callable[[Tensor], None]:
+    """A model whose site "x" observes `change(x)`."""
+    def program(x: Tensor) -> None:
+        with pyro.plate("data", len(x), dim=-1):
+            pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Bernoulli(0.5 * torch.ones(4)).to_event(1), obs=change(x))
+    return program
+
+
 class Centred(nn.Module):
     """A decoder that looks at the whole batch."""
 
@@ -166,6 +175,15 @@ ZOO: dict[str, tuple[Callable, Callable, object, str]] = {
                         "which would be broadcast"),
     "data mixed within the batch": (model(BernoulliHead(Centred())), guide(), {"x": X},
                                     "nats with the other rows of its batch"),
+    "rows in another order": (observing(lambda x: x.flip(0)), guide(), {"x": torch.eye(3, 4)},
+                              r"other values than batch\['x'\] \(in 2 of 3 rows\)"),
+    "altered data": (observing(lambda x: 1 - x), guide(), {"x": X}, "as it is, in the same order"),
+    "all data masked": (lambda x: masked(x, torch.zeros(3, 4) > 0), guide(), {"x": X}, r"\['x'\] are masked away.*is -KL"),
+    "all data masked by a handler": (pyro.poutine.mask(observing(Tensor.clone), mask=False), guide(), {"x": X},
+                                     "are masked away"),
+    "scaled model": (pyro.poutine.scale(model(), 0.5), guide(), {"x": X}, "by 0.5 in the model and by 1 in the guide"),
+    "scaled guide": (model(), pyro.poutine.scale(guide(), torch.tensor([1.0, 1.0, 0.5])), {"x": X},
+                     "by 1 in the model and by 0.5 in the guide"),
     "negative scale": (lambda x: negative_scale(x), guide(), {"x": X}, r"has scale in \[-1, -1\], but Normal wants"),
     "unbounded guide in a box": (model(prior=Fixed(dist.Uniform(torch.full((2,), -9.0), 9.0).to_event(1))), guide(),
                                  {"x": X}, "the guide draws values outside the model's support, Interval"),
@@ -198,6 +216,15 @@ RIGHT: dict[str, tuple[Callable, Callable, dict, dict]] = {
     "N known": (weights_and_data, weights_guide, {"x": X}, {"num_data": 3}),
     "masked pixels": (lambda x, mask: masked(x, mask), lambda x, mask: shapely(x),
                       {"x": torch.where(torch.eye(3, 4) > 0, -1.0, X), "mask": torch.eye(3, 4) == 0}, {}),
+    "missing pixels set to zero": (lambda x, mask: masked(x * mask, mask), lambda x, mask: shapely(x),
+                                   {"x": X, "mask": torch.eye(3, 4) == 0}, {}),
+    "no labels in this batch": (lambda x, y, has_y: labelled(x, y, has_y), lambda x, y, has_y: shapely(x),
+                                {"x": X, "y": torch.zeros(3), "has_y": torch.zeros(3) > 0}, {}),
+    "both scaled": (pyro.poutine.scale(model(), 0.1), pyro.poutine.scale(guide(), torch.tensor(0.1)), {"x": X}, {}),
+    "data scaled": (lambda x: weighted(x), lambda x: shapely(x), {"x": X}, {}),
+    "whole numbers observed as floats": (observing(Tensor.float), lambda x: shapely(x), {"x": X.long()}, {}),
+    "data in another precision": (observing(Tensor.float), lambda x: shapely(x), {"x": X.double()}, {}),
+    "data reshaped": (observing(lambda x: x.flatten(1)), lambda x: shapely(x), {"x": torch.eye(3, 4).reshape(3, 2, 2)}, {}),
     "weights in a feature plate": (lambda x: feature_plate(x), lambda x: feature_plate(x, False), {"x": X}, {"num_data": 3}),
     "hand-written": (observing_guide, lambda x: shapely(x), {"x": X}, {}),
 }
@@ -212,6 +239,20 @@ def masked(x: Tensor, mask: Tensor) -> None:
     with pyro.plate("data", len(x), dim=-1):
         z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
         pyro.sample("x", dist.Bernoulli(logits=z.repeat(1, 2)).mask(mask).to_event(1), obs=x)
+
+
+def labelled(x: Tensor, y: Tensor, has_y: Tensor) -> None:
+    with pyro.plate("data", len(x), dim=-1):
+        pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        pyro.sample("x", dist.Bernoulli(0.5 * torch.ones(4)).to_event(1), obs=x)
+        pyro.sample("y", dist.Bernoulli(0.5).mask(has_y), obs=y)
+
+
+def weighted(x: Tensor) -> None:
+    with pyro.plate("data", len(x), dim=-1):
+        pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        with pyro.poutine.scale(scale=torch.tensor([1.0, 2.0, 3.0])[:len(x)]):
+            pyro.sample("x", dist.Bernoulli(0.5 * torch.ones(4)).to_event(1), obs=x)
 
 
 def feature_plate(x: Tensor, is_model: bool = True) -> None:

@@ -141,6 +141,48 @@ def test_bad_validation_data() -> None:
     assert not steps
 
 
+def pyros_own_loss() -> nn.Module:
+    loss = vae_loss()
+    return pyro.infer.Trace_ELBO()(loss.model, loss.guide)
+
+
+@pytest.mark.parametrize("make", [vae_loss, pyros_own_loss, lambda: vae_loss(elbo=pyro.infer.TraceMeanField_ELBO())])
+def test_grey_pixels_in_a_later_batch(make: object) -> None:
+    data, epochs = [{"x": X[:20]}, {"x": X[20:40]}, {"x": PIXELS[40:]}], []
+    with pytest.raises(pv.PairError, match="grey values"):
+        pv.fit(make(), data, epochs=3, hooks=[lambda run: epochs.append(run.epoch)])
+    with pytest.raises(pv.PairError, match="grey values"):
+        pv.fit(make(), [{"x": X}], valid=data, epochs=3, hooks=[lambda run: epochs.append(run.epoch)])
+    assert not epochs
+    with pytest.raises(pv.PairError, match="grey values"):
+        pv.evaluate(make(), data)
+
+
+def test_nan_in_a_later_batch() -> None:
+    with pytest.raises(pv.PairError, match="site 'x' is Bernoulli and its data hold NaN. Remove or impute"):
+        pv.fit(vae_loss(), [{"x": X}, {"x": X * torch.nan}], epochs=1)
+
+
+def test_grey_pixels_in_a_later_batch_of_a_resumed_run(tmp_path: object) -> None:
+    path = tmp_path / "run"
+    pv.fit(vae_loss(), [{"x": X}, {"x": X}], epochs=1, hooks=[Checkpoint(path)])
+    with pytest.raises(pv.PairError, match="grey values"):
+        pv.fit(vae_loss(), [{"x": X}, {"x": PIXELS}], epochs=2, resume=path)
+
+
+def test_losses_without_sites_are_not_checked() -> None:
+    class Squares(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = MLP(4, [8], 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return (self.net(x) - x).square().mean()
+
+    history = pv.fit(Squares(), [{"x": X}, {"x": 300 * PIXELS}], epochs=2)
+    assert len(history) == 2
+
+
 def test_a_plateau_lowers_the_learning_rate(tmp_path: object) -> None:
     def schedule(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.ReduceLROnPlateau:
         return torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, factor=0.1, threshold=0.9)
