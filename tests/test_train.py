@@ -478,7 +478,7 @@ def test_active_units_of_a_collapsed_flow_guide_are_none() -> None:
     for p in encoder.parameters():
         nn.init.zeros_(p)
     flow = IAF(encoder, 6, 4, hidden=(8,)).double()
-    for p in flow.steps.parameters():
+    for p in flow.flow.transform.parameters():
         nn.init.zeros_(p)
     model = pv.Model(z=StandardNormal(6), x=pv.Node(BernoulliHead(MLP(6, [8], 4)), "z"))
     batch = {"x": torch.bernoulli(torch.full((500, 4), 0.5))}
