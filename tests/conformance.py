@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pyrovae.heads import (BernoulliHead, CategoricalHead, ContinuousBernoulliHead, FixedScaleNormalHead,
                            FullRankNormalHead, LearnedScaleNormalHead, LowRankNormalHead, NormalHead)
 from pyrovae.nets import MLP, Batched, ConvDecoder, ConvEncoder, Standardized
-from pyrovae.posteriors import IAF, FlowPosterior, NonReparameterized, PlanarPosterior
+from pyrovae.posteriors import IAF, FlowPosterior, NonReparameterized, PlanarPosterior, PrecisionWeighted
 from pyrovae.priors import Laplace, MixtureOfNormals, StandardNormal, VampPrior
 
 
@@ -63,6 +63,8 @@ CONDITIONALS: dict[str, Case] = {
         2, 4, transforms=2, hidden_features=(8,)).transform.inv), ((4,),), (2,)),
     "PlanarPosterior": Case(lambda: PlanarPosterior(NormalHead(MLP(4, [8], 4)), MLP(4, [8], 10), 2, transforms=2),
                             ((4,),), (2,)),
+    "PrecisionWeighted": Case(lambda: PrecisionWeighted(NormalHead(MLP(4, [8], 4)), NormalHead(MLP(3, [8], 4))),
+                              ((4,), (3,)), (2,)),
     "NonReparameterized": Case(lambda: NonReparameterized(NormalHead(MLP(4, [8], 4))), ((4,),), (2,)),
     "NonReparameterized, flow": Case(lambda: NonReparameterized(IAF(NormalHead(MLP(4, [8], 4)), 2, 4, hidden=(8,))),
                                      ((4,),), (2,)),

@@ -1,6 +1,7 @@
 """Posteriors: modules whose forward(context) returns q(z | context). zuko's flows need no file here."""
 from pyrovae.posteriors.flow import IAF, FlowPosterior
+from pyrovae.posteriors.ladder import PrecisionWeighted
 from pyrovae.posteriors.planar import PlanarPosterior
 from pyrovae.posteriors.score import NonReparameterized
 
-__all__ = ["IAF", "FlowPosterior", "NonReparameterized", "PlanarPosterior"]
+__all__ = ["IAF", "FlowPosterior", "NonReparameterized", "PlanarPosterior", "PrecisionWeighted"]

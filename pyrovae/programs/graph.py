@@ -46,6 +46,33 @@ class Node(nn.Module):
         return f"parents={', '.join(self.parents)}" if self.parents else ""
 
 
+class Value(nn.Module):
+    r"""A value that nodes share, computed once: `net(*parents)`, a tensor; it is no site and has no density.
+
+    Example:
+        >>> import torch
+        >>> from pyrovae.heads import NormalHead
+        >>> from pyrovae.nets import MLP
+        >>> guide = Guide(h=Value(MLP(4, [8], 8), "x"), z2=Node(NormalHead(MLP(8, [], 2)), "h"),
+        ...               z1=Node(NormalHead(MLP(8 + 1, [], 2)), "h", "z2"))
+        >>> sorted(guide(x=torch.zeros(3, 4)))
+        ['z1', 'z2']
+    """
+
+    def __init__(self, net: nn.Module, *parents: str) -> None:
+        super().__init__()
+        if not all(isinstance(parent, str) for parent in parents) or not parents:
+            raise TypeError(f"a Value takes a net and the names of what it depends on, got {parents!r}.")
+        self.net = net
+        self.parents = parents
+
+    def forward(self, values: Mapping[str, Tensor]) -> Tensor:
+        return self.net(*(values[parent] for parent in self.parents))
+
+    def extra_repr(self) -> str:
+        return f"parents={', '.join(self.parents)}"
+
+
 class Model(nn.Module):
     r"""The generative program: p(sites | data) = \prod_i p(site_i | parents_i), in the order of the keywords.
 
@@ -75,8 +102,9 @@ class Model(nn.Module):
         values = {name: value for name, value in data.items() if value is not None}
         with data_plate(plate_size(num, values)):
             for name, node in self.nodes.items():
-                fn = _distribution("Model", name, node, values)
-                values[name] = pyro.sample(name, fn, obs=values.get(name), infer=node.infer)
+                result = _run("Model", name, node, values)
+                values[name] = result if isinstance(node, Value) else pyro.sample(name, result, obs=values.get(name),
+                                                                                  infer=node.infer)
         return values
 
 
@@ -107,9 +135,11 @@ class Guide(nn.Module):
         sampled = {}
         with data_plate(plate_size(num, values)):
             for name, node in self.nodes.items():
-                if name not in values:
-                    fn = _distribution("Guide", name, node, values)
-                    values[name] = sampled[name] = pyro.sample(name, fn, infer=node.infer)
+                if name in values:
+                    continue
+                values[name] = _run("Guide", name, node, values)
+                if isinstance(node, Node):
+                    values[name] = sampled[name] = pyro.sample(name, values[name], infer=node.infer)
         return sampled
 
 
@@ -143,7 +173,7 @@ class Joint(nn.Module):
 def _as_nodes(nodes: Mapping[str, nn.Module | Node]) -> nn.ModuleDict:
     if not nodes:
         raise ValueError("a program needs at least one node, e.g. Model(z=prior, x=Node(decoder, 'z')).")
-    return nn.ModuleDict({name: node if isinstance(node, Node) else Node(node) for name, node in nodes.items()})
+    return nn.ModuleDict({name: node if isinstance(node, (Node, Value)) else Node(node) for name, node in nodes.items()})
 
 
 def plate_size(num: int | None, data: Mapping[str, Tensor]) -> int:
@@ -158,9 +188,9 @@ def plate_size(num: int | None, data: Mapping[str, Tensor]) -> int:
     return found.pop()
 
 
-def _distribution(program: str, name: str, node: Node, values: Mapping[str, Tensor]) -> Distribution:
+def _run(program: str, name: str, node: Node | Value, values: Mapping[str, Tensor]) -> Distribution | Tensor:
     missing = [parent for parent in node.parents if parent not in values]
     if missing:
-        raise ValueError(f"{program} site {name!r} depends on {missing}, but at that point only {sorted(values)} are "
+        raise ValueError(f"{program} {'value' if isinstance(node, Value) else 'site'} {name!r} depends on {missing}, but at that point only {sorted(values)} are "
                          "known. Order the keywords so that parents come first, or supply the missing data.")
     return node(values)
