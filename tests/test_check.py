@@ -129,6 +129,7 @@ class Centred(nn.Module):
 
 
 same = model()
+CLASS = Fixed(dist.Categorical(torch.ones(3)))
 LOGNORMAL = Fixed(dist.LogNormal(torch.zeros(2), 1.0).to_event(1))
 ZOO: dict[str, tuple[Callable, Callable, object, str]] = {
     "grey pixels": (model(), guide(), {"x": 0.5 * X}, r"Bernoulli on \{0, 1\}, but the data hold grey values such as 0.5"),
@@ -149,6 +150,10 @@ ZOO: dict[str, tuple[Callable, Callable, object, str]] = {
     "wrong dtype": (model(), guide(), {"x": X.double()}, "torch.float64.* with RuntimeError"),
     "misnamed data": (model(), pv.Guide(z=pv.Node(NormalHead(MLP(4, [8], 4)), "images")), {"images": X},
                       r"observes nothing: its sites are \['x', 'z'\] and the batch names \['images'\]"),
+    "data in another case": (model(), pv.Guide(z=pv.Node(NormalHead(MLP(4, [8], 4)), "X")), {"X": X},
+                             "batch key 'X' differs from site 'x' in case alone: spell them alike"),
+    "labels in another case": (pv.Model(z=StandardNormal(2), y=CLASS, x=pv.Node(BernoulliHead(MLP(2, [8], 4)), "z")), guide(),
+                               {"x": X, "Y": torch.arange(3)}, "batch key 'Y' differs from site 'y' in case alone"),
     "missing parent": (model(), pv.Guide(z=pv.Node(NormalHead(MLP(4, [8], 4)), "image")), {"x": X},
                        r"Guide site 'z' depends on \['image'\]"),
     "guide misses a site": (pv.Model(z=StandardNormal(2), a=StandardNormal(1), x=pv.Node(BernoulliHead(
@@ -212,6 +217,8 @@ def test_num_data_below_the_batch() -> None:
 RIGHT: dict[str, tuple[Callable, Callable, dict, dict]] = {
     "vae": (model(), guide(), {"x": X}, {}),
     "labels ride along": (model(), guide(), {"x": X, "y": torch.arange(3)}, {}),
+    "a condition in another case": (pv.Model(z=pv.Node(NormalHead(MLP(3, [8], 4)), "Z"), x=pv.Node(BernoulliHead(MLP(
+        2, [8], 4)), "z")), guide(), {"x": X, "Z": torch.ones(3, 3)}, {}),
     "normal": (model(FixedScaleNormalHead(MLP(2, [8], 4), scale=0.1)), guide(), {"x": 3 * X}, {}),
     "N known": (weights_and_data, weights_guide, {"x": X}, {"num_data": 3}),
     "masked pixels": (lambda x, mask: masked(x, mask), lambda x, mask: shapely(x),
