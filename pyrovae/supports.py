@@ -1,4 +1,6 @@
 """Whether values, parameters and supports of sites fit together."""
+import math
+
 import pyro.distributions as dist
 import torch
 from pyro.distributions import Unit, constraints
@@ -9,6 +11,8 @@ from pyrovae.traces import base_distribution
 
 BOUNDED = (constraints.interval, constraints.half_open_interval, constraints.greater_than, constraints.greater_than_eq,
            constraints.less_than)
+CIRCULAR = (dist.VonMises, dist.SineBivariateVonMises)
+"""Densities of angles, normalised over one turn although their support says the whole line."""
 
 
 def check_support(site: dict) -> None:
@@ -96,6 +100,8 @@ def check_latent(site: dict, guide_site: dict) -> None:
 
 
 def _support(fn: dist.Distribution) -> constraints.Constraint | None:
+    if isinstance(base_distribution(fn), CIRCULAR):
+        return constraints.interval(-math.pi, math.pi)
     try:
         return _base_support(fn.support)
     except (NotImplementedError, AttributeError):

@@ -1,4 +1,5 @@
 """A zoo of wrong pairs and inputs: each would run, or fail obscurely, and each has its own message."""
+import math
 import warnings
 from collections.abc import Callable
 
@@ -130,6 +131,8 @@ class Centred(nn.Module):
 
 same = model()
 CLASS = Fixed(dist.Categorical(torch.ones(3)))
+ANGLES = Fixed(dist.VonMises(torch.zeros(2), 1.0).to_event(1))
+TURN = Fixed(dist.Uniform(torch.full((2,), -math.pi), math.pi).to_event(1))
 LOGNORMAL = Fixed(dist.LogNormal(torch.zeros(2), 1.0).to_event(1))
 ZOO: dict[str, tuple[Callable, Callable, object, str]] = {
     "grey pixels": (model(), guide(), {"x": 0.5 * X}, r"Bernoulli on \{0, 1\}, but the data hold grey values such as 0.5"),
@@ -192,6 +195,7 @@ ZOO: dict[str, tuple[Callable, Callable, object, str]] = {
     "negative scale": (lambda x: negative_scale(x), guide(), {"x": X}, r"has scale in \[-1, -1\], but Normal wants"),
     "unbounded guide in a box": (model(prior=Fixed(dist.Uniform(torch.full((2,), -9.0), 9.0).to_event(1))), guide(),
                                  {"x": X}, "the guide draws values outside the model's support, Interval"),
+    "an angle on a line": (model(prior=ANGLES), guide(), {"x": X}, r"outside the model's support, Interval.*VonMises\(batch"),
     "inputs off the scale": (model(FixedScaleNormalHead(MLP(2, [8], 4), scale=1.0)), guide(), {"x": 1e4 * X},
                              r"scale of the inputs \(nets.Standardized\)"),
     "infinite log-probability": (infinite_model, guide(), {"x": X}, "3 non-finite log-probabilities"),
@@ -219,6 +223,9 @@ RIGHT: dict[str, tuple[Callable, Callable, dict, dict]] = {
     "labels ride along": (model(), guide(), {"x": X, "y": torch.arange(3)}, {}),
     "a condition in another case": (pv.Model(z=pv.Node(NormalHead(MLP(3, [8], 4)), "Z"), x=pv.Node(BernoulliHead(MLP(
         2, [8], 4)), "z")), guide(), {"x": X, "Z": torch.ones(3, 3)}, {}),
+    "angles": (model(prior=ANGLES), guide(ANGLES), {"x": X}, {}),
+    "angles from anywhere on the circle": (model(prior=TURN), guide(ANGLES), {"x": X}, {}),
+    "a whole turn for an angle": (model(prior=ANGLES), guide(TURN), {"x": X}, {}),
     "normal": (model(FixedScaleNormalHead(MLP(2, [8], 4), scale=0.1)), guide(), {"x": 3 * X}, {}),
     "N known": (weights_and_data, weights_guide, {"x": X}, {"num_data": 3}),
     "masked pixels": (lambda x, mask: masked(x, mask), lambda x, mask: shapely(x),
