@@ -100,12 +100,16 @@ def check_latent(site: dict, guide_site: dict) -> None:
 
 
 def _support(fn: dist.Distribution) -> constraints.Constraint | None:
-    if isinstance(base_distribution(fn), CIRCULAR):
+    base = base_distribution(fn)
+    if isinstance(base, CIRCULAR):
         return constraints.interval(-math.pi, math.pi)
     try:
-        return _base_support(fn.support)
+        support = _base_support(fn.support)
     except (NotImplementedError, AttributeError):
         return None
+    if support is constraints.real and isinstance(base, dist.TransformedDistribution):
+        return None  # torch asks only the last of the transforms, but one before it may bound the values
+    return support
 
 
 def masks_of(site: dict) -> list[Tensor | bool]:

@@ -226,6 +226,8 @@ RIGHT: dict[str, tuple[Callable, Callable, dict, dict]] = {
     "angles": (model(prior=ANGLES), guide(ANGLES), {"x": X}, {}),
     "angles from anywhere on the circle": (model(prior=TURN), guide(ANGLES), {"x": X}, {}),
     "a whole turn for an angle": (model(prior=ANGLES), guide(TURN), {"x": X}, {}),
+    "squashed into a box": (model(prior=TURN), guide(Fixed(dist.TransformedDistribution(dist.Normal(torch.zeros(2), 1.0), [
+        dist.transforms.SigmoidTransform(), dist.transforms.AffineTransform(-math.pi, 2 * math.pi)]).to_event(1))), {"x": X}, {}),
     "normal": (model(FixedScaleNormalHead(MLP(2, [8], 4), scale=0.1)), guide(), {"x": 3 * X}, {}),
     "N known": (weights_and_data, weights_guide, {"x": X}, {"num_data": 3}),
     "masked pixels": (lambda x, mask: masked(x, mask), lambda x, mask: shapely(x),
