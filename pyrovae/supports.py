@@ -67,10 +67,10 @@ def check_parameters(role: str, site: dict) -> None:
 def check_latent(site: dict, guide_site: dict) -> None:
     """Raise PairError where model and guide disagree on the plates, scale, shape or support of a latent site."""
     name, fn, q = site["name"], site["fn"], guide_site["fn"]
-    inside = [frame.name for frame in site["cond_indep_stack"]]
-    if inside != [frame.name for frame in guide_site["cond_indep_stack"]]:
-        raise PairError(f"latent site {name!r} lies in plates {inside} in the model and in "
-                        f"{[frame.name for frame in guide_site['cond_indep_stack']]} in the guide; they must agree.")
+    plates, guide_plates = ({frame.name: frame.dim for frame in part["cond_indep_stack"]} for part in (site, guide_site))
+    if plates != guide_plates:
+        raise PairError(f"latent site {name!r} lies in plates (name: dim) {plates} in the model and in {guide_plates} in the "
+                        "guide; they must agree.")
     scales = torch.broadcast_tensors(*(torch.as_tensor(part["scale"]).cpu().double() for part in (site, guide_site)))
     unequal = ~torch.isclose(*scales)
     if unequal.any():

@@ -170,9 +170,11 @@ ZOO: dict[str, tuple[Callable, Callable, object, str]] = {
     "likelihood without to_event": (forgot_to_event, guide(), {"x": X}, r"log-probabilities of shape \(4, 3\), wanted "
                                                                          r"\(3,\)"),
     "no plate": (no_plate, no_plate, {"x": X}, "outside plate 'data'|same object"),
-    "model without plate": (no_plate, guide(), {"x": X}, r"'z' lies in plates \[\] in the model and in \['data'\]"),
+    "model without plate": (no_plate, guide(), {"x": X}, r"'z' lies in plates \(name: dim\) {} in the model and in {'data': -1}"),
     "plate of wrong size": (plate_of_wrong_size, guide(), {"x": X}, "plate 'data' of size|the model fails"),
-    "plate at wrong dim": (plate_at_wrong_dim, guide(), {"x": X}, "at dim -2, but the batch has 3 data"),
+    "plate at wrong dim": (plate_at_wrong_dim, pyro.poutine.block(plate_at_wrong_dim, hide=["x"]), {"x": X},
+                           "at dim -2, but the batch has 3 data"),
+    "plates at different dims": (plate_at_wrong_dim, guide(), {"x": X}, "{'data': -2} in the model and in {'data': -1}"),
     "guide observes": (model(), observing_guide, {"x": X}, r"the guide observes \['x'\]; a guide only samples"),
     "swapped": (guide(), model(), {"x": X}, "the model observes nothing"),
     "one program twice": (same, same, {"x": X}, "are the same object"),
@@ -238,6 +240,9 @@ RIGHT: dict[str, tuple[Callable, Callable, dict, dict]] = {
                                 {"x": X, "y": torch.zeros(3), "has_y": torch.zeros(3) > 0}, {}),
     "both scaled": (pyro.poutine.scale(model(), 0.1), pyro.poutine.scale(guide(), torch.tensor(0.1)), {"x": X}, {}),
     "data scaled": (lambda x: weighted(x), lambda x: shapely(x), {"x": X}, {}),
+    # total_count is the largest of the batch, as in Pyro's ProdLDA tutorial: the density takes each row's own sum
+    "documents of unequal length": (lambda x: documents(x), lambda x: shapely(x), {"x": torch.tril(torch.ones(3, 4))}, {}),
+    "plates entered in another order": (lambda x: two_plates(x, -1, -2), lambda x: two_plates(x, -2, -1), {"x": X}, {}),
     "whole numbers observed as floats": (observing(Tensor.float), lambda x: shapely(x), {"x": X.long()}, {}),
     "data in another precision": (observing(Tensor.float), lambda x: shapely(x), {"x": X.double()}, {}),
     "data reshaped": (observing(lambda x: x.flatten(1)), lambda x: shapely(x), {"x": torch.eye(3, 4).reshape(3, 2, 2)}, {}),
@@ -269,6 +274,21 @@ def weighted(x: Tensor) -> None:
         pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
         with pyro.poutine.scale(scale=torch.tensor([1.0, 2.0, 3.0])[:len(x)]):
             pyro.sample("x", dist.Bernoulli(0.5 * torch.ones(4)).to_event(1), obs=x)
+
+
+def documents(x: Tensor) -> None:
+    with pyro.plate("data", len(x), dim=-1):
+        z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        pyro.sample("x", dist.Multinomial(int(x.sum(-1).max()), logits=z.repeat(1, 2)), obs=x)
+
+
+def two_plates(x: Tensor, *dims: int) -> None:
+    """Latent pixels in a plate of their own. The model enters the plates in one order, its guide in the other."""
+    plates = {-1: pyro.plate("data", len(x), dim=-1), -2: pyro.plate("pixels", 4, dim=-2)}
+    with plates[dims[0]], plates[dims[1]]:
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        if dims[0] == -1:
+            pyro.sample("x", dist.Bernoulli(logits=z), obs=x.T)
 
 
 def feature_plate(x: Tensor, is_model: bool = True) -> None:
