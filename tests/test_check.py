@@ -129,6 +129,17 @@ class Centred(nn.Module):
         return 9 * self.net(z - z.mean(0))
 
 
+class Noisy(nn.Module):
+    """A decoder that injects noise in eval mode too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = MLP(2, [8], 4)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return 9 * self.net(z + torch.randn_like(z))
+
+
 same = model()
 CLASS = Fixed(dist.Categorical(torch.ones(3)))
 ANGLES = Fixed(dist.VonMises(torch.zeros(2), 1.0).to_event(1))
@@ -242,6 +253,7 @@ RIGHT: dict[str, tuple[Callable, Callable, dict, dict]] = {
     "data scaled": (lambda x: weighted(x), lambda x: shapely(x), {"x": X}, {}),
     # total_count is the largest of the batch, as in Pyro's ProdLDA tutorial: the density takes each row's own sum
     "documents of unequal length": (lambda x: documents(x), lambda x: shapely(x), {"x": torch.tril(torch.ones(3, 4))}, {}),
+    "noise inside the decoder": (model(BernoulliHead(Noisy())), guide(), {"x": torch.eye(3, 4)}, {}),
     "plates entered in another order": (lambda x: two_plates(x, -1, -2), lambda x: two_plates(x, -2, -1), {"x": X}, {}),
     "whole numbers observed as floats": (observing(Tensor.float), lambda x: shapely(x), {"x": X.long()}, {}),
     "data in another precision": (observing(Tensor.float), lambda x: shapely(x), {"x": X.double()}, {}),
