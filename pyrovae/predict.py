@@ -7,6 +7,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from pyrovae.errors import PairError
 from pyrovae.plates import DATA
 from pyrovae.reach import modules_of
 from pyrovae.traces import frame, log_prob, run_guide, run_model, sample_sites
@@ -49,15 +50,20 @@ def posterior_draws(model: Callable, guide: Callable, batch: Mapping[str, Tensor
     Returns `posterior` (latent draws from the guide), `posterior_predictive` (replicates), both `(K, B, *event)`,
     `log_likelihood` (log p(x_i | z_k) in nats, `(K, B)`) of each observed site in the data plate, and
     `observed_data` `(B, *event)`.
+
+    Raises: PairError where no observed site lies in `plate`.
     """
     with _evaluating(model, guide):
         guide_trace = run_guide(guide, batch, num_samples)
         scored = sample_sites(run_model(model, guide_trace, batch, num_samples), observed=True)
+        inside = {name: site for name, site in scored.items() if frame(site, plate) is not None}
+        if not inside:
+            raise PairError(f"the observed sites {sorted(scored)} lie outside plate {plate!r}, so no datum has a log-likelihood "
+                            "of its own. Pass plate='...' if your plate has another name; `predict` needs none.")
         replicated = run_model(poutine.uncondition(model), guide_trace, batch, num_samples)
         return {"posterior": {name: site["value"] for name, site in sample_sites(guide_trace, observed=False).items()},
                 "posterior_predictive": {name: replicated.nodes[name]["value"] for name in scored},
-                "log_likelihood": {name: log_prob(site).expand(num_samples, -1) for name, site in scored.items()
-                                   if frame(site, plate) is not None},
+                "log_likelihood": {name: log_prob(site).expand(num_samples, -1) for name, site in inside.items()},
                 "observed_data": {name: site["value"] for name, site in scored.items()}}
 
 

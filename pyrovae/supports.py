@@ -1,4 +1,6 @@
 """Whether values, parameters and supports of sites fit together."""
+import math
+
 import pyro.distributions as dist
 import torch
 from pyro.distributions import Unit, constraints
@@ -9,6 +11,8 @@ from pyrovae.traces import base_distribution
 
 BOUNDED = (constraints.interval, constraints.half_open_interval, constraints.greater_than, constraints.greater_than_eq,
            constraints.less_than)
+CIRCULAR = (dist.VonMises, dist.SineBivariateVonMises)
+"""Densities of angles, normalised over one turn although their support says the whole line."""
 
 
 def check_support(site: dict) -> None:
@@ -63,10 +67,10 @@ def check_parameters(role: str, site: dict) -> None:
 def check_latent(site: dict, guide_site: dict) -> None:
     """Raise PairError where model and guide disagree on the plates, scale, shape or support of a latent site."""
     name, fn, q = site["name"], site["fn"], guide_site["fn"]
-    inside = [frame.name for frame in site["cond_indep_stack"]]
-    if inside != [frame.name for frame in guide_site["cond_indep_stack"]]:
-        raise PairError(f"latent site {name!r} lies in plates {inside} in the model and in "
-                        f"{[frame.name for frame in guide_site['cond_indep_stack']]} in the guide; they must agree.")
+    plates, guide_plates = ({frame.name: frame.dim for frame in part["cond_indep_stack"]} for part in (site, guide_site))
+    if plates != guide_plates:
+        raise PairError(f"latent site {name!r} lies in plates (name: dim) {plates} in the model and in {guide_plates} in the "
+                        "guide; they must agree.")
     scales = torch.broadcast_tensors(*(torch.as_tensor(part["scale"]).cpu().double() for part in (site, guide_site)))
     unequal = ~torch.isclose(*scales)
     if unequal.any():
@@ -96,10 +100,16 @@ def check_latent(site: dict, guide_site: dict) -> None:
 
 
 def _support(fn: dist.Distribution) -> constraints.Constraint | None:
+    base = base_distribution(fn)
+    if isinstance(base, CIRCULAR):
+        return constraints.interval(-math.pi, math.pi)
     try:
-        return _base_support(fn.support)
+        support = _base_support(fn.support)
     except (NotImplementedError, AttributeError):
         return None
+    if support is constraints.real and isinstance(base, dist.TransformedDistribution):
+        return None  # torch asks only the last of the transforms, but one before it may bound the values
+    return support
 
 
 def masks_of(site: dict) -> list[Tensor | bool]:

@@ -56,7 +56,16 @@ def _particles(num_particles: int | None) -> Iterator[None]:
     with ExitStack() as stack:
         if num_particles is not None:
             stack.enter_context(pyro.plate(PARTICLES, num_particles, dim=PARTICLES_DIM))
-        yield
+        try:
+            yield
+        except ValueError as error:
+            first = str(error).partition("\n")[0]  # at plates "theirs" and "particles", collide at dim=-2
+            if "collide" not in first or f'"{PARTICLES}"' not in first:
+                raise
+            name = first.split('"')[1]
+            raise PairError(f"plate {name!r} lies at dim {PARTICLES_DIM}, where the K particles go: shapes are (K, B, *event). "
+                            f"The pair trains as it is; here, move the dim of {name!r} into the event, with .to_event(1) in "
+                            "place of the plate.") from error
 
 
 def _localize(program: Callable) -> None:
@@ -170,14 +179,12 @@ def log_joint(trace: Trace, num_particles: int, *, plate: str | None = DATA) -> 
 
 def _per_datum(site: dict, num_particles: int, plate: str | None) -> Tensor:
     value, name = log_prob(site), site["name"]
-    if plate is None:
-        return value.expand(num_particles, *value.shape[1:]).reshape(num_particles, -1).sum(-1)
-    inside = frame(site, plate)
-    if inside is None:
+    inside = None if plate is None else frame(site, plate)
+    if inside is None and plate is not None:
         raise PairError(f"site {name!r} lies outside plate {plate!r}, so log p(x_i) has no per-datum estimate. "
                         "Pass plate=None for the joint evidence, or plate='...' if your plate has another name.")
-    shape = (num_particles, inside.size)
+    shape = (num_particles, inside.size if inside is not None else value.shape[-1])
     if value.dim() > 2 or torch.broadcast_shapes(value.shape, shape) != shape:
         raise PairError(f"site {name!r} has log-probabilities of shape {tuple(value.shape)}, wanted (K, B) = {shape}. "
                         "Put the data plate at dim=-1 and everything else into the event with .to_event().")
-    return value.expand(shape)
+    return value.expand(shape).sum(-1) if plate is None else value.expand(shape)

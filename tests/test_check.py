@@ -1,4 +1,5 @@
 """A zoo of wrong pairs and inputs: each would run, or fail obscurely, and each has its own message."""
+import math
 import warnings
 from collections.abc import Callable
 
@@ -128,7 +129,21 @@ class Centred(nn.Module):
         return 9 * self.net(z - z.mean(0))
 
 
+class Noisy(nn.Module):
+    """A decoder that injects noise in eval mode too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = MLP(2, [8], 4)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return 9 * self.net(z + torch.randn_like(z))
+
+
 same = model()
+CLASS = Fixed(dist.Categorical(torch.ones(3)))
+ANGLES = Fixed(dist.VonMises(torch.zeros(2), 1.0).to_event(1))
+TURN = Fixed(dist.Uniform(torch.full((2,), -math.pi), math.pi).to_event(1))
 LOGNORMAL = Fixed(dist.LogNormal(torch.zeros(2), 1.0).to_event(1))
 ZOO: dict[str, tuple[Callable, Callable, object, str]] = {
     "grey pixels": (model(), guide(), {"x": 0.5 * X}, r"Bernoulli on \{0, 1\}, but the data hold grey values such as 0.5"),
@@ -149,6 +164,10 @@ ZOO: dict[str, tuple[Callable, Callable, object, str]] = {
     "wrong dtype": (model(), guide(), {"x": X.double()}, "torch.float64.* with RuntimeError"),
     "misnamed data": (model(), pv.Guide(z=pv.Node(NormalHead(MLP(4, [8], 4)), "images")), {"images": X},
                       r"observes nothing: its sites are \['x', 'z'\] and the batch names \['images'\]"),
+    "data in another case": (model(), pv.Guide(z=pv.Node(NormalHead(MLP(4, [8], 4)), "X")), {"X": X},
+                             "batch key 'X' differs from site 'x' in case alone: spell them alike"),
+    "labels in another case": (pv.Model(z=StandardNormal(2), y=CLASS, x=pv.Node(BernoulliHead(MLP(2, [8], 4)), "z")), guide(),
+                               {"x": X, "Y": torch.arange(3)}, "batch key 'Y' differs from site 'y' in case alone"),
     "missing parent": (model(), pv.Guide(z=pv.Node(NormalHead(MLP(4, [8], 4)), "image")), {"x": X},
                        r"Guide site 'z' depends on \['image'\]"),
     "guide misses a site": (pv.Model(z=StandardNormal(2), a=StandardNormal(1), x=pv.Node(BernoulliHead(
@@ -162,9 +181,11 @@ ZOO: dict[str, tuple[Callable, Callable, object, str]] = {
     "likelihood without to_event": (forgot_to_event, guide(), {"x": X}, r"log-probabilities of shape \(4, 3\), wanted "
                                                                          r"\(3,\)"),
     "no plate": (no_plate, no_plate, {"x": X}, "outside plate 'data'|same object"),
-    "model without plate": (no_plate, guide(), {"x": X}, r"'z' lies in plates \[\] in the model and in \['data'\]"),
+    "model without plate": (no_plate, guide(), {"x": X}, r"'z' lies in plates \(name: dim\) {} in the model and in {'data': -1}"),
     "plate of wrong size": (plate_of_wrong_size, guide(), {"x": X}, "plate 'data' of size|the model fails"),
-    "plate at wrong dim": (plate_at_wrong_dim, guide(), {"x": X}, "at dim -2, but the batch has 3 data"),
+    "plate at wrong dim": (plate_at_wrong_dim, pyro.poutine.block(plate_at_wrong_dim, hide=["x"]), {"x": X},
+                           "at dim -2, but the batch has 3 data"),
+    "plates at different dims": (plate_at_wrong_dim, guide(), {"x": X}, "{'data': -2} in the model and in {'data': -1}"),
     "guide observes": (model(), observing_guide, {"x": X}, r"the guide observes \['x'\]; a guide only samples"),
     "swapped": (guide(), model(), {"x": X}, "the model observes nothing"),
     "one program twice": (same, same, {"x": X}, "are the same object"),
@@ -187,6 +208,7 @@ ZOO: dict[str, tuple[Callable, Callable, object, str]] = {
     "negative scale": (lambda x: negative_scale(x), guide(), {"x": X}, r"has scale in \[-1, -1\], but Normal wants"),
     "unbounded guide in a box": (model(prior=Fixed(dist.Uniform(torch.full((2,), -9.0), 9.0).to_event(1))), guide(),
                                  {"x": X}, "the guide draws values outside the model's support, Interval"),
+    "an angle on a line": (model(prior=ANGLES), guide(), {"x": X}, r"outside the model's support, Interval.*VonMises\(batch"),
     "inputs off the scale": (model(FixedScaleNormalHead(MLP(2, [8], 4), scale=1.0)), guide(), {"x": 1e4 * X},
                              r"scale of the inputs \(nets.Standardized\)"),
     "infinite log-probability": (infinite_model, guide(), {"x": X}, "3 non-finite log-probabilities"),
@@ -212,6 +234,13 @@ def test_num_data_below_the_batch() -> None:
 RIGHT: dict[str, tuple[Callable, Callable, dict, dict]] = {
     "vae": (model(), guide(), {"x": X}, {}),
     "labels ride along": (model(), guide(), {"x": X, "y": torch.arange(3)}, {}),
+    "a condition in another case": (pv.Model(z=pv.Node(NormalHead(MLP(3, [8], 4)), "Z"), x=pv.Node(BernoulliHead(MLP(
+        2, [8], 4)), "z")), guide(), {"x": X, "Z": torch.ones(3, 3)}, {}),
+    "angles": (model(prior=ANGLES), guide(ANGLES), {"x": X}, {}),
+    "angles from anywhere on the circle": (model(prior=TURN), guide(ANGLES), {"x": X}, {}),
+    "a whole turn for an angle": (model(prior=ANGLES), guide(TURN), {"x": X}, {}),
+    "squashed into a box": (model(prior=TURN), guide(Fixed(dist.TransformedDistribution(dist.Normal(torch.zeros(2), 1.0), [
+        dist.transforms.SigmoidTransform(), dist.transforms.AffineTransform(-math.pi, 2 * math.pi)]).to_event(1))), {"x": X}, {}),
     "normal": (model(FixedScaleNormalHead(MLP(2, [8], 4), scale=0.1)), guide(), {"x": 3 * X}, {}),
     "N known": (weights_and_data, weights_guide, {"x": X}, {"num_data": 3}),
     "masked pixels": (lambda x, mask: masked(x, mask), lambda x, mask: shapely(x),
@@ -222,6 +251,10 @@ RIGHT: dict[str, tuple[Callable, Callable, dict, dict]] = {
                                 {"x": X, "y": torch.zeros(3), "has_y": torch.zeros(3) > 0}, {}),
     "both scaled": (pyro.poutine.scale(model(), 0.1), pyro.poutine.scale(guide(), torch.tensor(0.1)), {"x": X}, {}),
     "data scaled": (lambda x: weighted(x), lambda x: shapely(x), {"x": X}, {}),
+    # total_count is the largest of the batch, as in Pyro's ProdLDA tutorial: the density takes each row's own sum
+    "documents of unequal length": (lambda x: documents(x), lambda x: shapely(x), {"x": torch.tril(torch.ones(3, 4))}, {}),
+    "noise inside the decoder": (model(BernoulliHead(Noisy())), guide(), {"x": torch.eye(3, 4)}, {}),
+    "plates entered in another order": (lambda x: two_plates(x, -1, -2), lambda x: two_plates(x, -2, -1), {"x": X}, {}),
     "whole numbers observed as floats": (observing(Tensor.float), lambda x: shapely(x), {"x": X.long()}, {}),
     "data in another precision": (observing(Tensor.float), lambda x: shapely(x), {"x": X.double()}, {}),
     "data reshaped": (observing(lambda x: x.flatten(1)), lambda x: shapely(x), {"x": torch.eye(3, 4).reshape(3, 2, 2)}, {}),
@@ -253,6 +286,21 @@ def weighted(x: Tensor) -> None:
         pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
         with pyro.poutine.scale(scale=torch.tensor([1.0, 2.0, 3.0])[:len(x)]):
             pyro.sample("x", dist.Bernoulli(0.5 * torch.ones(4)).to_event(1), obs=x)
+
+
+def documents(x: Tensor) -> None:
+    with pyro.plate("data", len(x), dim=-1):
+        z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        pyro.sample("x", dist.Multinomial(int(x.sum(-1).max()), logits=z.repeat(1, 2)), obs=x)
+
+
+def two_plates(x: Tensor, *dims: int) -> None:
+    """Latent pixels in a plate of their own. The model enters the plates in one order, its guide in the other."""
+    plates = {-1: pyro.plate("data", len(x), dim=-1), -2: pyro.plate("pixels", 4, dim=-2)}
+    with plates[dims[0]], plates[dims[1]]:
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        if dims[0] == -1:
+            pyro.sample("x", dist.Bernoulli(logits=z), obs=x.T)
 
 
 def feature_plate(x: Tensor, is_model: bool = True) -> None:

@@ -231,6 +231,43 @@ def test_refuses_batches_that_condition_on_different_data() -> None:
         pv.log_evidence(model, guide, data, num_particles=10)
 
 
+class Pixels(nn.Module):
+    """A pair whose latent pixels lie in a plate of their own, which meets the plate of the particles."""
+
+    def __init__(self, dim: int | None) -> None:
+        super().__init__()
+        self.dim, self.loc = dim, nn.Parameter(torch.zeros(()))
+
+    def model(self, x: torch.Tensor) -> None:
+        with pyro.plate("data", len(x), dim=-1), pyro.plate("pixels", 4, dim=self.dim):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Bernoulli(logits=z), obs=x.T.unsqueeze(-2) if self.dim is None else x.T)
+
+    def guide(self, x: torch.Tensor) -> None:
+        with pyro.plate("data", len(x), dim=-1), pyro.plate("pixels", 4, dim=self.dim):
+            pyro.sample("z", dist.Normal(self.loc, 1.0))
+
+
+def test_refuses_a_plate_where_the_particles_go_but_trains_it() -> None:
+    pixels, batch = Pixels(dim=-2), {"x": torch.ones(3, 4)}
+    history = pv.fit(pv.ElboLoss(pixels.model, pixels.guide), [batch], epochs=2)
+    assert len(history) == 2 and pixels.loc != 0
+    message = r"plate 'pixels' lies at dim -2, where the K particles go.*trains as it is.*\.to_event\(1\)"
+    with pytest.raises(pv.PairError, match=message):
+        pv.log_evidence(pixels.model, pixels.guide, batch, num_particles=10)
+    for plate in ("data", None):
+        with pytest.raises(pv.PairError, match=message):
+            pv.log_weights(pixels.model, pixels.guide, batch, 10, plate=plate)
+
+
+@pytest.mark.parametrize("plate", ["data", None])
+@pytest.mark.parametrize("num_particles", [4, 5])
+def test_refuses_a_plate_left_of_the_particles(num_particles: int, plate: str | None) -> None:
+    pixels = Pixels(dim=None)  # Pyro then takes the next free dim, -3
+    with pytest.raises(pv.PairError, match=r"log-probabilities of shape \(4, ., 3\), wanted \(K, B\)"):
+        pv.log_weights(pixels.model, pixels.guide, {"x": torch.ones(3, 4)}, num_particles, plate=plate)
+
+
 def test_nothing_latent_is_exact() -> None:
     model, guide = pv.Model(x=StandardNormal(2)), pv.Guide(x=StandardNormal(2))
     x = torch.randn(5, 2)

@@ -517,6 +517,24 @@ def test_deterministic_notes_are_neither_data_nor_latent() -> None:
         "posterior": {"z"}, "posterior_predictive": {"x"}, "log_likelihood": {"x"}, "observed_data": {"x"}}
 
 
+def test_posterior_draws_want_to_know_another_name_of_the_data_plate() -> None:
+    decoder = MLP(2, [8], 4)
+
+    def model(x: Tensor) -> None:
+        with pyro.plate("rows", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Bernoulli(logits=decoder(z)).to_event(1), obs=x)
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("rows", len(x)):
+            pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+
+    with pytest.raises(pv.PairError, match=r"\['x'\] lie outside plate 'data'.*plate='...' if your plate has another name"):
+        pv.posterior_draws(model, guide, {"x": X}, num_samples=5)
+    draws = pv.posterior_draws(model, guide, {"x": X}, num_samples=5, plate="rows")
+    assert draws["log_likelihood"]["x"].shape == (5, 50)
+
+
 def test_lbfgs_is_refused() -> None:
     with pytest.raises(pv.PairError, match="LBFGS"):
         pv.fit(vae_loss(), [{"x": X}], epochs=1, optimizer=lambda ps: torch.optim.LBFGS(ps))
