@@ -17,7 +17,8 @@ from pyrovae.feed import Data, batches, device_of, retile
 from pyrovae.plates import DATA
 from pyrovae.reach import modules_of
 from pyrovae.supports import check_support
-from pyrovae.traces import Batch, base_distribution, check_matched, frame, is_auxiliary, log_joint, run_guide, run_model, sample_sites, tied_to_rows
+from pyrovae.traces import (Batch, base_distribution, check_matched, for_batch, frame, is_auxiliary, log_joint, run_guide,
+                            run_model, sample_sites, tied_to_rows)
 from pyrovae.untouched import untouched
 
 BLOCK = 250
@@ -113,14 +114,16 @@ def log_evidence(model: Callable, guide: Callable, data: Data, *, num_particles:
         if first is None:
             raise PairError("the data yield no batch; wanted at least one datum. A used-up iterator yields nothing.")
         check(model, guide, first, num_data=2 ** 62, plate=plate)
-        _refuse_point_masses(run_guide(guide, first, 2))
+        _refuse_point_masses(run_guide(for_batch(guide, first), first, 2))
         stream = itertools.chain([first], stream)
         tiles = stream if tied_to_rows(guide, plate) else retile(stream, min(max(ROWS // block, 1), 128))
         for index, tile in enumerate(tiles):
             summary = WeightSummary(num_particles)
+            torch.manual_seed(_seed(seed, index, num_particles))
+            tile_guide = for_batch(guide, tile)
             for start in range(0, num_particles, block):
                 torch.manual_seed(_seed(seed, index, start))
-                summary.add(_block(model, guide, tile, min(block, num_particles - start), chunk, plate))
+                summary.add(_block(model, tile_guide, tile, min(block, num_particles - start), chunk, plate))
             results.append((summary.log_mean, summary.se, summary.mean, summary.ess, summary.khat))
     return Evidence(*(torch.cat([part.cpu() for part in parts]) for parts in zip(*results)), num_particles)
 

@@ -14,7 +14,7 @@ import torch
 import tyro
 from run_folder import Folder, choose_device, peak_memory_mib, refuse_politely
 from tqdm.auto import tqdm
-from train_vae import Settings, build, load_splits, make_loss, some_rows
+from train_vae import make_loss, prepare, some_rows
 
 import pyrovae as pv
 from pyrovae.files import write_atomically

@@ -1,5 +1,8 @@
 """The pictures of one trained VAE."""
+import contextlib
+
 import torch
+from conditions import Task
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -8,55 +11,128 @@ import pyrovae.plots as plots
 from pyrovae.data import Batches, Splits
 from pyrovae.diagnostics import kl_per_dim
 
-Pair = tuple[pv.Model, pv.Guide]
+Values = dict[str, Tensor]
+DRAWS = 50
+"""Draws whose average stands for the mean of a distribution that knows none."""
 
 
 @torch.no_grad()
 def draw_figures(model: pv.Model, guide: pv.Guide, test: Batches, history: pv.History, splits: Splits,
-                 device: torch.device) -> dict[str, Figure]:
+                 device: torch.device, task: Task | None = None) -> dict[str, Figure]:
     """Every picture that the data allow: image pictures for images, the others for vectors too."""
     was_training = model.training, guide.training
     model.eval(), guide.eval()
     data = test.to(device)
-    encoded = [guide.nodes["z"](batch).mean for batch in data]
-    z = torch.cat(encoded)
-    kl = kl_per_dim(model, guide, data)
-    most_active = tuple(kl.argsort(descending=True)[:2].tolist())
-    figures = {"curves": plots.curves(history.columns()), "kl_per_dim": plots.kl_per_dim(kl, threshold=0.01)}
-    if len(most_active) == 2:
-        figures["latent_scatter"] = plots.latent_scatter(z[:5000].cpu(), _labels(test, 5000), dims=most_active)
+    parts = [codes(guide, batch) for batch in data]
+    z = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    lowest = z["z" if "z" in z else "z1"]
+    figures = {"curves": plots.curves(history.columns())}
+    dims = tuple(lowest.var(0).argsort(descending=True)[:2].tolist())
+    with contextlib.suppress(pv.PairError):  # where guide and prior factorise
+        kl = kl_per_dim(model, guide, data, site="z" if "z" in z else "z1")
+        figures["kl_per_dim"] = plots.kl_per_dim(kl, threshold=0.01)
+        dims = tuple(kl.argsort(descending=True)[:2].tolist())
+    if len(dims) == 2:
+        figures["latent_scatter"] = plots.latent_scatter(lowest[:5000].cpu(), _labels(test, 5000), dims=dims)
     if len(splits.event_shape) == 3 and splits.event_shape[0] in (1, 3):
-        figures |= _images(model, data, z, splits.levels, most_active)
+        painter = Painter(model, splits, task)
+        figures |= painter.answers(data, z) if task else painter.images(data, z, dims)
     model.train(was_training[0]), guide.train(was_training[1])
     return figures
 
 
-def _images(model: pv.Model, data: Batches, z: Tensor, levels: int | None, dims: tuple[int, ...]) -> dict[str, Figure]:
-    def decode(z: Tensor) -> Tensor:
-        return mean_pixels(model.nodes["x"]({"z": z}), levels).clamp(0, 1).cpu()
-
-    x = data.data.tensors["x"]
-    top = (levels - 1) if x.max() > 1 else 1
-    prior = model.nodes["z"]({}).expand([64])
-    pick = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:20].to(x.device)
-    figures = {"reconstructions": plots.reconstructions((x[pick] / top).cpu(), decode(z[pick])),
-               "samples": plots.samples(decode(prior.sample()), title="Means of p(x | z) at draws from the prior"),
-               "interpolation": plots.interpolation(torch.stack([
-                   decode(plots.interpolate(z[a], z[b], 10)) for a, b in pick[:min(10, len(pick) // 2 * 2)].view(-1, 2).tolist()]))}
-    if len(dims) == 2:
-        dims = (0, 1) if z.shape[-1] == 2 else dims
-        grid = plots.prior_grid(15, z.shape[-1], dims=dims).to(z)
-        figures["manifold"] = plots.manifold(decode(grid), 15, dims=dims)
-    return figures
+def codes(guide: pv.Guide, batch: Values) -> Values:
+    """Posterior means of the latent values, each given the means of those before it."""
+    values = dict(batch)
+    for name, node in guide.nodes.items():
+        result = node(values)
+        values[name] = mean_of(result) if isinstance(node, pv.Node) else result
+    return {name: values[name] for name, node in guide.nodes.items() if isinstance(node, pv.Node)}
 
 
-def mean_pixels(fn: torch.distributions.Distribution, levels: int | None) -> Tensor:
+def mean_of(fn: torch.distributions.Distribution) -> Tensor:
+    """The mean, or an average of draws."""
+    try:
+        return fn.mean
+    except (AttributeError, NotImplementedError):
+        return torch.stack([fn() for _ in range(DRAWS)]).mean(0)
+
+
+class Painter:
+    """Decodes latent values into the pixels that pictures take."""
+
+    def __init__(self, model: pv.Model, splits: Splits, task: Task | None) -> None:
+        self.model, self.task, self.levels, self.event_shape = model, task, splits.levels, tuple(splits.event_shape)
+        self.top = float(splits.levels - 1) if splits.levels and splits.test.tensors["x"].max() > 1 else 1.0
+
+    def decode(self, *, num: int | None = None, **values: Tensor) -> Tensor:
+        """Mean pixels `(..., C, H, W)`: latent values that are not given are drawn from the model."""
+        for name, node in self.model.nodes.items():
+            if name not in values and isinstance(node, pv.Node) and name != "x":
+                fn = node(values)
+                values[name] = fn(torch.Size([num]) if num is not None and not fn.batch_shape else torch.Size())
+        x = mean_pixels(self.model.nodes["x"](values), self.levels, self.top)
+        x = self.task.image(x, values["c"]) if self.task else x.reshape(*x.shape[:x.dim() - 1], *self.event_shape) \
+            if x.shape[-len(self.event_shape):] != self.event_shape else x
+        return x.clamp(0, 1).cpu()
+
+    def images(self, data: Batches, z: Values, dims: tuple[int, ...]) -> dict[str, Figure]:
+        x = data.data.tensors["x"]
+        x = x.reshape(len(x), *self.event_shape)
+        pick = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:20].to(x.device)
+        chosen = {name: value[pick] for name, value in z.items()}
+        pairs = list(zip(range(0, len(pick) - 1, 2), range(1, len(pick), 2)))[:5]
+        top = list(self.model.nodes)[0]
+        figures = {
+            "reconstructions": plots.reconstructions((x[pick] / self.top).cpu(), self.decode(**chosen)),
+            "samples": plots.samples(self.decode(num=64), title="Means of p(x | z) at draws from the prior"),
+            "interpolation": plots.interpolation(torch.stack([self.decode(**{
+                name: plots.interpolate(value[a], value[b], 10) for name, value in chosen.items()}) for a, b in pairs]))}
+        if "y" in data.data.tensors and len(z) == 1:
+            figures |= self.arithmetic(x, z[top], data.data.tensors["y"])
+        if len(dims) == 2 and len(z) == 1:
+            dims = (0, 1) if z[top].shape[-1] == 2 else dims
+            grid = plots.prior_grid(15, z[top].shape[-1], dims=dims).to(z[top])
+            figures["manifold"] = plots.manifold(self.decode(**{top: grid}), 15, dims=dims)
+        return figures
+
+    def arithmetic(self, x: Tensor, z: Tensor, y: Tensor) -> dict[str, Figure]:
+        """Each row a datum whose code walks by the difference of two class means: z + t (mean of b - mean of a)."""
+        classes = y.unique().tolist()
+        if len(classes) < 2:
+            return {}
+        rows, names = [], []
+        for a, b in list(zip(classes, classes[1:] + classes[:1]))[:6]:
+            step = z[y == b].mean(0) - z[y == a].mean(0)
+            start = z[y == a][0]
+            rows.append(self.decode(z=start + torch.linspace(0, 1.25, 10).to(z)[:, None] * step))
+            names.append(f"{a} to {b}")
+        return {"label_arithmetic": plots.interpolation(torch.stack(rows), title="Walks by differences of class means: "
+                                                        + ", ".join(names))}
+
+    def answers(self, data: Batches, z: Values, count: int = 10) -> dict[str, Figure]:
+        """Many draws for each condition: a row for each class, or for each question with the truth beside it."""
+        if self.task.name == "label":
+            c = torch.eye(self.task.num_classes).to(next(iter(z.values()))).repeat_interleave(count, 0)
+            return {"classes": plots.image_grid(self.decode(num=len(c), c=c), columns=count,
+                                                title="Means of p(x | z, c) at draws of z, one class a row")}
+        x, c = (data.data.tensors[name][:count] for name in ("x", "c"))
+        questions, truths = (self.task.question(c) / self.top).cpu(), (self.task.image(x, c) / self.top).cpu()
+        draws = 8
+        answers = self.decode(num=len(c) * draws, c=c.repeat_interleave(draws, 0)).reshape(len(c), draws, *self.event_shape)
+        rows = torch.cat([questions.unsqueeze(1), answers, truths.unsqueeze(1)], dim=1).flatten(0, 1)
+        return {"answers": plots.image_grid(rows, columns=draws + 2,
+                                            title=f"Given, {draws} answers p(x | z, c) at draws of z, the truth")}
+
+
+def mean_pixels(fn: torch.distributions.Distribution, levels: int | None, top: float) -> Tensor:
     """E[x | z] as pixels in [0, 1]; a categorical knows no mean, so its levels are averaged here."""
-    while hasattr(fn, "base_dist"):
-        fn = fn.base_dist
-    if isinstance(fn, torch.distributions.Categorical):
-        return fn.probs @ torch.linspace(0, 1, levels).to(fn.probs)
-    return fn.mean
+    base = fn
+    while hasattr(base, "base_dist"):
+        base = base.base_dist
+    if isinstance(base, torch.distributions.Categorical):
+        return base.probs @ torch.linspace(0, 1, levels).to(base.probs)
+    return mean_of(fn) / top
 
 
 def _labels(test: Batches, count: int) -> Tensor | None:

@@ -13,7 +13,7 @@ class PrecisionWeighted(nn.Module):
 
     Shapes: `forward(d, *above)`: `recognition(d)` and `generative(*above)` return diagonal normals of one event dim.
     Raises TypeError for other distributions.
-    Source: Sonderby et al. 2016, arXiv:1602.02282, eq. 17 to 19.
+    Source: Sonderby et al. 2016, arXiv:1602.02282, section 2.
 
     Example:
         >>> import torch

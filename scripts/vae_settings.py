@@ -1,0 +1,212 @@
+"""What can be set about a VAE and its training: the command line of train_vae.py."""
+import dataclasses
+import json
+from pathlib import Path
+from typing import Literal
+
+from run_folder import Refusal
+
+Prior = Literal["standard", "mixture", "vamp", "flow", "conditional"]
+Guide = Literal["diagonal", "full-rank", "low-rank", "mixture", "iaf", "maf", "spline", "coupling", "planar"]
+Objective = Literal["elbo", "analytic-kl", "score-function", "capacity", "iwae", "stl", "dreg", "renyi"]
+Condition = Literal["none", "label", "quadrants-1", "quadrants-2", "quadrants-3", "noise", "low-resolution"]
+
+OF_ONE_ELBO = ("elbo", "analytic-kl", "score-function")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    dataset: str = "digits"
+    """digits (ships with scikit-learn), mnist, fashion-mnist, kmnist, binarized-mnist (Larochelle's fixed
+    binarisation), or a path: .npy, .npz (x, optional y, x_test, y_test, x_valid) or a folder of images. Sets are looked
+    for in $PYROVAE_DATA, else in the cache folder, and downloaded there."""
+    binarize: Literal["dynamic", "static", "threshold", "none"] | None = None
+    """How grey pixels become 0 or 1: drawn anew at each visit, drawn once, cut at 0.5, not at all. By default dynamic
+    for the Bernoulli (threshold for the digits, whose pixels count inked cells) and none for the other likelihoods.
+    Validation and test data are always drawn once."""
+
+    likelihood: Literal["bernoulli", "autoregressive-bernoulli", "continuous-bernoulli", "beta", "normal", "normal-learned",
+                        "normal-predicted", "low-rank-normal", "student-t", "categorical", "logistic-mixture", "poisson",
+                        "negative-binomial"] = "bernoulli"
+    """p(x | z). bernoulli: pixels in {0, 1}; autoregressive-bernoulli: each given those before it. continuous-bernoulli and
+    beta: densities on [0, 1] and (0, 1). normal: one fixed scale; -learned: one learned scale; -predicted: a scale for each
+    pixel; low-rank-normal: correlated pixels. categorical: a probability for each grey level; logistic-mixture: the same by
+    a discretised mixture. poisson, negative-binomial: counts."""
+    scale: float = 0.1
+    """Standard deviation of the normal likelihood in units of the data; the least one of normal-predicted and low-rank-normal
+    (densities grow without bound on constant pixels) and the first one of normal-learned."""
+    likelihood_components: int = 5
+    """Components of logistic-mixture; factors of low-rank-normal."""
+
+    prior: Prior = "standard"
+    """p(z). standard: N(0, I). mixture: of normals, learned. vamp: of the encoder's posteriors at pseudo-inputs. flow: a
+    normalising flow. conditional: a normal whose mean and scale a net reads off --condition."""
+    prior_components: int = 500
+    """mixture, vamp: number of components."""
+    vamp_inputs: Literal["learned", "fixed"] = "learned"
+    """vamp: pseudo-inputs start at training data and are learned, or stay there."""
+    vamp_weights: bool = False
+    """vamp: learn the weights of the components too."""
+    prior_flow: Literal["coupling", "autoregressive", "spline"] = "coupling"
+    """flow: affine coupling (RealNVP), affine autoregressive (MAF), or rational-quadratic splines, autoregressive (NSF)."""
+    prior_transforms: int = 4
+    """flow: number of steps."""
+    prior_hidden: tuple[int, ...] = (128, 128)
+    """flow: hidden layers of each step's net."""
+
+    guide: Guide = "diagonal"
+    """q(z | x): a normal (diagonal, full-rank, low-rank), a mixture of diagonal normals, or a flow on the diagonal normal:
+    iaf (inverse autoregressive, affine), spline (the same with splines), maf (autoregressive: slow draws), coupling, planar."""
+    guide_components: int = 5
+    """mixture: number of components; low-rank: number of factors."""
+    guide_transforms: int = 2
+    """flows: number of steps."""
+    guide_hidden: tuple[int, ...] = (64, 64)
+    """iaf, spline, maf, coupling: hidden layers of each step's net."""
+    guide_context: int = 64
+    """iaf, spline, maf, coupling: length of the vector that tells the steps about x."""
+
+    condition: Condition = "none"
+    """Model p(x | c): c is the label, one to three quadrants of the image (x is the rest), the image with a fifth of its
+    pixels replaced by noise, or the image at half its resolution. Adds a picture of many answers to each question and
+    compares with a net without latent variables."""
+
+    net: Literal["mlp", "conv"] = "mlp"
+    """Fully connected, or stride-2 convolutions (images only)."""
+    latent_dim: tuple[int, ...] = (2,)
+    """Size of z. Several numbers make a hierarchy, the one next to the data first: --latent-dim 100 50."""
+    hidden: tuple[int, ...] = (256, 256)
+    """Widths of the encoder's hidden layers (channels for conv); the decoder mirrors them."""
+    upper_hidden: tuple[int, ...] = (100, 100)
+    """Hidden layers of the nets between the latent layers of a hierarchy."""
+    ladder: bool = False
+    """Hierarchies: infer from the top down, weighing what the data and what the model above say (a ladder network);
+    otherwise from the data up."""
+    activation: Literal["tanh", "relu", "silu", "elu"] = "tanh"
+
+    objective: Objective = "elbo"
+    """elbo: Trace_ELBO on K draws; analytic-kl: with the KL in closed form where there is one; score-function: without
+    reparameterisation (for comparison: it is noisy); capacity: the KL held at --capacity. Importance-weighted bounds: iwae,
+    dreg (iwae with doubly reparameterised gradients), renyi (of order --alpha). stl: the ELBO of K draws without the score of q."""
+    particles: int = 1
+    """K, the draws of z for each datum and step."""
+    alpha: float = 0.5
+    """renyi: 0 is the IWAE bound, 1 the ELBO."""
+    beta: float = 1.0
+    """elbo, analytic-kl: weight of the KL; everything reported is at beta = 1."""
+    kl_warmup: int = 0
+    """elbo, analytic-kl: epochs over which beta rises from 0. capacity: epochs over which the capacity does."""
+    free_bits: float = 0.0
+    """elbo, analytic-kl: nats of KL per datum that cost nothing."""
+    capacity: float = 25.0
+    """capacity: nats of KL per datum."""
+    gamma: float = 30.0
+    """capacity: the pull towards it."""
+    guide_steps: int = 1
+    """Steps of the guide for each of the model, so that it does not lag behind."""
+
+    epochs: int = 200
+    batch_size: int = 100
+    lr: float = 1e-3
+    """Adam's learning rate."""
+    lr_decay_epochs: int = 0
+    """Over how many last epochs the learning rate falls to lr * lr_decay, geometrically."""
+    lr_decay: float = 0.1
+    clip_norm: float | None = None
+    """Largest gradient norm."""
+    valid_size: int | None = None
+    """Training data held out for validation; by default a tenth, at most 1000. 0 for none."""
+    patience: int | None = None
+    """Stop after so many epochs without a better validation ELBO, and keep the best weights."""
+    eval_particles: int = 1000
+    """K for the log p(x) reported at the end; evaluate.py takes more."""
+    eval_data: int = 1000
+    """At most so many test data for it, chosen at random."""
+    seed: int = 0
+    device: str = "auto"
+    """auto (CUDA where there is one), cpu, cuda, cuda:1, ..."""
+    threads: int | None = None
+    """CPU threads; by default torch's choice, but one for batches so small that threads cost more than they save."""
+    precision: Literal["32", "bf16"] = "32"
+    """bf16: nets in bfloat16 under autocast (CUDA), densities and weights in float32."""
+    tensorboard: bool = False
+    """Also write TensorBoard event files (needs the tensorboard package)."""
+    out: Path | None = None
+    """The run's folder; by default runs/DATASET-DATE-TIME."""
+    resume: bool = False
+    """Go on with the run in --out from its last checkpoint; --epochs counts from its beginning."""
+
+    def __post_init__(self) -> None:
+        for name, least in LEAST.items():
+            value = getattr(self, name)
+            for number in value if isinstance(value, tuple) else (value,):
+                if number is not None and not number >= least:
+                    raise Refusal(f"--{name.replace('_', '-')} {number}: wanted at least {least}.")
+        for name in ("lr", "lr_decay", "scale"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise Refusal(f"--{name.replace('_', '-')} {getattr(self, name)}: wanted a positive number.")
+        if not self.latent_dim or self.net == "conv" and not self.hidden:
+            raise Refusal("--latent-dim and, for --net conv, --hidden take at least one number.")
+        _refuse_senseless(self)
+
+    @property
+    def layers(self) -> list[str]:
+        """Names of the latent sites, the one next to the data first."""
+        return ["z"] if len(self.latent_dim) == 1 else [f"z{i + 1}" for i in range(len(self.latent_dim))]
+
+    @property
+    def hierarchical(self) -> bool:
+        return len(self.latent_dim) > 1
+
+    @classmethod
+    def from_json(cls, arguments: dict) -> "Settings":
+        """Settings as run.json holds them."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{name: tuple(value) if isinstance(value, list) else value
+                      for name, value in arguments.items() if name in known})
+
+    def as_json(self) -> dict:
+        return json.loads(json.dumps(dataclasses.asdict(self), default=str))
+
+
+LEAST = {"latent_dim": 1, "hidden": 1, "upper_hidden": 1, "epochs": 1, "batch_size": 1, "particles": 1, "beta": 0,
+         "kl_warmup": 0, "free_bits": 0, "capacity": 0, "gamma": 0, "guide_steps": 1, "lr_decay_epochs": 0, "clip_norm": 0,
+         "valid_size": 0, "patience": 1, "eval_particles": 1, "eval_data": 1, "threads": 1, "prior_components": 1,
+         "prior_transforms": 1, "prior_hidden": 1, "guide_components": 1, "guide_transforms": 1, "guide_hidden": 1,
+         "guide_context": 1, "likelihood_components": 1}
+
+
+def _refuse_senseless(s: Settings) -> None:
+    """Combinations that would run and mean nothing, or something else than they say."""
+    def refuse(condition: bool, reason: str) -> None:
+        if condition:
+            raise Refusal(reason)
+
+    weighted = s.objective not in OF_ONE_ELBO
+    refuse(weighted and (s.beta != 1 or s.free_bits > 0) or weighted and s.kl_warmup > 0 and s.objective != "capacity",
+           f"--beta, --kl-warmup and --free-bits weigh the KL of an ELBO, which --objective {s.objective} has not; "
+           "use --objective elbo or analytic-kl.")
+    refuse(s.objective == "score-function" and s.free_bits > 0,
+           "--free-bits lift the pathwise gradient of the KL, which --objective score-function does without.")
+    refuse(s.objective == "capacity" and s.guide_steps > 1, "--guide-steps is for --objective elbo and its like.")
+    refuse(s.prior == "conditional" and s.condition == "none",
+           "--prior conditional reads p(z | c) off a condition; give one with --condition.")
+    refuse(s.prior == "vamp" and s.condition != "none",
+           "--prior vamp mixes posteriors q(z | u) at pseudo-inputs, but under --condition the guide also looks at c; use "
+           "--prior standard, conditional or flow.")
+    refuse(s.prior == "mixture" and s.condition != "none",
+           "--prior mixture does not know c; use --prior standard, conditional or flow.")
+    refuse(s.net == "conv" and s.condition != "none", "--condition joins x and c into one vector; use --net mlp.")
+    refuse(s.likelihood == "autoregressive-bernoulli" and s.net == "conv",
+           "--likelihood autoregressive-bernoulli has a masked net of its own; use --net mlp.")
+    refuse(s.hierarchical and s.prior in ("vamp", "conditional"),
+           f"--prior {s.prior} mixes or conditions one latent layer; with a hierarchy use standard, mixture or flow at its top.")
+    refuse(s.hierarchical and s.guide in ("iaf", "maf", "spline", "coupling", "planar"),
+           f"--guide {s.guide} transforms one latent layer; with a hierarchy use diagonal, full-rank, low-rank or mixture.")
+    refuse(s.hierarchical and s.condition != "none", "--condition goes with one latent layer.")
+    refuse(s.ladder and not s.hierarchical, "--ladder needs several latent layers, e.g. --latent-dim 32 16 8.")
+    refuse(s.ladder and s.guide != "diagonal", "--ladder multiplies diagonal normals; use --guide diagonal.")
+    refuse(s.prior == "flow" and s.latent_dim[-1] < 2 and s.prior_flow == "coupling",
+           "a coupling flow splits z into two parts; one dimension has none. Use --prior-flow spline.")
+    refuse(s.guide == "coupling" and s.latent_dim[-1] < 2,
+           "a coupling flow splits z into two parts; one dimension has none. Use --guide spline.")
