@@ -4,10 +4,11 @@ import math
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from torch import nn
 
 import pyrovae as pv
-from pyrovae.heads import FullRankNormalHead, LowRankNormalHead
+from pyrovae.heads import DeltaHead, FixedScaleNormalHead, FullRankNormalHead, LowRankNormalHead
 from pyrovae.nets import MLP
 from pyrovae.priors import StandardNormal
 
@@ -62,3 +63,27 @@ def test_correlated_normals_guide_and_explain(head: object, numbers: int) -> Non
     pv.check(model, guide, {"x": torch.randn(6, 2)})
     with pytest.raises(ValueError, match=f"the net returns 7 numbers a datum, wanted 2 \\+ 2 \\+ . = {numbers}"):
         head(MLP(2, [8], 7))(torch.zeros(1, 2))
+
+
+class Flat(nn.Module):
+    def forward(self) -> dist.Distribution:
+        return dist.ImproperUniform(dist.constraints.real_vector, (), (2,))
+
+
+def test_delta_makes_an_autoencoder() -> None:
+    x, encoder, decoder = torch.randn(6, 4), MLP(4, [8], 2), MLP(2, [8], 4)
+    likelihood, guide = pv.Node(FixedScaleNormalHead(decoder, scale=0.5), "z"), pv.Guide(z=pv.Node(DeltaHead(encoder), "x"))
+    error = ((x - decoder(encoder(x))) ** 2).sum(-1).mean() / (2 * 0.25) + 4 * math.log(0.5 * math.sqrt(2 * math.pi))
+    penalty = (encoder(x) ** 2).sum(-1).mean() / 2 + math.log(2 * math.pi)
+    for prior, wanted in ((Flat(), error), (StandardNormal(2), error + penalty)):
+        model = pv.Model(z=prior, x=likelihood)
+        pv.check(model, guide, {"x": x})
+        for elbo in (Trace_ELBO(), TraceMeanField_ELBO()):
+            loss = pv.ElboLoss(model, guide, elbo=elbo)
+            torch.testing.assert_close(loss(x=x), wanted)
+            parameters = list(loss.parameters())
+            for got, exact in zip(torch.autograd.grad(loss(x=x), parameters), torch.autograd.grad(wanted, parameters,
+                                                                                                retain_graph=True)):
+                torch.testing.assert_close(got, exact)
+    with pytest.raises(pv.PairError, match="'z' is a Delta, which has no density"):
+        pv.log_evidence(model, guide, {"x": x}, num_particles=2)
