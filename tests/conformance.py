@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from pyrovae.heads import (BernoulliHead, CategoricalHead, ContinuousBernoulliHead, DeltaHead, FixedScaleNormalHead,
-                           FullRankNormalHead, LearnedScaleNormalHead, LowRankNormalHead, NormalHead)
+                           FullRankNormalHead, LearnedScaleNormalHead, LowRankNormalHead, MixtureNormalHead, NormalHead)
 from pyrovae.nets import MLP, Batched, ConvDecoder, ConvEncoder, Standardized
 from pyrovae.posteriors import IAF
 from pyrovae.priors import StandardNormal, VampPrior
@@ -36,6 +36,8 @@ CONDITIONALS: dict[str, Case] = {
     "FullRankNormalHead, floor": Case(lambda: FullRankNormalHead(MLP(4, [8], 5), 2, min_scale=0.1), ((4,),), (2,)),
     "LowRankNormalHead": Case(lambda: LowRankNormalHead(MLP(4, [8], 6), 2, 1), ((4,),), (2,)),
     "LowRankNormalHead, floor": Case(lambda: LowRankNormalHead(MLP(4, [8], 8), 2, 2, min_scale=0.1), ((4,),), (2,)),
+    "MixtureNormalHead": Case(lambda: MixtureNormalHead(MLP(4, [8], 15), 2, 3), ((4,),), (2,)),
+    "MixtureNormalHead, one feature": Case(lambda: MixtureNormalHead(MLP(4, [8], 6), 1, 2, min_scale=0.1), ((4,),), (1,)),
     "DeltaHead": Case(lambda: DeltaHead(MLP(4, [8], 2)), ((4,),), (2,)),
     "DeltaHead, image": Case(lambda: DeltaHead(ConvDecoder(3, [4], (1, 3, 2)), event_dim=3), ((3,),), (1, 3, 2)),
     "BernoulliHead": Case(lambda: BernoulliHead(MLP(3, [8], 4)), ((3,),), (4,)),
