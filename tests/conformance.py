@@ -6,9 +6,10 @@ import pyro.distributions as dist
 import torch
 import zuko
 from torch import Tensor, nn
+from torch.distributions import constraints
 
-from pyrovae.heads import (BernoulliHead, CategoricalHead, ContinuousBernoulliHead, FixedScaleNormalHead,
-                           FullRankNormalHead, LearnedScaleNormalHead, LowRankNormalHead, NormalHead)
+from pyrovae.heads import (BernoulliHead, CategoricalHead, ContinuousBernoulliHead, DeltaHead, FixedScaleNormalHead,
+                           FullRankNormalHead, LearnedScaleNormalHead, LowRankNormalHead, MixtureNormalHead, NormalHead)
 from pyrovae.nets import MLP, Batched, ConvDecoder, ConvEncoder, Standardized
 from pyrovae.posteriors import IAF, FlowPosterior, NonReparameterized, PlanarPosterior, PrecisionWeighted
 from pyrovae.priors import Laplace, MixtureOfNormals, StandardNormal, VampPrior
@@ -21,8 +22,6 @@ class Case:
     make: Callable[[], nn.Module]
     parents: tuple[tuple[int, ...], ...]
     event: tuple[int, ...]
-    scores_foreign: bool = True
-    """Whether log_prob of a value it did not draw is cheap and stable enough to integrate."""
 
 
 CONDITIONALS: dict[str, Case] = {
@@ -46,6 +45,10 @@ CONDITIONALS: dict[str, Case] = {
     "FullRankNormalHead, floor": Case(lambda: FullRankNormalHead(MLP(4, [8], 5), 2, min_scale=0.1), ((4,),), (2,)),
     "LowRankNormalHead": Case(lambda: LowRankNormalHead(MLP(4, [8], 6), 2, 1), ((4,),), (2,)),
     "LowRankNormalHead, floor": Case(lambda: LowRankNormalHead(MLP(4, [8], 8), 2, 2, min_scale=0.1), ((4,),), (2,)),
+    "MixtureNormalHead": Case(lambda: MixtureNormalHead(MLP(4, [8], 15), 2, 3), ((4,),), (2,)),
+    "MixtureNormalHead, one feature": Case(lambda: MixtureNormalHead(MLP(4, [8], 6), 1, 2, min_scale=0.1), ((4,),), (1,)),
+    "DeltaHead": Case(lambda: DeltaHead(MLP(4, [8], 2)), ((4,),), (2,)),
+    "DeltaHead, image": Case(lambda: DeltaHead(ConvDecoder(3, [4], (1, 3, 2)), event_dim=3), ((3,),), (1, 3, 2)),
     "BernoulliHead": Case(lambda: BernoulliHead(MLP(3, [8], 4)), ((3,),), (4,)),
     "BernoulliHead, image": Case(lambda: BernoulliHead(ConvDecoder(3, [4], (1, 3, 2)), event_dim=3), ((3,),), (1, 3, 2)),
     "BernoulliHead, two parents": Case(lambda: BernoulliHead(MLP(5, [8], 4)), ((3,), (2,)), (4,)),
@@ -84,3 +87,29 @@ def factors_of(fn: dist.Distribution) -> dist.Distribution | None:
     while hasattr(fn, "base_dist") and fn.event_shape:
         fn = fn.base_dist
     return fn if not fn.event_shape else None
+
+
+def support_of(fn: dist.Distribution) -> constraints.Constraint:
+    """Where one element of the event may lie; zuko's flows do not say, and cover R."""
+    try:
+        support = fn.support
+    except NotImplementedError:
+        return constraints.real
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    return support
+
+
+def values_of(fn: dist.Distribution) -> Tensor | None:
+    """All values `(V,)` that one element of the event may take; None where they are not discrete."""
+    support = support_of(fn)
+    if support is constraints.boolean:
+        return torch.arange(2.0)
+    if isinstance(support, constraints.integer_interval):
+        return torch.arange(support.lower_bound, support.upper_bound + 1.0)
+    return None
+
+
+def fingerprint(fn: dist.Distribution, value: Tensor) -> Tensor:
+    """What tells one distribution from another: its log-density at a value, or where its point mass lies."""
+    return fn.mean.flatten(len(fn.batch_shape)).sum(-1) if isinstance(fn, dist.Delta) else fn.log_prob(value)

@@ -2,7 +2,9 @@
 from pyrovae.heads.bernoulli import BernoulliHead, ContinuousBernoulliHead
 from pyrovae.heads.categorical import CategoricalHead
 from pyrovae.heads.correlated_normal import FullRankNormalHead, LowRankNormalHead
+from pyrovae.heads.delta import DeltaHead
+from pyrovae.heads.mixture_normal import MixtureNormalHead
 from pyrovae.heads.normal import FixedScaleNormalHead, LearnedScaleNormalHead, NormalHead
 
-__all__ = ["BernoulliHead", "CategoricalHead", "ContinuousBernoulliHead", "FixedScaleNormalHead", "FullRankNormalHead",
-           "LearnedScaleNormalHead", "LowRankNormalHead", "NormalHead"]
+__all__ = ["BernoulliHead", "CategoricalHead", "ContinuousBernoulliHead", "DeltaHead", "FixedScaleNormalHead",
+           "FullRankNormalHead", "LearnedScaleNormalHead", "LowRankNormalHead", "MixtureNormalHead", "NormalHead"]
