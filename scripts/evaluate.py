@@ -15,6 +15,8 @@ import tyro
 from run_folder import Folder, choose_device, peak_memory_mib, refuse_politely
 from tqdm.auto import tqdm
 from train_vae import make_loss, prepare, some_rows
+from vae_parts import build
+from vae_settings import Settings
 
 import pyrovae as pv
 from pyrovae.files import write_atomically
@@ -39,15 +41,13 @@ class Evaluation:
 def evaluate(evaluation: Evaluation) -> dict[str, float]:
     folder, device = Folder(evaluation.folder), choose_device(evaluation.device)
     run = folder.read()
-    arguments = {field.name: run["arguments"][field.name] for field in dataclasses.fields(Settings)
-                 if field.name in run["arguments"]}
-    settings = Settings(**{**arguments, "hidden": tuple(arguments["hidden"])})
-    model, guide = build(settings, tuple(run["data"]["event_shape"]), run["data"]["levels"])
+    settings = Settings.from_json(run["arguments"])
+    prepared = prepare(settings)
+    model, guide = build(settings, prepared.shape, prepared.splits.levels, prepared.num_conditions)
     loss = make_loss(model, guide, settings, steps_per_epoch=1)
     pv.load_weights(loss, folder.weights)
     loss.to(device)
-    splits, binarize = load_splits(settings)
-    data = dict(zip(("train", "valid", "test"), splits.batches(binarize)))[evaluation.split]
+    data = getattr(prepared, evaluation.split)
     if data is None:
         raise pv.PairError(f"this run held out no validation data; evaluate --split test or train, not {evaluation.split}.")
     data = some_rows(data, evaluation.max_data or len(data.data), evaluation.seed)

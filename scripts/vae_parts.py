@@ -7,9 +7,7 @@ import zuko
 from vae_settings import Settings
 
 import pyrovae as pv
-from pyrovae.heads import (AutoregressiveBernoulliHead, BernoulliHead, BetaHead, CategoricalHead, ContinuousBernoulliHead,
-                           DiscretizedLogisticMixtureHead, FixedScaleNormalHead, FullRankNormalHead, LearnedScaleNormalHead,
-                           LowRankNormalHead, MixtureNormalHead, NegativeBinomialHead, NormalHead, PoissonHead, StudentTHead)
+from pyrovae import heads
 from pyrovae.nets import MLP, ConvDecoder, ConvEncoder, Standardized
 from pyrovae.posteriors import IAF, FlowPosterior, NonReparameterized, PlanarPosterior, PrecisionWeighted
 from pyrovae.priors import MixtureOfNormals, StandardNormal, VampPrior
@@ -31,24 +29,24 @@ DECODERS: dict[str, Callable[[Settings, int, Shape], nn.Module]] = {
 }
 
 LIKELIHOODS: dict[str, Callable[[Settings, Callable[[Shape], nn.Module], int, Shape, int | None], nn.Module]] = {
-    "bernoulli": lambda s, net, size, shape, levels: BernoulliHead(net(shape), event_dim=len(shape)),
-    "autoregressive-bernoulli": lambda s, net, size, shape, levels: AutoregressiveBernoulliHead(shape[0], size, s.hidden),
-    "continuous-bernoulli": lambda s, net, size, shape, levels: ContinuousBernoulliHead(net(shape), event_dim=len(shape)),
-    "beta": lambda s, net, size, shape, levels: BetaHead(net(_times(2, shape)), event_dim=len(shape)),
-    "normal": lambda s, net, size, shape, levels: FixedScaleNormalHead(net(shape), scale=s.scale, event_dim=len(shape)),
-    "normal-learned": lambda s, net, size, shape, levels: LearnedScaleNormalHead(net(shape), initial_scale=s.scale,
+    "bernoulli": lambda s, net, size, shape, levels: heads.BernoulliHead(net(shape), event_dim=len(shape)),
+    "autoregressive-bernoulli": lambda s, net, size, shape, levels: heads.AutoregressiveBernoulliHead(shape[0], size, s.hidden),
+    "continuous-bernoulli": lambda s, net, size, shape, levels: heads.ContinuousBernoulliHead(net(shape), event_dim=len(shape)),
+    "beta": lambda s, net, size, shape, levels: heads.BetaHead(net(_times(2, shape)), event_dim=len(shape)),
+    "normal": lambda s, net, size, shape, levels: heads.FixedScaleNormalHead(net(shape), scale=s.scale, event_dim=len(shape)),
+    "normal-learned": lambda s, net, size, shape, levels: heads.LearnedScaleNormalHead(net(shape), initial_scale=s.scale,
                                                                                  event_dim=len(shape)),
-    "normal-predicted": lambda s, net, size, shape, levels: NormalHead(net(_times(2, shape)), event_dim=len(shape),
+    "normal-predicted": lambda s, net, size, shape, levels: heads.NormalHead(net(_times(2, shape)), event_dim=len(shape),
                                                                        min_scale=s.scale),
-    "low-rank-normal": lambda s, net, size, shape, levels: LowRankNormalHead(
+    "low-rank-normal": lambda s, net, size, shape, levels: heads.LowRankNormalHead(
         net((shape[0] * (2 + s.likelihood_components),)), shape[0], s.likelihood_components, min_scale=s.scale),
-    "student-t": lambda s, net, size, shape, levels: StudentTHead(net(_times(2, shape)), event_dim=len(shape),
+    "student-t": lambda s, net, size, shape, levels: heads.StudentTHead(net(_times(2, shape)), event_dim=len(shape),
                                                                   min_scale=s.scale),
-    "categorical": lambda s, net, size, shape, levels: CategoricalHead(net(_times(levels, shape)), event_shape=shape),
-    "logistic-mixture": lambda s, net, size, shape, levels: DiscretizedLogisticMixtureHead(
+    "categorical": lambda s, net, size, shape, levels: heads.CategoricalHead(net(_times(levels, shape)), event_shape=shape),
+    "logistic-mixture": lambda s, net, size, shape, levels: heads.DiscretizedLogisticMixtureHead(
         net(_times(3 * s.likelihood_components, shape)), s.likelihood_components, levels=levels, event_shape=shape),
-    "poisson": lambda s, net, size, shape, levels: PoissonHead(net(shape), event_dim=len(shape)),
-    "negative-binomial": lambda s, net, size, shape, levels: NegativeBinomialHead(net(shape), event_dim=len(shape)),
+    "poisson": lambda s, net, size, shape, levels: heads.PoissonHead(net(shape), event_dim=len(shape)),
+    "negative-binomial": lambda s, net, size, shape, levels: heads.NegativeBinomialHead(net(shape), event_dim=len(shape)),
 }
 VECTORS_ONLY = ("autoregressive-bernoulli", "low-rank-normal")
 """Likelihoods of vectors: images are flattened for them."""
@@ -63,7 +61,7 @@ def _times(count: int, shape: Shape) -> Shape:
 
 PRIORS: dict[str, Callable[[Settings, int, nn.Module | None, Shape, int], nn.Module]] = {
     "standard": lambda s, size, encoder, shape, c: StandardNormal(size),
-    "conditional": lambda s, size, encoder, shape, c: NormalHead(MLP(c, s.upper_hidden, 2 * size, ACTIVATIONS[s.activation])),
+    "conditional": lambda s, size, encoder, shape, c: heads.NormalHead(MLP(c, s.upper_hidden, 2 * size, ACTIVATIONS[s.activation])),
     "mixture": lambda s, size, encoder, shape, c: MixtureOfNormals(size, s.prior_components),
     "vamp": lambda s, size, encoder, shape, c: VampPrior(encoder, torch.zeros(s.prior_components, *shape), learn_inputs=(
         s.vamp_inputs == "learned"), learn_weights=s.vamp_weights),
@@ -73,10 +71,10 @@ PRIORS: dict[str, Callable[[Settings, int, nn.Module | None, Shape, int], nn.Mod
 }
 
 NORMALS: dict[str, Callable[[Settings, int, Net], nn.Module]] = {
-    "diagonal": lambda s, size, net: NormalHead(net(2 * size)),
-    "full-rank": lambda s, size, net: FullRankNormalHead(net(size + size * (size + 1) // 2), size),
-    "low-rank": lambda s, size, net: LowRankNormalHead(net(size * (2 + s.guide_components)), size, s.guide_components),
-    "mixture": lambda s, size, net: MixtureNormalHead(net(s.guide_components * (2 * size + 1)), size, s.guide_components),
+    "diagonal": lambda s, size, net: heads.NormalHead(net(2 * size)),
+    "full-rank": lambda s, size, net: heads.FullRankNormalHead(net(size + size * (size + 1) // 2), size),
+    "low-rank": lambda s, size, net: heads.LowRankNormalHead(net(size * (2 + s.guide_components)), size, s.guide_components),
+    "mixture": lambda s, size, net: heads.MixtureNormalHead(net(s.guide_components * (2 * size + 1)), size, s.guide_components),
 }
 
 FLOWS: dict[str, Callable[[Settings, nn.Module, int, Net], nn.Module]] = {
@@ -129,7 +127,7 @@ def _hierarchy(s: Settings, shape: Shape, levels: int | None, c: int) -> tuple[p
     activation = ACTIVATIONS[s.activation]
     model = {names[-1]: PRIORS[s.prior](s, sizes[-1], None, shape, 0)}
     for i in reversed(range(len(sizes) - 1)):
-        model[names[i]] = pv.Node(NormalHead(MLP(sizes[i + 1], s.upper_hidden[::-1], 2 * sizes[i], activation)), names[i + 1])
+        model[names[i]] = pv.Node(heads.NormalHead(MLP(sizes[i + 1], s.upper_hidden[::-1], 2 * sizes[i], activation)), names[i + 1])
     generative = {name: node.conditional for name, node in model.items() if isinstance(node, pv.Node)}
     model["x"] = pv.Node(_likelihood(s, sizes[0], shape, levels), names[0])
     wrap = NonReparameterized if s.objective == "score-function" else lambda conditional: conditional
@@ -145,7 +143,7 @@ def _hierarchy(s: Settings, shape: Shape, levels: int | None, c: int) -> tuple[p
                else nn.Sequential(activation(), MLP(width, s.upper_hidden[:-1], width, activation)))
         guide[f"features_{name}"] = pv.Value(net, "x" if i == 0 else f"features_{names[i - 1]}")
     for i in reversed(range(len(names))):
-        recognition = NormalHead(nn.Sequential(activation(), MLP(width, (), 2 * sizes[i])))
+        recognition = heads.NormalHead(nn.Sequential(activation(), MLP(width, (), 2 * sizes[i])))
         guide[names[i]] = (pv.Node(wrap(recognition), f"features_{names[i]}") if i + 1 == len(names) else pv.Node(wrap(
             PrecisionWeighted(recognition, generative[names[i]])), f"features_{names[i]}", names[i + 1]))
     return pv.Model(**model), pv.Guide(**guide)

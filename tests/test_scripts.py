@@ -69,7 +69,8 @@ def test_a_run_leaves_everything_a_reader_needs(digits_run: Path) -> None:
     assert [row["epoch"] for row in rows] == ["1", "2"] and float(rows[1]["valid_elbo"]) < 0
     assert rows[0]["beta"] == "0.0" and float(rows[1]["beta"]) == pytest.approx(0.5)
     figures = {path.stem for path in (digits_run / "figures").glob("*.png")}
-    assert figures == {"curves", "kl_per_dim", "latent_scatter", "reconstructions", "samples", "interpolation", "manifold"}
+    assert figures == {"curves", "kl_per_dim", "latent_scatter", "reconstructions", "samples", "interpolation", "manifold",
+                           "label_arithmetic"}
 
 
 def test_evaluate_writes_the_evidence(digits_run: Path) -> None:
@@ -110,7 +111,7 @@ def test_resume_goes_on_and_keeps_its_settings(tmp_path: Path) -> None:
     ("categorical", "conv"), ("bernoulli", "conv")])
 def test_every_likelihood_and_net(tmp_path: Path, likelihood: str, net: str) -> None:
     run("train_vae.py", *QUICK, "--likelihood", likelihood, "--net", net, "--latent-dim", 3, "--out", tmp_path / "run",
-        "--analytic-kl", "--particles", 2, "--free-bits", 0.1, "--clip-norm", 10)
+        "--objective", "analytic-kl", "--particles", 2, "--free-bits", 0.1, "--clip-norm", 10)
     contents = json.loads((tmp_path / "run" / "run.json").read_text())
     assert contents["data"]["binarize"] == ("threshold" if likelihood == "bernoulli" else "none")
     run("evaluate.py", tmp_path / "run", "--num-particles", 5, "--max-data", 20)

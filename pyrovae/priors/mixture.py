@@ -3,6 +3,8 @@ import pyro.distributions as dist
 import torch
 import torch.nn as nn
 
+from pyrovae.priors.diagonal import mixture
+
 
 class MixtureOfNormals(nn.Module):
     r"""p(z) = \sum_c pi_c N(z; m_c, diag s_c^2), with weights, means and scales all learned.
@@ -27,5 +29,4 @@ class MixtureOfNormals(nn.Module):
         self.logits = nn.Parameter(torch.zeros(num_components))
 
     def forward(self) -> dist.MixtureSameFamily:
-        return dist.MixtureSameFamily(dist.Categorical(logits=self.logits),
-                                      dist.Normal(self.loc, self.log_scale.exp()).to_event(1))
+        return mixture(self.logits, dist.Normal(self.loc, self.log_scale.exp()).to_event(1))

@@ -3,6 +3,8 @@ import pyro.distributions as dist
 import torch.nn as nn
 from torch import Tensor
 
+from pyrovae.priors.diagonal import mixture
+
 
 class VampPrior(nn.Module):
     r"""Mixture of the encoder's posteriors at pseudo-inputs, p(z) = \sum_c pi_c q(z | u_c).
@@ -42,5 +44,4 @@ class VampPrior(nn.Module):
             self.register_buffer("logits", logits)
 
     def forward(self) -> dist.MixtureSameFamily:
-        components = self.encoder(self.constrain(self.pseudo_inputs))
-        return dist.MixtureSameFamily(dist.Categorical(logits=self.logits), components)
+        return mixture(self.logits, self.encoder(self.constrain(self.pseudo_inputs)))
