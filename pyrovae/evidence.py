@@ -18,7 +18,8 @@ from pyrovae.feed import Data, batches, device_of, retile
 from pyrovae.plates import DATA
 from pyrovae.reach import modules_of
 from pyrovae.supports import check_support
-from pyrovae.traces import Batch, base_distribution, check_matched, frame, is_auxiliary, log_joint, run_guide, run_model, sample_sites, tied_to_rows
+from pyrovae.traces import (Batch, base_distribution, check_matched, frame, is_auxiliary, log_joint, run_guide, run_model,
+                            sample_sites, tied_to_rows)
 from pyrovae.untouched import untouched
 
 BLOCK = 250
@@ -76,8 +77,8 @@ class Evidence:
                 f"median ESS {self.ess.median().item():.1f}")
         count = int(self.untrusted.sum())
         if count:
-            text += (f"\nk-hat > {UNTRUSTED_KHAT} for {count} of {len(self.khat)} data: there the guide misses mass, log p(x) "
-                     "is likely too low and its error bar too small. Use more particles or a better guide.")
+            text += (f"\nk-hat > {UNTRUSTED_KHAT} for {count} of {len(self.khat)} data: there the guide misses mass, "
+                     "log p(x) is likely too low and its error bar too small. Use more particles or a better guide.")
         return text
 
 

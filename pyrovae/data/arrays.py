@@ -54,8 +54,9 @@ def refuse_small_range(arrays: dict[str, np.ndarray]) -> None:
     if any(x.dtype != np.uint8 for x in arrays.values()):
         return
     if 1 < (high := max(x.max(initial=0) for x in arrays.values())) < 64:
-        raise DataError(f"x holds uint8 values up to {high} only, wanted pixels 0..255. If {high} is white, store (x / "
-                        f"{high}).astype(np.float32); if they are dark pixels of 0..255, (x / 255).astype(np.float32). {_OWN}")
+        raise DataError(f"x holds uint8 values up to {high} only, wanted pixels 0..255. If {high} is white, store "
+                        f"(x / {high}).astype(np.float32); if they are dark pixels of 0..255, (x / 255).astype(np.float32). "
+                        f"{_OWN}")
 
 
 def convert_y(y: np.ndarray, rows: int, name: str) -> Tensor:
