@@ -20,10 +20,10 @@ def check(model: Callable, guide: Callable, batch: Mapping[str, Tensor], *, num_
 
     What is checked: the batch (tensors of one leading size B, finite); that both programs run; that the model
     observes data, as they are in the batch and not all masked, and the guide does not; that both have the same latent
-    sites, of the same event shape and scale, with overlapping supports; that log-probabilities follow the law of shapes, (B,) in
-    plate "data" at dim -1; that data lie in the support of their likelihood (grey pixels under a Bernoulli do not);
-    that N is known where sites lie outside the plate; that every log-probability is finite. Parameters, buffers and
-    random streams stay as they are.
+    sites, in the same plates, of the same event shape and scale, with overlapping supports; that log-probabilities
+    follow the law of shapes, (B,) in plate "data" at dim -1; that data lie in the support of their likelihood (grey
+    pixels under a Bernoulli do not); that N is known where sites lie outside the plate; that every log-probability is
+    finite. Parameters, buffers and random streams stay as they are.
 
     Example:
         >>> from pyrovae import Guide, Model, Node
@@ -169,18 +169,17 @@ def _check_rows(site: dict, size: int, plate: str) -> None:
 
 
 def _check_value(site: dict, batch: Mapping[str, Tensor]) -> None:
-    """A site of a batch key's name and shape observes those very values; under a mask it may hold what it likes."""
+    """A site of a batch key's name observes its rows in their order; what a model makes of each row is its own affair."""
     name, value = site["name"], site["value"]
     data = batch.get(name, value)
     if data.shape != value.shape or masks_of(site):
         return
-    dtype = value.dtype if value.is_floating_point() else data.dtype
-    differs = value.to(dtype) != data.to(dtype)
-    if differs.any():
-        rows = int(differs.reshape(len(value), -1).any(-1).sum())
-        raise PairError(f"site {name!r} observes other values than batch[{name!r}] (in {rows} of {len(value)} rows), so its "
-                        f"density is not that of the data. Observe batch[{name!r}] as it is, in the same order, and transform "
-                        "the data before they enter the batch; or give the site another name.")
+    rows, observed = data.reshape(len(data), -1).to(value.dtype), value.reshape(len(value), -1)
+    moved = int((rows != observed).any(-1).sum())
+    if moved and torch.equal(rows.sort(0).values, observed.sort(0).values):
+        raise PairError(f"site {name!r} observes the rows of batch[{name!r}] in another order ({moved} of {len(rows)} are not "
+                        "their own), so each datum's latent values explain another's. Observe "
+                        f"batch[{name!r}] as it is, and shuffle the data before they enter the batch.")
 
 
 def _check_neighbours(model: Callable, guide_trace: Trace, batch: Mapping[str, Tensor], size: int, plate: str) -> None:
@@ -204,8 +203,9 @@ def _check_neighbours(model: Callable, guide_trace: Trace, batch: Mapping[str, T
                 continue
             if not _is_noisy(model, guide_trace, batch, site):
                 raise PairError(f"the density of a datum at site {name!r} changes by up to "
-                                f"{float((together - apart).abs().max()):.3g} nats with the other rows of its batch. A net must "
-                                "act on each row alone: no statistics or permutations over dim 0 (BatchNorm in train mode).")
+                                f"{float((together - apart).abs().max()):.3g} nats with the other rows of its batch. A "
+                                "net must act on each row alone: no statistics or permutations over dim 0 (BatchNorm in "
+                                "train mode).")
 
 
 def _is_noisy(model: Callable, guide_trace: Trace, batch: Mapping[str, Tensor], site: dict) -> bool:

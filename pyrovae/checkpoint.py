@@ -45,9 +45,9 @@ def load_weights(module: nn.Module | Run, path: str | Path) -> None:
 def save_run(run: Run, path: str | Path) -> None:
     """Write all that `fit(resume=path)` needs: weights, optimiser, schedule, history, random states."""
     tensors: dict[str, Tensor] = {f"weights/{name}": value for name, value in tensors_of(run).items()}
-    state = {"optimizer_type": type(run.optimizer).__name__, "optimizer": run.optimizer.state_dict(), "schedule": run.schedule and run.schedule.state_dict(),
-             "history": run.history.rows, "random": random_state(run.generators),
-             "stop": run.stop}
+    state = {"optimizer_type": type(run.optimizer).__name__, "optimizer": run.optimizer.state_dict(),
+             "schedule": run.schedule and run.schedule.state_dict(), "history": run.history.rows,
+             "random": random_state(run.generators), "stop": run.stop}
     _write(path, tensors, {"kind": "run", "state": json.dumps(_pack(state, "state", tensors))})
 
 

@@ -1,5 +1,6 @@
 """Importance-sampled log p(x), with an honest error bar and a verdict on whether to trust it."""
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -51,12 +52,15 @@ class Evidence:
 
     @property
     def mean_se(self) -> float:
-        """Standard error of `mean` as an estimate for the population the data come from; contains `monte_carlo_se`."""
-        return (self.log_px.std() / len(self.log_px) ** 0.5).item()
+        """Standard error of `mean` as an estimate for the population the data come from; contains `monte_carlo_se`.
+
+        NaN for one datum.
+        """
+        return (self.log_px.std() / len(self.log_px) ** 0.5).item() if len(self.log_px) > 1 else math.nan
 
     @property
     def monte_carlo_se(self) -> float:
-        """Standard error of `mean` for these very data, from the finite number of particles alone."""
+        """Standard error of `mean` for these very data, from the finite number of particles alone; NaN for one particle."""
         return (self.se.square().sum().sqrt() / len(self.se)).item()
 
     @property
@@ -65,13 +69,16 @@ class Evidence:
         return self.khat > UNTRUSTED_KHAT
 
     def __str__(self) -> str:
-        text = (f"log p(x) = {self.mean:.3f} +- {self.mean_se:.3f} nats (mean and standard error over N = "
-                f"{len(self.log_px)} data; K = {self.num_particles} particles, Monte Carlo part +- "
-                f"{self.monte_carlo_se:.3f}); ELBO {self.elbo.mean().item():.3f}; median ESS {self.ess.median().item():.1f}")
+        over_data = (f"{self.mean:.3f} +- {self.mean_se:.3f} nats (mean and standard error over N = {len(self.log_px)} data"
+                     if len(self.log_px) > 1 else f"{self.mean:.3f} nats (N = 1 datum, standard error unknown")
+        over_particles = (f"K = {self.num_particles} particles, Monte Carlo part +- {self.monte_carlo_se:.3f}"
+                          if self.num_particles > 1 else "K = 1 particle, Monte Carlo part unknown")
+        text = (f"log p(x) = {over_data}; {over_particles}); ELBO {self.elbo.mean().item():.3f}; "
+                f"median ESS {self.ess.median().item():.1f}")
         count = int(self.untrusted.sum())
         if count:
-            text += (f"\nk-hat > {UNTRUSTED_KHAT} for {count} of {len(self.khat)} data: there the guide misses mass, log p(x) "
-                     "is likely too low and its error bar too small. Use more particles or a better guide.")
+            text += (f"\nk-hat > {UNTRUSTED_KHAT} for {count} of {len(self.khat)} data: there the guide misses mass, "
+                     "log p(x) is likely too low and its error bar too small. Use more particles or a better guide.")
         return text
 
 

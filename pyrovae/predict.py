@@ -58,8 +58,9 @@ def posterior_draws(model: Callable, guide: Callable, batch: Mapping[str, Tensor
         scored = sample_sites(run_model(model, guide_trace, batch, num_samples), observed=True)
         inside = {name: site for name, site in scored.items() if frame(site, plate) is not None}
         if not inside:
-            raise PairError(f"the observed sites {sorted(scored)} lie outside plate {plate!r}, so no datum has a log-likelihood "
-                            "of its own. Pass plate='...' if your plate has another name; `predict` needs none.")
+            raise PairError(f"the observed sites {sorted(scored)} lie outside plate {plate!r}, so no datum has a "
+                            "log-likelihood of its own. Pass plate='...' if your plate has another name; `predict` "
+                            "needs none.")
         replicated = run_model(poutine.uncondition(model), guide_trace, batch, num_samples)
         return {"posterior": {name: site["value"] for name, site in sample_sites(guide_trace, observed=False).items()},
                 "posterior_predictive": {name: replicated.nodes[name]["value"] for name in scored},

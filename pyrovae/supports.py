@@ -21,8 +21,8 @@ def check_support(site: dict) -> None:
     event_dim = len(fn.event_shape)
     inner = value.shape[value.dim() - event_dim:] if value.dim() >= event_dim else value.shape
     if event_dim and inner != fn.event_shape and not isinstance(base_distribution(fn), Unit):
-        raise PairError(f"site {site['name']!r} has event shape {tuple(fn.event_shape)}, but its data {tuple(value.shape)} end "
-                        f"in {tuple(inner)}, which would be broadcast. Let the net return one value for each element.")
+        raise PairError(f"site {site['name']!r} has event shape {tuple(fn.event_shape)}, but its data {tuple(value.shape)} "
+                        f"end in {tuple(inner)}, which would be broadcast. Let the net return one value for each element.")
     if masks_of(site):
         return
     try:
@@ -59,8 +59,8 @@ def check_parameters(role: str, site: dict) -> None:
             raise PairError(f"{role} site {site['name']!r} has non-finite {name} in {describe(site['fn'])}. Look at the "
                             "scale of the inputs (nets.Standardized) and at the initial parameters.")
         if isinstance(value, Tensor) and not constraints.is_dependent(constraint) and not constraint.check(value).all():
-            raise PairError(f"{role} site {site['name']!r} has {name} in [{float(value.min()):g}, {float(value.max()):g}], but "
-                            f"{type(base).__name__} wants {constraint}. Map the net's output there, e.g. by exp or "
+            raise PairError(f"{role} site {site['name']!r} has {name} in [{float(value.min()):g}, {float(value.max()):g}], "
+                            f"but {type(base).__name__} wants {constraint}. Map the net's output there, e.g. by exp or "
                             "logits=, and look at the scale of the inputs (nets.Standardized).")
 
 
@@ -69,15 +69,15 @@ def check_latent(site: dict, guide_site: dict) -> None:
     name, fn, q = site["name"], site["fn"], guide_site["fn"]
     plates, guide_plates = ({frame.name: frame.dim for frame in part["cond_indep_stack"]} for part in (site, guide_site))
     if plates != guide_plates:
-        raise PairError(f"latent site {name!r} lies in plates (name: dim) {plates} in the model and in {guide_plates} in the "
-                        "guide; they must agree.")
+        raise PairError(f"latent site {name!r} lies in plates (name: dim) {plates} in the model and in {guide_plates} in "
+                        "the guide; they must agree.")
     scales = torch.broadcast_tensors(*(torch.as_tensor(part["scale"]).cpu().double() for part in (site, guide_site)))
     unequal = ~torch.isclose(*scales)
     if unequal.any():
         model_scale, guide_scale = (float(scale[unequal][0]) for scale in scales)
-        raise PairError(f"latent site {name!r} is scaled by {model_scale:g} in the model and by {guide_scale:g} in the guide, "
-                        "so its terms do not make up a KL. Put poutine.scale round it in both, or weigh the KL with "
-                        "ElboLoss(beta=...).")
+        raise PairError(f"latent site {name!r} is scaled by {model_scale:g} in the model and by {guide_scale:g} in the "
+                        "guide, so its terms do not make up a KL. Put poutine.scale round it in both, or weigh the KL "
+                        "with ElboLoss(beta=...).")
     if fn.event_shape != q.event_shape:
         raise PairError(f"latent site {name!r} has event shape {tuple(fn.event_shape)} in the model and "
                         f"{tuple(q.event_shape)} in the guide; they must agree, e.g. with .to_event(1).")

@@ -63,9 +63,9 @@ def _particles(num_particles: int | None) -> Iterator[None]:
             if "collide" not in first or f'"{PARTICLES}"' not in first:
                 raise
             name = first.split('"')[1]
-            raise PairError(f"plate {name!r} lies at dim {PARTICLES_DIM}, where the K particles go: shapes are (K, B, *event). "
-                            f"The pair trains as it is; here, move the dim of {name!r} into the event, with .to_event(1) in "
-                            "place of the plate.") from error
+            raise PairError(f"plate {name!r} lies at dim {PARTICLES_DIM}, where the K particles go: shapes are "
+                            f"(K, B, *event). The pair trains as it is; here, move the dim of {name!r} into the event, "
+                            "with .to_event(1) in place of the plate.") from error
 
 
 def _localize(program: Callable) -> None:

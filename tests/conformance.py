@@ -31,7 +31,7 @@ CONDITIONALS: dict[str, Case] = {
     "VampPrior, weighted": Case(lambda: VampPrior(NormalHead(MLP(4, [8], 4)), torch.rand(3, 4), learn_inputs=False,
                                                   learn_weights=True, constrain=nn.Hardtanh(0, 1)), (), (2,)),
     "MixtureOfNormals": Case(lambda: MixtureOfNormals(2, 3), (), (2,)),
-    "Laplace": Case(lambda: Laplace(2, scale=0.5), (), (2,)),
+    "Laplace": Case(lambda: Laplace(2, scale=2.0), (), (2,)),
     "flow prior, coupling": Case(lambda: zuko.flows.RealNVP(2, hidden_features=(8,)), (), (2,)),
     "flow prior, autoregressive": Case(lambda: zuko.flows.MAF(2, hidden_features=(8,)), (), (2,)),
     "flow prior, spline": Case(lambda: zuko.flows.NSF(2, hidden_features=(8,)), (), (2,)),

@@ -100,8 +100,8 @@ def test_private_generators_of_a_loader_resume(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("content", "message"), [
-    (None, "there is no file"), (b"", "damaged or no safetensors file"), (b"PK\x03\x04 not ours", "damaged or no safetensors"),
-    (pickle.dumps({"a": 1}), "damaged or no safetensors file")])
+    (None, "there is no file"), (b"", "damaged or no safetensors file"),
+    (b"PK\x03\x04 not ours", "damaged or no safetensors"), (pickle.dumps({"a": 1}), "damaged or no safetensors file")])
 def test_foreign_files_get_one_line(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "weights.safetensors"
     if content is not None:

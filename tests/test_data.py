@@ -561,6 +561,8 @@ IMAGES = pixels(20, 4, 4)
     ({"x": IMAGES.astype(np.float32)}, ["looks like 0-255 pixel data; divide by 255 or store uint8"]),
     ({"x": IMAGES / 127.5 - 1}, ["images", r"\[-1, 1\]", r"wanted \[0, 1\]", "vectors"]),
     ({"x": IMAGES.astype(np.int64)}, ["not uint8", "Store"]),
+    ({"x": IMAGES % 17}, ["uint8 values up to 16 only", r"\(x / 16\)", r"dark.*\(x / 255\)", "Splits"]),
+    ({"x": pixels(20, 7) % 64, "x_test": pixels(20, 7) % 9}, ["up to 63"]),
     ({"x": np.zeros((20, 0))}, [r"\(20, 0\)"]),
     ({"x": np.zeros((0, 3))}, [r"\(0, 3\)"]),
     ({"x": np.zeros(20)}, [r"\(20,\)", r"wanted \(N, D\)", "Reshape"]),
@@ -640,6 +642,12 @@ def test_image_folder_in_colour(tmp_path):
     write_images(tmp_path / "grey", pixels(2, 4, 5), "jpg")  # grey among colour becomes RGB; not all lie in subfolders
     assert data.load_path(tmp_path).event_shape == (3, 4, 5)
     assert "y" not in data.load_path(tmp_path).train.tensors
+
+
+def test_dark_image_files_are_read_as_they_are(tmp_path):
+    write_images(tmp_path, np.maximum(pixels(10, 4, 5) % 16, 15 * np.eye(4, 5, dtype=np.uint8)))
+    splits = data.load_path(tmp_path)
+    assert splits.levels == 256 and splits.as_levels().train.tensors["x"].max() == 15
 
 
 def test_image_folder_refuses(tmp_path):

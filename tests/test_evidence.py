@@ -19,7 +19,8 @@ from pyrovae.heads import BernoulliHead, NormalHead
 from pyrovae.nets import MLP
 from pyrovae.priors import StandardNormal
 
-EXACT = {"linear-gaussian": oracles.linear_gaussian, "two-level": oracles.two_level, "beta-bernoulli": oracles.beta_bernoulli}
+EXACT = {"linear-gaussian": oracles.linear_gaussian, "two-level": oracles.two_level,
+         "beta-bernoulli": oracles.beta_bernoulli}
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -116,6 +117,17 @@ def test_one_particle_is_the_elbo() -> None:
     elbo = oracle.log_px.mean() - kl
     assert abs(evidence.mean - elbo) < 4 * (evidence.log_px - oracle.log_px).std() / 300 ** 0.5
     assert evidence.se.isnan().all()
+
+
+def test_errors_of_one_datum_and_of_one_particle_are_unknown() -> None:
+    oracle = oracles.linear_gaussian(num_data=1, shift=0.5)
+    datum = pv.log_evidence(oracle.model, oracle.guide, oracle.batch, num_particles=100)
+    assert math.isnan(datum.mean_se) and datum.monte_carlo_se > 0
+    assert f"{datum.mean:.3f} nats (N = 1 datum, standard error unknown; K = 100 particles, Monte" in str(datum)
+    oracle = oracles.linear_gaussian(num_data=9, shift=0.5)
+    particle = pv.log_evidence(oracle.model, oracle.guide, oracle.batch, num_particles=1)
+    assert math.isnan(particle.monte_carlo_se) and particle.mean_se > 0
+    assert "over N = 9 data; K = 1 particle, Monte Carlo part unknown)" in str(particle) and "nan" not in str(particle)
 
 
 def test_khat_and_se_of_dominated_weights() -> None:

@@ -53,6 +53,9 @@ def test_heavy_libraries_load_when_needed() -> None:
 
 
 def test_files_are_short_and_silent() -> None:
+    for path in [*ROOT.rglob("*.py"), *Path(__file__).parent.glob("*.py")]:
+        for number, line in enumerate(path.read_text().splitlines(), start=1):
+            assert len(line) <= 125, f"{path}:{number} has {len(line)} columns, wanted at most 125"
     for path in ROOT.rglob("*.py"):
         text = path.read_text()
         assert len(text.splitlines()) <= 260, f"{path} is too long to do one thing"

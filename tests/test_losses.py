@@ -158,8 +158,9 @@ def test_enumeration_sums_a_class_out() -> None:
 
 
 @pytest.mark.parametrize(("elbo", "message"), [
-    (RenyiELBO(num_particles=2), "inside a logarithm"), (TraceTMC_ELBO(), "inside a logarithm"), (JitTrace_ELBO(), "no differentiable loss"),
-    (TraceTailAdaptive_ELBO(num_particles=2, vectorize_particles=True), "inside a logarithm"), (Trace_ELBO, "is a class; pass an instance")])
+    (RenyiELBO(num_particles=2), "inside a logarithm"), (TraceTMC_ELBO(), "inside a logarithm"),
+    (TraceTailAdaptive_ELBO(num_particles=2, vectorize_particles=True), "inside a logarithm"),
+    (JitTrace_ELBO(), "no differentiable loss"), (Trace_ELBO, "is a class; pass an instance")])
 def test_estimators_that_would_mislead_are_refused(elbo: object, message: str) -> None:
     with pytest.raises(TypeError, match=message):
         pv.ElboLoss(*vae(), elbo=elbo)

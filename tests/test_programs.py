@@ -1,7 +1,6 @@
 """Model, Guide and Joint under Pyro's own tools: what a Pyro user tries first must work, and train."""
 import copy
 
-import oracles
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -17,6 +16,7 @@ from pyrovae.heads import BernoulliHead, NormalHead
 from pyrovae.nets import MLP
 from pyrovae.posteriors import IAF
 from pyrovae.priors import StandardNormal, VampPrior
+from pyrovae.traces import log_joint, run_guide
 
 pytestmark = pytest.mark.usefixtures("uses_param_store")
 X = torch.bernoulli(torch.full((6, 4), 0.5, dtype=torch.float64))
@@ -159,21 +159,14 @@ def test_conditional_model_by_wiring() -> None:
 
 
 def test_joint_of_two_guides_is_their_product() -> None:
-    oracle = oracles.two_level()
-    parts = oracle.guide.nodes
-    alone = pv.Guide(z2=parts["z2"]), pv.Guide(z1=parts["z1"])
-
-    def model(x: Tensor) -> None:
-        with pyro.plate("data", len(x), dim=-1):
-            pyro.sample("a", dist.Normal(torch.zeros(2), 1.0).to_event(1))
-            pyro.sample("b", dist.Normal(torch.zeros(2), 1.0).to_event(1))
-            pyro.sample("x", dist.Normal(torch.zeros(4), 1.0).to_event(1), obs=x)
-
-    guide = pv.Joint(pv.Guide(a=StandardNormal(2)), pv.Guide(b=StandardNormal(2)))
-    weights = pv.log_weights(model, guide, oracle.batch, 3)
-    exact = dist.Normal(0.0, 1.0).log_prob(oracle.batch["x"]).sum(-1)
-    torch.testing.assert_close(weights, exact.expand(3, -1))
-    assert len(alone) == 2 and set(guide(x=X)) == {"a", "b"}
+    parts = {name: pv.Guide(**{name: pv.Node(NormalHead(MLP(4, [8], 4)), "x")}) for name in ("a", "b")}
+    joint = pv.Joint(*parts.values())
+    assert set(joint(x=X)) == {"a", "b"}
+    trace = run_guide(joint, {"x": X}, 3)
+    exact = sum(part.nodes[name]({"x": X}).log_prob(trace.nodes[name]["value"]) for name, part in parts.items())
+    torch.testing.assert_close(log_joint(trace, 3), exact)  # (K, B)
+    model = pv.Model(a=StandardNormal(2), b=StandardNormal(2), x=pv.Node(BernoulliHead(MLP(4, [8], 4)), "a", "b"))
+    pv.check(model, joint, {"x": X})
 
 
 def test_as_svi_trains_hand_written_modules() -> None:

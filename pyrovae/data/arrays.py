@@ -43,6 +43,22 @@ def convert_x(arrays: dict[str, np.ndarray]) -> tuple[dict[str, Tensor], int | N
     return {name: torch.from_numpy(_channel_first(x, name)) for name, x in floats.items()}, levels, note
 
 
+def refuse_small_range(arrays: dict[str, np.ndarray]) -> None:
+    """Refuse uint8 arrays that may be on another scale than 0..255, such as 0..16: dividing would make them black.
+
+    Image files say by their format that 255 is white; arrays do not.
+
+    Raises:
+        DataError: a maximum from 2 to 63.
+    """
+    if any(x.dtype != np.uint8 for x in arrays.values()):
+        return
+    if 1 < (high := max(x.max(initial=0) for x in arrays.values())) < 64:
+        raise DataError(f"x holds uint8 values up to {high} only, wanted pixels 0..255. If {high} is white, store "
+                        f"(x / {high}).astype(np.float32); if they are dark pixels of 0..255, (x / 255).astype(np.float32). "
+                        f"{_OWN}")
+
+
 def convert_y(y: np.ndarray, rows: int, name: str) -> Tensor:
     """Class labels as int64, (N,).
 

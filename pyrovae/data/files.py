@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from pyrovae.data.arrays import convert_x, convert_y
+from pyrovae.data.arrays import convert_x, convert_y, refuse_small_range
 from pyrovae.data.batches import DictDataset
 from pyrovae.data.dataset import Splits
 from pyrovae.data.errors import DataError
@@ -30,7 +30,8 @@ def load_path(path: str | os.PathLike, *, valid_size: int | None = None) -> Spli
 
     Raises:
         DataError: a path that does not exist or cannot be read, arrays that do not fit together, fewer than 10 rows,
-            or values whose meaning is unclear (NaN, images outside [0, 1], 0-255 pixels stored as floats).
+            or values whose meaning is unclear (NaN, images outside [0, 1], 0-255 pixels stored as floats, uint8 up to
+            63 only).
 
     Example:
         >>> import tempfile, numpy as np
@@ -48,7 +49,10 @@ def load_path(path: str | os.PathLike, *, valid_size: int | None = None) -> Spli
     arrays, note = read_image_folder(path) if path.is_dir() else _read_file(path)
     _check_names(arrays, path)
     try:
-        xs, levels, how = convert_x({name: arrays[name] for name in _KEYS if name in arrays})
+        xs = {name: arrays[name] for name in _KEYS if name in arrays}
+        if not path.is_dir():
+            refuse_small_range(xs)
+        xs, levels, how = convert_x(xs)
         parts = {name: DictDataset(x=x, **({"y": convert_y(arrays[_KEYS[name]], len(x), _KEYS[name])}
                                            if _KEYS[name] in arrays else {})) for name, x in xs.items()}
     except DataError as error:

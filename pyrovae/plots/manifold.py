@@ -47,8 +47,9 @@ def manifold(
     high: float = 0.95,
     title: str | None = None,
 ) -> Figure:
-    """Draw the images decoded from `prior_grid(n, ...)` as one mosaic, seamless from 16 pixels a tile, with ticks at quantiles.
+    """Draw the images decoded from `prior_grid(n, ...)` as one mosaic with ticks at quantiles.
 
+    From 16 pixels a tile the mosaic is seamless.
     `dims`, `low` and `high` only label the axes: pass what `prior_grid` was given.
 
     Shapes: images (n * n, C, H, W) or (n * n, H, W), in the order of `prior_grid`. Values in [0, 1], clipped.

@@ -3,7 +3,8 @@ import math
 
 import pyro.distributions as dist
 import torch
-from torch import Tensor
+from pyro.distributions.torch_distribution import ExpandedDistribution
+from torch import Size, Tensor
 
 
 class MixtureOfDiagonals(dist.MixtureSameFamily):
@@ -20,6 +21,9 @@ class MixtureOfDiagonals(dist.MixtureSameFamily):
         torch.Size([5])
     """
 
+    def expand(self, batch_shape: Size, _instance: object = None) -> dist.TorchDistribution:
+        return ExpandedDistribution(self, batch_shape)  # copies of C components for each datum would undo the gain
+
     def log_prob(self, value: Tensor) -> Tensor:
         normal = self.component_distribution.base_dist
         loc, log_scale, z = normal.loc.double(), normal.scale.double().log(), value.double()
@@ -33,6 +37,6 @@ class MixtureOfDiagonals(dist.MixtureSameFamily):
 def mixture(logits: Tensor, components: dist.TorchDistribution) -> dist.MixtureSameFamily:
     """A mixture of components with batch `(C,)`; diagonal normals take the short cut."""
     weights = dist.Categorical(logits=logits)
-    diagonal = isinstance(components, dist.Independent) and isinstance(components.base_dist, dist.Normal) and \
-        components.base_dist.loc.dim() == 2
+    base = getattr(components, "base_dist", None)
+    diagonal = isinstance(base, dist.Normal) and base.loc.dim() == 2 and components.reinterpreted_batch_ndims == 1
     return (MixtureOfDiagonals if diagonal else dist.MixtureSameFamily)(weights, components)
