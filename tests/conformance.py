@@ -31,11 +31,11 @@ CONDITIONALS: dict[str, Case] = {
     "VampPrior, weighted": Case(lambda: VampPrior(NormalHead(MLP(4, [8], 4)), torch.rand(3, 4), learn_inputs=False,
                                                   learn_weights=True, constrain=nn.Hardtanh(0, 1)), (), (2,)),
     "MixtureOfNormals": Case(lambda: MixtureOfNormals(2, 3), (), (2,)),
-    "Laplace": Case(lambda: Laplace(2, scale=2.0), (), (2,)),
+    "Laplace": Case(lambda: Laplace(2, scale=2.0), (), (2,), kinks=True),
     "flow prior, coupling": Case(lambda: zuko.flows.RealNVP(2, hidden_features=(8,)), (), (2,)),
     "flow prior, autoregressive": Case(lambda: zuko.flows.MAF(2, hidden_features=(8,)), (), (2,)),
-    "flow prior, spline": Case(lambda: zuko.flows.NSF(2, hidden_features=(8,)), (), (2,)),
-    "flow prior, conditional": Case(lambda: zuko.flows.NSF(2, 3, hidden_features=(8,)), ((3,),), (2,)),
+    "flow prior, spline": Case(lambda: zuko.flows.NSF(2, hidden_features=(8,)), (), (2,), kinks=True),
+    "flow prior, conditional": Case(lambda: zuko.flows.NSF(2, 3, hidden_features=(8,)), ((3,),), (2,), kinks=True),
     "NormalHead": Case(lambda: NormalHead(MLP(4, [8], 4)), ((4,),), (2,)),
     "NormalHead, floor": Case(lambda: NormalHead(MLP(4, [8], 4), min_scale=0.1), ((4,),), (2,)),
     "NormalHead, image": Case(lambda: NormalHead(ConvDecoder(3, [4], (2, 2, 3)), event_dim=3), ((3,),), (1, 2, 3)),
@@ -61,7 +61,7 @@ CONDITIONALS: dict[str, Case] = {
     "IAF, context net": Case(lambda: IAF(NormalHead(MLP(4, [8], 4)), 2, 3, hidden=(8,), context_net=MLP(4, [8], 3)),
                              ((4,),), (2,)),
     "FlowPosterior, spline": Case(lambda: FlowPosterior(NormalHead(MLP(4, [8], 4)), zuko.flows.NSF(
-        2, 4, transforms=1, hidden_features=(8,)).transform.inv), ((4,),), (2,)),
+        2, 4, transforms=1, hidden_features=(8,)).transform.inv), ((4,),), (2,), kinks=True),
     "FlowPosterior, coupling": Case(lambda: FlowPosterior(NormalHead(MLP(4, [8], 4)), zuko.flows.RealNVP(
         2, 4, transforms=2, hidden_features=(8,)).transform.inv), ((4,),), (2,)),
     "PlanarPosterior": Case(lambda: PlanarPosterior(NormalHead(MLP(4, [8], 4)), MLP(4, [8], 10), 2, transforms=2),

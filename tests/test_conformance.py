@@ -111,7 +111,7 @@ def test_density_is_normalised(name: str) -> None:
         total = torch.stack([sum_or_integral(as_pyro(type(factors)(**{
             name: getattr(factors, name).flatten()[i:i + 1] for name in factors.arg_constraints
             if name in factors.__dict__}).to_event(1))) for i in range(factors.batch_shape.numel())])
-    assert (torch.as_tensor(total) - 1).abs().max() < 1e-5  # nets with kinks, as in the IAF, are not summed exactly
+    assert (torch.as_tensor(total) - 1).abs().max() < (1e-3 if case.kinks else 1e-5)
 
 
 def sum_or_integral(fn: dist.Distribution) -> torch.Tensor | None:

@@ -7,15 +7,17 @@ from torch import Tensor
 from zuko.distributions import NormalizingFlow
 from zuko.lazy import LazyTransform
 
+from pyrovae.posteriors.implicit import implicit
+
 
 class FlowPosterior(nn.Module):
     r"""q(z | x): the encoder's draw pushed through a flow, z = f_c^{-1}(e), e ~ encoder(x), c = context(x).
 
     log q(z | x) = log encoder(f_c(z) | x) + log |det df_c/dz|.
 
-    transform: a lazy transform of zuko, from z to e, that takes the context: `zuko.flows.NSF(Z, C).transform.inv` draws
-        fast and scores a foreign z slowly (inverse autoregressive), without `.inv` the other way round (a MAF); coupling
-        flows (`zuko.flows.NICE`, or `NSF(..., passes=2)`) are fast both ways.
+    transform: a lazy transform of zuko, from z to e, that takes the context: `zuko.flows.NSF(Z, C).transform.inv` draws in
+        one pass and scores a foreign z in several (inverse autoregressive), without `.inv` the other way round (a MAF);
+        coupling flows (`zuko.flows.RealNVP`) take one pass both ways.
     context: a net from x to the vector c; by default c is x itself, then a vector `(*batch, C)`.
 
     Shapes: those of the encoder, whose event is a vector `(Z,)`. STL and DReG gradients score foreign draws.
@@ -37,14 +39,14 @@ class FlowPosterior(nn.Module):
         self.context = context or nn.Identity()
 
     def forward(self, *parents: Tensor) -> NormalizingFlow:
-        return NormalizingFlow(self.transform(self.context(*parents)), self.encoder(*parents))
+        return NormalizingFlow(implicit(self.transform(self.context(*parents))), self.encoder(*parents))
 
 
 class IAF(nn.Module):
     r"""Inverse autoregressive flow: affine steps, each seeing the dimensions before its own and the context.
 
     A `FlowPosterior` of zuko's masked autoregressive steps, inverted: drawing and scoring its own draw takes one pass;
-    scoring a foreign z takes Z passes, so use it as a guide and not as a prior.
+    scoring a foreign z takes several (`FixedPointTransform`), so use it as a guide and not as a prior.
 
     Shapes: `encoder(x)` has event `(features,)`; the steps see `context(x)`, or x itself, a vector of length `context`.
     Source: Kingma et al. 2016, arXiv:1606.04934, eq. 10.
