@@ -22,6 +22,8 @@ class Case:
     make: Callable[[], nn.Module]
     parents: tuple[tuple[int, ...], ...]
     event: tuple[int, ...]
+    kinks: bool = False
+    """Whether the density has kinks, where a sum over a grid is not as good as exact."""
 
 
 CONDITIONALS: dict[str, Case] = {
