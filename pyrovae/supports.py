@@ -26,9 +26,12 @@ def check_support(site: dict) -> None:
         good = support.check(value)
     except (NotImplementedError, ValueError, RuntimeError):
         return
-    if site["mask"] is not None or bool(good.all()):
+    if site["mask"] is not None:
         return
     base = base_distribution(site["fn"])
+    if bool(good.all()):
+        _check_ends(site["name"], base, value)
+        return
     low, high = float(value.min()), float(value.max())
     outside = value[~_base_support(support).check(value)].flatten()
     example = f"{float(outside[0]):.4g}" if len(outside) else f"{high:.4g}"
@@ -42,6 +45,15 @@ def check_support(site: dict) -> None:
         text += (f"with support {_base_support(support)}, but the data lie in [{low:g}, {high:g}], e.g. {example}. "
                  "Change the likelihood or the scale of the data.")
     raise PairError(text)
+
+
+def _check_ends(name: str, base: dist.Distribution, value: Tensor) -> None:
+    """Torch's Beta takes 0 and 1 for part of its support."""
+    if isinstance(base, dist.Beta) and (ends := int(((value == 0) | (value == 1)).sum())):
+        raise PairError(f"site {name!r} is a Beta on the open interval (0, 1), but {ends} of {value.numel()} values are exactly "
+                        "0 or 1, where its density is 0 or infinite. Use ContinuousBernoulliHead, which takes them; or "
+                        "dequantise 8-bit pixels, x = (255 x + u) / 256 with u uniform on (0, 1); or shrink the data to "
+                        "x = (x (N - 1) + 0.5) / N for N data.")
 
 
 def check_parameters(role: str, site: dict) -> None:

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from pyrovae.heads import (BernoulliHead, CategoricalHead, ContinuousBernoulliHead, DeltaHead, FixedScaleNormalHead,
-                           FullRankNormalHead, LearnedScaleNormalHead, LowRankNormalHead, MixtureNormalHead, NormalHead)
+from pyrovae.heads import (BernoulliHead, BetaHead, CategoricalHead, ContinuousBernoulliHead, DeltaHead,
+                           FixedScaleNormalHead, FullRankNormalHead, LearnedScaleNormalHead, LowRankNormalHead,
+                           MixtureNormalHead, NormalHead, StudentTHead)
 from pyrovae.nets import MLP, Batched, ConvDecoder, ConvEncoder, Standardized
 from pyrovae.posteriors import IAF
 from pyrovae.priors import StandardNormal, VampPrior
@@ -38,6 +39,10 @@ CONDITIONALS: dict[str, Case] = {
     "LowRankNormalHead, floor": Case(lambda: LowRankNormalHead(MLP(4, [8], 8), 2, 2, min_scale=0.1), ((4,),), (2,)),
     "MixtureNormalHead": Case(lambda: MixtureNormalHead(MLP(4, [8], 15), 2, 3), ((4,),), (2,)),
     "MixtureNormalHead, one feature": Case(lambda: MixtureNormalHead(MLP(4, [8], 6), 1, 2, min_scale=0.1), ((4,),), (1,)),
+    "StudentTHead": Case(lambda: StudentTHead(MLP(4, [8], 4)), ((4,),), (2,)),
+    "StudentTHead, heavy tails": Case(lambda: StudentTHead(MLP(4, [8], 4), initial_df=2.5, min_scale=0.1), ((4,),), (2,)),
+    "BetaHead": Case(lambda: BetaHead(MLP(4, [8], 4)), ((4,),), (2,)),
+    "BetaHead, image": Case(lambda: BetaHead(ConvDecoder(3, [4], (2, 2, 1)), event_dim=3), ((3,),), (1, 2, 1)),
     "DeltaHead": Case(lambda: DeltaHead(MLP(4, [8], 2)), ((4,),), (2,)),
     "DeltaHead, image": Case(lambda: DeltaHead(ConvDecoder(3, [4], (1, 3, 2)), event_dim=3), ((3,),), (1, 3, 2)),
     "BernoulliHead": Case(lambda: BernoulliHead(MLP(3, [8], 4)), ((3,),), (4,)),

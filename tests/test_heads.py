@@ -8,7 +8,8 @@ from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor, nn
 
 import pyrovae as pv
-from pyrovae.heads import DeltaHead, FixedScaleNormalHead, FullRankNormalHead, LowRankNormalHead, MixtureNormalHead
+from pyrovae.heads import (BetaHead, DeltaHead, FixedScaleNormalHead, FullRankNormalHead, LowRankNormalHead,
+                           MixtureNormalHead, NormalHead, StudentTHead)
 from pyrovae.heads.mixture_normal import PathwiseMixture
 from pyrovae.nets import MLP
 from pyrovae.priors import StandardNormal
@@ -153,3 +154,50 @@ def test_components_of_a_mixture_begin_apart() -> None:
     twin = MixtureNormalHead(nn.Identity(), 2, 3)
     twin.load_state_dict(head.state_dict())
     torch.testing.assert_close(twin(numbers).mean, head(numbers).mean)
+
+
+def test_student_t_learns_one_df_above_two() -> None:
+    head = StudentTHead(nn.Identity(), initial_df=3.0, min_scale=0.5)
+    numbers, x = torch.randn(5, 6), torch.randn(5, 3)
+    exact = dist.StudentT(3.0, numbers[:, :3], 0.5 + numbers[:, 3:].exp())
+    torch.testing.assert_close(head(numbers).log_prob(x), exact.log_prob(x).sum(-1))
+    head.log_excess.data.fill_(-50.0)
+    assert head(numbers).base_dist.df.min() >= 2
+    with pytest.raises(ValueError, match="initial_df=2, but the degrees of freedom stay above 2"):
+        StudentTHead(nn.Identity(), initial_df=2)
+
+
+def test_beta_has_the_mean_and_variance_it_says() -> None:
+    fn = BetaHead(nn.Identity())(torch.tensor([0.3, -1.0, 2.0, 0.5]))
+    mean, precision = torch.tensor([0.3, -1.0]).sigmoid(), 2 * torch.tensor([2.0, 0.5]).exp()
+    torch.testing.assert_close(fn.mean, mean)
+    torch.testing.assert_close(fn.variance, mean * (1 - mean) / (1 + precision))
+    uniform = BetaHead(nn.Identity())(torch.zeros(4))
+    torch.testing.assert_close(uniform.log_prob(torch.rand(3, 2)), torch.zeros(3))
+
+
+def test_beta_refuses_the_ends() -> None:
+    x = torch.rand(6, 4).clamp(0.01, 0.99)
+    model = pv.Model(z=StandardNormal(2), x=pv.Node(BetaHead(MLP(2, [8], 8)), "z"))
+    guide = pv.Guide(z=pv.Node(NormalHead(MLP(4, [8], 4)), "x"))
+    pv.check(model, guide, {"x": x})
+    x[0, 0], x[1, 2] = 0.0, 1.0
+    with pytest.raises(pv.PairError, match=r"Beta on the open interval \(0, 1\), but 2 of 24 values .* dequantise"):
+        pv.check(model, guide, {"x": x})
+
+
+PRECISE = {  # name: head, the net's numbers for one element, data
+    "Student's t, df = 10^5": (lambda: StudentTHead(nn.Identity(), initial_df=1e5), [0.0, 0.0], [0.5, -2.0]),
+    "beta, precision 10^4": (lambda: BetaHead(nn.Identity()), [0.3, math.log(5e3)], [0.57, 0.58]),
+}
+
+
+@pytest.mark.parametrize("name", PRECISE)
+def test_float32_densities_keep_their_constants(name: str) -> None:
+    """Summed in float32 each of these is off by 10^-3 nats or more; what is left is the rounding of parameters and data."""
+    make, numbers, data = PRECISE[name]
+    x = torch.tensor(data).float().unsqueeze(-1)
+    single = make().float()(torch.tensor(numbers).float()).log_prob(x)
+    exact = make()(torch.tensor(numbers).float().double()).log_prob(x.double())
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single.double(), exact, rtol=0, atol=1e-4)
