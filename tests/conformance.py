@@ -9,7 +9,7 @@ from torch.distributions import constraints
 
 from pyrovae.heads import (BernoulliHead, BetaHead, CategoricalHead, ContinuousBernoulliHead, DeltaHead,
                            FixedScaleNormalHead, FullRankNormalHead, LearnedScaleNormalHead, LowRankNormalHead,
-                           MixtureNormalHead, NormalHead, StudentTHead)
+                           MixtureNormalHead, NegativeBinomialHead, NormalHead, PoissonHead, StudentTHead)
 from pyrovae.nets import MLP, Batched, ConvDecoder, ConvEncoder, Standardized
 from pyrovae.posteriors import IAF
 from pyrovae.priors import StandardNormal, VampPrior
@@ -49,6 +49,11 @@ CONDITIONALS: dict[str, Case] = {
     "BernoulliHead, image": Case(lambda: BernoulliHead(ConvDecoder(3, [4], (1, 3, 2)), event_dim=3), ((3,),), (1, 3, 2)),
     "BernoulliHead, two parents": Case(lambda: BernoulliHead(MLP(5, [8], 4)), ((3,), (2,)), (4,)),
     "ContinuousBernoulliHead": Case(lambda: ContinuousBernoulliHead(MLP(3, [8], 2)), ((3,),), (2,)),
+    "PoissonHead": Case(lambda: PoissonHead(MLP(4, [8], 2)), ((4,),), (2,)),
+    "NegativeBinomialHead": Case(lambda: NegativeBinomialHead(MLP(4, [8], 2)), ((4,),), (2,)),
+    "NegativeBinomialHead, r for each": Case(lambda: NegativeBinomialHead(ConvDecoder(3, [4], (1, 2, 1)), event_dim=3,
+                                                                          r_shape=(1, 2, 1), initial_r=3.0),
+                                             ((3,),), (1, 2, 1)),
     "CategoricalHead, labels": Case(lambda: CategoricalHead(MLP(3, [8], 5)), ((3,),), ()),
     "CategoricalHead, pixels": Case(lambda: CategoricalHead(MLP(3, [8], 4 * 3), event_shape=(3,)), ((3,),), (3,)),
     "CategoricalHead, image": Case(lambda: CategoricalHead(ConvDecoder(3, [4], (4, 2, 3)), event_shape=(1, 2, 3)),
@@ -84,12 +89,14 @@ def support_of(fn: dist.Distribution) -> constraints.Constraint:
 
 
 def values_of(fn: dist.Distribution) -> Tensor | None:
-    """All values `(V,)` that one element of the event may take; None where they are not discrete."""
+    """The values `(V,)` that one element of the event takes, counts up to where no mass is left; None where not discrete."""
     support = support_of(fn)
     if support is constraints.boolean:
         return torch.arange(2.0)
     if isinstance(support, constraints.integer_interval):
         return torch.arange(support.lower_bound, support.upper_bound + 1.0)
+    if support is constraints.nonnegative_integer:
+        return torch.arange(400.0)
     return None
 
 

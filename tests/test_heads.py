@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import pyrovae as pv
 from pyrovae.heads import (BetaHead, DeltaHead, FixedScaleNormalHead, FullRankNormalHead, LowRankNormalHead,
-                           MixtureNormalHead, NormalHead, StudentTHead)
+                           MixtureNormalHead, NegativeBinomialHead, NormalHead, PoissonHead, StudentTHead)
 from pyrovae.heads.mixture_normal import PathwiseMixture
 from pyrovae.nets import MLP
 from pyrovae.priors import StandardNormal
@@ -189,6 +189,8 @@ def test_beta_refuses_the_ends() -> None:
 PRECISE = {  # name: head, the net's numbers for one element, data
     "Student's t, df = 10^5": (lambda: StudentTHead(nn.Identity(), initial_df=1e5), [0.0, 0.0], [0.5, -2.0]),
     "beta, precision 10^4": (lambda: BetaHead(nn.Identity()), [0.3, math.log(5e3)], [0.57, 0.58]),
+    "Poisson of 10^4": (lambda: PoissonHead(nn.Identity()), [math.log(1e4)], [9900.0, 10_200.0, 10_321.0]),
+    "negative binomial, r = 10^6": (lambda: NegativeBinomialHead(nn.Identity(), initial_r=1e6), [1.0], [0.0, 3.0, 9.0]),
 }
 
 
@@ -201,3 +203,25 @@ def test_float32_densities_keep_their_constants(name: str) -> None:
     exact = make()(torch.tensor(numbers).float().double()).log_prob(x.double())
     assert single.dtype == torch.float32
     torch.testing.assert_close(single.double(), exact, rtol=0, atol=1e-4)
+
+
+def test_negative_binomial_has_the_mean_and_variance_it_says() -> None:
+    log_mean, r = torch.tensor([0.5, 2.0]), torch.tensor([0.7, 5.0])
+    head = NegativeBinomialHead(nn.Identity(), r_shape=(2,))
+    head.log_r.data = r.log()
+    fn, counts = head(log_mean), torch.arange(2000.0).unsqueeze(-1)
+    probs = fn.base_dist.log_prob(counts).exp()
+    mean = (probs * counts).sum(0)
+    torch.testing.assert_close(mean, log_mean.exp())
+    torch.testing.assert_close((probs * (counts - mean) ** 2).sum(0), mean + mean ** 2 / r)
+    with pytest.raises(ValueError, match="initial_r=0, but r"):
+        NegativeBinomialHead(nn.Identity(), initial_r=0)
+
+
+def test_counts_are_whole_numbers() -> None:
+    guide = pv.Guide(z=pv.Node(NormalHead(MLP(4, [8], 4)), "x"))
+    for head in (PoissonHead, NegativeBinomialHead):
+        model = pv.Model(z=StandardNormal(2), x=pv.Node(head(MLP(2, [8], 4)), "z"))
+        pv.check(model, guide, {"x": torch.poisson(torch.full((6, 4), 2.0))})
+        with pytest.raises(pv.PairError, match=r"the data lie in \[0.5, 0.5\], e.g. 0.5. Change the likelihood"):
+            pv.check(model, guide, {"x": torch.full((6, 4), 0.5)})
