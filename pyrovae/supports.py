@@ -41,6 +41,9 @@ def check_support(site: dict) -> None:
                  "data (dynamic, static or threshold), or use ContinuousBernoulliHead.")
     elif low >= 0 and 1 < high <= 255 and isinstance(base, (dist.Bernoulli, dist.ContinuousBernoulli)):
         text += f"on [0, 1], but the data reach {high:g}: they look like 0-255 pixels. Divide by 255 first."
+    elif isinstance(_base_support(support), constraints.integer_interval) and 0 <= low and high <= 1:
+        text += (f"on whole levels, {_base_support(support)}, but the data hold grey values such as {example}. Make them "
+                 "levels, e.g. by the data set's as_levels().")
     else:
         text += (f"with support {_base_support(support)}, but the data lie in [{low:g}, {high:g}], e.g. {example}. "
                  "Change the likelihood or the scale of the data.")

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from pyrovae.heads import (BernoulliHead, BetaHead, CategoricalHead, ContinuousBernoulliHead, DeltaHead,
-                           FixedScaleNormalHead, FullRankNormalHead, LearnedScaleNormalHead, LowRankNormalHead,
-                           MixtureNormalHead, NegativeBinomialHead, NormalHead, PoissonHead, StudentTHead)
+                           DiscretizedLogisticMixtureHead, FixedScaleNormalHead, FullRankNormalHead,
+                           LearnedScaleNormalHead, LowRankNormalHead, MixtureNormalHead, NegativeBinomialHead, NormalHead,
+                           PoissonHead, StudentTHead)
 from pyrovae.nets import MLP, Batched, ConvDecoder, ConvEncoder, Standardized
 from pyrovae.posteriors import IAF
 from pyrovae.priors import StandardNormal, VampPrior
@@ -58,6 +59,13 @@ CONDITIONALS: dict[str, Case] = {
     "CategoricalHead, pixels": Case(lambda: CategoricalHead(MLP(3, [8], 4 * 3), event_shape=(3,)), ((3,),), (3,)),
     "CategoricalHead, image": Case(lambda: CategoricalHead(ConvDecoder(3, [4], (4, 2, 3)), event_shape=(1, 2, 3)),
                                    ((3,),), (1, 2, 3)),
+    "DiscretizedLogisticMixtureHead": Case(
+        lambda: DiscretizedLogisticMixtureHead(MLP(3, [8], 3 * 2 * 3), 2, levels=5, event_shape=(3,)), ((3,),), (3,)),
+    "DiscretizedLogisticMixtureHead, one level": Case(
+        lambda: DiscretizedLogisticMixtureHead(MLP(3, [8], 3 * 4), 4, levels=17, event_shape=()), ((3,),), ()),
+    "DiscretizedLogisticMixtureHead, image": Case(
+        lambda: DiscretizedLogisticMixtureHead(ConvDecoder(3, [4], (3, 2, 3)), 1, levels=3, event_shape=(1, 2, 3)),
+        ((3,),), (1, 2, 3)),
     "IAF": Case(lambda: IAF(NormalHead(MLP(4, [8], 4)), 2, 4, hidden=(8,)), ((4,),), (2,)),
     "encoder, convolutional": Case(lambda: NormalHead(ConvEncoder((1, 5, 3), [4, 8], 4)), ((1, 5, 3),), (2,)),
     "encoder, standardised": Case(lambda: NormalHead(Standardized(MLP(4, [8], 4), 0.5, 2.0)), ((4,),), (2,)),

@@ -8,10 +8,12 @@ from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor, nn
 
 import pyrovae as pv
-from pyrovae.heads import (BetaHead, DeltaHead, FixedScaleNormalHead, FullRankNormalHead, LowRankNormalHead,
-                           MixtureNormalHead, NegativeBinomialHead, NormalHead, PoissonHead, StudentTHead)
+from pyrovae.heads import (BetaHead, CategoricalHead, DeltaHead, DiscretizedLogisticMixtureHead, FixedScaleNormalHead,
+                           FullRankNormalHead, LowRankNormalHead, MixtureNormalHead, NegativeBinomialHead, NormalHead,
+                           PoissonHead, StudentTHead)
+from pyrovae.heads.level_mixture import DiscretizedLogisticMixture
 from pyrovae.heads.mixture_normal import PathwiseMixture
-from pyrovae.nets import MLP
+from pyrovae.nets import MLP, Standardized
 from pyrovae.priors import StandardNormal
 
 
@@ -225,3 +227,52 @@ def test_counts_are_whole_numbers() -> None:
         pv.check(model, guide, {"x": torch.poisson(torch.full((6, 4), 2.0))})
         with pytest.raises(pv.PairError, match=r"the data lie in \[0.5, 0.5\], e.g. 0.5. Change the likelihood"):
             pv.check(model, guide, {"x": torch.full((6, 4), 0.5)})
+
+
+def test_discretized_logistics_are_differences_of_their_distribution_functions() -> None:
+    logits, loc, log_scale = torch.randn(4, 3), 8 + 4 * torch.randn(4, 3), torch.randn(4, 3)
+    fn = DiscretizedLogisticMixture(logits, loc, log_scale, 17)
+    edges = torch.cat([torch.tensor([-math.inf]), torch.arange(16) + 0.5, torch.tensor([math.inf])]).reshape(-1, 1, 1)
+    cdf = (((edges - loc) / log_scale.exp()).sigmoid() * logits.softmax(-1)).sum(-1)
+    levels = fn.enumerate_support()
+    torch.testing.assert_close(fn.log_prob(levels).exp(), cdf.diff(dim=0))
+    torch.testing.assert_close(fn.mean, (levels * cdf.diff(dim=0)).sum(0))
+    assert fn.expand((2, 4)).log_prob(levels.unsqueeze(1)).shape == (17, 2, 4)
+    with pytest.raises(ValueError, match="levels=1, wanted at least"):
+        DiscretizedLogisticMixture(logits, loc, log_scale, 1)
+
+
+def test_discretized_logistics_sum_to_one_in_float32_wherever_they_lie() -> None:
+    loc = torch.tensor([-1e4, -30.0, 0.0, 127.5, 255.0, 400.0, 1e4]).float().reshape(-1, 1, 1).requires_grad_()
+    log_scale = torch.tensor([1e-3, 0.1, 1.0, 100.0, 1e6]).log().float().reshape(-1, 1).requires_grad_()
+    fn = DiscretizedLogisticMixture(torch.zeros(1).float(), loc, log_scale, 256)
+    log_probs = fn.log_prob(fn.enumerate_support())
+    torch.testing.assert_close(log_probs.logsumexp(0), torch.zeros(7, 5).float(), rtol=0, atol=2e-5)  # rounding of 256 terms
+    assert torch.isfinite(log_probs).all() and (log_probs <= 0).all()
+    log_probs.sum().backward()
+    assert torch.isfinite(loc.grad).all() and torch.isfinite(log_scale.grad).all()
+    assert loc.grad[0].abs().sum() > 0  # the pull from afar that a clamped difference would lose
+    exact = DiscretizedLogisticMixture(torch.zeros(1), loc.double(), log_scale.double(), 256)
+    torch.testing.assert_close(log_probs.double(), exact.log_prob(exact.enumerate_support()), rtol=1e-5, atol=1e-4)
+
+
+def test_discretized_logistics_deal_their_numbers_as_the_categorical_does() -> None:
+    numbers = torch.randn(5, 6 * 2, 4, 3)  # a net's (C, H, W) output: six numbers for each of (2, 4, 3)
+    fn = DiscretizedLogisticMixtureHead(nn.Identity(), 2, levels=5, event_shape=(2, 4, 3))(numbers).base_dist
+    dealt = CategoricalHead(nn.Identity(), event_shape=(2, 4, 3))(numbers).base_dist.logits
+    raw = torch.cat([fn.logits, fn.loc / 2 - 1 - torch.tensor([-0.5, 0.5]), fn.log_scale], -1)
+    torch.testing.assert_close(raw.log_softmax(-1), dealt)
+    assert torch.equal(fn.logits[:, 1, 2, 0], numbers[:, [1, 3], 2, 0])
+    with pytest.raises(ValueError, match="the net returns 7 numbers a datum, which are not 6 for each of the 1 elements"):
+        DiscretizedLogisticMixtureHead(nn.Identity(), 2, levels=5, event_shape=())(torch.zeros(1, 7))
+
+
+def test_levels_are_not_grey_values() -> None:
+    head = DiscretizedLogisticMixtureHead(MLP(2, [8], 6 * 4), 2, levels=17, event_shape=(4,))
+    model = pv.Model(z=StandardNormal(2), x=pv.Node(head, "z"))
+    guide = pv.Guide(z=pv.Node(NormalHead(Standardized(MLP(4, [8], 4), 8.0, 5.0)), "x"))
+    pv.check(model, guide, {"x": torch.randint(0, 17, (6, 4)).double()})
+    with pytest.raises(pv.PairError, match="on whole levels, .* grey values such as 0.5. .* as_levels"):
+        pv.check(model, guide, {"x": torch.full((6, 4), 0.5)})
+    with pytest.raises(pv.PairError, match="upper_bound=16.*the data lie in"):
+        pv.check(model, guide, {"x": torch.full((6, 4), 17.0)})
