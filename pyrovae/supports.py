@@ -36,7 +36,7 @@ def check_support(site: dict) -> None:
     outside = value[~_base_support(support).check(value)].flatten()
     example = f"{float(outside[0]):.4g}" if len(outside) else f"{high:.4g}"
     text = f"site {site['name']!r} is {type(base).__name__} "
-    if isinstance(base, dist.Bernoulli) and 0 <= low and high <= 1:
+    if _base_support(support) is constraints.boolean and 0 <= low and high <= 1:
         text += (f"on {{0, 1}}, but the data hold grey values such as {example}; that is not a density. Binarise the "
                  "data (dynamic, static or threshold), or use ContinuousBernoulliHead.")
     elif low >= 0 and 1 < high <= 255 and isinstance(base, (dist.Bernoulli, dist.ContinuousBernoulli)):
@@ -53,10 +53,10 @@ def check_support(site: dict) -> None:
 def _check_ends(name: str, base: dist.Distribution, value: Tensor) -> None:
     """Torch's Beta takes 0 and 1 for part of its support."""
     if isinstance(base, dist.Beta) and (ends := int(((value == 0) | (value == 1)).sum())):
-        raise PairError(f"site {name!r} is a Beta on the open interval (0, 1), but {ends} of {value.numel()} values are exactly "
-                        "0 or 1, where its density is 0 or infinite. Use ContinuousBernoulliHead, which takes them; or "
-                        "dequantise 8-bit pixels, x = (255 x + u) / 256 with u uniform on (0, 1); or shrink the data to "
-                        "x = (x (N - 1) + 0.5) / N for N data.")
+        raise PairError(f"site {name!r} is a Beta on the open interval (0, 1), but {ends} of {value.numel()} values are "
+                        "exactly 0 or 1, where its density is 0 or infinite. Use ContinuousBernoulliHead, which takes "
+                        "them; or dequantise 8-bit pixels, x = (255 x + u) / 256 with u uniform on (0, 1); or shrink the "
+                        "data to x = (x (N - 1) + 0.5) / N for N data.")
 
 
 def check_parameters(role: str, site: dict) -> None:

@@ -1,4 +1,5 @@
 """Heads: modules that turn a net's output into a distribution, as encoder or likelihood."""
+from pyrovae.heads.autoregressive import AutoregressiveBernoulliHead
 from pyrovae.heads.bernoulli import BernoulliHead, ContinuousBernoulliHead
 from pyrovae.heads.beta import BetaHead
 from pyrovae.heads.categorical import CategoricalHead
@@ -10,6 +11,7 @@ from pyrovae.heads.mixture_normal import MixtureNormalHead
 from pyrovae.heads.normal import FixedScaleNormalHead, LearnedScaleNormalHead, NormalHead
 from pyrovae.heads.student_t import StudentTHead
 
-__all__ = ["BernoulliHead", "BetaHead", "CategoricalHead", "ContinuousBernoulliHead", "DeltaHead",
-           "DiscretizedLogisticMixtureHead", "FixedScaleNormalHead", "FullRankNormalHead", "LearnedScaleNormalHead",
-           "LowRankNormalHead", "MixtureNormalHead", "NegativeBinomialHead", "NormalHead", "PoissonHead", "StudentTHead"]
+__all__ = ["AutoregressiveBernoulliHead", "BernoulliHead", "BetaHead", "CategoricalHead", "ContinuousBernoulliHead",
+           "DeltaHead", "DiscretizedLogisticMixtureHead", "FixedScaleNormalHead", "FullRankNormalHead",
+           "LearnedScaleNormalHead", "LowRankNormalHead", "MixtureNormalHead", "NegativeBinomialHead", "NormalHead",
+           "PoissonHead", "StudentTHead"]

@@ -43,6 +43,5 @@ class DiscretizedLogisticMixtureHead(nn.Module):
         numbers = per_element(at_least_float32(self.net(*parents)), self.event_shape, 3 * len(self.offset))
         logits, loc, log_scale = numbers.chunk(3, dim=-1)
         half = (self.levels - 1) / 2
-        fn = DiscretizedLogisticMixture(logits, half * (1 + self.offset + loc), math.log(half / len(self.offset)) + log_scale,
-                                        self.levels)
-        return fn.to_event(len(self.event_shape))
+        loc, log_scale = half * (1 + self.offset + loc), math.log(half / len(self.offset)) + log_scale
+        return DiscretizedLogisticMixture(logits, loc, log_scale, self.levels).to_event(len(self.event_shape))

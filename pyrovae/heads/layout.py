@@ -21,6 +21,6 @@ def per_element(numbers: Tensor, event_shape: Size, count: int | None = None) ->
     num_dims, size = len(event_shape), event_shape.numel()
     flat = numbers.flatten(-num_dims) if num_dims else numbers
     if flat.shape[-1] % size or count not in (None, flat.shape[-1] // size):
-        raise ValueError(f"the net returns {flat.shape[-1]} numbers a datum, which are not {count or 'C classes'} for each of "
-                         f"the {size} elements of an event {tuple(event_shape)}.")
+        raise ValueError(f"the net returns {flat.shape[-1]} numbers a datum, which are not {count or 'C classes'} for each "
+                         f"of the {size} elements of an event {tuple(event_shape)}.")
     return flat.unflatten(-1, (-1, *event_shape)).movedim(-1 - num_dims, -1) if num_dims else flat

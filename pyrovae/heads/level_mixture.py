@@ -23,7 +23,7 @@ class DiscretizedLogisticMixture(TorchDistribution):
         tensor(True)
     """
 
-    arg_constraints = {"logits": constraints.real_vector, "loc": constraints.real_vector, "log_scale": constraints.real_vector}
+    arg_constraints = dict.fromkeys(("logits", "loc", "log_scale"), constraints.real_vector)
     has_enumerate_support = True
 
     def __init__(self, logits: Tensor, loc: Tensor, log_scale: Tensor, levels: int,

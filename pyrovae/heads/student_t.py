@@ -10,7 +10,7 @@ from pyrovae.heads.precision import at_least_float32, log_prob_in_float64
 
 
 class StudentTHead(nn.Module):
-    r"""Independent Student's t, loc and scale predicted: x = loc + (min_scale + exp(s)) t, t ~ t(df), (loc, s) = net(parents).
+    r"""Independent Student's t with predicted loc and scale, loc + (min_scale + exp(s)) t(df), (loc, s) = net(parents).
 
     One df for all elements, learned as 2 + exp(.): the variance, scale^2 df / (df - 2), stays finite. Far from loc the
     density falls as a power, so that an outlier pulls less than it does on `NormalHead`; as df grows the two agree.
@@ -29,7 +29,8 @@ class StudentTHead(nn.Module):
     def __init__(self, net: nn.Module, *, event_dim: int = 1, initial_df: float = 10.0, min_scale: float = 0.0) -> None:
         super().__init__()
         if not initial_df > 2:
-            raise ValueError(f"initial_df={initial_df}, but the degrees of freedom stay above 2, where the variance is finite.")
+            raise ValueError(f"initial_df={initial_df}, but the degrees of freedom stay above 2, where the variance is "
+                             "finite.")
         self.net = net
         self.event_dim = event_dim
         self.min_scale = min_scale
@@ -37,11 +38,12 @@ class StudentTHead(nn.Module):
 
     def forward(self, *parents: Tensor) -> dist.Independent:
         loc, log_scale = at_least_float32(self.net(*parents)).chunk(2, dim=-self.event_dim)
-        return PreciseStudentT(2 + self.log_excess.exp(), loc, self.min_scale + log_scale.exp()).to_event(self.event_dim)
+        df, scale = 2 + self.log_excess.exp(), self.min_scale + log_scale.exp()
+        return PreciseStudentT(df, loc, scale).to_event(self.event_dim)
 
 
 class PreciseStudentT(dist.StudentT):
-    """Student's t scored in float64: at df = 10^4 float32 adds 0.005 nats to each element, and learning df finds them."""
+    """Student's t scored in float64: at df = 10^4 float32 gives each element 0.005 nats, which learning df finds."""
 
     def log_prob(self, value: Tensor) -> Tensor:
         return log_prob_in_float64(dist.StudentT, value, df=self.df, loc=self.loc, scale=self.scale,
