@@ -30,24 +30,37 @@ def check_support(site: dict) -> None:
         good = support.check(value)
     except (NotImplementedError, ValueError, RuntimeError):
         return
-    if bool(good.all()):
-        return
     base = base_distribution(site["fn"])
+    if bool(good.all()):
+        _check_ends(site["name"], base, value)
+        return
     low, high = float(value.min()), float(value.max())
     outside = value[~_base_support(support).check(value)].flatten()
     example = f"{float(outside[0]):.4g}" if len(outside) else f"{high:.4g}"
     text = f"site {site['name']!r} is {type(base).__name__} "
     if low != low:
         text += "and its data hold NaN. Remove or impute them before training."
-    elif isinstance(base, dist.Bernoulli) and 0 <= low and high <= 1:
+    elif _base_support(support) is constraints.boolean and 0 <= low and high <= 1:
         text += (f"on {{0, 1}}, but the data hold grey values such as {example}; that is not a density. Binarise the "
                  "data (dynamic, static or threshold), or use ContinuousBernoulliHead.")
     elif low >= 0 and 1 < high <= 255 and isinstance(base, (dist.Bernoulli, dist.ContinuousBernoulli)):
         text += f"on [0, 1], but the data reach {high:g}: they look like 0-255 pixels. Divide by 255 first."
+    elif isinstance(_base_support(support), constraints.integer_interval) and 0 <= low and high <= 1:
+        text += (f"on whole levels, {_base_support(support)}, but the data hold grey values such as {example}. Make them "
+                 "levels, e.g. by the data set's as_levels().")
     else:
         text += (f"with support {_base_support(support)}, but the data lie in [{low:g}, {high:g}], e.g. {example}. "
                  "Change the likelihood or the scale of the data.")
     raise PairError(text)
+
+
+def _check_ends(name: str, base: dist.Distribution, value: Tensor) -> None:
+    """Torch's Beta takes 0 and 1 for part of its support."""
+    if isinstance(base, dist.Beta) and (ends := int(((value == 0) | (value == 1)).sum())):
+        raise PairError(f"site {name!r} is a Beta on the open interval (0, 1), but {ends} of {value.numel()} values are "
+                        "exactly 0 or 1, where its density is 0 or infinite. Use ContinuousBernoulliHead, which takes "
+                        "them; or dequantise 8-bit pixels, x = (255 x + u) / 256 with u uniform on (0, 1); or shrink the "
+                        "data to x = (x (N - 1) + 0.5) / N for N data.")
 
 
 def check_parameters(role: str, site: dict) -> None:

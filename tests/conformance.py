@@ -8,8 +8,10 @@ import zuko
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from pyrovae.heads import (BernoulliHead, CategoricalHead, ContinuousBernoulliHead, DeltaHead, FixedScaleNormalHead,
-                           FullRankNormalHead, LearnedScaleNormalHead, LowRankNormalHead, MixtureNormalHead, NormalHead)
+from pyrovae.heads import (AutoregressiveBernoulliHead, BernoulliHead, BetaHead, CategoricalHead,
+                           ContinuousBernoulliHead, DeltaHead, DiscretizedLogisticMixtureHead, FixedScaleNormalHead,
+                           FullRankNormalHead, LearnedScaleNormalHead, LowRankNormalHead, MixtureNormalHead,
+                           NegativeBinomialHead, NormalHead, PoissonHead, StudentTHead)
 from pyrovae.nets import MLP, Batched, ConvDecoder, ConvEncoder, Standardized
 from pyrovae.posteriors import IAF, FlowPosterior, NonReparameterized, PlanarPosterior, PrecisionWeighted
 from pyrovae.priors import Laplace, MixtureOfNormals, StandardNormal, VampPrior
@@ -49,16 +51,33 @@ CONDITIONALS: dict[str, Case] = {
     "LowRankNormalHead, floor": Case(lambda: LowRankNormalHead(MLP(4, [8], 8), 2, 2, min_scale=0.1), ((4,),), (2,)),
     "MixtureNormalHead": Case(lambda: MixtureNormalHead(MLP(4, [8], 15), 2, 3), ((4,),), (2,)),
     "MixtureNormalHead, one feature": Case(lambda: MixtureNormalHead(MLP(4, [8], 6), 1, 2, min_scale=0.1), ((4,),), (1,)),
+    "StudentTHead": Case(lambda: StudentTHead(MLP(4, [8], 4)), ((4,),), (2,)),
+    "StudentTHead, heavy tails": Case(lambda: StudentTHead(MLP(4, [8], 4), initial_df=2.5, min_scale=0.1), ((4,),), (2,)),
+    "BetaHead": Case(lambda: BetaHead(MLP(4, [8], 4)), ((4,),), (2,)),
+    "BetaHead, image": Case(lambda: BetaHead(ConvDecoder(3, [4], (2, 2, 1)), event_dim=3), ((3,),), (1, 2, 1)),
     "DeltaHead": Case(lambda: DeltaHead(MLP(4, [8], 2)), ((4,),), (2,)),
     "DeltaHead, image": Case(lambda: DeltaHead(ConvDecoder(3, [4], (1, 3, 2)), event_dim=3), ((3,),), (1, 3, 2)),
     "BernoulliHead": Case(lambda: BernoulliHead(MLP(3, [8], 4)), ((3,),), (4,)),
     "BernoulliHead, image": Case(lambda: BernoulliHead(ConvDecoder(3, [4], (1, 3, 2)), event_dim=3), ((3,),), (1, 3, 2)),
     "BernoulliHead, two parents": Case(lambda: BernoulliHead(MLP(5, [8], 4)), ((3,), (2,)), (4,)),
+    "AutoregressiveBernoulliHead": Case(lambda: AutoregressiveBernoulliHead(4, 3, [8, 8]), ((3,),), (4,)),
     "ContinuousBernoulliHead": Case(lambda: ContinuousBernoulliHead(MLP(3, [8], 2)), ((3,),), (2,)),
+    "PoissonHead": Case(lambda: PoissonHead(MLP(4, [8], 2)), ((4,),), (2,)),
+    "NegativeBinomialHead": Case(lambda: NegativeBinomialHead(MLP(4, [8], 2)), ((4,),), (2,)),
+    "NegativeBinomialHead, r for each": Case(lambda: NegativeBinomialHead(ConvDecoder(3, [4], (1, 2, 1)), event_dim=3,
+                                                                          r_shape=(1, 2, 1), initial_r=3.0),
+                                             ((3,),), (1, 2, 1)),
     "CategoricalHead, labels": Case(lambda: CategoricalHead(MLP(3, [8], 5)), ((3,),), ()),
     "CategoricalHead, pixels": Case(lambda: CategoricalHead(MLP(3, [8], 4 * 3), event_shape=(3,)), ((3,),), (3,)),
     "CategoricalHead, image": Case(lambda: CategoricalHead(ConvDecoder(3, [4], (4, 2, 3)), event_shape=(1, 2, 3)),
                                    ((3,),), (1, 2, 3)),
+    "DiscretizedLogisticMixtureHead": Case(
+        lambda: DiscretizedLogisticMixtureHead(MLP(3, [8], 3 * 2 * 3), 2, levels=5, event_shape=(3,)), ((3,),), (3,)),
+    "DiscretizedLogisticMixtureHead, one level": Case(
+        lambda: DiscretizedLogisticMixtureHead(MLP(3, [8], 3 * 4), 4, levels=17, event_shape=()), ((3,),), ()),
+    "DiscretizedLogisticMixtureHead, image": Case(
+        lambda: DiscretizedLogisticMixtureHead(ConvDecoder(3, [4], (3, 2, 3)), 1, levels=3, event_shape=(1, 2, 3)),
+        ((3,),), (1, 2, 3)),
     "IAF": Case(lambda: IAF(NormalHead(MLP(4, [8], 4)), 2, 4, hidden=(8,)), ((4,),), (2,)),
     "IAF, context net": Case(lambda: IAF(NormalHead(MLP(4, [8], 4)), 2, 3, hidden=(8,), context_net=MLP(4, [8], 3)),
                              ((4,),), (2,)),
@@ -103,12 +122,14 @@ def support_of(fn: dist.Distribution) -> constraints.Constraint:
 
 
 def values_of(fn: dist.Distribution) -> Tensor | None:
-    """All values `(V,)` that one element of the event may take; None where they are not discrete."""
+    """The values `(V,)` that one element of the event takes, counts up to where no mass is left; None where not discrete."""
     support = support_of(fn)
     if support is constraints.boolean:
         return torch.arange(2.0)
     if isinstance(support, constraints.integer_interval):
         return torch.arange(support.lower_bound, support.upper_bound + 1.0)
+    if support is constraints.nonnegative_integer:
+        return torch.arange(400.0)
     return None
 
 

@@ -148,9 +148,15 @@ def test_draws_follow_the_density(name: str) -> None:
         draws = fn(torch.Size([20_000]))
         if isinstance(fn, dist.Delta):
             assert (draws == fn.mean).all()
-        elif values is not None:  # exact probabilities of each value, dim by dim
-            expected = factors.log_prob(values.reshape(-1, *[1] * len(case.event)).expand(-1, *factors.batch_shape)).exp()
-            observed = torch.stack([(draws == v).double().mean(0) for v in values])
+        elif values is not None:  # exact probabilities of each value, dim by dim where dims are independent
+            if factors is not None:
+                each = values.reshape(-1, *[1] * len(case.event)).expand(-1, *factors.batch_shape)
+                expected = factors.log_prob(each).exp()
+                observed = torch.stack([(draws == v).double().mean(0) for v in values])
+            else:
+                grid = torch.cartesian_prod(*[values] * fn.event_shape.numel())
+                expected = fn.log_prob(grid).exp()
+                observed = torch.stack([(draws == v).all(-1).double().mean(0) for v in grid])
             error = (expected * (1 - expected) / 20_000).sqrt() + 1 / 20_000  # rare values are Poisson, not normal
             assert ((observed - expected).abs() <= 5 * error).all()
         else:

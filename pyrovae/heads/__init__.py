@@ -1,10 +1,17 @@
 """Heads: modules that turn a net's output into a distribution, as encoder or likelihood."""
+from pyrovae.heads.autoregressive import AutoregressiveBernoulliHead
 from pyrovae.heads.bernoulli import BernoulliHead, ContinuousBernoulliHead
+from pyrovae.heads.beta import BetaHead
 from pyrovae.heads.categorical import CategoricalHead
 from pyrovae.heads.correlated_normal import FullRankNormalHead, LowRankNormalHead
+from pyrovae.heads.counts import NegativeBinomialHead, PoissonHead
 from pyrovae.heads.delta import DeltaHead
+from pyrovae.heads.discretized_logistic import DiscretizedLogisticMixtureHead
 from pyrovae.heads.mixture_normal import MixtureNormalHead
 from pyrovae.heads.normal import FixedScaleNormalHead, LearnedScaleNormalHead, NormalHead
+from pyrovae.heads.student_t import StudentTHead
 
-__all__ = ["BernoulliHead", "CategoricalHead", "ContinuousBernoulliHead", "DeltaHead", "FixedScaleNormalHead",
-           "FullRankNormalHead", "LearnedScaleNormalHead", "LowRankNormalHead", "MixtureNormalHead", "NormalHead"]
+__all__ = ["AutoregressiveBernoulliHead", "BernoulliHead", "BetaHead", "CategoricalHead", "ContinuousBernoulliHead",
+           "DeltaHead", "DiscretizedLogisticMixtureHead", "FixedScaleNormalHead", "FullRankNormalHead",
+           "LearnedScaleNormalHead", "LowRankNormalHead", "MixtureNormalHead", "NegativeBinomialHead", "NormalHead",
+           "PoissonHead", "StudentTHead"]

@@ -6,6 +6,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from pyrovae.heads.layout import per_element
 from pyrovae.heads.precision import at_least_float32
 
 
@@ -32,12 +33,5 @@ class CategoricalHead(nn.Module):
         self.event_shape = torch.Size(event_shape)
 
     def forward(self, *parents: Tensor) -> dist.Independent:
-        logits = at_least_float32(self.net(*parents))
-        num_dims, size = len(self.event_shape), self.event_shape.numel()
-        if num_dims:
-            flat = logits.flatten(-num_dims)
-            if flat.shape[-1] % size:
-                raise ValueError(f"the net returns {flat.shape[-1]} numbers a datum, which are not C classes for each "
-                                 f"of the {size} elements of an event {tuple(self.event_shape)}.")
-            logits = flat.unflatten(-1, (-1, *self.event_shape)).movedim(-1 - num_dims, -1)
-        return dist.Categorical(logits=logits).to_event(num_dims)
+        logits = per_element(at_least_float32(self.net(*parents)), self.event_shape)
+        return dist.Categorical(logits=logits).to_event(len(self.event_shape))

@@ -79,5 +79,6 @@ class FactorNormal(dist.LowRankMultivariateNormal):
     the diagonal is small, and its matrix products fall to 16 bits under autocast."""
 
     def log_prob(self, value: Tensor) -> Tensor:
-        return log_prob_in_float64(dist.LowRankMultivariateNormal, value, self.loc, self._unbroadcasted_cov_factor,
-                                   self._unbroadcasted_cov_diag, validate_args=self._validate_args)
+        return log_prob_in_float64(dist.LowRankMultivariateNormal, value, loc=self.loc,
+                                   cov_factor=self._unbroadcasted_cov_factor, cov_diag=self._unbroadcasted_cov_diag,
+                                   validate_args=self._validate_args)

@@ -10,7 +10,7 @@ from pyrovae.heads.precision import at_least_float32
 
 
 class MixtureNormalHead(nn.Module):
-    r"""Mixture of C diagonal normals, \sum_c pi_c N(loc_c, diag(min_scale + exp(s_c))^2), pi = softmax of the net's logits.
+    r"""Mixture of C diagonal normals, \sum_c pi_c N(loc_c, diag(min_scale + exp(s_c))^2), pi = softmax(logits).
 
     Components begin apart: loc_c is the net's output plus a constant drawn once from N(0, spread^2), so that none is
     the copy of another even where the net returns zeros. `spread` and `min_scale` are in units of the data; as a
@@ -38,8 +38,8 @@ class MixtureNormalHead(nn.Module):
     def forward(self, *parents: Tensor) -> "PathwiseMixture":
         shape = self.offset.shape
         loc, log_scale, logits = split(at_least_float32(self.net(*parents)), (shape.numel(), shape.numel(), shape[0]))
-        normals = dist.Normal(loc.unflatten(-1, shape) + self.offset, self.min_scale + log_scale.unflatten(-1, shape).exp())
-        return PathwiseMixture(dist.Categorical(logits=logits), normals.to_event(1))
+        loc, scale = self.offset + loc.unflatten(-1, shape), self.min_scale + log_scale.unflatten(-1, shape).exp()
+        return PathwiseMixture(dist.Categorical(logits=logits), dist.Normal(loc, scale).to_event(1))
 
 
 class PathwiseMixture(dist.MixtureSameFamily):

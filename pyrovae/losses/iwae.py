@@ -13,7 +13,7 @@ from pyrovae.frozen import frozen
 from pyrovae.losses.pair import hold, refuse_score_functions
 from pyrovae.losses.terms import Terms, read_terms
 from pyrovae.plates import DATA
-from pyrovae.traces import for_batch, replay_guide, run_guide, run_model, sample_sites, weigh
+from pyrovae.traces import for_batch, log_joint, replay_guide, run_guide, run_model, sample_sites, weigh
 
 Gradient = Literal["plain", "stl", "dreg"]
 
@@ -75,6 +75,7 @@ class IwaeLoss(nn.Module):
             draws, scale_gradients = _boundary(guide_trace)
             with frozen(guide):
                 guide_trace = replay_guide(guide, draws, batch, self.num_particles)
+                log_joint(guide_trace, self.num_particles, plate=self.plate)  # kept by the trace; flows run nets here
             model_trace = run_model(self.model, draws, batch, self.num_particles)
             log_w = weigh(model_trace, guide_trace, self.num_particles, plate=self.plate)
             v = ((1 - self.alpha) * log_w.detach()).softmax(0)
