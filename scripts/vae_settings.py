@@ -71,8 +71,8 @@ class Settings:
     pixels replaced by noise, or the image at half its resolution. Adds a picture of many answers to each question and
     compares with a net without latent variables."""
 
-    net: Literal["mlp", "conv"] = "mlp"
-    """Fully connected, or stride-2 convolutions (images only)."""
+    net: Literal["mlp", "gated", "conv"] = "mlp"
+    """Fully connected, the same with gates, or stride-2 convolutions (images only)."""
     latent_dim: tuple[int, ...] = (2,)
     """Size of z. Several numbers make a hierarchy, the one next to the data first: --latent-dim 100 50."""
     hidden: tuple[int, ...] = (256, 256)
@@ -197,7 +197,7 @@ def _refuse_senseless(s: Settings) -> None:
     refuse(s.prior == "mixture" and s.condition != "none",
            "--prior mixture does not know c; use --prior standard, conditional or flow.")
     refuse(s.net == "conv" and s.condition != "none", "--condition joins x and c into one vector; use --net mlp.")
-    refuse(s.likelihood == "autoregressive-bernoulli" and s.net == "conv",
+    refuse(s.likelihood == "autoregressive-bernoulli" and s.net != "mlp",
            "--likelihood autoregressive-bernoulli has a masked net of its own; use --net mlp.")
     refuse(s.hierarchical and s.prior in ("vamp", "conditional"),
            f"--prior {s.prior} mixes or conditions one latent layer; with a hierarchy use standard, mixture or flow at its top.")

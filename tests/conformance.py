@@ -12,7 +12,7 @@ from pyrovae.heads import (AutoregressiveBernoulliHead, BernoulliHead, BetaHead,
                            ContinuousBernoulliHead, DeltaHead, DiscretizedLogisticMixtureHead, FixedScaleNormalHead,
                            FullRankNormalHead, LearnedScaleNormalHead, LowRankNormalHead, MixtureNormalHead,
                            NegativeBinomialHead, NormalHead, PoissonHead, StudentTHead)
-from pyrovae.nets import MLP, Batched, ConvDecoder, ConvEncoder, Standardized
+from pyrovae.nets import MLP, Batched, ConvDecoder, ConvEncoder, GatedMLP, Standardized
 from pyrovae.posteriors import IAF, FlowPosterior, NonReparameterized, PlanarPosterior, PrecisionWeighted
 from pyrovae.priors import Laplace, MixtureOfNormals, StandardNormal, VampPrior
 
@@ -41,6 +41,7 @@ CONDITIONALS: dict[str, Case] = {
     "flow prior, spline": Case(lambda: zuko.flows.NSF(2, hidden_features=(8,)), (), (2,), kinks=True),
     "flow prior, conditional": Case(lambda: zuko.flows.NSF(2, 3, hidden_features=(8,)), ((3,),), (2,), kinks=True),
     "NormalHead": Case(lambda: NormalHead(MLP(4, [8], 4)), ((4,),), (2,)),
+    "NormalHead, gated net": Case(lambda: NormalHead(GatedMLP(4, [8], 4)), ((4,),), (2,)),
     "NormalHead, floor": Case(lambda: NormalHead(MLP(4, [8], 4), min_scale=0.1), ((4,),), (2,)),
     "NormalHead, image": Case(lambda: NormalHead(ConvDecoder(3, [4], (2, 2, 3)), event_dim=3), ((3,),), (1, 2, 3)),
     "FixedScaleNormalHead": Case(lambda: FixedScaleNormalHead(MLP(4, [8], 2), scale=0.3), ((4,),), (2,)),
