@@ -43,6 +43,8 @@ class Reproduction:
     eval_data: int = 10_000
     """At most so many test images are scored, chosen at random."""
     eval_particles: int = 5000
+    dataset: str | None = None
+    """Another data set than the paper's, for a trial."""
     only: tuple[str, ...] = ()
     """Names of runs, e.g. "1 layer, k = 5"; all by default."""
     seed: int = 0
@@ -144,7 +146,7 @@ def run(name: str, recipe: Recipe, ours: Reproduction, device: torch.device) -> 
     result = folder / "result.json"
     if result.exists():
         return json.loads(result.read_text())
-    s = dataclasses.replace(recipe.settings, seed=ours.seed)
+    s = dataclasses.replace(recipe.settings, seed=ours.seed, dataset=ours.dataset or recipe.settings.dataset)
     torch.manual_seed(s.seed)
     data = prepare(s)
     model, guide = build(s, data.shape, data.splits.levels)

@@ -113,9 +113,13 @@ class Painter:
     def answers(self, data: Batches, z: Values, count: int = 10) -> dict[str, Figure]:
         """Many draws for each condition: a row for each class, or for each question with the truth beside it."""
         if self.task.name == "label":
-            c = torch.eye(self.task.num_classes).to(next(iter(z.values()))).repeat_interleave(count, 0)
-            return {"classes": plots.image_grid(self.decode(num=len(c), c=c), columns=count,
-                                                title="Means of p(x | z, c) at draws of z, one class a row")}
+            classes = self.task.num_classes
+            c = torch.eye(classes).to(z["z"]).repeat_interleave(count, 0)
+            title, given = "Means of p(x | z, c) at draws of z, one class a row", {}
+            if "c" not in self.model.nodes["z"].parents:
+                given = {"z": self.model.nodes["z"]({})(torch.Size([count])).repeat(classes, 1)}
+                title = "Means of p(x | z, c), one class a row, one draw of z a column"
+            return {"classes": plots.image_grid(self.decode(num=len(c), c=c, **given), columns=count, title=title)}
         x, c = (data.data.tensors[name][:count] for name in ("x", "c"))
         questions, truths = (self.task.question(c) / self.top).cpu(), (self.task.image(x, c) / self.top).cpu()
         draws = 8

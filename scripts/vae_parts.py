@@ -54,6 +54,8 @@ VECTORS_ONLY = ("autoregressive-bernoulli", "low-rank-normal")
 """Likelihoods of vectors: images are flattened for them."""
 LEVELS = ("categorical", "logistic-mixture")
 """Likelihoods of whole grey levels."""
+DENSITIES = ("continuous-bernoulli", "beta", "normal", "normal-learned", "normal-predicted", "low-rank-normal", "student-t")
+"""Likelihoods of real data: their log p(x) changes with the units."""
 COUNTS = ("poisson", "negative-binomial")
 
 
