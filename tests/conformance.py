@@ -61,6 +61,7 @@ CONDITIONALS: dict[str, Case] = {
     "BernoulliHead": Case(lambda: BernoulliHead(MLP(3, [8], 4)), ((3,),), (4,)),
     "BernoulliHead, image": Case(lambda: BernoulliHead(ConvDecoder(3, [4], (1, 3, 2)), event_dim=3), ((3,),), (1, 3, 2)),
     "BernoulliHead, two parents": Case(lambda: BernoulliHead(MLP(5, [8], 4)), ((3,), (2,)), (4,)),
+    "AutoregressiveBernoulliHead, two parents": Case(lambda: AutoregressiveBernoulliHead(4, 5, [8]), ((3,), (2,)), (4,)),
     "AutoregressiveBernoulliHead": Case(lambda: AutoregressiveBernoulliHead(4, 3, [8, 8]), ((3,),), (4,)),
     "ContinuousBernoulliHead": Case(lambda: ContinuousBernoulliHead(MLP(3, [8], 2)), ((3,),), (2,)),
     "PoissonHead": Case(lambda: PoissonHead(MLP(4, [8], 2)), ((4,),), (2,)),
