@@ -42,9 +42,7 @@ class CapacityLoss(nn.Module):
         self.capacity, self.gamma = capacity, gamma
 
     def forward(self, **batch: Tensor) -> Tensor:
-        loss, terms = self.inner.parts(batch)
-        if terms is None:
-            raise TypeError("CapacityLoss needs the KL of each site, which enumeration sums out; use ElboLoss.")
+        loss, terms = self.inner.parts(batch, purpose="CapacityLoss")
         capacity = self.capacity() if callable(self.capacity) else self.capacity
         self.inner.terms = terms.detach()
         return loss + self.gamma * (sum(terms.kl.values()) - capacity).abs()
