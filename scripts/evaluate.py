@@ -33,6 +33,12 @@ class Evaluation:
     """At most so many data, chosen at random; all by default."""
     chunk: int = 500
     """Particles that enter the decoder at once; lower it where memory is short."""
+    gaps: bool = False
+    """Also split the inference gap into an approximation and an amortisation gap, by refining q for each datum."""
+    gap_data: int = 200
+    """At most so many data for the gaps."""
+    gap_steps: int = 200
+    """Steps of refinement."""
     seed: int = 0
     device: str = "auto"
     """auto (CUDA where there is one), cpu, cuda, cuda:1, ..."""

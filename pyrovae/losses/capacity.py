@@ -18,7 +18,7 @@ class CapacityLoss(nn.Module):
     The KL is that of the batch. `terms` and everything reported stay those of the ELBO at beta = 1.
 
     Raises: TypeError where the KL is summed out by enumeration or its gradient needs the score function.
-    Source: Burgess et al. 2018, arXiv:1804.03599, eq. 8.
+    Source: Burgess et al. 2018, arXiv:1804.03599, section 5.
 
     Example:
         >>> import torch

@@ -35,8 +35,8 @@ class IwaeLoss(nn.Module):
 
     Raises: PairError for sites outside the plate: their weight is no datum's; TypeError for latent sites that are not
     reparameterised, whose gradient would miss a term; ValueError for num_particles < 1.
-    Source: Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519, eq. 8; Li & Turner 2016, arXiv:1602.02311, eq. 9; STL:
-    Roeder, Wu & Duvenaud 2017, arXiv:1703.09194; DReG: Tucker et al. 2019, arXiv:1810.04152, eq. 8, alpha as in its
+    Source: Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519, eq. 8; Li & Turner 2016, arXiv:1602.02311; STL:
+    Roeder, Wu & Duvenaud 2017, arXiv:1703.09194; DReG: Tucker et al. 2019, arXiv:1810.04152, alpha as in its
     derivation with w replaced by w^{1 - alpha}.
 
     Example:
