@@ -99,8 +99,8 @@ GUIDES = {
 @pytest.mark.parametrize("name", GUIDES)
 def test_every_guide_improves_and_nothing_else_moves(name: str) -> None:
     make, event = GUIDES[name]
-    size = len(event)
-    model = pv.Model(z=StandardNormal(2), x=pv.Node(FixedScaleNormalHead(MLP(2, [8], event), scale=0.3, event_dim=size), "z"))
+    likelihood = FixedScaleNormalHead(MLP(2, [8], event), scale=0.3, event_dim=len(event))
+    model = pv.Model(z=StandardNormal(2), x=pv.Node(likelihood, "z"))
     guide = pv.Guide(z=pv.Node(make(), "x"))
     model, guide, batch = model.double(), guide.double(), {"x": torch.randn(6, *event)}
     states = copy.deepcopy([program.state_dict() for program in (model, guide)])

@@ -91,7 +91,7 @@ class ElboLoss(nn.Module):
         terms = read_terms(traces, self.plate, self.num_data, _vectorized(self.elbo))
         if purpose := "free_bits" if self.free_bits else purpose:
             if terms is None:
-                raise TypeError(f"{purpose}: the KL of each site is needed, which enumeration sums out; use a plain ElboLoss.")
+                raise TypeError(f"{purpose}: the KL of each site is needed, which enumeration sums out; use ElboLoss alone.")
             refuse_score_functions(traces[0][1], purpose)
         if self.free_bits:
             loss = loss + beta * sum((self.free_bits - kl).clamp(min=0.0) for kl in terms.kl.values())
