@@ -30,6 +30,7 @@ class IwaeLoss(nn.Module):
             K = 1; for an IWAE bound of several particles it is biased, and "dreg" is the mend.
         "dreg": doubly reparameterised: the guide's path derivatives weigh alpha v_k + (1 - alpha) v_k^2, where v_k
             is w_k^{1 - alpha}, normalised. Unbiased for every alpha and K, without noise at the exact posterior.
+        Far from the posterior any of the three may be the quietest.
         The last two score the guide's draws anew, which costs an inverse autoregressive flow several passes.
 
     Raises: PairError for sites outside the plate: their weight is no datum's; TypeError for latent sites that are not
