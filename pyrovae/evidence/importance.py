@@ -1,8 +1,6 @@
 """Importance-sampled log p(x), with an honest error bar and a verdict on whether to trust it."""
 import itertools
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pyro
@@ -14,6 +12,7 @@ from torch import Tensor
 from pyrovae.check import check
 from pyrovae.diagnostics import WeightSummary
 from pyrovae.errors import PairError
+from pyrovae.evidence.result import Evidence
 from pyrovae.feed import Data, batches, device_of, retile
 from pyrovae.plates import DATA
 from pyrovae.reach import modules_of
@@ -26,60 +25,6 @@ BLOCK = 250
 """Particles that are drawn together, from a seed of their own."""
 ROWS = 4000
 """Particles x data in one pass: where time per row and memory are both small."""
-UNTRUSTED_KHAT = 0.7
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """log p(x) of each datum in nats, all `(N,)` float64 on the CPU, and what says how far to trust it."""
-
-    log_px: Tensor
-    """log (1/K) sum_k w_k, biased low: a lower bound in expectation that rises with K."""
-    se: Tensor
-    """Monte Carlo standard error of `log_px` (jackknife over particles)."""
-    elbo: Tensor
-    """(1/K) sum_k log w_k."""
-    ess: Tensor
-    """Effective number of particles, out of K."""
-    khat: Tensor
-    """Pareto shape of the largest weights; above 0.7 neither `log_px` nor `se` can be trusted."""
-    num_particles: int
-
-    @property
-    def mean(self) -> float:
-        """Average log p(x) over the data."""
-        return self.log_px.mean().item()
-
-    @property
-    def mean_se(self) -> float:
-        """Standard error of `mean` as an estimate for the population the data come from; contains `monte_carlo_se`.
-
-        NaN for one datum.
-        """
-        return (self.log_px.std() / len(self.log_px) ** 0.5).item() if len(self.log_px) > 1 else math.nan
-
-    @property
-    def monte_carlo_se(self) -> float:
-        """Standard error of `mean` for these very data, from the finite number of particles alone; NaN for one particle."""
-        return (self.se.square().sum().sqrt() / len(self.se)).item()
-
-    @property
-    def untrusted(self) -> Tensor:
-        """`(N,)` bool: data whose k-hat is above 0.7."""
-        return self.khat > UNTRUSTED_KHAT
-
-    def __str__(self) -> str:
-        over_data = (f"{self.mean:.3f} +- {self.mean_se:.3f} nats (mean and standard error over N = {len(self.log_px)} data"
-                     if len(self.log_px) > 1 else f"{self.mean:.3f} nats (N = 1 datum, standard error unknown")
-        over_particles = (f"K = {self.num_particles} particles, Monte Carlo part +- {self.monte_carlo_se:.3f}"
-                          if self.num_particles > 1 else "K = 1 particle, Monte Carlo part unknown")
-        text = (f"log p(x) = {over_data}; {over_particles}); ELBO {self.elbo.mean().item():.3f}; "
-                f"median ESS {self.ess.median().item():.1f}")
-        count = int(self.untrusted.sum())
-        if count:
-            text += (f"\nk-hat > {UNTRUSTED_KHAT} for {count} of {len(self.khat)} data: there the guide misses mass, "
-                     "log p(x) is likely too low and its error bar too small. Use more particles or a better guide.")
-        return text
 
 
 def log_evidence(model: Callable, guide: Callable, data: Data, *, num_particles: int, chunk: int = 500,

@@ -1,0 +1,5 @@
+"""log p(x) of latent-variable models, each estimate with an error bar and a verdict on whether to trust it."""
+from pyrovae.evidence.importance import log_evidence
+from pyrovae.evidence.result import Evidence
+
+__all__ = ["Evidence", "log_evidence"]
