@@ -1,8 +1,12 @@
 """What an estimate of log p(x) is: a number for each datum, its error bar, and a verdict on both."""
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+
+from pyrovae.diagnostics import WeightSummary
 
 UNTRUSTED_KHAT = 0.7
 
@@ -22,6 +26,12 @@ class Evidence:
     khat: Tensor
     """Pareto shape of the largest weights; above 0.7 neither `log_px` nor `se` can be trusted."""
     num_particles: int
+
+    @classmethod
+    def of(cls, summaries: Sequence[WeightSummary]) -> "Evidence":
+        """From the weights of each batch of data, in their order; all batches have one number of particles."""
+        fields = ([s.log_mean, s.se, s.mean, s.ess, s.khat] for s in summaries)
+        return cls(*(torch.cat([part.cpu() for part in parts]) for parts in zip(*fields)), summaries[0].num_particles)
 
     @property
     def mean(self) -> float:
