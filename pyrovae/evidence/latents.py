@@ -1,0 +1,115 @@
+"""The densities of a program as functions of latent values that it did not draw itself."""
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from pyro.distributions import constraints
+from pyro.poutine import Trace
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+
+from pyrovae.errors import PairError
+from pyrovae.supports import describe, masks_of, support_of
+from pyrovae.traces import (Batch, base_distribution, frame, is_auxiliary, log_joint, replay_guide, run_model,
+                            sample_sites)
+
+Values = Mapping[str, Tensor]
+"""Latent values by site, `(K, B, *event)` each."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each latent site lies in one vector a datum: `(K, B, D)` against `(K, B, *event)` for each site."""
+
+    shapes: dict[str, torch.Size]
+
+    @classmethod
+    def of(cls, trace: Trace) -> "Layout":
+        """From a trace that was run under particles."""
+        return cls({name: site["value"].shape[2:] for name, site in sample_sites(trace, observed=False).items()})
+
+    @property
+    def size(self) -> int:
+        return sum(math.prod(shape) for shape in self.shapes.values())
+
+    def pack(self, values: Values) -> Tensor:
+        return torch.cat([values[name].flatten(2) if shape else values[name].unsqueeze(-1)
+                          for name, shape in self.shapes.items()], dim=-1)
+
+    def unpack(self, vector: Tensor) -> Values:
+        parts = vector.split([math.prod(shape) for shape in self.shapes.values()], dim=-1)
+        return {name: part.reshape(*vector.shape[:-1], *shape) for part, (name, shape) in zip(parts, self.shapes.items())}
+
+
+def values_of(trace: Trace) -> Values:
+    return {name: site["value"] for name, site in sample_sites(trace, observed=False).items()}
+
+
+def score_model(model: Callable, values: Values, batch: Batch, plate: str) -> tuple[Tensor, Tensor]:
+    """log p(z) and log p(x | z), `(K, B)` each."""
+    num = len(next(iter(values.values())))
+    trace = run_model(model, _as_trace(values), batch, num)
+    prior, likelihood = (log_joint(trace, num, plate=plate, observed=observed) for observed in (False, True))
+    return prior, likelihood.expand_as(prior)
+
+
+def score_guide(guide: Callable, values: Values, batch: Batch, plate: str) -> Tensor:
+    """log q(z | x), `(K, B)`."""
+    num = len(next(iter(values.values())))
+    return log_joint(replay_guide(guide, _as_trace(values), batch, num), num, plate=plate)
+
+
+def _as_trace(values: Values) -> Trace:
+    trace = Trace()
+    for name, value in values.items():
+        trace.add_node(name, name=name, type="sample", value=value, is_observed=False, infer={})
+    return trace
+
+
+class FromPrior:
+    """The model as a guide of its own: it draws the latent sites from p(z), whatever the data."""
+
+    def __init__(self, model: Callable) -> None:
+        self.model = model
+
+    def __call__(self, **batch: Tensor) -> object:
+        with poutine.block(hide_fn=lambda site: site["type"] == "sample" and site["is_observed"]):
+            return self.model(**batch)
+
+
+class Continuous(Messenger):
+    """Raise PairError for a latent site that is not a vector of real numbers for each datum, with a density on all of them.
+
+    `purpose` begins the messages, e.g. "annealed importance sampling moves".
+    """
+
+    def __init__(self, plate: str, purpose: str) -> None:
+        super().__init__()
+        self.plate, self.purpose = plate, purpose
+
+    def _pyro_sample(self, site: dict) -> None:
+        if site["is_observed"] or site["infer"].get("_deterministic") or poutine.util.site_is_subsample(site):
+            return
+        wanted = self._wanted(site)
+        if wanted is not None:
+            raise PairError(f"latent site {site['name']!r} {wanted}, but {self.purpose} real-valued latents of each datum. "
+                            "Use log_evidence with a guide, which asks only for densities.")
+
+    def _wanted(self, site: dict) -> str | None:
+        fn, base = site["fn"], base_distribution(site["fn"])
+        if frame(site, self.plate) is None:
+            return f"lies outside plate {self.plate!r}"
+        if isinstance(base, dist.Delta) or is_auxiliary(site):
+            return "is a Delta or auxiliary, with no density at other values than those it drew"
+        if isinstance(base, dist.ImproperUniform):
+            return "has a flat prior, which has no draws and leaves log p(x) undefined"
+        if any(not torch.as_tensor(mask).all() for mask in masks_of(site)):
+            return "is masked"
+        support = support_of(fn)
+        if support is None or support in (constraints.real, constraints.real_vector):
+            return None
+        kind = "discrete" if support.is_discrete else f"bounded ({support})"
+        return f"is {kind}: {describe(fn)}"
