@@ -114,15 +114,17 @@ def markdown(rows: list[dict[str, object]], gaps: bool) -> str:
     head += ["approximation gap", "amortisation gap"] if gaps else []
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for row in rows:
+        units = row["active_units"]
         gain = "" if row is rows[0] else f"{row['gain']:+.2f} +- {row['gain_se']:.2f}"
         cells = [row["run"], f"{row['log_px']:.2f} +- {row['se']:.2f}", gain, f"{row['elbo']:.2f}",
-                 f"{row['khat_above_0_7']} of {row['N']}", str(row["active_units"] if row["active_units"] is not None else "-"),
+                 f"{row['khat_above_0_7']} of {row['N']}", str(units if units is not None else "-"),
                  f"{row['epochs']} epochs, {row['train_seconds']:.0f} s"]
         if gaps:
             cells += [f"{row[f'{gap}_gap']:.2f} +- {row[f'{gap}_gap_se']:.2f}" for gap in ("approximation", "amortization")]
         lines.append(f"| {' | '.join(cells)} |")
-    return ("\n".join(lines) + f"\n\nK = {rows[0]['K']}, N = {rows[0]['N']}; +- is one standard error over test data, that of a gain over differences "
-            "datum by datum.\n")
+    seen = f"K = {rows[0]['K']}, N = {rows[0]['N']}"
+    return "\n".join(lines) + (f"\n\n{seen}; +- is one standard error over test data, that of a gain over differences datum by "
+                               "datum.\n")
 
 
 def main(comparison: Comparison) -> list[dict[str, object]]:

@@ -32,7 +32,8 @@ class Evaluation:
     """The folder that train_vae.py wrote."""
     method: Literal["is", "psis", "ais", "quadrature"] = "is"
     """is: importance sampling from the guide. psis: the same with its largest weights smoothed. ais: annealed importance
-    sampling from the prior, slow and accurate where the guide is not. quadrature: exact, for at most two latent dimensions."""
+    sampling from the prior, slow and accurate where the guide is not. quadrature: exact, for at most two latent
+    dimensions."""
     num_particles: int = 5000
     """is, psis: K; the bound rises with it and k-hat says whether it has arrived."""
     num_chains: int = 16
@@ -107,10 +108,11 @@ def evaluate(evaluation: Evaluation) -> dict[str, object]:
     stem = "evidence" if evaluation.method == "is" else f"evidence-{evaluation.method}"
     with (folder.path / f"{stem}.npz").open("wb") as file:
         np.savez(file, **{name: getattr(evidence, name).numpy() for name in ("log_px", "se", "elbo", "ess", "khat")})
-    finite = {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in result.items()}
+    finite = {name: None if isinstance(value, float) and not math.isfinite(value) else value
+              for name, value in result.items()}
     write_atomically(folder.path / f"{stem}.json", (json.dumps(finite, indent=2, allow_nan=False) + "\n").encode())
-    print("\n".join(lines) + f"\n{result['bits_per_dim']:.4f} bits per dimension{note}; {result['seconds']:.0f} s, peak memory "
-          f"{result['peak_memory_mib'] or math.nan:.0f} MiB; written to {folder.path / stem}.json")
+    print("\n".join(lines) + f"\n{result['bits_per_dim']:.4f} bits per dimension{note}; {result['seconds']:.0f} s, "
+          f"peak memory {result['peak_memory_mib'] or math.nan:.0f} MiB; written to {folder.path / stem}.json")
     return result
 
 

@@ -20,8 +20,8 @@ def annealed_importance(model: Callable, data: Data, *, guide: Callable | None =
     r"""Estimate log p(x_i) of each datum by chains that end at the posterior, in nats.
 
     A chain passes through the densities f_b(z) = q0(z)^{1 - b} p(x, z)^b, from a draw of q0 at b = 0 to b = 1, with
-    one trajectory of Hamiltonian Monte Carlo at each b between, and weighs \prod_t f_{b_t}(z_t) / f_{b_{t-1}}(z_t). q0 is the
-    prior, or the guide where one is given: then fewer steps do. The average weight is unbiased for p(x) whatever the
+    one trajectory of Hamiltonian Monte Carlo at each b between, and weighs \prod_t f_{b_t}(z_t) / f_{b_{t-1}}(z_t). q0 is
+    the prior, or the guide where one is given: then fewer steps do. The average weight is unbiased for p(x) whatever the
     number of steps, so `log_px` is a lower bound in expectation as it is in `log_evidence`; `num_particles` is
     the number of chains, and `se` says how far chains differ, not how far all of them may be from a mode they missed.
 
