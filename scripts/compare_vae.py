@@ -123,8 +123,8 @@ def markdown(rows: list[dict[str, object]], gaps: bool) -> str:
             cells += [f"{row[f'{gap}_gap']:.2f} +- {row[f'{gap}_gap_se']:.2f}" for gap in ("approximation", "amortization")]
         lines.append(f"| {' | '.join(cells)} |")
     seen = f"K = {rows[0]['K']}, N = {rows[0]['N']}"
-    return "\n".join(lines) + (f"\n\n{seen}; +- is one standard error over test data, that of a gain over differences datum by "
-                               "datum.\n")
+    return "\n".join(lines) + (f"\n\n{seen}; +- is one standard error over test data, that of a gain over differences "
+                               "datum by datum.\n")
 
 
 def main(comparison: Comparison) -> list[dict[str, object]]:
