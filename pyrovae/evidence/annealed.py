@@ -46,7 +46,7 @@ def annealed_importance(model: Callable, data: Data, *, guide: Callable | None =
         >>> from pyrovae.nets import MLP
         >>> from pyrovae.priors import StandardNormal
         >>> model = Model(z=StandardNormal(2), x=Node(BernoulliHead(MLP(2, [8], 4)), "z"))
-        >>> annealed_importance(model, {"x": torch.ones(3, 4)}, num_chains=4, num_steps=10).log_px.shape
+        >>> annealed_importance(model, {"x": torch.ones(3, 4)}, num_chains=4, num_steps=10, num_leapfrog=2).log_px.shape
         torch.Size([3])
     """
     annealing = Annealing(num_chains, num_steps, num_leapfrog, pilot_chains, schedule, progress)
