@@ -17,6 +17,6 @@ from pyrovae.train import fit
 
 __version__ = "0.1.0"
 
-__all__ = ["CheckpointError", "ElboLoss", "Evidence", "Guide", "History", "IwaeLoss", "Joint", "LinearWarmup", "Model", "Node",
-           "NonFiniteLossError", "PairError", "Value", "as_svi", "check", "evaluate", "fit", "load_weights", "log_evidence",
-           "log_weights", "posterior_draws", "predict", "save_weights", "to_inference_data"]
+__all__ = ["CheckpointError", "ElboLoss", "Evidence", "Guide", "History", "IwaeLoss", "Joint", "LinearWarmup", "Model",
+           "Node", "NonFiniteLossError", "PairError", "Value", "as_svi", "check", "evaluate", "fit", "load_weights",
+           "log_evidence", "log_weights", "posterior_draws", "predict", "save_weights", "to_inference_data"]

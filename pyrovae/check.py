@@ -177,8 +177,8 @@ def _check_value(site: dict, batch: Mapping[str, Tensor]) -> None:
     rows, observed = data.reshape(len(data), -1).to(value.dtype), value.reshape(len(value), -1)
     moved = int((rows != observed).any(-1).sum())
     if moved and torch.equal(rows.sort(0).values, observed.sort(0).values):
-        raise PairError(f"site {name!r} observes the rows of batch[{name!r}] in another order ({moved} of {len(rows)} are not "
-                        "their own), so each datum's latent values explain another's. Observe "
+        raise PairError(f"site {name!r} observes the rows of batch[{name!r}] in another order ({moved} of {len(rows)} are "
+                        "not their own), so each datum's latent values explain another's. Observe "
                         f"batch[{name!r}] as it is, and shuffle the data before they enter the batch.")
 
 

@@ -12,7 +12,7 @@ from pyrovae.untouched import untouched
 
 
 def find_parameters(loss: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Run the loss once, leaving no trace but lazily made parameters, and name the leaves that it depends on.
+    """Run the loss in train and in eval mode, with no trace but lazily made parameters, and name the leaves behind it.
 
     These are the loss's own parameters (an autoguide's exist only after that run) and those that hand-written
     programs keep in Pyro's store by `pyro.param`, named `param_store.NAME`.
@@ -20,8 +20,10 @@ def find_parameters(loss: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tens
     Raises: PairError where the loss depends on a leaf that neither holds (it would be neither trained nor saved),
     and where there is nothing to train.
     """
-    with private(), pyro.validation_enabled(False), untouched([loss]):
-        leaves = set(_leaves(loss(**batch)))
+    leaves: set[Tensor] = set()
+    for training in (True, False):  # in a step of training alone, a loss may hold some of them fixed
+        with private(), pyro.validation_enabled(False), untouched([loss], training=training):
+            leaves |= set(_leaves(loss(**batch)))
     named = {name: parameter for name, parameter in loss.named_parameters() if parameter.requires_grad}
     known, store = set(named.values()), pyro.get_param_store()
     stored = {name: store[name].unconstrained() for name in sorted(store.keys())} | local_parameters(loss)

@@ -87,8 +87,8 @@ class Refined(nn.Module):
         with torch.no_grad():
             run_guide(self, batch)
         if not self.added:
-            raise PairError("the guide runs no linear layer (nn.Linear) on these data, so there is nothing to refine for each "
-                            "datum; guides without a net have parameters of their own for each datum already.")
+            raise PairError("the guide runs no linear layer (nn.Linear) on these data, so there is nothing to refine for "
+                            "each datum; guides without a net have parameters of their own for each datum already.")
 
     @property
     def biases(self) -> list[Tensor]:

@@ -26,6 +26,8 @@ def run_pair(model: Callable, guide: Callable, batch: Batch, num_particles: int 
 
 
 def run_guide(guide: Callable, batch: Batch, num_particles: int | None = None) -> Trace:
+    """Trace of the guide; one that refines itself does so before the particle plate opens, which it needs for itself."""
+    guide = for_batch(guide, batch)
     set_up(guide, batch)
     _localize(guide)
     with private(), _particles(num_particles):

@@ -28,8 +28,9 @@ from pyrovae.data import (Batches, Splits, load_binarized_mnist, load_digits, lo
                           load_mnist, load_path)
 from pyrovae.heads import BernoulliHead
 from pyrovae.hooks import Checkpoint, EarlyStopping, HistoryFile, ProgressBar, TensorBoard
-from pyrovae.losses import CapacityLoss, Lagging
+from pyrovae.losses import CapacityLoss, Lagging, innermost
 from pyrovae.nets import MLP
+from pyrovae.refine import SemiAmortized
 
 SMALL_BATCH = 10_000
 """Numbers in a batch up to which one thread is used: more would only wait for each other."""
@@ -94,6 +95,8 @@ def prepare(s: Settings) -> Prepared:
 
 
 def make_loss(model: pv.Model, guide: pv.Guide, s: Settings, steps_per_epoch: int) -> torch.nn.Module:
+    """The objective; `proposal_of` it is the guide, refined if the settings say so."""
+    guide = SemiAmortized(guide, model, steps=s.refine_steps) if s.refine_steps else guide
     if s.objective in ("iwae", "dreg", "stl", "renyi"):
         alpha = {"stl": 1.0, "renyi": s.alpha}.get(s.objective, 0.0)
         gradient = {"stl": "stl", "dreg": "dreg"}.get(s.objective, "plain")
@@ -108,6 +111,10 @@ def make_loss(model: pv.Model, guide: pv.Guide, s: Settings, steps_per_epoch: in
             loss = pv.ElboLoss(model, guide, elbo=elbo, free_bits=s.free_bits,
                                beta=pv.LinearWarmup(steps, stop=s.beta) if steps else s.beta)
     return Lagging(loss, guide_steps=s.guide_steps) if s.guide_steps > 1 else loss
+
+
+def proposal_of(loss: torch.nn.Module) -> torch.nn.Module:
+    return innermost(loss).guide
 
 
 def learning_rates(s: Settings) -> Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler] | None:
@@ -177,7 +184,8 @@ def train(s: Settings) -> Path:
                   train_peak_memory_mib=peak_memory_mib())
     scored = some_rows(data.test, s.eval_data, s.seed)
     torch.manual_seed(s.seed)
-    evidence = pv.log_evidence(model, guide, tqdm(scored, desc="log p(x)", unit="batch"), num_particles=s.eval_particles)
+    evidence = pv.log_evidence(model, proposal_of(loss), tqdm(scored, desc="log p(x)", unit="batch"),
+                               num_particles=s.eval_particles)
     metrics = {"log_px": evidence.mean, "se": evidence.mean_se, "elbo": evidence.elbo.mean().item(),
                "num_particles": s.eval_particles, "num_data": len(evidence.log_px), "split": "test"}
     lines = [f"trained {len(history)} epochs in {train_seconds:.0f} s; test {evidence}"]

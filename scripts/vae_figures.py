@@ -72,8 +72,10 @@ class Painter:
                 fn = node(values)
                 values[name] = fn(torch.Size([num]) if num is not None and not fn.batch_shape else torch.Size())
         x = mean_pixels(self.model.nodes["x"](values), self.levels, self.top)
-        x = self.task.image(x, values["c"]) if self.task else x.reshape(*x.shape[:x.dim() - 1], *self.event_shape) \
-            if x.shape[-len(self.event_shape):] != self.event_shape else x
+        if self.task:
+            x = self.task.image(x, values["c"])
+        elif x.shape[-len(self.event_shape):] != self.event_shape:  # a likelihood of vectors
+            x = x.unflatten(-1, self.event_shape)
         return x.clamp(0, 1).cpu()
 
     def images(self, data: Batches, z: Values, dims: tuple[int, ...]) -> dict[str, Figure]:
@@ -89,14 +91,14 @@ class Painter:
             "interpolation": plots.interpolation(torch.stack([self.decode(**{
                 name: plots.interpolate(value[a], value[b], 10) for name, value in chosen.items()}) for a, b in pairs]))}
         if "y" in data.data.tensors and len(z) == 1:
-            figures |= self.arithmetic(x, z[top], data.data.tensors["y"])
+            figures |= self.arithmetic(z[top], data.data.tensors["y"])
         if len(dims) == 2 and len(z) == 1:
             dims = (0, 1) if z[top].shape[-1] == 2 else dims
             grid = plots.prior_grid(15, z[top].shape[-1], dims=dims).to(z[top])
             figures["manifold"] = plots.manifold(self.decode(**{top: grid}), 15, dims=dims)
         return figures
 
-    def arithmetic(self, x: Tensor, z: Tensor, y: Tensor) -> dict[str, Figure]:
+    def arithmetic(self, z: Tensor, y: Tensor) -> dict[str, Figure]:
         """Each row a datum whose code walks by the difference of two class means: z + t (mean of b - mean of a)."""
         classes = y.unique().tolist()
         if len(classes) < 2:
@@ -113,9 +115,13 @@ class Painter:
     def answers(self, data: Batches, z: Values, count: int = 10) -> dict[str, Figure]:
         """Many draws for each condition: a row for each class, or for each question with the truth beside it."""
         if self.task.name == "label":
-            c = torch.eye(self.task.num_classes).to(next(iter(z.values()))).repeat_interleave(count, 0)
-            return {"classes": plots.image_grid(self.decode(num=len(c), c=c), columns=count,
-                                                title="Means of p(x | z, c) at draws of z, one class a row")}
+            classes = self.task.num_classes
+            c = torch.eye(classes).to(z["z"]).repeat_interleave(count, 0)
+            title, given = "Means of p(x | z, c) at draws of z, one class a row", {}
+            if "c" not in self.model.nodes["z"].parents:
+                given = {"z": self.model.nodes["z"]({})(torch.Size([count])).repeat(classes, 1)}
+                title = "Means of p(x | z, c), one class a row, one draw of z a column"
+            return {"classes": plots.image_grid(self.decode(num=len(c), c=c, **given), columns=count, title=title)}
         x, c = (data.data.tensors[name][:count] for name in ("x", "c"))
         questions, truths = (self.task.question(c) / self.top).cpu(), (self.task.image(x, c) / self.top).cpu()
         draws = 8

@@ -8,7 +8,7 @@ from vae_settings import Settings
 
 import pyrovae as pv
 from pyrovae import heads
-from pyrovae.nets import MLP, ConvDecoder, ConvEncoder, Standardized
+from pyrovae.nets import MLP, ConvDecoder, ConvEncoder, GatedMLP, Standardized
 from pyrovae.posteriors import IAF, FlowPosterior, NonReparameterized, PlanarPosterior, PrecisionWeighted
 from pyrovae.priors import MixtureOfNormals, StandardNormal, VampPrior
 
@@ -20,11 +20,13 @@ ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU, "elu": nn.ELU}
 
 ENCODERS: dict[str, Callable[[Settings, Shape, int], nn.Module]] = {
     "mlp": lambda s, shape, out: MLP(shape, s.hidden, out, ACTIVATIONS[s.activation]),
+    "gated": lambda s, shape, out: GatedMLP(shape, s.hidden, out),
     "conv": lambda s, shape, out: ConvEncoder(shape, s.hidden, out, ACTIVATIONS[s.activation]),
 }
 
 DECODERS: dict[str, Callable[[Settings, int, Shape], nn.Module]] = {
     "mlp": lambda s, size, shape: MLP(size, s.hidden[::-1], shape, ACTIVATIONS[s.activation]),
+    "gated": lambda s, size, shape: GatedMLP(size, s.hidden[::-1], shape),
     "conv": lambda s, size, shape: ConvDecoder(size, s.hidden[::-1], shape, ACTIVATIONS[s.activation]),
 }
 
@@ -52,6 +54,8 @@ VECTORS_ONLY = ("autoregressive-bernoulli", "low-rank-normal")
 """Likelihoods of vectors: images are flattened for them."""
 LEVELS = ("categorical", "logistic-mixture")
 """Likelihoods of whole grey levels."""
+DENSITIES = ("continuous-bernoulli", "beta", "normal", "normal-learned", "normal-predicted", "low-rank-normal", "student-t")
+"""Likelihoods of real data: their log p(x) changes with the units."""
 COUNTS = ("poisson", "negative-binomial")
 
 
@@ -169,7 +173,7 @@ def fit_constants(model: pv.Model, guide: pv.Guide, x: torch.Tensor, s: Settings
         if isinstance(part, Standardized) and s.likelihood != "bernoulli":
             part.mean.copy_(mean)
             part.scale.copy_(scale.clamp(min=0.1 * float(scale.mean()) or 1.0))
-    if s.likelihood == "bernoulli" and s.net == "mlp":
+    if s.likelihood == "bernoulli" and s.net != "conv":
         model.nodes["x"].conditional.net.layers[-1].bias.copy_(mean.clamp(0.001, 0.999).logit().flatten())
     prior = model.nodes[s.layers[-1]].conditional
     if isinstance(prior, VampPrior):

@@ -71,8 +71,8 @@ class Settings:
     pixels replaced by noise, or the image at half its resolution. Adds a picture of many answers to each question and
     compares with a net without latent variables."""
 
-    net: Literal["mlp", "conv"] = "mlp"
-    """Fully connected, or stride-2 convolutions (images only)."""
+    net: Literal["mlp", "gated", "conv"] = "mlp"
+    """Fully connected, the same with gates, or stride-2 convolutions (images only)."""
     latent_dim: tuple[int, ...] = (2,)
     """Size of z. Several numbers make a hierarchy, the one next to the data first: --latent-dim 100 50."""
     hidden: tuple[int, ...] = (256, 256)
@@ -104,6 +104,9 @@ class Settings:
     """capacity: the pull towards it."""
     guide_steps: int = 1
     """Steps of the guide for each of the model, so that it does not lag behind."""
+
+    refine_steps: int = 0
+    """Gradient steps by which the guide's proposal is refined for each datum (semi-amortised), in training and in scoring."""
 
     epochs: int = 200
     batch_size: int = 100
@@ -170,7 +173,7 @@ class Settings:
 
 
 LEAST = {"latent_dim": 1, "hidden": 1, "upper_hidden": 1, "epochs": 1, "batch_size": 1, "particles": 1, "beta": 0,
-         "kl_warmup": 0, "free_bits": 0, "capacity": 0, "gamma": 0, "guide_steps": 1, "lr_decay_epochs": 0, "clip_norm": 0,
+         "kl_warmup": 0, "free_bits": 0, "capacity": 0, "gamma": 0, "guide_steps": 1, "refine_steps": 0, "lr_decay_epochs": 0, "clip_norm": 0,
          "valid_size": 0, "patience": 1, "eval_particles": 1, "eval_data": 1, "threads": 1, "prior_components": 1,
          "prior_transforms": 1, "prior_hidden": 1, "guide_components": 1, "guide_transforms": 1, "guide_hidden": 1,
          "guide_context": 1, "likelihood_components": 1}
@@ -188,6 +191,8 @@ def _refuse_senseless(s: Settings) -> None:
            "use --objective elbo or analytic-kl.")
     refuse(s.objective == "score-function" and s.free_bits > 0,
            "--free-bits lift the pathwise gradient of the KL, which --objective score-function does without.")
+    refuse(s.refine_steps > 0 and s.objective == "score-function",
+           "--refine-steps follow the pathwise gradient of the ELBO, which --objective score-function does without.")
     refuse(s.objective == "capacity" and s.guide_steps > 1, "--guide-steps is for --objective elbo and its like.")
     refuse(s.prior == "conditional" and s.condition == "none",
            "--prior conditional reads p(z | c) off a condition; give one with --condition.")
@@ -197,7 +202,7 @@ def _refuse_senseless(s: Settings) -> None:
     refuse(s.prior == "mixture" and s.condition != "none",
            "--prior mixture does not know c; use --prior standard, conditional or flow.")
     refuse(s.net == "conv" and s.condition != "none", "--condition joins x and c into one vector; use --net mlp.")
-    refuse(s.likelihood == "autoregressive-bernoulli" and s.net == "conv",
+    refuse(s.likelihood == "autoregressive-bernoulli" and s.net != "mlp",
            "--likelihood autoregressive-bernoulli has a masked net of its own; use --net mlp.")
     refuse(s.hierarchical and s.prior in ("vamp", "conditional"),
            f"--prior {s.prior} mixes or conditions one latent layer; with a hierarchy use standard, mixture or flow at its top.")

@@ -12,7 +12,7 @@ from pyrovae.heads import (AutoregressiveBernoulliHead, BernoulliHead, BetaHead,
                            ContinuousBernoulliHead, DeltaHead, DiscretizedLogisticMixtureHead, FixedScaleNormalHead,
                            FullRankNormalHead, LearnedScaleNormalHead, LowRankNormalHead, MixtureNormalHead,
                            NegativeBinomialHead, NormalHead, PoissonHead, StudentTHead)
-from pyrovae.nets import MLP, Batched, ConvDecoder, ConvEncoder, Standardized
+from pyrovae.nets import MLP, Batched, ConvDecoder, ConvEncoder, GatedMLP, Standardized
 from pyrovae.posteriors import IAF, FlowPosterior, NonReparameterized, PlanarPosterior, PrecisionWeighted
 from pyrovae.priors import Laplace, MixtureOfNormals, StandardNormal, VampPrior
 
@@ -41,6 +41,7 @@ CONDITIONALS: dict[str, Case] = {
     "flow prior, spline": Case(lambda: zuko.flows.NSF(2, hidden_features=(8,)), (), (2,), kinks=True),
     "flow prior, conditional": Case(lambda: zuko.flows.NSF(2, 3, hidden_features=(8,)), ((3,),), (2,), kinks=True),
     "NormalHead": Case(lambda: NormalHead(MLP(4, [8], 4)), ((4,),), (2,)),
+    "NormalHead, gated net": Case(lambda: NormalHead(GatedMLP(4, [8], 4)), ((4,),), (2,)),
     "NormalHead, floor": Case(lambda: NormalHead(MLP(4, [8], 4), min_scale=0.1), ((4,),), (2,)),
     "NormalHead, image": Case(lambda: NormalHead(ConvDecoder(3, [4], (2, 2, 3)), event_dim=3), ((3,),), (1, 2, 3)),
     "FixedScaleNormalHead": Case(lambda: FixedScaleNormalHead(MLP(4, [8], 2), scale=0.3), ((4,),), (2,)),
@@ -60,6 +61,7 @@ CONDITIONALS: dict[str, Case] = {
     "BernoulliHead": Case(lambda: BernoulliHead(MLP(3, [8], 4)), ((3,),), (4,)),
     "BernoulliHead, image": Case(lambda: BernoulliHead(ConvDecoder(3, [4], (1, 3, 2)), event_dim=3), ((3,),), (1, 3, 2)),
     "BernoulliHead, two parents": Case(lambda: BernoulliHead(MLP(5, [8], 4)), ((3,), (2,)), (4,)),
+    "AutoregressiveBernoulliHead, two parents": Case(lambda: AutoregressiveBernoulliHead(4, 5, [8]), ((3,), (2,)), (4,)),
     "AutoregressiveBernoulliHead": Case(lambda: AutoregressiveBernoulliHead(4, 3, [8, 8]), ((3,),), (4,)),
     "ContinuousBernoulliHead": Case(lambda: ContinuousBernoulliHead(MLP(3, [8], 2)), ((3,),), (2,)),
     "PoissonHead": Case(lambda: PoissonHead(MLP(4, [8], 2)), ((4,),), (2,)),

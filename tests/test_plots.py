@@ -253,6 +253,18 @@ def test_kl_per_dim_sorts_names_and_colours():
         plots.kl_per_dim(torch.tensor([0.0, math.inf]))
 
 
+def test_scores_stand_where_they_belong_with_their_errors():
+    figure = plots.scores(["a", "b", "c"], [-3.0, -1.0, -2.0], [0.5, 0.25, 1.0], unit="nats")
+    (axes,) = figure.axes
+    assert axes.containers[0].lines[0].get_xydata().tolist() == [[-3, 0], [-1, 1], [-2, 2]] and axes.get_xlabel() == "nats"
+    (bars,) = axes.containers[0].lines[2]
+    assert [(part[0, 0], part[1, 0]) for part in bars.get_segments()] == [(-3.5, -2.5), (-1.25, -0.75), (-3.0, -1.0)]
+    assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the first on top
+    for wrong in ((["a"], [1.0, 2.0]), ([], []), (["a"], [1.0], [1.0, 2.0])):
+        with pytest.raises(ValueError, match="as many of each"):
+            plots.scores(*wrong)
+
+
 def test_save_writes_whole_pngs_and_nothing_else(tmp_path):
     folder = tmp_path / "a" / "b"
     figures = {"grid": plots.image_grid(torch.rand(4, 8, 8)), "kl": plots.kl_per_dim(torch.rand(3))}

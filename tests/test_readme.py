@@ -1,14 +1,19 @@
-"""The README's Python programs run as they stand, on a data set shrunk to seconds."""
+"""The Python programs of README and CONTRIBUTING run as they stand, on a data set shrunk to seconds."""
 import re
 import struct
 from pathlib import Path
 
+import conformance
 import numpy as np
 import pytest
+import test_conformance
 import torch
 
 README = Path(__file__).parent.parent / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+
+
+CONTRIBUTING = README.with_name("CONTRIBUTING.md")
 
 
 def write_mnist(root: Path, rows: int) -> None:
@@ -55,3 +60,17 @@ def test_readme_keeps_its_promises() -> None:
     for picture in re.findall(r'src="([^"]+)"', text):
         assert (README.parent / picture).is_file(), picture
     assert len(BLOCKS) >= 3
+
+
+def test_the_worked_component_passes_the_suite(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = CONTRIBUTING.read_text()
+    names: dict[str, object] = {"Case": conformance.Case, "__name__": "contributing"}
+    for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+        exec(compile(block, "CONTRIBUTING", "exec"), names)
+    (line,) = re.findall(r'^"StudentTPrior": (Case.*),$', text, flags=re.MULTILINE)
+    monkeypatch.setitem(conformance.CONDITIONALS, "StudentTPrior", eval(line, names))
+    for batch in ((5,), (3, 5)):
+        test_conformance.test_shapes("StudentTPrior", batch)
+    for check in ("test_particles_and_data_in_programs", "test_density_is_normalised",
+                  "test_draws_follow_the_density", "test_a_datum_does_not_depend_on_its_neighbours"):
+        getattr(test_conformance, check)("StudentTPrior")

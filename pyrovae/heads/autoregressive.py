@@ -21,8 +21,8 @@ class AutoregressiveBernoulliHead(nn.Module):
     `hidden` are the widths of the ReLU layers; each unit sees x_1..x_d for a d of its own, spread evenly over 0..features-1.
     Direct connections from x to the output let x_i see all of x_1..x_{i-1} even where a layer has fewer units.
 
-    Shapes: z is a vector `(*batch, context)`; the distribution has event `(features,)`. Scoring takes one pass of the net,
-    drawing takes `features`.
+    Shapes: the parents are vectors `(*batch, ...)` of `context` numbers in all; the distribution has event `(features,)`.
+    Scoring takes one pass of the net, drawing takes `features`.
     Source: Germain, Gregor, Murray & Larochelle 2015, arXiv:1502.03509, section 4; on ignoring z: Chen et al. 2017,
     arXiv:1611.02731, section 2.
 
@@ -42,7 +42,9 @@ class AutoregressiveBernoulliHead(nn.Module):
             self.layers.append(MaskedLinear(seen <= unit.unsqueeze(-1)))
             seen = unit
 
-    def forward(self, z: Tensor) -> "AutoregressiveBernoulli":
+    def forward(self, *parents: Tensor) -> "AutoregressiveBernoulli":
+        batch = torch.broadcast_shapes(*(parent.shape[:-1] for parent in parents))
+        z = torch.cat([parent.expand(*batch, parent.shape[-1]) for parent in parents], dim=-1)
         masked = [(layer.mask * layer.weight, layer.bias) for layer in (self.direct, *self.layers)]
         return AutoregressiveBernoulli(z, masked[0][0], masked[1:])
 

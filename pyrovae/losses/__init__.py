@@ -3,8 +3,10 @@ from pyrovae.losses.capacity import CapacityLoss
 from pyrovae.losses.elbo import ElboLoss
 from pyrovae.losses.iwae import IwaeLoss
 from pyrovae.losses.lagging import Lagging
+from pyrovae.losses.pair import innermost
 from pyrovae.losses.penalty import Penalized, squared_jacobian
 from pyrovae.losses.schedules import LinearWarmup
 from pyrovae.losses.terms import Terms
 
-__all__ = ["CapacityLoss", "ElboLoss", "IwaeLoss", "Lagging", "LinearWarmup", "Penalized", "Terms", "squared_jacobian"]
+__all__ = ["CapacityLoss", "ElboLoss", "IwaeLoss", "Lagging", "LinearWarmup", "Penalized", "Terms",
+           "innermost", "squared_jacobian"]

@@ -11,14 +11,14 @@ from pyrovae.plates import DATA
 class CapacityLoss(nn.Module):
     r"""-(E_q log p(x | z) - gamma |KL - C|) in nats per datum: the KL is drawn to C nats instead of to zero.
 
-    capacity: C in nats per datum, summed over latent sites; a number or a schedule, e.g. `LinearWarmup(num_steps, stop=25.0)`.
+    capacity: C in nats per datum, summed over latent sites; a number or a schedule, e.g. `LinearWarmup(1000, stop=25.0)`.
     gamma: the pull; the paper takes 1000 at 64 x 64 pixels.
     options: those of `ElboLoss` but beta and free_bits (`num_data`, `elbo`, `plate`).
 
     The KL is that of the batch. `terms` and everything reported stay those of the ELBO at beta = 1.
 
     Raises: TypeError where the KL is summed out by enumeration or its gradient needs the score function.
-    Source: Burgess et al. 2018, arXiv:1804.03599, eq. 8.
+    Source: Burgess et al. 2018, arXiv:1804.03599, section 5.
 
     Example:
         >>> import torch
@@ -42,9 +42,7 @@ class CapacityLoss(nn.Module):
         self.capacity, self.gamma = capacity, gamma
 
     def forward(self, **batch: Tensor) -> Tensor:
-        loss, terms = self.inner.parts(batch)
-        if terms is None:
-            raise TypeError("CapacityLoss needs the KL of each site, which enumeration sums out; use ElboLoss.")
+        loss, terms = self.inner.parts(batch, purpose="CapacityLoss")
         capacity = self.capacity() if callable(self.capacity) else self.capacity
         self.inner.terms = terms.detach()
         return loss + self.gamma * (sum(terms.kl.values()) - capacity).abs()

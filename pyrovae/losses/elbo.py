@@ -73,8 +73,11 @@ class ElboLoss(nn.Module):
         self.terms = terms and terms.detach()
         return loss
 
-    def parts(self, batch: dict[str, Tensor]) -> tuple[Tensor, Terms | None]:
-        """The loss and its terms (None under enumeration), both with their graph."""
+    def parts(self, batch: dict[str, Tensor], *, purpose: str | None = None) -> tuple[Tensor, Terms | None]:
+        """The loss and its terms (None under enumeration), both with their graph.
+
+        `purpose` names what differentiates the KL by itself: TypeError where there is no such derivative.
+        """
         guide = for_batch(self.guide, batch)
         if self.terms is None:
             set_up(guide, batch)
@@ -86,10 +89,11 @@ class ElboLoss(nn.Module):
             loss = _evaluate(_recording(self.elbo, traces), self.model, guide, batch)
         loss = loss / weights.size
         terms = read_terms(traces, self.plate, self.num_data, _vectorized(self.elbo))
-        if self.free_bits:
+        if purpose := "free_bits" if self.free_bits else purpose:
             if terms is None:
-                raise TypeError("free_bits need the KL of each site, which enumeration sums out; use free_bits=0.")
-            refuse_score_functions(traces[0][1], "free_bits")
+                raise TypeError(f"{purpose}: the KL of each site is needed, which enumeration sums out; use ElboLoss alone.")
+            refuse_score_functions(traces[0][1], purpose)
+        if self.free_bits:
             loss = loss + beta * sum((self.free_bits - kl).clamp(min=0.0) for kl in terms.kl.values())
         return loss, terms
 

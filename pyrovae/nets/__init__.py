@@ -1,7 +1,8 @@
 """Nets: plain modules that act on the rightmost dims and broadcast over the rest."""
 from pyrovae.nets.batched import Batched
 from pyrovae.nets.conv import ConvDecoder, ConvEncoder
+from pyrovae.nets.gated import GatedMLP
 from pyrovae.nets.mlp import MLP
 from pyrovae.nets.standardized import Standardized
 
-__all__ = ["MLP", "Batched", "ConvDecoder", "ConvEncoder", "Standardized"]
+__all__ = ["MLP", "Batched", "ConvDecoder", "ConvEncoder", "GatedMLP", "Standardized"]

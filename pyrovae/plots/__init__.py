@@ -12,6 +12,7 @@ an object that the caller saves (`save`), shows in a notebook (its last value on
 | `interpolation` | decoded paths between latents (`interpolate`, `interpolate_spherical`) | (rows, steps, C, H, W) |
 | `manifold` | a decoded plane of the prior (`prior_grid`) | (n * n, C, H, W) |
 | `latent_scatter` | two latent coordinates and the prior's circles | (N, D) |
+| `scores` | several runs with error bars | (n,) |
 | `kl_per_dim` | nats used by each latent dimension | (D,) |
 """
 
@@ -21,6 +22,7 @@ from pyrovae.plots.images import image_grid, reconstructions, samples
 from pyrovae.plots.latents import kl_per_dim, latent_scatter
 from pyrovae.plots.manifold import manifold, prior_grid
 from pyrovae.plots.paths import interpolate, interpolate_spherical, interpolation
+from pyrovae.plots.scores import scores
 
 __all__ = [
     "curves",
@@ -35,4 +37,5 @@ __all__ = [
     "reconstructions",
     "samples",
     "save",
+    "scores",
 ]

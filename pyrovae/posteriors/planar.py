@@ -36,7 +36,8 @@ class PlanarPosterior(nn.Module):
         out = self.net(*parents)
         wanted = self.transforms * sum(self.sizes)
         if out.shape[-1] != wanted:
-            raise ValueError(f"the net returns {out.shape[-1]} numbers a datum, wanted transforms * (2 * features + 1) = {wanted}.")
+            raise ValueError(f"the net returns {out.shape[-1]} numbers a datum, wanted transforms * (2 * features + 1) = "
+                             f"{wanted}.")
         steps = [PlanarTransform(*part.split(self.sizes, dim=-1)) for part in out.chunk(self.transforms, dim=-1)]
         return NormalizingFlow(ComposedTransform(*steps).inv, self.encoder(*parents))
 

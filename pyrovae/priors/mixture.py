@@ -13,7 +13,7 @@ class MixtureOfNormals(nn.Module):
 
     Shapes: `() -> distribution` with batch `()` and event `(features,)`.
     Raises ValueError for less than one component.
-    Source: the prior "MoG" of Tomczak & Welling 2018, arXiv:1705.07120, section 4.
+    Source: as a prior of VAEs, "MoG" in Tomczak & Welling 2018, arXiv:1705.07120.
 
     Example:
         >>> MixtureOfNormals(2, num_components=5)().sample((3,)).shape

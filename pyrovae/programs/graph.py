@@ -191,6 +191,7 @@ def plate_size(num: int | None, data: Mapping[str, Tensor]) -> int:
 def _run(program: str, name: str, node: Node | Value, values: Mapping[str, Tensor]) -> Distribution | Tensor:
     missing = [parent for parent in node.parents if parent not in values]
     if missing:
-        raise ValueError(f"{program} {'value' if isinstance(node, Value) else 'site'} {name!r} depends on {missing}, but at that point only {sorted(values)} are "
+        kind = "value" if isinstance(node, Value) else "site"
+        raise ValueError(f"{program} {kind} {name!r} depends on {missing}, but at that point only {sorted(values)} are "
                          "known. Order the keywords so that parents come first, or supply the missing data.")
     return node(values)

@@ -1,0 +1,152 @@
+"""Train and score a grid of VAEs, and write one table: CSV, Markdown and a figure.
+
+    python scripts/compare_vae.py --grid prior=standard,vamp,flow guide=diagonal,iaf --epochs 60 --out runs/grid
+
+trains all combinations; "+" joins grids: --grid prior=standard,vamp + prior=vamp guide=iaf objective=dreg particles=5. Every
+other option is one of train_vae.py's, for all runs alike. Started again with the same command, it goes on where it stopped.
+"""
+import csv
+import dataclasses
+import itertools
+import json
+import typing
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+from evaluate import Evaluation, evaluate
+from run_folder import Folder, Refusal, refuse_politely
+from tqdm.auto import tqdm
+from train_vae import train
+from vae_settings import Settings
+
+import pyrovae.plots as plots
+from pyrovae.files import write_atomically
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    grid: tuple[str, ...]
+    """setting=value,value ...: all combinations; + starts another grid."""
+    settings: tyro.conf.OmitArgPrefixes[Settings]
+    score_particles: int = 5000
+    """K of the table's log p(x)."""
+    score_data: int | None = None
+    """At most so many test data for it, chosen at random; all by default."""
+    gaps: bool = False
+    """Also split the inference gap of each run (by refining the guide for each datum; slow)."""
+    gap_data: int = 200
+    """At most so many test data for the gaps."""
+
+
+def combinations(grid: tuple[str, ...]) -> list[dict[str, str]]:
+    """One dict of settings a run. Raises Refusal for what is no setting."""
+    known = {field.name for field in dataclasses.fields(Settings)}
+    runs: list[dict[str, str]] = []
+    for joined, tokens in itertools.groupby(grid, key=lambda token: token == "+"):
+        if joined:
+            continue
+        axes = {}
+        for token in tokens:
+            name, sign, values = token.partition("=")
+            name = name.replace("-", "_")
+            if not sign or name not in known:
+                raise Refusal(f"--grid {token}: wanted setting=value,value, where the setting is one of train_vae.py's.")
+            axes[name] = values.split(",")
+        runs += [dict(zip(axes, values)) for values in itertools.product(*axes.values())]
+    return list({tuple(run.items()): run for run in runs}.values())
+
+
+def parse(name: str, text: str) -> object:
+    """A setting's value from its text, by the type that Settings declares. Several numbers are joined by x: 100x50."""
+    hint = typing.get_type_hints(Settings)[name]
+    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, type(int | None)) else (hint,)
+    for option in options:
+        if typing.get_origin(option) is typing.Literal and text in typing.get_args(option):
+            return text
+        if typing.get_origin(option) is tuple and all(part.isdigit() for part in text.split("x")):
+            return tuple(int(part) for part in text.split("x"))
+        if option is bool and text in ("True", "False"):
+            return text == "True"
+        if option in (int, float, str, Path):
+            try:
+                return option(text)
+            except ValueError:
+                continue
+    raise Refusal(f"--grid {name}={text}: {text!r} is no value of {name} (see train_vae.py --help).")
+
+
+def run_one(comparison: Comparison, changes: dict[str, str], folder: Path) -> dict[str, object]:
+    """Train and score one combination, or read what an earlier call left; its row of the table."""
+    begun = Folder(folder)
+    settings = dataclasses.replace(comparison.settings, **{name: parse(name, text) for name, text in changes.items()},
+                                   out=folder, resume=begun.checkpoint.exists())
+    if not begun.weights.exists() or "metrics" not in begun.read():
+        train(settings)
+    elif begun.read()["arguments"] | {"out": None, "resume": None} != settings.as_json() | {"out": None, "resume": None}:
+        raise Refusal(f"{folder} holds a run with other settings; choose another --out.")
+    wanted = Evaluation(folder, num_particles=comparison.score_particles, max_data=comparison.score_data,
+                        gaps=comparison.gaps, gap_data=comparison.gap_data)
+    evidence = folder / "evidence.json"
+    if not evidence.exists() or json.loads(evidence.read_text()).get("asked") != wanted.as_json():
+        evaluate(wanted)
+    scores, run = json.loads(evidence.read_text()), begun.read()
+    row = {"run": folder.name, **changes, "log_px": scores["log_px"], "se": scores["se"], "elbo": scores["elbo"],
+           "K": scores["num_particles"], "N": scores["num_data"], "khat_above_0_7": scores["khat_above_0_7"],
+           "active_units": run["last_epoch"].get("active_units"), "epochs": run["epochs_done"],
+           "train_seconds": run["train_seconds"]}
+    for gap in ("approximation", "amortization") if comparison.gaps else ():
+        row |= {f"{gap}_gap": scores["gaps"][gap], f"{gap}_gap_se": scores["gaps"][f"{gap}_se"]}
+    return row
+
+
+def compare(rows: list[dict[str, object]], out: Path) -> None:
+    """Add to each row how much better it is than the first, datum by datum, with the standard error of that mean."""
+    log_px = [torch.as_tensor(np.load(out / row["run"] / "evidence.npz")["log_px"]) for row in rows]
+    for row, scores in zip(rows, log_px):
+        difference = scores - log_px[0]
+        row |= {"gain": difference.mean().item(), "gain_se": (difference.std() / len(difference) ** 0.5).item()}
+
+
+def markdown(rows: list[dict[str, object]], gaps: bool) -> str:
+    head = ["run", "test log p(x), nats", "gain on the first", "ELBO", "k-hat > 0.7", "active units", "training"]
+    head += ["approximation gap", "amortisation gap"] if gaps else []
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    for row in rows:
+        gain = "" if row is rows[0] else f"{row['gain']:+.2f} +- {row['gain_se']:.2f}"
+        cells = [row["run"], f"{row['log_px']:.2f} +- {row['se']:.2f}", gain, f"{row['elbo']:.2f}",
+                 f"{row['khat_above_0_7']} of {row['N']}", str(row["active_units"] if row["active_units"] is not None else "-"),
+                 f"{row['epochs']} epochs, {row['train_seconds']:.0f} s"]
+        if gaps:
+            cells += [f"{row[f'{gap}_gap']:.2f} +- {row[f'{gap}_gap_se']:.2f}" for gap in ("approximation", "amortization")]
+        lines.append(f"| {' | '.join(cells)} |")
+    return ("\n".join(lines) + f"\n\nK = {rows[0]['K']}, N = {rows[0]['N']}; +- is one standard error over test data, that of a gain over differences "
+            "datum by datum.\n")
+
+
+def main(comparison: Comparison) -> list[dict[str, object]]:
+    runs, out = combinations(comparison.grid), comparison.settings.out or Path("runs/grid")
+    comparison = dataclasses.replace(comparison, settings=dataclasses.replace(comparison.settings, out=None, resume=False))
+    for changes in runs:  # refuse senseless combinations before the first hour is spent
+        dataclasses.replace(comparison.settings, **{name: parse(name, text) for name, text in changes.items()})
+    rows = []
+    for changes in tqdm(runs, desc="grid", unit="run"):
+        name = ",".join(f"{key}={value}" for key, value in changes.items()) or "default"
+        rows.append(run_one(comparison, changes, out / name))
+        compare(rows, out)
+        columns = list(dict.fromkeys(column for row in rows for column in row))
+        with (out / "table.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+        write_atomically(out / "table.md", markdown(rows, comparison.gaps).encode())
+    plots.save({"table": plots.scores([row["run"] for row in rows], [row["log_px"] for row in rows],
+                                      [row["se"] for row in rows], unit="test log p(x), nats")}, out)
+    print(f"{markdown(rows, comparison.gaps)}\nwritten to {out}/table.csv, table.md and table.png")
+    return rows
+
+
+if __name__ == "__main__":
+    with refuse_politely():
+        main(tyro.cli(Comparison, description=__doc__))
