@@ -213,7 +213,7 @@ def test_refuses_grey_pixels_in_any_batch_and_no_data() -> None:
 def test_refuses_schedules_that_do_not_rise_from_0_to_1() -> None:
     with pytest.raises(ValueError, match="num_steps': 0"):
         annealed_importance(one_site(dist.Normal(0.0, 1.0)), {"x": torch.ones(3)}, num_steps=0)
-    for schedule in (lambda n: torch.linspace(0, 0.9, n + 1), lambda n: torch.linspace(0, 1, n), lambda n: torch.zeros(n + 1)):
+    for schedule in (lambda num: torch.linspace(0, 0.9, num + 1), lambda num: torch.linspace(0, 1, num), torch.zeros):
         with pytest.raises(ValueError, match=r"wanted num_steps \+ 1 = 6 that rise from 0 to 1"):
             annealed_importance(one_site(dist.Normal(0.0, 1.0)), {"x": torch.ones(3)}, num_steps=5, schedule=schedule)
     assert math.isclose(sigmoidal(9).sum(), 5.0) and torch.equal(linear(2), torch.tensor([0.0, 0.5, 1.0]))

@@ -57,9 +57,9 @@ def bidirectional(model: Callable, num_data: int, *, observed: str | Sequence[st
     r"""Bound log p(x) from both sides on data simulated from the model (bidirectional Monte Carlo), in nats per datum.
 
     (z*, x) ~ p(z, x) makes z* an exact draw from p(z | x). Forward chains, from q0 to the posterior, give
-    log (1/C) \sum_c w_c, below log p(x) in expectation; chains that start at z* and run backward estimate 1 / p(x) without
-    bias, and -log of their mean is above it. A gap of g nats shows that `annealed_importance` with these settings is
-    at most g too low, on average over such data. Data that the model would not make can be harder.
+    log (1/C) \sum_c w_c, below log p(x) in expectation; chains that start at z* and run backward estimate 1 / p(x)
+    without bias, and -log of their mean is above it. A gap of g nats shows that `annealed_importance` with these
+    settings is at most g too low, on average over such data. Data that the model would not make can be harder.
 
     observed: the sites that are data, by name. conditions: what else the batch holds, `(num_data, ...)` each. A
     model that does not take `num`, as `Model` does, to say how many data to make reads that off the conditions:
@@ -108,9 +108,9 @@ def simulate(model: Callable, num_data: int, observed: Sequence[str], conditions
     try:
         trace = run_guide(poutine.uncondition(model), call)
     except TypeError as error:
-        raise PairError(f"the model cannot be asked for data by model({', '.join(f'{name}=...' for name in call)}): {error}. "
-                        f"Let it take num, or give placeholders for {sorted(observed)}, (num_data, *event), as conditions.") \
-            from error
+        wording = ", ".join(f"{name}=..." for name in call)
+        raise PairError(f"the model cannot be asked for data by model({wording}): {error}. Let it take num, or give "
+                        f"placeholders for {sorted(observed)}, (num_data, *event), as conditions.") from error
     values = values_of(trace)
     absent = set(observed) - set(values)
     fixed = {name for name in set(values) - set(observed) if trace.nodes[name]["infer"].get("was_observed")}
@@ -120,5 +120,6 @@ def simulate(model: Callable, num_data: int, observed: Sequence[str], conditions
     data = {**given, **{name: values.pop(name) for name in observed}}
     sizes = {name: len(value) for name, value in {**data, **values}.items()}
     if set(sizes.values()) != {num_data}:
-        raise PairError(f"num_data={num_data}, but the leading sizes of what the model made, and of the conditions, are {sizes}.")
+        raise PairError(f"num_data={num_data}, but the leading sizes of what the model made, and of the conditions, are "
+                        f"{sizes}.")
     return data, values
