@@ -20,20 +20,22 @@ def annealed_importance(model: Callable, data: Data, *, guide: Callable | None =
     r"""Estimate log p(x_i) of each datum by chains that end at the posterior, in nats.
 
     A chain passes through the densities f_b(z) = q0(z)^{1 - b} p(x, z)^b, from a draw of q0 at b = 0 to b = 1, with
-    one trajectory of Hamiltonian Monte Carlo at each b between, and weighs \prod_t f_{b_t}(z_t) / f_{b_{t-1}}(z_t). q0 is
-    the prior, or the guide where one is given: then fewer steps do. The average weight is unbiased for p(x) whatever the
-    number of steps, so `log_px` is a lower bound in expectation as it is in `log_evidence`; `num_particles` is
-    the number of chains, and `se` says how far chains differ, not how far all of them may be from a mode they missed.
+    one trajectory of Hamiltonian Monte Carlo at each b between, and weighs \prod_t f_{b_t}(z_t) / f_{b_{t-1}}(z_t).
+    q0 is the prior, or the guide where one is given: then fewer steps do. The average weight is unbiased for p(x)
+    whatever the number of steps, so `log_px` is a lower bound in expectation as it is in `log_evidence`;
+    `num_particles` is the number of chains, and `se` says how far chains differ, not how far all of them may be from
+    a mode they missed.
 
     num_chains: C. num_steps: T, the steps from b = 0 to 1. num_leapfrog: gradient steps a trajectory. schedule: from
     T to the T + 1 inverse temperatures, e.g. `sigmoidal` or `linear`. pilot_chains: chains that run first, to find
-    for each temperature and datum the step size at which 65 % of trajectories are accepted; it is then held fixed, for
-    sizes that depend on the chains they serve would make the estimate biased. progress: a wrapper of iterables such as
-    tqdm, put round the temperatures of each pass.
+    for each temperature and datum the step size at which 65 % of trajectories are accepted; it is then held fixed,
+    for sizes that depend on the chains they serve would make the estimate biased. progress: a wrapper of iterables
+    such as tqdm, put round the temperatures of each pass.
 
     Any number of real-valued latent sites in the data plate, of any event shapes. One run takes (C + pilot_chains) T
     num_leapfrog evaluations of the model's gradient a datum. Runs in eval mode, leaves parameters and their gradients
-    alone, and takes one draw from torch's generator; for one seed the result does not depend on how the data were batched.
+    alone, and takes one draw from torch's generator; for one seed the result does not depend on how the data were
+    batched.
 
     Raises: PairError for latent sites that are bounded, discrete, masked, flat or outside the plate, for guides without a
     density at values they did not draw (Delta, autoguides), and for all that `check` refuses.
@@ -46,7 +48,7 @@ def annealed_importance(model: Callable, data: Data, *, guide: Callable | None =
         >>> from pyrovae.nets import MLP
         >>> from pyrovae.priors import StandardNormal
         >>> model = Model(z=StandardNormal(2), x=Node(BernoulliHead(MLP(2, [8], 4)), "z"))
-        >>> annealed_importance(model, {"x": torch.ones(3, 4)}, num_chains=4, num_steps=10).log_px.shape
+        >>> annealed_importance(model, {"x": torch.ones(3, 4)}, num_chains=4, num_steps=10, num_leapfrog=2).log_px.shape
         torch.Size([3])
     """
     annealing = Annealing(num_chains, num_steps, num_leapfrog, pilot_chains, schedule, progress)

@@ -14,7 +14,7 @@ from pyrovae.traces import Batch, run_guide, run_model
 
 Schedule = Callable[[int], Tensor]
 """From the number of steps T to inverse temperatures 0 = b_0 < ... < b_T = 1."""
-SETTLING = 50
+SETTLING = 30
 """Trajectories at the first temperature before the step size is taken down."""
 
 

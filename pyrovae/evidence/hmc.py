@@ -71,7 +71,7 @@ def move(points: Points, terms: Terms, weights: Weights, step: Tensor, num_leapf
 
 
 def tuned_steps(points: Points, terms: Terms, temperatures: Iterable[Weights], num_leapfrog: int, *, target: float = 0.65,
-                first: float = 0.1, rate: float = 0.2) -> Tensor:
+                first: float = 0.5, rate: float = 0.2) -> Tensor:
     """Step sizes, `(len(temperatures), B)`, at which each datum's chains accept about `target` of their trajectories.
 
     The chains visit the temperatures in turn; the logarithm of the step falls by what acceptance lacks, times `rate`.
