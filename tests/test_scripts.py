@@ -96,6 +96,29 @@ def test_evaluate_repeats_itself_and_the_training_script(digits_run: Path) -> No
         assert json.loads((digits_run / "evidence.json").read_text())["log_px"] == pytest.approx(metrics["log_px"], abs=1e-5)
 
 
+def test_every_method_agrees_where_it_can(digits_run: Path) -> None:
+    """Two latent dimensions, so that quadrature is exact; 4 standard errors of the difference."""
+    run("evaluate.py", digits_run, "--method", "quadrature", "--max-data", 20)
+    exact = np.load(digits_run / "evidence-quadrature.npz")["log_px"]
+    for method, options in (("is", ("--num-particles", 2000)), ("psis", ("--num-particles", 2000)),
+                            ("is", ("--num-particles", 2000, "--defensive", 0.2)),
+                            ("is", ("--num-particles", 2000, "--refine", 10)), ("ais", ("--num-steps", 60)),
+                            ("ais", ("--num-steps", 30, "--from-guide"))):
+        run("evaluate.py", digits_run, "--method", method, "--max-data", 20, *options)
+        each = np.load(digits_run / ("evidence.npz" if method == "is" else f"evidence-{method}.npz"))
+        error = each["log_px"] - exact
+        assert abs(error.mean()) < 4 * np.sqrt((each["se"] ** 2).sum()) / 20 + 1e-3, (method, options)
+    run("evaluate.py", digits_run, "--num-particles", 200, "--max-data", 20, "--gaps", "--gap-data", 10, "--gap-steps", 50)
+    gaps = json.loads((digits_run / "gaps.json").read_text())
+    assert gaps["num_data"] == 10 and gaps["approximation"] + gaps["amortization"] > 0
+
+
+def test_numbers_that_are_unknown_are_null(digits_run: Path) -> None:
+    run("evaluate.py", digits_run, "--num-particles", 1, "--max-data", 1)
+    text = (digits_run / "evidence.json").read_text()
+    assert "NaN" not in text and json.loads(text)["se"] is None and json.loads(text)["monte_carlo_se"] is None
+
+
 def test_resume_goes_on_and_keeps_its_settings(tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     run("train_vae.py", *QUICK, "--epochs", 4, "--out", whole)
