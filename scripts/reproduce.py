@@ -52,7 +52,7 @@ class Reproduction:
     scale: float = 0.01
     """Part of the paper's training."""
     out: Path = Path("runs/reproduce")
-    eval_data: int = 10_000
+    eval_data: int = 2000
     """At most so many test images are scored, chosen at random."""
     eval_particles: int = 5000
     dataset: str | None = None
