@@ -46,7 +46,11 @@ class Path:
     def __init__(self, model: Callable, guide: Callable | None, batch: Batch, plate: str) -> None:
         self.model, self.guide, self.batch, self.plate = model, guide, batch, plate
         with InSupport():
-            self.layout = Layout.of(run_model(model, run_guide(FromPrior(model), batch, 1), batch, 1))
+            trace = run_model(model, run_guide(FromPrior(model), batch, 1), batch, 1)
+        self.layout = Layout.of(trace)
+        if not self.layout.size:
+            raise PairError("the model has no latent sites given these data, so log p(x) is its log-likelihood: "
+                            "log_evidence with an empty guide gives it.")
 
     def __call__(self, place: Tensor) -> tuple[Tensor, Tensor]:
         values = self.layout.unpack(place)
@@ -63,9 +67,10 @@ class Path:
         return self.layout.pack(values_of(run_guide(self.guide or FromPrior(self.model), self.batch, num)))
 
 
-def check_path(model: Callable, guide: Callable | None, batch: Batch, plate: str) -> None:
+def check_path(model: Callable, guide: Callable | None, batch: Batch, plate: str,
+               purpose: str = "annealed importance sampling moves") -> None:
     """Raise PairError where a path from the guide, or from the prior, to the posterior has no gradients to follow."""
-    look = Continuous(plate, "annealed importance sampling moves")
+    look = Continuous(plate, purpose)
     for start in (FromPrior(model), guide):
         if start is not None:
             try:
