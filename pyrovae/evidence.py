@@ -121,7 +121,7 @@ def log_evidence(model: Callable, guide: Callable, data: Data, *, num_particles:
         if first is None:
             raise PairError("the data yield no batch; wanted at least one datum. A used-up iterator yields nothing.")
         check(model, guide, first, num_data=2 ** 62, plate=plate)
-        _refuse_point_masses(run_guide(for_batch(guide, first), first, 2))
+        refuse_point_masses(run_guide(for_batch(guide, first), first, 2))
         stream = itertools.chain([first], stream)
         tiles = stream if tied_to_rows(guide, plate) else retile(stream, min(max(ROWS // block, 1), 128))
         for index, tile in enumerate(tiles):
@@ -162,7 +162,7 @@ def _particles_of(trace: Trace, start: int, size: int) -> Trace:
     return part
 
 
-def _refuse_point_masses(guide_trace: Trace) -> None:
+def refuse_point_masses(guide_trace: Trace) -> None:
     """`guide_trace` holds two particles: a Delta is a density only where it passes on an auxiliary draw."""
     sites = sample_sites(guide_trace, observed=False)
     spread = any(is_auxiliary(site) and site["mask"] is not False for site in sites.values())

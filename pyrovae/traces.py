@@ -173,9 +173,9 @@ def is_auxiliary(site: dict) -> bool:
     return bool(site["infer"].get("is_auxiliary"))
 
 
-def log_joint(trace: Trace, num_particles: int, *, plate: str | None = DATA) -> Tensor:
-    """Sum of the log-probabilities of all sites of a trace, `(K, B)`, or `(K,)` for `plate=None`."""
-    sites = {**sample_sites(trace, observed=True), **sample_sites(trace, observed=False)}
+def log_joint(trace: Trace, num_particles: int, *, plate: str | None = DATA, observed: bool = True) -> Tensor:
+    """Sum of the log-probabilities of all sites of a trace, or of the latent ones: `(K, B)`, or `(K,)` for `plate=None`."""
+    sites = {**(sample_sites(trace, observed=True) if observed else {}), **sample_sites(trace, observed=False)}
     return sum((_per_datum(site, num_particles, plate) for site in sites.values()), torch.zeros(()))
 
 
