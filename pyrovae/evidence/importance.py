@@ -55,7 +55,7 @@ def log_evidence(model: Callable, guide: Callable, data: Data, *, num_particles:
     with evaluation(model, guide) as seed:
         first, stream = peek(data, names, model, guide)
         check(model, guide, first, num_data=2 ** 62, plate=plate)
-        _refuse_point_masses(run_guide(for_batch(guide, first), first, 2))
+        refuse_point_masses(run_guide(for_batch(guide, first), first, 2))
         tiles = stream if tied_to_rows(guide, plate) else retile(stream, tile_size(block))
         for index, tile in enumerate(tiles):
             summaries.append(WeightSummary(num_particles))
@@ -90,7 +90,7 @@ def _particles_of(trace: Trace, start: int, size: int) -> Trace:
     return part
 
 
-def _refuse_point_masses(guide_trace: Trace) -> None:
+def refuse_point_masses(guide_trace: Trace) -> None:
     """`guide_trace` holds two particles: a Delta is a density only where it passes on an auxiliary draw."""
     sites = sample_sites(guide_trace, observed=False)
     spread = any(is_auxiliary(site) and site["mask"] is not False for site in sites.values())
