@@ -7,10 +7,10 @@ from pyro.poutine import Trace
 from torch import Tensor
 
 from pyrovae.check import check
-from pyrovae.diagnostics import WeightSummary
 from pyrovae.errors import PairError
 from pyrovae.evidence.result import Evidence
 from pyrovae.evidence.setting import derived_seed, evaluation, peek, tile_size
+from pyrovae.evidence.weights import WeightSummary
 from pyrovae.feed import Data, retile
 from pyrovae.plates import DATA
 from pyrovae.supports import check_support
