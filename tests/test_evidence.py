@@ -21,6 +21,7 @@ from pyrovae.evidence.weights import WeightSummary
 from pyrovae.heads import BernoulliHead, NormalHead
 from pyrovae.nets import MLP
 from pyrovae.priors import StandardNormal
+from pyrovae.refine import SemiAmortized
 
 EXACT = {"linear-gaussian": oracles.linear_gaussian, "two-level": oracles.two_level,
          "beta-bernoulli": oracles.beta_bernoulli}
@@ -146,6 +147,18 @@ def test_smoothed_and_jackknifed_estimates_of_few_or_equal_weights() -> None:
         torch.testing.assert_close(estimate, torch.full((2,), -3.0))
     torch.testing.assert_close(alone.psis, alone.log_mean)
     assert (alone.jackknife == torch.inf).all()
+
+
+def test_refined_guides_cover_more() -> None:
+    oracle = oracles.linear_gaussian(num_data=16)
+    guide = pv.Guide(z=pv.Node(NormalHead(MLP(4, [8], 4)), "x"))  # never trained
+    refined = SemiAmortized(guide, oracle.model, steps=60, lr=0.1)
+    plain, better = (pv.log_evidence(oracle.model, q, oracle.batch, num_particles=1000) for q in (guide, refined))
+    assert better.khat.median() < plain.khat.median() - 0.3 and better.ess.median() > 3 * plain.ess.median()
+    assert better.untrusted.sum() < plain.untrusted.sum() and better.elbo.mean() > plain.elbo.mean() + 1.0
+    assert abs(better.mean - oracle.log_px.mean()) < 5 * better.monte_carlo_se < 0.2
+    mixed = pv.log_evidence(oracle.model, refined, oracle.batch, num_particles=1000, defensive=0.1)
+    assert abs(mixed.mean - oracle.log_px.mean()) < 5 * mixed.monte_carlo_se < 0.2
 
 
 def test_result_does_not_depend_on_chunk_or_batches() -> None:
