@@ -3,10 +3,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
-from pyrovae.diagnostics import WeightSummary
 from pyrovae.evidence.annealing import Annealing, Path, Schedule, check_path, sigmoidal
 from pyrovae.evidence.result import Evidence
 from pyrovae.evidence.setting import derived_seed, evaluation, peek, tile_size
+from pyrovae.evidence.weights import WeightSummary
 from pyrovae.feed import Data, retile
 from pyrovae.frozen import frozen
 from pyrovae.plates import DATA

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pyrovae.check import check
 from pyrovae.errors import PairError
 from pyrovae.evidence.hmc import Points, Weights, move, tuned_steps
-from pyrovae.evidence.latents import Continuous, FromPrior, Layout, score_guide, score_model, values_of
+from pyrovae.evidence.latents import (Demand, FromPrior, Layout, check_latents, not_real, outside, score_guide, score_model,
+                                      values_of, without_density)
 from pyrovae.handlers import InSupport
 from pyrovae.traces import Batch, run_guide, run_model
 
@@ -70,13 +70,10 @@ class Path:
 def check_path(model: Callable, guide: Callable | None, batch: Batch, plate: str,
                purpose: str = "annealed importance sampling moves") -> None:
     """Raise PairError where a path from the guide, or from the prior, to the posterior has no gradients to follow."""
-    look = Continuous(plate, purpose)
+    demand = Demand(f"{purpose} real-valued latents of each datum", outside(plate), without_density, not_real)
     for start in (FromPrior(model), guide):
         if start is not None:
-            try:
-                check(model, look(start), batch, num_data=2 ** 62, plate=plate)
-            except PairError as error:  # Pyro appends a table of shapes to what a handler raises
-                raise PairError(str(error).partition("\nTrace Shapes")[0]) from error
+            check_latents(model, start, batch, plate, demand)
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ from pyro.poutine import Trace
 from torch import Tensor
 
 from pyrovae.check import check
-from pyrovae.diagnostics import WeightSummary
 from pyrovae.errors import PairError
+from pyrovae.evidence.defensive import Mixture
 from pyrovae.evidence.result import Evidence
 from pyrovae.evidence.setting import derived_seed, evaluation, peek, tile_size
+from pyrovae.evidence.weights import WeightSummary
 from pyrovae.feed import Data, retile
 from pyrovae.plates import DATA
 from pyrovae.supports import check_support
@@ -21,8 +22,8 @@ BLOCK = 250
 """Particles that are drawn together, from a seed of their own."""
 
 
-def log_evidence(model: Callable, guide: Callable, data: Data, *, num_particles: int, chunk: int = 500,
-                 names: Sequence[str] | None = None, plate: str = DATA) -> Evidence:
+def log_evidence(model: Callable, guide: Callable, data: Data, *, num_particles: int, defensive: float = 0.0,
+                 chunk: int = 500, names: Sequence[str] | None = None, plate: str = DATA) -> Evidence:
     r"""Estimate log p(x_i) = log (1/K) \sum_k p(x_i, z_k) / q(z_k | x_i), z_k ~ q, for each datum, in nats.
 
     data: an iterable of dict batches (of tuples with `names`), or one batch. num_particles: K. chunk: the most
@@ -34,9 +35,16 @@ def log_evidence(model: Callable, guide: Callable, data: Data, *, num_particles:
     seed of its own. (Autoguides have parameters for each row of a batch, so their batches stay as they come.) Memory
     does not grow with K but for the 3 sqrt(K) largest weights a datum. K = 1 is the ELBO.
 
+    defensive: a share a of the particles (to the nearest whole number) that come from the prior, for guides that
+    miss mass. All are then weighed by the mixture, p(x, z) / ((1 - a) q(z | x) + a p(z)), which is unbiased and
+    cannot exceed p(x | z) / a; `elbo` is the mixture's, and `se`, which takes the particles for draws from one density,
+    is on the safe side.
+
     Raises: PairError for a pair without per-datum evidence (sites outside the plate, guides without a density,
-    enumerated or subsampled sites), for data outside the likelihood's support and for all that `check` refuses.
-    Source: Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519, eq. 8; k-hat: Vehtari et al. 2024, arXiv:1507.02646.
+    enumerated or subsampled sites; for `defensive` also guides that cannot score what they did not draw), for data
+    outside the likelihood's support and for all that `check` refuses.
+    Source: Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519, eq. 8; k-hat: Vehtari et al. 2024, arXiv:1507.02646;
+    defensive: Hesterberg 1995, Technometrics 37(2); Veach & Guibas 1995, SIGGRAPH (the balance heuristic).
 
     Example:
         >>> from pyrovae import Guide, Model, Node
@@ -50,12 +58,15 @@ def log_evidence(model: Callable, guide: Callable, data: Data, *, num_particles:
     """
     if num_particles < 1 or chunk < 1:
         raise ValueError(f"num_particles={num_particles} and chunk={chunk}, wanted at least 1 of each.")
+    mixture = Mixture(model, defensive, num_particles, chunk, plate) if defensive else None
     block = min(num_particles, BLOCK)
     summaries = []
     with evaluation(model, guide) as seed:
         first, stream = peek(data, names, model, guide)
         check(model, guide, first, num_data=2 ** 62, plate=plate)
         refuse_point_masses(run_guide(for_batch(guide, first), first, 2))
+        if mixture:
+            mixture.check(guide, first)
         tiles = stream if tied_to_rows(guide, plate) else retile(stream, tile_size(block))
         for index, tile in enumerate(tiles):
             summaries.append(WeightSummary(num_particles))
@@ -63,7 +74,9 @@ def log_evidence(model: Callable, guide: Callable, data: Data, *, num_particles:
             tile_guide = for_batch(guide, tile)
             for start in range(0, num_particles, block):
                 torch.manual_seed(derived_seed(seed, index, start))
-                summaries[-1].add(_block(model, tile_guide, tile, min(block, num_particles - start), chunk, plate))
+                stop = min(start + block, num_particles)
+                summaries[-1].add(mixture.log_weights(tile_guide, tile, start, stop) if mixture else
+                                  _block(model, tile_guide, tile, stop - start, chunk, plate))
     return Evidence.of(summaries)
 
 

@@ -9,8 +9,10 @@ from pyro import poutine
 from pyro.distributions import constraints
 from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
+from pyrovae.check import check
 from pyrovae.errors import PairError
 from pyrovae.supports import describe, masks_of, support_of
 from pyrovae.traces import (Batch, base_distribution, frame, is_auxiliary, log_joint, replay_guide, run_model,
@@ -80,36 +82,50 @@ class FromPrior:
             return self.model(**batch)
 
 
-class Continuous(Messenger):
-    """Raise PairError for a latent site that is not a vector of real numbers for each datum, with a density on all of them.
+class Demand(Messenger):
+    """Raise PairError for a latent site with a fault, in words that continue "latent site 'z' ...".
 
-    `purpose` begins the messages, e.g. "annealed importance sampling moves".
+    `purpose` says what asks for better ones, e.g. "annealed importance sampling moves real-valued latents of each datum".
     """
 
-    def __init__(self, plate: str, purpose: str) -> None:
+    def __init__(self, purpose: str, *faults: Callable[[dict], str | None]) -> None:
         super().__init__()
-        self.plate, self.purpose = plate, purpose
+        self.purpose, self.faults = purpose, faults
 
     def _pyro_sample(self, site: dict) -> None:
-        if site["is_observed"] or site["infer"].get("_deterministic") or poutine.util.site_is_subsample(site):
+        if site["is_observed"] or site["infer"].get("_deterministic") or site_is_subsample(site):
             return
-        wanted = self._wanted(site)
-        if wanted is not None:
-            raise PairError(f"latent site {site['name']!r} {wanted}, but {self.purpose} real-valued latents of each datum. "
-                            "Use log_evidence with a guide, which asks only for densities.")
+        for fault in self.faults:
+            if (words := fault(site)) is not None:
+                raise PairError(f"latent site {site['name']!r} {words}, but {self.purpose}. Use log_evidence with a guide, "
+                                "which asks only for draws and their densities.")
 
-    def _wanted(self, site: dict) -> str | None:
-        fn, base = site["fn"], base_distribution(site["fn"])
-        if frame(site, self.plate) is None:
-            return f"lies outside plate {self.plate!r}"
-        if isinstance(base, dist.Delta) or is_auxiliary(site):
-            return "is a Delta or auxiliary, with no density at other values than those it drew"
-        if isinstance(base, dist.ImproperUniform):
-            return "has a flat prior, which has no draws and leaves log p(x) undefined"
-        if any(not torch.as_tensor(mask).all() for mask in masks_of(site)):
-            return "is masked"
-        support = support_of(fn)
-        if support is None or support in (constraints.real, constraints.real_vector):
-            return None
-        kind = "discrete" if support.is_discrete else f"bounded ({support})"
-        return f"is {kind}: {describe(fn)}"
+
+def outside(plate: str) -> Callable[[dict], str | None]:
+    return lambda site: None if frame(site, plate) is not None else f"lies outside plate {plate!r}"
+
+
+def without_density(site: dict) -> str | None:
+    base = base_distribution(site["fn"])
+    if isinstance(base, dist.Delta) or is_auxiliary(site):
+        return "is a Delta or auxiliary, with no density at other values than those it drew"
+    if isinstance(base, dist.ImproperUniform):
+        return "has a flat prior, which has no draws and leaves log p(x) undefined"
+    return None
+
+
+def not_real(site: dict) -> str | None:
+    if any(not torch.as_tensor(mask).all() for mask in masks_of(site)):
+        return "is masked"
+    support = support_of(site["fn"])
+    if support is None or support is constraints.real:
+        return None
+    return f"is {'discrete' if support.is_discrete else f'bounded ({support})'}: {describe(site['fn'])}"
+
+
+def check_latents(model: Callable, guide: Callable, batch: Batch, plate: str, demand: Demand) -> None:
+    """`check`, and PairError for the first of the guide's latent sites that does not meet the demand."""
+    try:
+        check(model, demand(guide), batch, num_data=2 ** 62, plate=plate)
+    except PairError as error:  # Pyro appends a table of shapes to what a handler raises
+        raise PairError(str(error).partition("\nTrace Shapes")[0]) from error

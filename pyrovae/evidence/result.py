@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pyrovae.diagnostics import WeightSummary
+from pyrovae.evidence.weights import WeightSummary
 
 UNTRUSTED_KHAT = 0.7
 
@@ -25,12 +25,16 @@ class Evidence:
     """Effective number of particles, out of K."""
     khat: Tensor
     """Pareto shape of the largest weights; above 0.7 neither `log_px` nor `se` can be trusted."""
+    psis: Tensor
+    """`log_px` with its largest weights smoothed by that Pareto: less noise, but no longer a bound."""
+    jackknife: Tensor
+    """`log_px` without its bias of order 1/K: no longer a bound, and nonsense where few weights dominate."""
     num_particles: int
 
     @classmethod
     def of(cls, summaries: Sequence[WeightSummary]) -> "Evidence":
         """From the weights of each batch of data, in their order; all batches have one number of particles."""
-        fields = ([s.log_mean, s.se, s.mean, s.ess, s.khat] for s in summaries)
+        fields = ([s.log_mean, s.se, s.mean, s.ess, s.khat, s.psis, s.jackknife] for s in summaries)
         return cls(*(torch.cat([part.cpu() for part in parts]) for parts in zip(*fields)), summaries[0].num_particles)
 
     @property

@@ -6,12 +6,12 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from pyrovae.diagnostics import WeightSummary
 from pyrovae.errors import PairError
 from pyrovae.evidence.annealing import Annealing, Path, Schedule, check_path, sigmoidal
 from pyrovae.evidence.latents import values_of
 from pyrovae.evidence.result import Evidence
 from pyrovae.evidence.setting import derived_seed, evaluation, tile_size
+from pyrovae.evidence.weights import WeightSummary
 from pyrovae.feed import device_of
 from pyrovae.frozen import frozen
 from pyrovae.plates import DATA
