@@ -144,8 +144,9 @@ def split_gap(evaluation: Evaluation, trained: Trained) -> dict[str, object]:
     torch.manual_seed(evaluation.seed)
     gaps = inference_gaps(trained.model, trained.guide, tqdm(rows, desc="gaps", unit="batch"), steps=evaluation.gap_steps,
                           num_particles=evaluation.num_particles)
-    names = ("approximation", "approximation_se", "amortization", "amortization_se")
-    result = {name: getattr(gaps, name) for name in names} | {"num_data": len(rows.data), "asked": evaluation.asked()}
+    result = {"num_data": len(rows.data), "asked": evaluation.asked()}
+    for name, (mean, se) in gaps.means.items():
+        result |= {name: mean, f"{name}_se": se}
     write_json(trained.folder.path / "gaps.json", result)
     print(gaps)
     return result
