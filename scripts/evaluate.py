@@ -70,10 +70,11 @@ class Evaluation:
         if not 0 <= self.defensive < 1 or self.refine < 0:
             raise Refusal("--defensive is a part of the particles, at least 0 and below 1; --refine a number of steps.")
 
-    def asked(self) -> dict:
-        """What decides the numbers."""
-        return {name: value for name, value in dataclasses.asdict(self).items()
-                if name not in ("folder", "device", "chunk", "gaps")}
+    def asked(self, *, gaps: bool = False) -> dict:
+        """What decides the numbers of evidence.json, or of gaps.json."""
+        names = (("num_particles", "gap_data", "gap_steps") if gaps else
+                 ("method", "num_particles", "num_chains", "num_steps", "from_guide", "defensive", "refine", "max_data"))
+        return {name: getattr(self, name) for name in (*names, "split", "seed")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +145,7 @@ def split_gap(evaluation: Evaluation, trained: Trained) -> dict[str, object]:
     torch.manual_seed(evaluation.seed)
     gaps = inference_gaps(trained.model, trained.guide, tqdm(rows, desc="gaps", unit="batch"), steps=evaluation.gap_steps,
                           num_particles=evaluation.num_particles)
-    result = {"num_data": len(rows.data), "asked": evaluation.asked()}
+    result = {"num_data": len(rows.data), "asked": evaluation.asked(gaps=True)}
     for name, (mean, se) in gaps.means.items():
         result |= {name: mean, f"{name}_se": se}
     write_json(trained.folder.path / "gaps.json", result)
