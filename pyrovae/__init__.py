@@ -4,7 +4,7 @@ Importing pyrovae sets nothing in Pyro and loads neither torchvision, matplotlib
 """
 from pyrovae.check import check
 from pyrovae.checkpoint import load_weights, save_weights
-from pyrovae.errors import CheckpointError, NonFiniteLossError, PairError
+from pyrovae.errors import CheckpointError, CollapseWarning, NonFiniteLossError, PairError
 from pyrovae.evaluation import evaluate
 from pyrovae.evidence import Evidence, log_evidence
 from pyrovae.export import to_inference_data
@@ -12,11 +12,13 @@ from pyrovae.history import History
 from pyrovae.losses import ElboLoss, IwaeLoss, LinearWarmup
 from pyrovae.predict import posterior_draws, predict
 from pyrovae.programs import Guide, Joint, Model, Node, Value, as_svi
+from pyrovae.surgery import Surgery, elbo_surgery
 from pyrovae.traces import log_weights
 from pyrovae.train import fit
 
 __version__ = "0.1.0"
 
-__all__ = ["CheckpointError", "ElboLoss", "Evidence", "Guide", "History", "IwaeLoss", "Joint", "LinearWarmup", "Model",
-           "Node", "NonFiniteLossError", "PairError", "Value", "as_svi", "check", "evaluate", "fit", "load_weights",
-           "log_evidence", "log_weights", "posterior_draws", "predict", "save_weights", "to_inference_data"]
+__all__ = ["CheckpointError", "CollapseWarning", "ElboLoss", "Evidence", "Guide", "History", "IwaeLoss", "Joint",
+           "LinearWarmup", "Model", "Node", "NonFiniteLossError", "PairError", "Surgery", "Value", "as_svi",
+           "check", "elbo_surgery", "evaluate", "fit", "load_weights", "log_evidence", "log_weights",
+           "posterior_draws", "predict", "save_weights", "to_inference_data"]

@@ -11,3 +11,7 @@ class CheckpointError(ValueError):
 
 class NonFiniteLossError(FloatingPointError):
     """Training met NaN or infinity; names the epoch, the batch, the site and the parameter norms."""
+
+
+class CollapseWarning(UserWarning):
+    """Training ended with latent variables that say nothing about the data."""

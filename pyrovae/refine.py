@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pyrovae.errors import PairError
 from pyrovae.feed import size_of
+from pyrovae.losses.pair import refuse_score_functions
 from pyrovae.plates import DATA
 from pyrovae.reach import modules_of
 from pyrovae.traces import Batch, log_weights, run_guide
@@ -27,7 +28,8 @@ class SemiAmortized(nn.Module):
 
     steps, lr: of Adam, the rate falling linearly to zero. num_particles: draws in each step's estimate of the ELBO.
 
-    Raises: PairError for a guide that runs no linear layer, whose parameters are each datum's own already.
+    Raises: PairError for a guide that runs no linear layer, whose parameters are each datum's own already; TypeError for
+    draws that are not reparameterised.
     Source: Kim et al. 2018, arXiv:1802.02550, algorithm 1 (without the gradient through the steps); Cremer, Li &
     Duvenaud 2018, arXiv:1801.03558, section 3.
 
@@ -85,7 +87,7 @@ class Refined(nn.Module):
         self.size = size_of(batch)
         self.added: dict[nn.Linear, Tensor] = {}
         with torch.no_grad():
-            run_guide(self, batch)
+            refuse_score_functions(run_guide(self, batch), "SemiAmortized")
         if not self.added:
             raise PairError("the guide runs no linear layer (nn.Linear) on these data, so there is nothing to refine for "
                             "each datum; guides without a net have parameters of their own for each datum already.")

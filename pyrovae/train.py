@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.data import RandomSampler
 
 from pyrovae.checkpoint import load_run
+from pyrovae.collapse import warn_if_collapsed
 from pyrovae.errors import NonFiniteLossError, PairError
 from pyrovae.evaluation import Averages, check_batch_of, evaluate
 from pyrovae.feed import Data, batches, device_of, generators_of
@@ -54,6 +55,7 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
 
     Before the first step the pair is checked on the first batch (`pyrovae.check`), and in the first epoch the data of
     each batch against the support of their likelihood; within the loop Pyro's and torch's argument validation is off.
+    Where the model ends up ignoring its latent variables, a `CollapseWarning` says so and what to try.
 
     Raises: PairError for a pair or data that would train wrongly; NonFiniteLossError, before the step that would spoil
     the weights; CheckpointError for a bad `resume`.
@@ -85,7 +87,7 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
     module, optimizer, backward = loss, run.optimizer, Tensor.backward
     if fabric is not None:
         (module, optimizer), backward = fabric.setup(loss, run.optimizer), fabric.backward
-    in_support = InSupport()
+    in_support, averages, index = InSupport(), None, 0
     while not run.finished:
         start, averages = time.perf_counter(), Averages(active_units=valid is None)
         loss.train()
@@ -123,6 +125,8 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
             hook(run)
     for hook in hooks:
         getattr(hook, "finish", lambda run: None)(run)
+    if averages is not None:
+        warn_if_collapsed(loss, run.history[-1], first, num_steps=run.epoch * (index + 1), num_data=averages.size)
     return run.history
 
 

@@ -21,7 +21,8 @@ from vae_parts import DENSITIES, build
 from vae_settings import Settings
 
 import pyrovae as pv
-from pyrovae.evidence import Evidence, annealed_importance, inference_gaps, quadrature
+from pyrovae.data import Batches
+from pyrovae.evidence import Evidence, Quadrature, annealed_importance, inference_gaps, quadrature
 from pyrovae.files import write_atomically
 from pyrovae.refine import SemiAmortized
 
@@ -32,7 +33,8 @@ class Evaluation:
     """The folder that train_vae.py wrote."""
     method: Literal["is", "psis", "ais", "quadrature"] = "is"
     """is: importance sampling from the guide. psis: the same with its largest weights smoothed. ais: annealed importance
-    sampling from the prior, slow and accurate where the guide is not. quadrature: exact, for at most two latent dimensions."""
+    sampling from the prior, slow and accurate where the guide is not. quadrature: exact, for at most two latent
+    dimensions."""
     num_particles: int = 5000
     """is, psis: K; the bound rises with it and k-hat says whether it has arrived."""
     num_chains: int = 16
@@ -68,50 +70,92 @@ class Evaluation:
         if not 0 <= self.defensive < 1 or self.refine < 0:
             raise Refusal("--defensive is a part of the particles, at least 0 and below 1; --refine a number of steps.")
 
-    def as_json(self) -> dict:
-        return json.loads(json.dumps(dataclasses.asdict(self), default=str))
+    def asked(self) -> dict:
+        """What decides the numbers."""
+        return {name: value for name, value in dataclasses.asdict(self).items()
+                if name not in ("folder", "device", "chunk", "gaps")}
 
 
-def evaluate(evaluation: Evaluation) -> dict[str, object]:
-    folder, device = Folder(evaluation.folder), choose_device(evaluation.device)
-    run = folder.read()
-    settings = Settings.from_json(run["arguments"])
-    prepared = prepare(settings)
-    model, guide = build(settings, prepared.shape, prepared.splits.levels, prepared.num_conditions)
-    loss = make_loss(model, guide, settings, steps_per_epoch=1)
-    pv.load_weights(loss, folder.weights)
-    loss.to(device)
-    data = getattr(prepared, evaluation.split)
-    if data is None:
-        raise Refusal(f"this run held out no validation data; evaluate --split test or train, not {evaluation.split}.")
-    usual = 100 if evaluation.method == "ais" else len(data.data)
-    rows = some_rows(data, evaluation.max_data or usual, evaluation.seed)
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A finished run, ready to be asked."""
+
+    folder: Folder
+    settings: Settings
+    model: pv.Model
+    guide: pv.Guide
+    proposal: Callable
+    data: Batches
+    binarize: str
+
+    @classmethod
+    def load(cls, evaluation: Evaluation) -> "Trained":
+        """Raises Refusal for a folder that holds no run and a split that it has not."""
+        folder, device = Folder(evaluation.folder), choose_device(evaluation.device)
+        run = folder.read()
+        settings = Settings.from_json(run["arguments"])
+        prepared = prepare(settings)
+        model, guide = build(settings, prepared.shape, prepared.splits.levels, prepared.num_conditions)
+        loss = make_loss(model, guide, settings, steps_per_epoch=1)
+        pv.load_weights(loss, folder.weights)
+        loss.to(device)
+        data = getattr(prepared, evaluation.split)
+        if data is None:
+            raise Refusal(f"this run held out no validation data; evaluate --split test or train, not {evaluation.split}.")
+        proposal = SemiAmortized(guide, model, steps=evaluation.refine) if evaluation.refine else proposal_of(loss)
+        return cls(folder, settings, model, guide, proposal, data, prepared.binarize)
+
+
+def evaluate(evaluation: Evaluation, trained: Trained) -> dict[str, object]:
+    """log p(x) by the method asked for; writes its files."""
+    usual = 100 if evaluation.method == "ais" else len(trained.data.data)
+    rows = some_rows(trained.data, evaluation.max_data or usual, evaluation.seed)
     start = time.perf_counter()
     torch.manual_seed(evaluation.seed)
-    proposal = SemiAmortized(guide, model, steps=evaluation.refine) if evaluation.refine else proposal_of(loss)
-    evidence = METHODS[evaluation.method](evaluation, model, proposal, rows)
+    evidence = METHODS[evaluation.method](evaluation, trained.model, trained.proposal, rows)
     if evaluation.method == "psis":
         evidence = dataclasses.replace(evidence, log_px=evidence.psis)
-    result = summarize(evaluation, evidence, math.prod(prepared.shape)) | {
-        "kind": "density" if settings.likelihood in DENSITIES else "probability", "binarize": run["data"]["binarize"],
-        "seconds": time.perf_counter() - start, "peak_memory_mib": peak_memory_mib()}
-    note = " (of a density: not comparable with probabilities)" if result["kind"] == "density" else ""
-    lines = [f"{evaluation.split} {evidence}"]
-    if evaluation.gaps:
-        torch.manual_seed(evaluation.seed)
-        gaps = inference_gaps(model, guide, tqdm(some_rows(data, evaluation.gap_data, evaluation.seed), desc="gaps"),
-                              num_particles=evaluation.num_particles, steps=evaluation.gap_steps)
-        result["gaps"] = {name: getattr(gaps, name) for name in (
-            "approximation", "approximation_se", "amortization", "amortization_se")} | {"num_data": len(gaps.elbo)}
-        lines.append(str(gaps))
-    stem = "evidence" if evaluation.method == "is" else f"evidence-{evaluation.method}"
-    with (folder.path / f"{stem}.npz").open("wb") as file:
-        np.savez(file, **{name: getattr(evidence, name).numpy() for name in ("log_px", "se", "elbo", "ess", "khat")})
-    finite = {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in result.items()}
-    write_atomically(folder.path / f"{stem}.json", (json.dumps(finite, indent=2, allow_nan=False) + "\n").encode())
-    print("\n".join(lines) + f"\n{result['bits_per_dim']:.4f} bits per dimension{note}; {result['seconds']:.0f} s, peak memory "
-          f"{result['peak_memory_mib'] or math.nan:.0f} MiB; written to {folder.path / stem}.json")
+    density = trained.settings.likelihood in DENSITIES
+    num_dims = math.prod(rows.take(1)["x"].shape[1:])
+    result = {
+        "log_px": evidence.mean, "se": evidence.mean_se, "num_data": len(evidence.log_px), "method": evaluation.method,
+        "bits_per_dim": -evidence.mean / (num_dims * math.log(2)), "split": evaluation.split, "unit": "nats",
+        "kind": "density" if density else "probability", "binarize": trained.binarize,
+        "seconds": time.perf_counter() - start, "peak_memory_mib": peak_memory_mib(), "asked": evaluation.asked()}
+    if isinstance(evidence, Quadrature):
+        result |= {"error": evidence.error.max().item()}
+    else:
+        result |= {"elbo": evidence.elbo.mean().item(), "num_particles": evidence.num_particles,
+                   "ess_median": evidence.ess.median().item(), "khat_above_0_7": int(evidence.untrusted.sum()),
+                   "jackknife": evidence.jackknife.mean().item(), "monte_carlo_se": evidence.monte_carlo_se}
+    stem = trained.folder.path / ("evidence" if evaluation.method == "is" else f"evidence-{evaluation.method}")
+    with stem.with_suffix(".npz").open("wb") as file:
+        np.savez(file, **{name: value.numpy() for name, value in vars(evidence).items() if isinstance(value, torch.Tensor)})
+    write_json(stem.with_suffix(".json"), result)
+    note = " (of a density: not comparable with probabilities)" if density else ""
+    print(f"{evaluation.split} {evidence}\n{result['bits_per_dim']:.4f} bits per dimension{note}; "
+          f"{result['seconds']:.0f} s, peak memory {result['peak_memory_mib'] or math.nan:.0f} MiB; written to {stem}.json")
     return result
+
+
+def split_gap(evaluation: Evaluation, trained: Trained) -> dict[str, object]:
+    """The inference gap, split in two; writes gaps.json."""
+    rows = some_rows(trained.data, evaluation.gap_data, evaluation.seed)
+    torch.manual_seed(evaluation.seed)
+    gaps = inference_gaps(trained.model, trained.guide, tqdm(rows, desc="gaps", unit="batch"), steps=evaluation.gap_steps,
+                          num_particles=evaluation.num_particles)
+    names = ("approximation", "approximation_se", "amortization", "amortization_se")
+    result = {name: getattr(gaps, name) for name in names} | {"num_data": len(rows.data), "asked": evaluation.asked()}
+    write_json(trained.folder.path / "gaps.json", result)
+    print(gaps)
+    return result
+
+
+def write_json(path: Path, result: dict[str, object]) -> None:
+    """Numbers that are not finite become null: JSON knows no others."""
+    finite = {name: None if isinstance(value, float) and not math.isfinite(value) else value
+              for name, value in result.items()}
+    write_atomically(path, (json.dumps(finite, indent=2, allow_nan=False) + "\n").encode())
 
 
 def _importance(evaluation: Evaluation, model: pv.Model, guide: Callable, rows: object) -> Evidence:
@@ -124,22 +168,19 @@ def _annealed(evaluation: Evaluation, model: pv.Model, guide: Callable, rows: ob
                                num_steps=evaluation.num_steps, progress=lambda steps: tqdm(steps, desc="annealing"))
 
 
-METHODS: dict[str, Callable[[Evaluation, pv.Model, Callable, object], Evidence]] = {
+METHODS: dict[str, Callable[[Evaluation, pv.Model, Callable, object], Evidence | Quadrature]] = {
     "is": _importance, "psis": _importance, "ais": _annealed,
     "quadrature": lambda evaluation, model, guide, rows: quadrature(model, tqdm(rows, desc="quadrature", unit="batch")),
 }
 
 
-def summarize(evaluation: Evaluation, evidence: Evidence, num_dims: int) -> dict[str, object]:
-    """The means, with what is needed to read them."""
-    return {
-        "log_px": evidence.mean, "se": evidence.mean_se, "elbo": evidence.elbo.mean().item(), "method": evaluation.method,
-        "num_particles": evidence.num_particles, "num_data": len(evidence.log_px),
-        "ess_median": evidence.ess.median().item(), "khat_above_0_7": int(evidence.untrusted.sum()),
-        "jackknife": evidence.jackknife.mean().item(), "bits_per_dim": -evidence.mean / (num_dims * math.log(2)),
-        "split": evaluation.split, "monte_carlo_se": evidence.monte_carlo_se, "unit": "nats", "asked": evaluation.as_json()}
+def main(evaluation: Evaluation) -> None:
+    trained = Trained.load(evaluation)
+    evaluate(evaluation, trained)
+    if evaluation.gaps:
+        split_gap(evaluation, trained)
 
 
 if __name__ == "__main__":
     with refuse_politely():
-        evaluate(tyro.cli(Evaluation, description=__doc__))
+        main(tyro.cli(Evaluation, description=__doc__))

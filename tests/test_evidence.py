@@ -20,7 +20,7 @@ from pyrovae.diagnostics import kl_per_dim
 from pyrovae.evidence.weights import WeightSummary
 from pyrovae.heads import BernoulliHead, NormalHead
 from pyrovae.nets import MLP
-from pyrovae.priors import StandardNormal
+from pyrovae.priors import Flat, StandardNormal
 from pyrovae.refine import SemiAmortized
 
 EXACT = {"linear-gaussian": oracles.linear_gaussian, "two-level": oracles.two_level,
@@ -255,7 +255,7 @@ def test_peak_memory_does_not_grow_with_k() -> None:
 import resource, sys, torch, pyrovae as pv
 from pyrovae.heads import BernoulliHead, NormalHead
 from pyrovae.nets import MLP
-from pyrovae.priors import StandardNormal
+from pyrovae.priors import Flat, StandardNormal
 torch.set_num_threads(1)
 model = pv.Model(z=StandardNormal(2), x=pv.Node(BernoulliHead(MLP(2, [256], 784)), "z"))
 guide = pv.Guide(z=pv.Node(NormalHead(MLP(784, [8], 4)), "x"))
@@ -282,6 +282,13 @@ def test_refuses_a_guide_without_density() -> None:
     model, _ = vae()
     with pytest.raises(pv.PairError, match="'z' is a Delta, which has no density"):
         pv.log_evidence(model, AutoDelta(model), {"x": torch.ones(3, 4)}, num_particles=10)
+
+
+def test_refuses_a_flat_prior() -> None:
+    model, guide = vae()
+    flat = pv.Model(z=Flat(2), x=model.nodes["x"])
+    with pytest.raises(pv.PairError, match="'z' has a flat prior"):
+        pv.log_evidence(flat, guide, {"x": torch.ones(3, 4)}, num_particles=10)
 
 
 def test_refuses_a_site_that_is_summed_out() -> None:

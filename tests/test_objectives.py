@@ -285,18 +285,17 @@ def test_capacity_refuses_what_it_cannot_hold() -> None:
     with pytest.raises(TypeError, match="latent site 'z' is not reparameterised"):
         CapacityLoss(model, scored, capacity=1.0)(x=X)
 
+
+def test_free_bits_refuse_a_kl_that_enumeration_sums_out() -> None:
+    net = MLP(1, [], 4)
+
     def classes(x: Tensor) -> None:
         with pyro.plate("data", len(x), dim=-1):
-            y = pyro.sample("y", dist.Categorical(torch.ones(3)))
-            pyro.sample("x", dist.Bernoulli(logits=y.unsqueeze(-1).double()).expand([*y.shape, 4]).to_event(1), obs=x)
+            y = pyro.sample("y", dist.Categorical(torch.ones(3)), infer={"enumerate": "parallel"})
+            pyro.sample("x", dist.Bernoulli(logits=net(y.unsqueeze(-1).double())).to_event(1), obs=x)
 
-    def classifier(x: Tensor) -> None:
-        with pyro.plate("data", len(x), dim=-1):
-            pyro.sample("y", dist.Categorical(logits=net(x)), infer={"enumerate": "parallel"})
-
-    net = MLP(4, [], 3)
-    with pytest.raises(TypeError, match="CapacityLoss: the KL of each site is needed, which enumeration sums out"):
-        CapacityLoss(classes, classifier, capacity=1.0, elbo=TraceEnum_ELBO(max_plate_nesting=1))(x=X)
+    with pytest.raises(TypeError, match="free_bits: the KL of each site is needed, which enumeration sums out"):
+        pv.ElboLoss(classes, lambda x: None, free_bits=1.0, elbo=TraceEnum_ELBO(max_plate_nesting=1))(x=X)
 
 
 # --- penalties ------------------------------------------------------------------------------------------------------

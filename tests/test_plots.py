@@ -265,6 +265,23 @@ def test_scores_stand_where_they_belong_with_their_errors():
             plots.scores(*wrong)
 
 
+def test_gradient_variance_has_a_panel_for_each_objective():
+    panels = {"ELBO": {"pathwise": [2.0, 1.0], "score": [300.0, 20.0]}, "IWAE": {"DReG": [0.5, 0.1]}}
+    figure = plots.gradient_variance([0, 5], panels, title="noise")
+    assert [axes.get_title() for axes in figure.axes] == ["ELBO", "IWAE"]
+    assert all(axes.get_yscale() == "log" for axes in figure.axes)
+    assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
+    pathwise, score = figure.axes[0].lines
+    assert score.get_xydata().tolist() == [[0, 300], [5, 20]] and pathwise.get_label() == "pathwise"
+    assert pathwise.get_color() != score.get_color()
+    (axes, _) = plots.gradient_variance([0, 100], panels).axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "100"]
+    with pytest.raises(ValueError, match="no series to draw"):
+        plots.gradient_variance([0], {"ELBO": {}})
+    with pytest.raises(ValueError, match=r"'a' holds \[1.0, 0.0\], wanted 2 positive variances"):
+        plots.gradient_variance([0, 1], {"ELBO": {"a": [1.0, 0.0]}})
+
+
 def test_save_writes_whole_pngs_and_nothing_else(tmp_path):
     folder = tmp_path / "a" / "b"
     figures = {"grid": plots.image_grid(torch.rand(4, 8, 8)), "kl": plots.kl_per_dim(torch.rand(3))}

@@ -18,8 +18,8 @@ class Mixture:
         self.model, self.num_particles, self.chunk, self.plate = model, num_particles, chunk, plate
         self.num_prior = round(share * num_particles)
         if not (0 < share < 1 and 0 < self.num_prior < num_particles):
-            raise ValueError(f"defensive={share} of num_particles={num_particles} are {self.num_prior} draws from the prior, "
-                             "wanted a share from 0 to 1 that leaves draws to both prior and guide.")
+            raise ValueError(f"defensive={share} of num_particles={num_particles} are {self.num_prior} draws from the "
+                             "prior, wanted a share from 0 to 1 that leaves draws to both prior and guide.")
 
     def check(self, guide: Callable, batch: Batch) -> None:
         """Raise PairError where prior or guide cannot score the other's draws."""

@@ -64,7 +64,9 @@ def log_evidence(model: Callable, guide: Callable, data: Data, *, num_particles:
     with evaluation(model, guide) as seed:
         first, stream = peek(data, names, model, guide)
         check(model, guide, first, num_data=2 ** 62, plate=plate)
-        _refuse_point_masses(run_guide(for_batch(guide, first), first, 2))
+        look = run_guide(for_batch(guide, first), first, 2)
+        refuse_point_masses(look)
+        _refuse_flat_priors(run_model(model, look, first, 2))
         if mixture:
             mixture.check(guide, first)
         tiles = stream if tied_to_rows(guide, plate) else retile(stream, tile_size(block))
@@ -103,7 +105,7 @@ def _particles_of(trace: Trace, start: int, size: int) -> Trace:
     return part
 
 
-def _refuse_point_masses(guide_trace: Trace) -> None:
+def refuse_point_masses(guide_trace: Trace) -> None:
     """`guide_trace` holds two particles: a Delta is a density only where it passes on an auxiliary draw."""
     sites = sample_sites(guide_trace, observed=False)
     spread = any(is_auxiliary(site) and site["mask"] is not False for site in sites.values())
@@ -112,6 +114,13 @@ def _refuse_point_masses(guide_trace: Trace) -> None:
             if not spread or torch.equal(site["value"][0], site["value"][1]):
                 raise PairError(f"the guide's site {name!r} is a Delta, which has no density to weigh against: importance "
                                 "sampling needs a guide that spreads, e.g. NormalHead.")
+
+
+def _refuse_flat_priors(model_trace: Trace) -> None:
+    for name, site in sample_sites(model_trace, observed=False).items():
+        if isinstance(base_distribution(site["fn"]), dist.ImproperUniform):
+            raise PairError(f"latent site {name!r} has a flat prior, whose density is known but for a constant, and so is "
+                            "log p(x). Use a proper prior, e.g. StandardNormal.")
 
 
 def _refuse_subsampling(guide_trace: Trace, plate: str) -> None:

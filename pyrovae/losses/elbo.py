@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import torch
 import torch.nn as nn
-from pyro.infer import ELBO, RenyiELBO, Trace_ELBO, TraceGraph_ELBO, TraceTailAdaptive_ELBO, TraceTMC_ELBO
+from pyro.infer import (ELBO, RenyiELBO, Trace_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO, TraceTailAdaptive_ELBO,
+                        TraceTMC_ELBO)
 from pyro.poutine import Trace
 from torch import Tensor
 
@@ -37,8 +38,8 @@ class ElboLoss(nn.Module):
     part of the loss (`loss.parameters()`, `.to()`, `.eval()`).
 
     Raises: PairError for a site outside the plate while `num_data` is None; TypeError for estimators that put the
-    batch scale inside a logarithm (`RenyiELBO`) or freeze it (`JitTrace_ELBO`), and for free bits without a pathwise
-    gradient.
+    batch scale inside a logarithm (`RenyiELBO`) or freeze it (`JitTrace_ELBO`), and for free bits and
+    `TraceMeanField_ELBO` without a pathwise gradient.
     Source: Kingma & Welling 2014, arXiv:1312.6114, eq. 8; beta: Higgins et al. 2017; free bits: Kingma et al. 2016,
     arXiv:1606.04934, eq. 15, a group being a site.
 
@@ -78,6 +79,7 @@ class ElboLoss(nn.Module):
 
         `purpose` names what differentiates the KL by itself: TypeError where there is no such derivative.
         """
+        purpose = purpose or ("free_bits" if self.free_bits else None)
         guide = for_batch(self.guide, batch)
         if self.terms is None:
             set_up(guide, batch)
@@ -86,13 +88,11 @@ class ElboLoss(nn.Module):
         with private(), PerDatum(self.plate, self.num_data, beta) as weights, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Encountered NaN: loss")  # fit says more
             warnings.filterwarnings("ignore", "Found plate statements in guide but not model")  # check compares plates
-            loss = _evaluate(_recording(self.elbo, traces), self.model, guide, batch)
+            loss = _evaluate(_recording(self.elbo, traces, purpose or _pathwise(self.elbo)), self.model, guide, batch)
         loss = loss / weights.size
         terms = read_terms(traces, self.plate, self.num_data, _vectorized(self.elbo))
-        if purpose := "free_bits" if self.free_bits else purpose:
-            if terms is None:
-                raise TypeError(f"{purpose}: the KL of each site is needed, which enumeration sums out; use ElboLoss alone.")
-            refuse_score_functions(traces[0][1], purpose)
+        if purpose and terms is None:
+            raise TypeError(f"{purpose}: the KL of each site is needed, which enumeration sums out; use ElboLoss alone.")
         if self.free_bits:
             loss = loss + beta * sum((self.free_bits - kl).clamp(min=0.0) for kl in terms.kl.values())
         return loss, terms
@@ -129,12 +129,19 @@ def _vectorized(elbo: ELBO) -> int:
     return elbo.num_particles if elbo.vectorize_particles else 1
 
 
-def _recording(elbo: ELBO, traces: list[tuple[Trace, Trace]]) -> ELBO:
-    """A shallow copy of the estimator that also appends the traces it makes."""
+def _pathwise(elbo: ELBO) -> str | None:
+    """The name of an estimator that has no score-function gradient and, with validation off, does not say so."""
+    return type(elbo).__name__ if isinstance(elbo, TraceMeanField_ELBO) else None
+
+
+def _recording(elbo: ELBO, traces: list[tuple[Trace, Trace]], purpose: str | None) -> ELBO:
+    """A shallow copy of the estimator that also appends the traces it makes, refusing those without a path to `purpose`."""
     recorder, make_trace = copy.copy(elbo), elbo._get_trace  # the copy must not refer to itself: garbage is slow
 
     def get_trace(*args: object) -> tuple[Trace, Trace]:
         traces.append(make_trace(*args))
+        if purpose:
+            refuse_score_functions(traces[-1][1], purpose)
         return traces[-1]
 
     recorder._get_trace = get_trace

@@ -14,6 +14,7 @@ an object that the caller saves (`save`), shows in a notebook (its last value on
 | `latent_scatter` | two latent coordinates and the prior's circles | (N, D) |
 | `scores` | several runs with error bars | (n,) |
 | `kl_per_dim` | nats used by each latent dimension | (D,) |
+| `gradient_variance` | the noise of gradient estimators in the course of training | panels of series (T,) |
 """
 
 from pyrovae.plots.files import save
@@ -23,9 +24,11 @@ from pyrovae.plots.latents import kl_per_dim, latent_scatter
 from pyrovae.plots.manifold import manifold, prior_grid
 from pyrovae.plots.paths import interpolate, interpolate_spherical, interpolation
 from pyrovae.plots.scores import scores
+from pyrovae.plots.variance import gradient_variance
 
 __all__ = [
     "curves",
+    "gradient_variance",
     "image_grid",
     "interpolate",
     "interpolate_spherical",
