@@ -14,9 +14,10 @@ from pyrovae.evidence import annealed_importance, linear, sigmoidal
 from pyrovae.evidence.annealing import Annealing, Path
 from pyrovae.evidence.hmc import Points, move
 from pyrovae.evidence.latents import Layout
-from pyrovae.heads import BernoulliHead
+from pyrovae.heads import BernoulliHead, NormalHead
 from pyrovae.nets import MLP
 from pyrovae.priors import Flat, StandardNormal
+from pyrovae.refine import SemiAmortized
 from pyrovae.traces import run_model
 
 EXACT = {"linear-gaussian": oracles.linear_gaussian, "two-level": oracles.two_level}
@@ -155,6 +156,14 @@ def test_conditions_and_events_of_any_shape() -> None:
     values = layout.unpack(vector := torch.randn(3, 40, layout.size))
     assert layout.size == 7 and values["s"].shape == (3, 40) and values["m"].shape == (3, 40, 2, 3)
     assert torch.equal(layout.pack(values), vector)
+
+
+def test_starts_from_a_guide_that_is_refined_for_each_datum() -> None:
+    oracle = oracles.linear_gaussian(num_data=20)
+    guide = SemiAmortized(pv.Guide(z=pv.Node(NormalHead(MLP(4, [8], 4)), "x")), oracle.model, steps=60, lr=0.1)
+    evidence = annealed_importance(oracle.model, oracle.batch, guide=guide, num_steps=15, num_leapfrog=4)
+    assert abs(evidence.mean - oracle.log_px.mean()) < 5 * evidence.monte_carlo_se < 0.2
+    assert all(p.requires_grad and p.grad is None for p in guide.parameters())
 
 
 def test_progress_goes_round_the_temperatures() -> None:

@@ -85,6 +85,7 @@ def test_jackknife_equals_leaving_each_particle_out() -> None:
     torch.testing.assert_close(summary.log_mean, oracles.log_mean_exp(log_weights))
     debiased = 300 * oracles.log_mean_exp(log_weights) - 299 * left_out.mean(0)
     torch.testing.assert_close(summary.jackknife, debiased, rtol=0, atol=1e-10)
+    torch.testing.assert_close(summary.mean_se, log_weights.std(0) / 300 ** 0.5)
     p = log_weights.softmax(0)
     torch.testing.assert_close(summary.ess, 1 / p.square().sum(0))
 

@@ -6,6 +6,7 @@ from pyrovae.evidence.grid import Quadrature, quadrature
 from pyrovae.evidence.importance import log_evidence
 from pyrovae.evidence.result import Evidence
 from pyrovae.evidence.sandwich import Sandwich, bidirectional
+from pyrovae.evidence.table import EvidenceTable, Row, evidence_table
 
-__all__ = ["Evidence", "Gaps", "Quadrature", "Sandwich", "annealed_importance", "bidirectional", "inference_gaps", "linear",
-           "log_evidence", "quadrature", "sigmoidal"]
+__all__ = ["Evidence", "EvidenceTable", "Gaps", "Quadrature", "Row", "Sandwich", "annealed_importance", "bidirectional",
+           "evidence_table", "inference_gaps", "linear", "log_evidence", "quadrature", "sigmoidal"]

@@ -59,7 +59,7 @@ def annealed_importance(model: Callable, data: Data, *, guide: Callable | None =
         check_path(model, guide, first, plate)
         for index, tile in enumerate(retile(stream, tile_size(num_chains))):
             torch.manual_seed(derived_seed(seed, index, 0))
-            path = Path(model, guide and for_batch(guide, tile), tile, plate)
+            path = Path(model, None if guide is None else for_batch(guide, tile), tile, plate)
             steps = annealing.steps(path)
             torch.manual_seed(derived_seed(seed, index, 1))
             start = path.draw(num_chains)

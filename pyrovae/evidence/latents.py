@@ -82,13 +82,18 @@ class FromPrior:
             return self.model(**batch)
 
 
-class Demand(Messenger):
-    """Raise PairError for a latent site with a fault, in words that continue "latent site 'z' ...".
+Fault = tuple[str, str]
+"""What is wrong with a site, in words that continue "latent site 'z' ...", and what to do about it."""
+OTHERWISE = "Use log_evidence with a guide, which asks only for draws and their densities"
 
-    `purpose` says what asks for better ones, e.g. "annealed importance sampling moves real-valued latents of each datum".
+
+class Demand(Messenger):
+    """Raise PairError for a latent site with a fault.
+
+    `purpose` says who asks for better, e.g. "annealed importance sampling moves real-valued latents of each datum".
     """
 
-    def __init__(self, purpose: str, *faults: Callable[[dict], str | None]) -> None:
+    def __init__(self, purpose: str, *faults: Callable[[dict], Fault | None]) -> None:
         super().__init__()
         self.purpose, self.faults = purpose, faults
 
@@ -96,31 +101,32 @@ class Demand(Messenger):
         if site["is_observed"] or site["infer"].get("_deterministic") or site_is_subsample(site):
             return
         for fault in self.faults:
-            if (words := fault(site)) is not None:
-                raise PairError(f"latent site {site['name']!r} {words}, but {self.purpose}. Use log_evidence with a guide, "
-                                "which asks only for draws and their densities.")
+            if (found := fault(site)) is not None:
+                raise PairError(f"latent site {site['name']!r} {found[0]}, but {self.purpose}. {found[1]}.")
 
 
-def outside(plate: str) -> Callable[[dict], str | None]:
-    return lambda site: None if frame(site, plate) is not None else f"lies outside plate {plate!r}"
+def outside(plate: str) -> Callable[[dict], Fault | None]:
+    return lambda site: None if frame(site, plate) is not None else (
+        f"lies outside plate {plate!r}", "Pass plate='...' if your plate has another name; a site that all data share "
+        "leaves no log p(x) of one datum")
 
 
-def without_density(site: dict) -> str | None:
+def without_density(site: dict) -> Fault | None:
     base = base_distribution(site["fn"])
     if isinstance(base, dist.Delta) or is_auxiliary(site):
-        return "is a Delta or auxiliary, with no density at other values than those it drew"
+        return "is a Delta or auxiliary, with no density at other values than those it drew", OTHERWISE
     if isinstance(base, dist.ImproperUniform):
-        return "has a flat prior, which has no draws and leaves log p(x) undefined"
+        return "has a flat prior, which has no draws", "Use a proper prior, e.g. StandardNormal"
     return None
 
 
-def not_real(site: dict) -> str | None:
+def not_real(site: dict) -> Fault | None:
     if any(not torch.as_tensor(mask).all() for mask in masks_of(site)):
-        return "is masked"
+        return "is masked", OTHERWISE
     support = support_of(site["fn"])
     if support is None or support is constraints.real:
         return None
-    return f"is {'discrete' if support.is_discrete else f'bounded ({support})'}: {describe(site['fn'])}"
+    return f"is {'discrete' if support.is_discrete else f'bounded ({support})'}: {describe(site['fn'])}", OTHERWISE
 
 
 def check_latents(model: Callable, guide: Callable, batch: Batch, plate: str, demand: Demand) -> None:

@@ -21,6 +21,8 @@ class Evidence:
     """Monte Carlo standard error of `log_px` (jackknife over particles)."""
     elbo: Tensor
     """(1/K) sum_k log w_k."""
+    elbo_se: Tensor
+    """Monte Carlo standard error of `elbo`."""
     ess: Tensor
     """Effective number of particles, out of K."""
     khat: Tensor
@@ -34,7 +36,7 @@ class Evidence:
     @classmethod
     def of(cls, summaries: Sequence[WeightSummary]) -> "Evidence":
         """From the weights of each batch of data, in their order; all batches have one number of particles."""
-        fields = ([s.log_mean, s.se, s.mean, s.ess, s.khat, s.psis, s.jackknife] for s in summaries)
+        fields = ([s.log_mean, s.se, s.mean, s.mean_se, s.ess, s.khat, s.psis, s.jackknife] for s in summaries)
         return cls(*(torch.cat([part.cpu() for part in parts]) for parts in zip(*fields)), summaries[0].num_particles)
 
     @property

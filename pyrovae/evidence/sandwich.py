@@ -89,7 +89,7 @@ def bidirectional(model: Callable, num_data: int, *, observed: str | Sequence[st
         for index, start in enumerate(range(0, num_data, size)):
             tile, exact = ({name: value[start:start + size] for name, value in part.items()} for part in (data, latent))
             torch.manual_seed(derived_seed(seed, index))
-            path = Path(model, guide and for_batch(guide, tile), tile, plate)
+            path = Path(model, None if guide is None else for_batch(guide, tile), tile, plate)
             steps = annealing.steps(path)
             end = path.layout.pack({name: value.unsqueeze(0) for name, value in exact.items()}).expand(num_chains, -1, -1)
             lower.append(WeightSummary(num_chains))

@@ -20,7 +20,8 @@ class WeightSummary:
     `add` takes `(k, B)` log-weights; memory is that of the 3 sqrt(K) largest weights a datum, whatever K. All sums
     are in float64. With p_k = w_k / sum w and l_k = log(1 - p_k):
 
-    * `log_mean`: log (1/K) sum w_k; `mean`: (1/K) sum log w_k (the ELBO); `ess`: 1 / sum p_k^2.
+    * `log_mean`: log (1/K) sum w_k; `mean`: (1/K) sum log w_k (the ELBO), and `mean_se` its standard error, NaN for K = 1;
+      `ess`: 1 / sum p_k^2.
     * `se`: the jackknife standard error of `log_mean`, sqrt((K - 1)/K sum_k (l_k - mean l)^2). The delta method is its
       first-order term and too small when few weights dominate, because it ignores how far log falls when the
       largest one is left out. NaN for K = 1.
@@ -50,9 +51,10 @@ class WeightSummary:
     def add(self, log_weights: Tensor) -> None:
         lw = log_weights.detach().double()
         if self.top is None:
-            self.top, self.total = lw.new_empty(0, lw.shape[1]), lw.new_zeros(lw.shape[1])
+            self.top, self.total, self.squares = lw.new_empty(0, lw.shape[1]), *lw.new_zeros(2, lw.shape[1])
+            self.first = lw[0]  # squares of differences from it, which log-weights of -1000 +- 1 have digits for
             self.log_powers = lw.new_full((len(POWERS), lw.shape[1]), -math.inf)
-        self.total = self.total + lw.sum(0)
+        self.total, self.squares = self.total + lw.sum(0), self.squares + (lw - self.first).square().sum(0)
         powers = torch.stack([(power * lw).logsumexp(0) for power in POWERS.tolist()])
         self.log_powers = torch.logaddexp(self.log_powers, powers)
         top = torch.cat([self.top, lw])
@@ -66,6 +68,13 @@ class WeightSummary:
     @property
     def mean(self) -> Tensor:
         return self.total / self.num_particles
+
+    @property
+    def mean_se(self) -> Tensor:
+        if self.num_particles == 1:
+            return torch.full_like(self.total, math.nan)
+        variance = self.squares / self.num_particles - (self.mean - self.first).square()
+        return (variance.clamp(min=0.0) / (self.num_particles - 1)).sqrt()
 
     @property
     def log_mean(self) -> Tensor:
