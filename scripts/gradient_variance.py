@@ -1,8 +1,8 @@
 """Train a small VAE on the digits and measure, on its way, how noisy five estimators of the guide's gradient are.
 
 Of the ELBO of one draw: the score function, the reparameterised gradient and "sticking the landing"; of the
-importance-weighted bound of K = 10: the plain gradient and the doubly reparameterised one. All are measured on the same weights
-and the same batch. Writes gradient_variance.csv and gradient_variance.png, in less than a minute.
+importance-weighted bound of K = 10: the plain gradient and the doubly reparameterised one. All are measured on the same
+weights and the same batch. Writes gradient_variance.csv and gradient_variance.png, in less than a minute.
 """
 import csv
 import dataclasses
@@ -72,7 +72,8 @@ def measure(loss: torch.nn.Module, batch: dict[str, torch.Tensor], draws: int) -
 
 def study(s: Study) -> list[dict[str, object]]:
     if not s.epochs or min(s.epochs) < 0 or s.draws < 2:
-        raise Refusal(f"--epochs {s.epochs} and --draws {s.draws}: wanted numbers of epochs from 0 up, and two draws or more.")
+        raise Refusal(f"--epochs {s.epochs} and --draws {s.draws}: wanted numbers of epochs from 0 up, and two draws or "
+                      "more.")
     torch.set_num_threads(s.threads)
     pyro.set_rng_seed(s.seed)
     train, _, test = load_digits().batches("threshold", batch_size=s.batch_size, flatten=True)
