@@ -55,8 +55,8 @@ class Evaluation:
     """Particles that enter the decoder at once; lower it where memory is short."""
     table: bool = False
     """Also print every estimate of the same data in one table (the ELBO, importance sampling at K = 1 to --num-particles,
-    AIS, quadrature where there are two latent dimensions at most) and how far AIS may be off: the bidirectional bounds on data
-    drawn from the model."""
+    AIS, quadrature where there are two latent dimensions at most) and how far AIS may be off: the bidirectional bounds on
+    data drawn from the model."""
     table_data: int = 100
     """At most so many data for the table, and as many simulated ones."""
     gaps: bool = False
