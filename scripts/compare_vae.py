@@ -85,26 +85,26 @@ def run_one(comparison: Comparison, changes: dict[str, str], folder: Path) -> di
                                    out=folder, resume=begun.checkpoint.exists())
     if not begun.weights.exists() or "metrics" not in begun.read():
         train(settings)
-    elif begun.read()["arguments"] | {"out": None, "resume": None} != settings.as_json() | {"out": None, "resume": None}:
+    elif dataclasses.replace(Settings.from_json(begun.read()["arguments"]), out=folder, resume=settings.resume) != settings:
         raise Refusal(f"{folder} holds a run with other settings; choose another --out.")
     wanted = Evaluation(folder, num_particles=comparison.score_particles, max_data=comparison.score_data,
                         gap_data=comparison.gap_data)
-    scores, run = found(wanted, "evidence.json", evaluate), begun.read()
+    scores, run = found(wanted, "evidence.json", wanted.asked(), evaluate), begun.read()
     row = {"run": folder.name, **changes, "log_px": scores["log_px"], "se": scores["se"], "elbo": scores["elbo"],
            "K": scores["num_particles"], "N": scores["num_data"], "khat_above_0_7": scores["khat_above_0_7"],
            "active_units": run["last_epoch"].get("active_units"), "epochs": run["epochs_done"],
            "train_seconds": run["train_seconds"]}
     if comparison.gaps:
-        gaps = found(wanted, "gaps.json", split_gap)
+        gaps = found(wanted, "gaps.json", wanted.asked(gaps=True), split_gap)
         for gap in ("approximation", "amortization"):
             row |= {f"{gap}_gap": gaps[gap], f"{gap}_gap_se": gaps[f"{gap}_se"]}
     return row
 
 
-def found(wanted: Evaluation, name: str, ask: Callable[[Evaluation, Trained], dict]) -> dict:
+def found(wanted: Evaluation, name: str, asked: dict, ask: Callable[[Evaluation, Trained], dict]) -> dict:
     """The answer an earlier call wrote to the same question, or a new one."""
     path = wanted.folder / name
-    if not path.exists() or json.loads(path.read_text())["asked"] != wanted.asked():
+    if not path.exists() or json.loads(path.read_text())["asked"] != asked:
         ask(wanted, Trained.load(wanted))
     return json.loads(path.read_text())
 

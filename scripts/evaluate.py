@@ -22,7 +22,8 @@ from vae_settings import Settings
 
 import pyrovae as pv
 from pyrovae.data import Batches
-from pyrovae.evidence import Evidence, Quadrature, annealed_importance, inference_gaps, quadrature
+from pyrovae.evidence import (Evidence, Quadrature, annealed_importance, bidirectional, evidence_table, inference_gaps,
+                              quadrature)
 from pyrovae.files import write_atomically
 from pyrovae.refine import SemiAmortized
 
@@ -52,6 +53,12 @@ class Evaluation:
     """At most so many data, chosen at random; all by default (ais: 100)."""
     chunk: int = 500
     """Particles that enter the decoder at once; lower it where memory is short."""
+    table: bool = False
+    """Also print every estimate of the same data in one table (the ELBO, importance sampling at K = 1 to --num-particles,
+    AIS, quadrature where there are two latent dimensions at most) and how far AIS may be off: the bidirectional bounds on data
+    drawn from the model."""
+    table_data: int = 100
+    """At most so many data for the table, and as many simulated ones."""
     gaps: bool = False
     """Also split the inference gap into an approximation and an amortisation gap, by refining q for each datum."""
     gap_data: int = 200
@@ -63,17 +70,18 @@ class Evaluation:
     """auto (CUDA where there is one), cpu, cuda, cuda:1, ..."""
 
     def __post_init__(self) -> None:
-        for name in ("num_particles", "num_chains", "num_steps", "chunk", "gap_data", "gap_steps", "max_data"):
+        for name in ("num_particles", "num_chains", "num_steps", "chunk", "gap_data", "gap_steps", "max_data", "table_data"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise Refusal(f"--{name.replace('_', '-')} {value}: wanted at least 1.")
         if not 0 <= self.defensive < 1 or self.refine < 0:
             raise Refusal("--defensive is a part of the particles, at least 0 and below 1; --refine a number of steps.")
 
-    def asked(self) -> dict:
-        """What decides the numbers."""
-        return {name: value for name, value in dataclasses.asdict(self).items()
-                if name not in ("folder", "device", "chunk", "gaps")}
+    def asked(self, *, gaps: bool = False) -> dict:
+        """What decides the numbers of evidence.json, or of gaps.json."""
+        names = (("num_particles", "gap_data", "gap_steps") if gaps else
+                 ("method", "num_particles", "num_chains", "num_steps", "from_guide", "defensive", "refine", "max_data"))
+        return {name: getattr(self, name) for name in (*names, "split", "seed")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,11 +152,27 @@ def split_gap(evaluation: Evaluation, trained: Trained) -> dict[str, object]:
     torch.manual_seed(evaluation.seed)
     gaps = inference_gaps(trained.model, trained.guide, tqdm(rows, desc="gaps", unit="batch"), steps=evaluation.gap_steps,
                           num_particles=evaluation.num_particles)
-    names = ("approximation", "approximation_se", "amortization", "amortization_se")
-    result = {name: getattr(gaps, name) for name in names} | {"num_data": len(rows.data), "asked": evaluation.asked()}
+    result = {"num_data": len(rows.data), "asked": evaluation.asked(gaps=True)}
+    for name, (mean, se) in gaps.means.items():
+        result |= {name: mean, f"{name}_se": se}
     write_json(trained.folder.path / "gaps.json", result)
     print(gaps)
     return result
+
+
+def tabulate(evaluation: Evaluation, trained: Trained) -> None:
+    """Every estimate side by side; writes table.md."""
+    rows = some_rows(trained.data, evaluation.table_data, evaluation.seed)
+    torch.manual_seed(evaluation.seed)
+    steps = {"num_chains": evaluation.num_chains, "num_steps": evaluation.num_steps,
+             "progress": lambda temperatures: tqdm(temperatures, desc="annealing")}
+    counts = tuple(k for k in (1, 10, 100, 1000) if k < evaluation.num_particles) + (evaluation.num_particles,)
+    table = evidence_table(trained.model, trained.proposal, list(rows), num_particles=counts, **steps)
+    conditions = {name: value for name, value in rows.take(len(rows.data)).items() if name == "c"}
+    bounds = bidirectional(trained.model, len(rows.data), conditions=conditions or None, **steps)
+    text = f"{table}\n\nOn data drawn from the model: {bounds}\n"
+    write_atomically(trained.folder.path / "table.md", text.encode())
+    print(f"\n{text}")
 
 
 def write_json(path: Path, result: dict[str, object]) -> None:
@@ -179,6 +203,8 @@ def main(evaluation: Evaluation) -> None:
     evaluate(evaluation, trained)
     if evaluation.gaps:
         split_gap(evaluation, trained)
+    if evaluation.table:
+        tabulate(evaluation, trained)
 
 
 if __name__ == "__main__":

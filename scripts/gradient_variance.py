@@ -72,8 +72,8 @@ def measure(loss: torch.nn.Module, batch: dict[str, torch.Tensor], draws: int) -
 
 def study(s: Study) -> list[dict[str, object]]:
     if not s.epochs or min(s.epochs) < 0 or s.draws < 2:
-        raise Refusal(f"--epochs {s.epochs} and --draws {s.draws}: wanted numbers of epochs from 0 up, and two "
-                      "draws or more.")
+        raise Refusal(f"--epochs {s.epochs} and --draws {s.draws}: wanted numbers of epochs from 0 up, and two draws or "
+                      "more.")
     torch.set_num_threads(s.threads)
     pyro.set_rng_seed(s.seed)
     train, _, test = load_digits().batches("threshold", batch_size=s.batch_size, flatten=True)

@@ -282,6 +282,17 @@ def test_gradient_variance_has_a_panel_for_each_objective():
         plots.gradient_variance([0, 1], {"ELBO": {"a": [1.0, 0.0]}})
 
 
+def test_kl_parts_stack_to_the_kl():
+    figure = plots.kl_parts(["none", "free bits"], [-0.001, 3.0], [0.1, 1.5])
+    (axes,) = figure.axes
+    information, marginal = axes.containers
+    assert [bar.get_width() for bar in information] == [0.0, 3.0] and [bar.get_x() for bar in marginal] == [0.0, 3.0]
+    assert [bar.get_width() for bar in marginal] == [0.1, 1.5]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["none", "free bits"] and axes.yaxis_inverted()
+    with pytest.raises(ValueError, match="1 names, 2 mutual informations and 1 marginal KLs"):
+        plots.kl_parts(["a"], [1.0, 2.0], [1.0])
+
+
 def test_save_writes_whole_pngs_and_nothing_else(tmp_path):
     folder = tmp_path / "a" / "b"
     figures = {"grid": plots.image_grid(torch.rand(4, 8, 8)), "kl": plots.kl_per_dim(torch.rand(3))}

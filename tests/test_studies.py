@@ -1,7 +1,9 @@
 """The scripts that study one question, on runs shrunk to seconds."""
 import csv
+import json
 from pathlib import Path
 
+import pytest
 from test_scripts import run
 
 
@@ -14,3 +16,29 @@ def test_gradient_variance_writes_a_table_and_a_picture(tmp_path: Path) -> None:
     assert all(variance[epoch, "score function"] > 10 * variance[epoch, "reparameterised"] for epoch in "01")
     assert (tmp_path / "study" / "gradient_variance.png").is_file() and "score function" in output
     assert "wanted numbers of epochs" in run("gradient_variance.py", "--draws", 1, status=2)
+
+
+COLLAPSE = ("--epochs", 2, "--warmup", 1, "--hidden", 8, "--particles", 10, "--draws", 2)
+
+
+def test_collapse_keeps_its_rows_and_goes_on(tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    output = run("collapse.py", *COLLAPSE, "--out", out)
+    with (out / "collapse.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["remedy"] for row in rows} == {"none", "KL warm-up", "free bits", "weaker decoder", "lagging guide",
+                                               "capacity"}
+    for row in rows:
+        assert float(row["kl"]) == pytest.approx(float(row["mutual_information"]) + float(row["marginal_kl"]), abs=1e-5)
+        assert float(row["log_px"]) < 0 and row["num_data"] == "359"
+    assert rows[0]["gain"] == "0.0" and float(rows[1]["gain_se"]) > 0
+    assert (out / "kl.png").is_file() and (out / "log_px.png").is_file()
+    assert (out / "collapse.md").read_text() in output and "| free bits |" in output
+    (out / "free-bits.json").unlink()
+    content = json.loads((out / "none.json").read_text())
+    content["row"]["log_px"] = -1.5  # a row that is there is not trained anew
+    (out / "none.json").write_text(json.dumps(content))
+    again = run("collapse.py", *COLLAPSE, "--out", out)
+    assert "| none | -1.50 |" in again and [line for line in again.splitlines() if "free bits" in line] == [
+        line for line in output.splitlines() if "free bits" in line]
+    assert "--lr was 0.002, is 0.1" in run("collapse.py", *COLLAPSE, "--out", out, "--lr", 0.1, status=2)

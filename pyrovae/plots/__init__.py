@@ -14,6 +14,7 @@ an object that the caller saves (`save`), shows in a notebook (its last value on
 | `latent_scatter` | two latent coordinates and the prior's circles | (N, D) |
 | `scores` | several runs with error bars | (n,) |
 | `kl_per_dim` | nats used by each latent dimension | (D,) |
+| `kl_parts` | mutual information and marginal KL of several runs | (n,) |
 | `gradient_variance` | the noise of gradient estimators in the course of training | panels of series (T,) |
 """
 
@@ -22,6 +23,7 @@ from pyrovae.plots.history import curves
 from pyrovae.plots.images import image_grid, reconstructions, samples
 from pyrovae.plots.latents import kl_per_dim, latent_scatter
 from pyrovae.plots.manifold import manifold, prior_grid
+from pyrovae.plots.parts import kl_parts
 from pyrovae.plots.paths import interpolate, interpolate_spherical, interpolation
 from pyrovae.plots.scores import scores
 from pyrovae.plots.variance import gradient_variance
@@ -33,6 +35,7 @@ __all__ = [
     "interpolate",
     "interpolate_spherical",
     "interpolation",
+    "kl_parts",
     "kl_per_dim",
     "latent_scatter",
     "manifold",
