@@ -162,7 +162,7 @@ def test_starts_from_a_guide_that_is_refined_for_each_datum() -> None:
     oracle = oracles.linear_gaussian(num_data=20)
     guide = SemiAmortized(pv.Guide(z=pv.Node(NormalHead(MLP(4, [8], 4)), "x")), oracle.model, steps=60, lr=0.1)
     evidence = annealed_importance(oracle.model, oracle.batch, guide=guide, num_steps=15, num_leapfrog=4)
-    assert abs(evidence.mean - oracle.log_px.mean()) < 5 * evidence.monte_carlo_se < 0.2
+    assert abs(evidence.mean - oracle.log_px.mean()) < 5 * evidence.monte_carlo_se < 0.4
     assert all(p.requires_grad and p.grad is None for p in guide.parameters())
 
 

@@ -72,8 +72,8 @@ def test_takes_log_px_that_is_known_better_and_data_that_can_be_read_once() -> N
 
 def test_log_px_is_the_better_of_two_bounds_by_default() -> None:
     oracle = oracles.linear_gaussian(num_data=16)
-    torch.manual_seed(5)
     guide = blind_guide(HEADS["full-rank"], 5)
+    torch.manual_seed(5)
     gaps = inference_gaps(oracle.model, guide, oracle.batch, num_particles=20, steps=100, lr=0.1)
     assert gaps.means["approximation"][0] < 1.0 < gaps.means["amortization"][0]
     assert abs((gaps.log_px - oracle.log_px).mean()) < 0.2  # 20 draws of the blind guide are off by more
