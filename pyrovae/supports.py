@@ -96,8 +96,8 @@ def check_latent(site: dict, guide_site: dict) -> None:
                         f"{tuple(q.event_shape)} in the guide; they must agree, e.g. with .to_event(1).")
     if isinstance(base_distribution(q), dist.Delta):
         return
-    if isinstance(_support(fn), BOUNDED) and _support(q) is constraints.real:
-        raise PairError(f"latent site {name!r}: the guide draws values outside the model's support, {_support(fn)} "
+    if isinstance(support_of(fn), BOUNDED) and support_of(q) is constraints.real:
+        raise PairError(f"latent site {name!r}: the guide draws values outside the model's support, {support_of(fn)} "
                         f"({describe(fn)} in the model, {describe(q)} in the guide). Use a guide distribution with the "
                         "model's support.")
     for source, target, words in ((q, fn, "the guide draws values outside the model's support, where p(z) = 0"),
@@ -112,7 +112,8 @@ def check_latent(site: dict, guide_site: dict) -> None:
                             "Use a guide distribution with the model's support.")
 
 
-def _support(fn: dist.Distribution) -> constraints.Constraint | None:
+def support_of(fn: dist.Distribution) -> constraints.Constraint | None:
+    """The support of one element; None where the distribution does not know it."""
     base = base_distribution(fn)
     if isinstance(base, CIRCULAR):
         return constraints.interval(-math.pi, math.pi)

@@ -12,7 +12,7 @@ from torch.distributions import kl_divergence
 from pyrovae.check import check
 from pyrovae.diagnostics import ActiveUnits, factors
 from pyrovae.errors import PairError
-from pyrovae.evidence import refuse_point_masses
+from pyrovae.evidence.importance import refuse_point_masses
 from pyrovae.feed import Data, batches, device_of, retile, size_of
 from pyrovae.losses.terms import DRAWS
 from pyrovae.plates import DATA

@@ -173,9 +173,13 @@ def is_auxiliary(site: dict) -> bool:
     return bool(site["infer"].get("is_auxiliary"))
 
 
-def log_joint(trace: Trace, num_particles: int, *, plate: str | None = DATA, observed: bool = True) -> Tensor:
-    """Sum of the log-probabilities of all sites of a trace, or of the latent ones: `(K, B)`, or `(K,)` for `plate=None`."""
-    sites = {**(sample_sites(trace, observed=True) if observed else {}), **sample_sites(trace, observed=False)}
+def log_joint(trace: Trace, num_particles: int, *, plate: str | None = DATA, observed: bool | None = None) -> Tensor:
+    """Sum of the log-probabilities of all sites of a trace, `(K, B)`, or `(K,)` for `plate=None`.
+
+    Of the observed ones alone for `observed=True`, of the latent ones alone for False.
+    """
+    kinds = (True, False) if observed is None else (observed,)
+    sites = {name: site for kind in kinds for name, site in sample_sites(trace, observed=kind).items()}
     return sum((_per_datum(site, num_particles, plate) for site in sites.values()), torch.zeros(()))
 
 

@@ -88,7 +88,8 @@ def main(batch_size: int = 100, steps: int = 600, rounds: int = 5, threads: int 
     where = torch.device(device)
     data = Batches(DictDataset(x=torch.rand(batch_size * steps, X) ** 6), batch_size, shuffle=True,
                    transform=dynamic).to(where)  # grey pixels of MNIST's mean
-    blocks = {"hand-written PyTorch": hand_written(data, where), "pyrovae.fit, Trace_ELBO": with_fit(data, where, Trace_ELBO),
+    blocks = {"hand-written PyTorch": hand_written(data, where),
+              "pyrovae.fit, Trace_ELBO": with_fit(data, where, Trace_ELBO),
               "pyrovae.fit, TraceMeanField_ELBO": with_fit(data, where, TraceMeanField_ELBO),
               "pyro.infer.SVI, Trace_ELBO": with_svi(data, where)}
     seconds: dict[str, list[float]] = {name: [] for name in blocks}

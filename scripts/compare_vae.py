@@ -10,12 +10,13 @@ import dataclasses
 import itertools
 import json
 import typing
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 import tyro
-from evaluate import Evaluation, evaluate
+from evaluate import Evaluation, Trained, evaluate, split_gap
 from run_folder import Folder, Refusal, refuse_politely
 from tqdm.auto import tqdm
 from train_vae import train
@@ -84,21 +85,28 @@ def run_one(comparison: Comparison, changes: dict[str, str], folder: Path) -> di
                                    out=folder, resume=begun.checkpoint.exists())
     if not begun.weights.exists() or "metrics" not in begun.read():
         train(settings)
-    elif begun.read()["arguments"] | {"out": None, "resume": None} != settings.as_json() | {"out": None, "resume": None}:
+    elif dataclasses.replace(Settings.from_json(begun.read()["arguments"]), out=folder, resume=settings.resume) != settings:
         raise Refusal(f"{folder} holds a run with other settings; choose another --out.")
     wanted = Evaluation(folder, num_particles=comparison.score_particles, max_data=comparison.score_data,
-                        gaps=comparison.gaps, gap_data=comparison.gap_data)
-    evidence = folder / "evidence.json"
-    if not evidence.exists() or json.loads(evidence.read_text()).get("asked") != wanted.as_json():
-        evaluate(wanted)
-    scores, run = json.loads(evidence.read_text()), begun.read()
+                        gap_data=comparison.gap_data)
+    scores, run = found(wanted, "evidence.json", wanted.asked(), evaluate), begun.read()
     row = {"run": folder.name, **changes, "log_px": scores["log_px"], "se": scores["se"], "elbo": scores["elbo"],
            "K": scores["num_particles"], "N": scores["num_data"], "khat_above_0_7": scores["khat_above_0_7"],
            "active_units": run["last_epoch"].get("active_units"), "epochs": run["epochs_done"],
            "train_seconds": run["train_seconds"]}
-    for gap in ("approximation", "amortization") if comparison.gaps else ():
-        row |= {f"{gap}_gap": scores["gaps"][gap], f"{gap}_gap_se": scores["gaps"][f"{gap}_se"]}
+    if comparison.gaps:
+        gaps = found(wanted, "gaps.json", wanted.asked(gaps=True), split_gap)
+        for gap in ("approximation", "amortization"):
+            row |= {f"{gap}_gap": gaps[gap], f"{gap}_gap_se": gaps[f"{gap}_se"]}
     return row
+
+
+def found(wanted: Evaluation, name: str, asked: dict, ask: Callable[[Evaluation, Trained], dict]) -> dict:
+    """The answer an earlier call wrote to the same question, or a new one."""
+    path = wanted.folder / name
+    if not path.exists() or json.loads(path.read_text())["asked"] != asked:
+        ask(wanted, Trained.load(wanted))
+    return json.loads(path.read_text())
 
 
 def compare(rows: list[dict[str, object]], out: Path) -> None:
@@ -114,15 +122,17 @@ def markdown(rows: list[dict[str, object]], gaps: bool) -> str:
     head += ["approximation gap", "amortisation gap"] if gaps else []
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for row in rows:
+        units = row["active_units"]
         gain = "" if row is rows[0] else f"{row['gain']:+.2f} +- {row['gain_se']:.2f}"
         cells = [row["run"], f"{row['log_px']:.2f} +- {row['se']:.2f}", gain, f"{row['elbo']:.2f}",
-                 f"{row['khat_above_0_7']} of {row['N']}", str(row["active_units"] if row["active_units"] is not None else "-"),
+                 f"{row['khat_above_0_7']} of {row['N']}", str(units if units is not None else "-"),
                  f"{row['epochs']} epochs, {row['train_seconds']:.0f} s"]
         if gaps:
             cells += [f"{row[f'{gap}_gap']:.2f} +- {row[f'{gap}_gap_se']:.2f}" for gap in ("approximation", "amortization")]
         lines.append(f"| {' | '.join(cells)} |")
-    return ("\n".join(lines) + f"\n\nK = {rows[0]['K']}, N = {rows[0]['N']}; +- is one standard error over test data, that of a gain over differences "
-            "datum by datum.\n")
+    seen = f"K = {rows[0]['K']}, N = {rows[0]['N']}"
+    return "\n".join(lines) + (f"\n\n{seen}; +- is one standard error over test data, that of a gain over differences "
+                               "datum by datum.\n")
 
 
 def main(comparison: Comparison) -> list[dict[str, object]]:

@@ -1,85 +1,212 @@
-"""Estimate log p(x) of a trained VAE by importance sampling, and say how far to trust it.
+"""Estimate log p(x) of a trained VAE, and say how far to trust it.
 
-Writes evidence.json (the means) and evidence.npz (each datum) into the run's folder.
+Writes evidence.json (the means) and evidence.npz (each datum) into the run's folder; methods other than importance sampling
+write evidence-METHOD.json and .npz beside them.
 """
 import dataclasses
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 import torch
 import tyro
-from run_folder import Folder, choose_device, peak_memory_mib, refuse_politely
+from run_folder import Folder, Refusal, choose_device, peak_memory_mib, refuse_politely
 from tqdm.auto import tqdm
-from train_vae import make_loss, prepare, some_rows
-from vae_parts import build
+from train_vae import make_loss, prepare, proposal_of, some_rows
+from vae_parts import DENSITIES, build
 from vae_settings import Settings
 
 import pyrovae as pv
+from pyrovae.data import Batches
+from pyrovae.evidence import (Evidence, Quadrature, annealed_importance, bidirectional, evidence_table, inference_gaps,
+                              quadrature)
 from pyrovae.files import write_atomically
+from pyrovae.refine import SemiAmortized
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
     folder: Annotated[Path, tyro.conf.Positional]
     """The folder that train_vae.py wrote."""
+    method: Literal["is", "psis", "ais", "quadrature"] = "is"
+    """is: importance sampling from the guide. psis: the same with its largest weights smoothed. ais: annealed importance
+    sampling from the prior, slow and accurate where the guide is not. quadrature: exact, for at most two latent
+    dimensions."""
     num_particles: int = 5000
-    """K: the bound rises with it and k-hat says whether it has arrived."""
+    """is, psis: K; the bound rises with it and k-hat says whether it has arrived."""
+    num_chains: int = 16
+    """ais: chains for each datum."""
+    num_steps: int = 1000
+    """ais: temperatures."""
+    from_guide: bool = False
+    """ais: start from the guide instead of the prior."""
+    defensive: float = 0.0
+    """is, psis: part of the particles that is drawn from the prior, which bounds the weights."""
+    refine: int = 0
+    """is, psis: steps by which the guide is refined for each datum before it proposes."""
     split: Literal["test", "valid", "train"] = "test"
     max_data: int | None = None
-    """At most so many data, chosen at random; all by default."""
+    """At most so many data, chosen at random; all by default (ais: 100)."""
     chunk: int = 500
     """Particles that enter the decoder at once; lower it where memory is short."""
+    table: bool = False
+    """Also print every estimate of the same data in one table (the ELBO, importance sampling at K = 1 to --num-particles,
+    AIS, quadrature where there are two latent dimensions at most) and how far AIS may be off: the bidirectional bounds on data
+    drawn from the model."""
+    table_data: int = 100
+    """At most so many data for the table, and as many simulated ones."""
     gaps: bool = False
     """Also split the inference gap into an approximation and an amortisation gap, by refining q for each datum."""
     gap_data: int = 200
     """At most so many data for the gaps."""
-    gap_steps: int = 200
-    """Steps of refinement."""
+    gap_steps: int = 300
+    """Steps of refinement for the gaps."""
     seed: int = 0
     device: str = "auto"
     """auto (CUDA where there is one), cpu, cuda, cuda:1, ..."""
 
+    def __post_init__(self) -> None:
+        for name in ("num_particles", "num_chains", "num_steps", "chunk", "gap_data", "gap_steps", "max_data", "table_data"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise Refusal(f"--{name.replace('_', '-')} {value}: wanted at least 1.")
+        if not 0 <= self.defensive < 1 or self.refine < 0:
+            raise Refusal("--defensive is a part of the particles, at least 0 and below 1; --refine a number of steps.")
 
-def evaluate(evaluation: Evaluation) -> dict[str, float]:
-    folder, device = Folder(evaluation.folder), choose_device(evaluation.device)
-    run = folder.read()
-    settings = Settings.from_json(run["arguments"])
-    prepared = prepare(settings)
-    model, guide = build(settings, prepared.shape, prepared.splits.levels, prepared.num_conditions)
-    loss = make_loss(model, guide, settings, steps_per_epoch=1)
-    pv.load_weights(loss, folder.weights)
-    loss.to(device)
-    data = getattr(prepared, evaluation.split)
-    if data is None:
-        raise pv.PairError(f"this run held out no validation data; evaluate --split test or train, not {evaluation.split}.")
-    data = some_rows(data, evaluation.max_data or len(data.data), evaluation.seed)
+    def asked(self, *, gaps: bool = False) -> dict:
+        """What decides the numbers of evidence.json, or of gaps.json."""
+        names = (("num_particles", "gap_data", "gap_steps") if gaps else
+                 ("method", "num_particles", "num_chains", "num_steps", "from_guide", "defensive", "refine", "max_data"))
+        return {name: getattr(self, name) for name in (*names, "split", "seed")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A finished run, ready to be asked."""
+
+    folder: Folder
+    settings: Settings
+    model: pv.Model
+    guide: pv.Guide
+    proposal: Callable
+    data: Batches
+    binarize: str
+
+    @classmethod
+    def load(cls, evaluation: Evaluation) -> "Trained":
+        """Raises Refusal for a folder that holds no run and a split that it has not."""
+        folder, device = Folder(evaluation.folder), choose_device(evaluation.device)
+        run = folder.read()
+        settings = Settings.from_json(run["arguments"])
+        prepared = prepare(settings)
+        model, guide = build(settings, prepared.shape, prepared.splits.levels, prepared.num_conditions)
+        loss = make_loss(model, guide, settings, steps_per_epoch=1)
+        pv.load_weights(loss, folder.weights)
+        loss.to(device)
+        data = getattr(prepared, evaluation.split)
+        if data is None:
+            raise Refusal(f"this run held out no validation data; evaluate --split test or train, not {evaluation.split}.")
+        proposal = SemiAmortized(guide, model, steps=evaluation.refine) if evaluation.refine else proposal_of(loss)
+        return cls(folder, settings, model, guide, proposal, data, prepared.binarize)
+
+
+def evaluate(evaluation: Evaluation, trained: Trained) -> dict[str, object]:
+    """log p(x) by the method asked for; writes its files."""
+    usual = 100 if evaluation.method == "ais" else len(trained.data.data)
+    rows = some_rows(trained.data, evaluation.max_data or usual, evaluation.seed)
     start = time.perf_counter()
     torch.manual_seed(evaluation.seed)
-    evidence = pv.log_evidence(model, guide, tqdm(data, desc="log p(x)", unit="batch"),
-                               num_particles=evaluation.num_particles, chunk=evaluation.chunk)
-    num_dims = math.prod(run["data"]["event_shape"])
+    evidence = METHODS[evaluation.method](evaluation, trained.model, trained.proposal, rows)
+    if evaluation.method == "psis":
+        evidence = dataclasses.replace(evidence, log_px=evidence.psis)
+    density = trained.settings.likelihood in DENSITIES
+    num_dims = math.prod(rows.take(1)["x"].shape[1:])
     result = {
-        "log_px": evidence.mean, "se": evidence.mean_se, "elbo": evidence.elbo.mean().item(),
-        "num_particles": evaluation.num_particles, "num_data": len(evidence.log_px),
-        "ess_median": evidence.ess.median().item(), "khat_above_0_7": int(evidence.untrusted.sum()),
-        "bits_per_dim": -evidence.mean / (num_dims * math.log(2)), "split": evaluation.split,
-        "monte_carlo_se": evidence.monte_carlo_se, "unit": "nats", "binarize": run["data"]["binarize"],
-        "kind": "probability" if settings.likelihood in ("bernoulli", "categorical") else "density",
-        "seconds": time.perf_counter() - start, "peak_memory_mib": peak_memory_mib()}
-    write_atomically(folder.path / "evidence.json", (json.dumps(result, indent=2) + "\n").encode())
-    with (folder.path / "evidence.npz").open("wb") as file:
-        np.savez(file, **{name: getattr(evidence, name).numpy() for name in ("log_px", "se", "elbo", "ess", "khat")})
-    note = " (of a density: not comparable with probabilities)" if result["kind"] == "density" else ""
+        "log_px": evidence.mean, "se": evidence.mean_se, "num_data": len(evidence.log_px), "method": evaluation.method,
+        "bits_per_dim": -evidence.mean / (num_dims * math.log(2)), "split": evaluation.split, "unit": "nats",
+        "kind": "density" if density else "probability", "binarize": trained.binarize,
+        "seconds": time.perf_counter() - start, "peak_memory_mib": peak_memory_mib(), "asked": evaluation.asked()}
+    if isinstance(evidence, Quadrature):
+        result |= {"error": evidence.error.max().item()}
+    else:
+        result |= {"elbo": evidence.elbo.mean().item(), "num_particles": evidence.num_particles,
+                   "ess_median": evidence.ess.median().item(), "khat_above_0_7": int(evidence.untrusted.sum()),
+                   "jackknife": evidence.jackknife.mean().item(), "monte_carlo_se": evidence.monte_carlo_se}
+    stem = trained.folder.path / ("evidence" if evaluation.method == "is" else f"evidence-{evaluation.method}")
+    with stem.with_suffix(".npz").open("wb") as file:
+        np.savez(file, **{name: value.numpy() for name, value in vars(evidence).items() if isinstance(value, torch.Tensor)})
+    write_json(stem.with_suffix(".json"), result)
+    note = " (of a density: not comparable with probabilities)" if density else ""
     print(f"{evaluation.split} {evidence}\n{result['bits_per_dim']:.4f} bits per dimension{note}; "
-          f"{result['seconds']:.0f} s, peak memory {result['peak_memory_mib'] or math.nan:.0f} MiB; "
-          f"written to {folder.path / 'evidence.json'}")
+          f"{result['seconds']:.0f} s, peak memory {result['peak_memory_mib'] or math.nan:.0f} MiB; written to {stem}.json")
     return result
+
+
+def split_gap(evaluation: Evaluation, trained: Trained) -> dict[str, object]:
+    """The inference gap, split in two; writes gaps.json."""
+    rows = some_rows(trained.data, evaluation.gap_data, evaluation.seed)
+    torch.manual_seed(evaluation.seed)
+    gaps = inference_gaps(trained.model, trained.guide, tqdm(rows, desc="gaps", unit="batch"), steps=evaluation.gap_steps,
+                          num_particles=evaluation.num_particles)
+    result = {"num_data": len(rows.data), "asked": evaluation.asked(gaps=True)}
+    for name, (mean, se) in gaps.means.items():
+        result |= {name: mean, f"{name}_se": se}
+    write_json(trained.folder.path / "gaps.json", result)
+    print(gaps)
+    return result
+
+
+def tabulate(evaluation: Evaluation, trained: Trained) -> None:
+    """Every estimate side by side; writes table.md."""
+    rows = some_rows(trained.data, evaluation.table_data, evaluation.seed)
+    torch.manual_seed(evaluation.seed)
+    steps = {"num_chains": evaluation.num_chains, "num_steps": evaluation.num_steps,
+             "progress": lambda temperatures: tqdm(temperatures, desc="annealing")}
+    counts = tuple(k for k in (1, 10, 100, 1000) if k < evaluation.num_particles) + (evaluation.num_particles,)
+    table = evidence_table(trained.model, trained.proposal, list(rows), num_particles=counts, **steps)
+    conditions = {name: value for name, value in rows.take(len(rows.data)).items() if name == "c"}
+    bounds = bidirectional(trained.model, len(rows.data), conditions=conditions or None, **steps)
+    text = f"{table}\n\nOn data drawn from the model: {bounds}\n"
+    write_atomically(trained.folder.path / "table.md", text.encode())
+    print(f"\n{text}")
+
+
+def write_json(path: Path, result: dict[str, object]) -> None:
+    """Numbers that are not finite become null: JSON knows no others."""
+    finite = {name: None if isinstance(value, float) and not math.isfinite(value) else value
+              for name, value in result.items()}
+    write_atomically(path, (json.dumps(finite, indent=2, allow_nan=False) + "\n").encode())
+
+
+def _importance(evaluation: Evaluation, model: pv.Model, guide: Callable, rows: object) -> Evidence:
+    return pv.log_evidence(model, guide, tqdm(rows, desc="log p(x)", unit="batch"), chunk=evaluation.chunk,
+                           num_particles=evaluation.num_particles, defensive=evaluation.defensive)
+
+
+def _annealed(evaluation: Evaluation, model: pv.Model, guide: Callable, rows: object) -> Evidence:
+    return annealed_importance(model, rows, guide=guide if evaluation.from_guide else None, num_chains=evaluation.num_chains,
+                               num_steps=evaluation.num_steps, progress=lambda steps: tqdm(steps, desc="annealing"))
+
+
+METHODS: dict[str, Callable[[Evaluation, pv.Model, Callable, object], Evidence | Quadrature]] = {
+    "is": _importance, "psis": _importance, "ais": _annealed,
+    "quadrature": lambda evaluation, model, guide, rows: quadrature(model, tqdm(rows, desc="quadrature", unit="batch")),
+}
+
+
+def main(evaluation: Evaluation) -> None:
+    trained = Trained.load(evaluation)
+    evaluate(evaluation, trained)
+    if evaluation.gaps:
+        split_gap(evaluation, trained)
+    if evaluation.table:
+        tabulate(evaluation, trained)
 
 
 if __name__ == "__main__":
     with refuse_politely():
-        evaluate(tyro.cli(Evaluation, description=__doc__))
+        main(tyro.cli(Evaluation, description=__doc__))

@@ -138,8 +138,8 @@ def autocast(s: Settings, device: torch.device) -> Callable[[], AbstractContextM
     return (lambda: torch.autocast(device.type, torch.bfloat16)) if s.precision == "bf16" else nullcontext
 
 
-def baseline(s: Settings, data: Prepared, device: torch.device, best: Path) -> float:
-    """Test log p(x | c) of a net from c to x without latent variables, in nats per datum: each pixel for itself.
+def baseline(s: Settings, data: Prepared, scored: Batches, device: torch.device, best: Path) -> float:
+    """log p(x | c) of the `scored` data, in nats each, under a net from c to x without latents: each pixel for itself.
 
     It stops at its best validation score, so that overfitting does not make it a straw man.
     """
@@ -148,7 +148,7 @@ def baseline(s: Settings, data: Prepared, device: torch.device, best: Path) -> f
     valid = data.valid and data.valid.to(device)
     pv.fit(loss, data.train.to(device), epochs=s.epochs, valid=valid, lr=s.lr,
            hooks=[EarlyStopping(best, patience=5), ProgressBar()] if valid else [ProgressBar()])
-    return -pv.evaluate(loss, data.test.to(device))["loss"]
+    return -pv.evaluate(loss, scored.to(device))["loss"]
 
 
 def train(s: Settings) -> Path:
@@ -190,7 +190,7 @@ def train(s: Settings) -> Path:
                "num_particles": s.eval_particles, "num_data": len(evidence.log_px), "split": "test"}
     lines = [f"trained {len(history)} epochs in {train_seconds:.0f} s; test {evidence}"]
     if data.task and data.task.name != "label" and s.likelihood == "bernoulli":
-        metrics["baseline_log_px"] = baseline(s, data, device, folder.path / "baseline.safetensors")
+        metrics["baseline_log_px"] = baseline(s, data, scored, device, folder.path / "baseline.safetensors")
         lines.append(f"a net without latent variables, p(x | c) pixel by pixel: {metrics['baseline_log_px']:.3f} nats")
     folder.record(metrics=metrics, wall_seconds=time.perf_counter() - start)
     plots.save(draw_figures(model, guide, data.test, history, splits, device, data.task), folder.figures)

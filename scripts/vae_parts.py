@@ -32,10 +32,13 @@ DECODERS: dict[str, Callable[[Settings, int, Shape], nn.Module]] = {
 
 LIKELIHOODS: dict[str, Callable[[Settings, Callable[[Shape], nn.Module], int, Shape, int | None], nn.Module]] = {
     "bernoulli": lambda s, net, size, shape, levels: heads.BernoulliHead(net(shape), event_dim=len(shape)),
-    "autoregressive-bernoulli": lambda s, net, size, shape, levels: heads.AutoregressiveBernoulliHead(shape[0], size, s.hidden),
-    "continuous-bernoulli": lambda s, net, size, shape, levels: heads.ContinuousBernoulliHead(net(shape), event_dim=len(shape)),
+    "autoregressive-bernoulli": lambda s, net, size, shape, levels: heads.AutoregressiveBernoulliHead(
+        shape[0], size, s.hidden),
+    "continuous-bernoulli": lambda s, net, size, shape, levels: heads.ContinuousBernoulliHead(
+        net(shape), event_dim=len(shape)),
     "beta": lambda s, net, size, shape, levels: heads.BetaHead(net(_times(2, shape)), event_dim=len(shape)),
-    "normal": lambda s, net, size, shape, levels: heads.FixedScaleNormalHead(net(shape), scale=s.scale, event_dim=len(shape)),
+    "normal": lambda s, net, size, shape, levels: heads.FixedScaleNormalHead(net(shape), scale=s.scale,
+                                                                            event_dim=len(shape)),
     "normal-learned": lambda s, net, size, shape, levels: heads.LearnedScaleNormalHead(net(shape), initial_scale=s.scale,
                                                                                  event_dim=len(shape)),
     "normal-predicted": lambda s, net, size, shape, levels: heads.NormalHead(net(_times(2, shape)), event_dim=len(shape),
@@ -65,7 +68,8 @@ def _times(count: int, shape: Shape) -> Shape:
 
 PRIORS: dict[str, Callable[[Settings, int, nn.Module | None, Shape, int], nn.Module]] = {
     "standard": lambda s, size, encoder, shape, c: StandardNormal(size),
-    "conditional": lambda s, size, encoder, shape, c: heads.NormalHead(MLP(c, s.upper_hidden, 2 * size, ACTIVATIONS[s.activation])),
+    "conditional": lambda s, size, encoder, shape, c: heads.NormalHead(
+        MLP(c, s.upper_hidden, 2 * size, ACTIVATIONS[s.activation])),
     "mixture": lambda s, size, encoder, shape, c: MixtureOfNormals(size, s.prior_components),
     "vamp": lambda s, size, encoder, shape, c: VampPrior(encoder, torch.zeros(s.prior_components, *shape), learn_inputs=(
         s.vamp_inputs == "learned"), learn_weights=s.vamp_weights),
@@ -78,13 +82,15 @@ NORMALS: dict[str, Callable[[Settings, int, Net], nn.Module]] = {
     "diagonal": lambda s, size, net: heads.NormalHead(net(2 * size)),
     "full-rank": lambda s, size, net: heads.FullRankNormalHead(net(size + size * (size + 1) // 2), size),
     "low-rank": lambda s, size, net: heads.LowRankNormalHead(net(size * (2 + s.guide_components)), size, s.guide_components),
-    "mixture": lambda s, size, net: heads.MixtureNormalHead(net(s.guide_components * (2 * size + 1)), size, s.guide_components),
+    "mixture": lambda s, size, net: heads.MixtureNormalHead(net(s.guide_components * (2 * size + 1)), size,
+                                                           s.guide_components),
 }
 
 FLOWS: dict[str, Callable[[Settings, nn.Module, int, Net], nn.Module]] = {
     "iaf": lambda s, encoder, size, net: IAF(encoder, size, s.guide_context, transforms=s.guide_transforms,
                                              hidden=s.guide_hidden, context_net=net(s.guide_context)),
-    "maf": lambda s, encoder, size, net: FlowPosterior(encoder, _steps(zuko.flows.MAF, s, size), context=net(s.guide_context)),
+    "maf": lambda s, encoder, size, net: FlowPosterior(encoder, _steps(zuko.flows.MAF, s, size),
+                                                       context=net(s.guide_context)),
     "spline": lambda s, encoder, size, net: FlowPosterior(encoder, _steps(zuko.flows.NSF, s, size).inv,
                                                           context=net(s.guide_context)),
     "coupling": lambda s, encoder, size, net: FlowPosterior(encoder, _steps(zuko.flows.RealNVP, s, size).inv,
@@ -131,7 +137,8 @@ def _hierarchy(s: Settings, shape: Shape, levels: int | None, c: int) -> tuple[p
     activation = ACTIVATIONS[s.activation]
     model = {names[-1]: PRIORS[s.prior](s, sizes[-1], None, shape, 0)}
     for i in reversed(range(len(sizes) - 1)):
-        model[names[i]] = pv.Node(heads.NormalHead(MLP(sizes[i + 1], s.upper_hidden[::-1], 2 * sizes[i], activation)), names[i + 1])
+        net = MLP(sizes[i + 1], s.upper_hidden[::-1], 2 * sizes[i], activation)
+        model[names[i]] = pv.Node(heads.NormalHead(net), names[i + 1])
     generative = {name: node.conditional for name, node in model.items() if isinstance(node, pv.Node)}
     model["x"] = pv.Node(_likelihood(s, sizes[0], shape, levels), names[0])
     wrap = NonReparameterized if s.objective == "score-function" else lambda conditional: conditional

@@ -33,8 +33,8 @@ class Settings:
     pixel; low-rank-normal: correlated pixels. categorical: a probability for each grey level; logistic-mixture: the same by
     a discretised mixture. poisson, negative-binomial: counts."""
     scale: float = 0.1
-    """Standard deviation of the normal likelihood in units of the data; the least one of normal-predicted and low-rank-normal
-    (densities grow without bound on constant pixels) and the first one of normal-learned."""
+    """Standard deviation of the normal likelihood in units of the data; the least one of normal-predicted and
+    low-rank-normal (densities grow without bound on constant pixels) and the first one of normal-learned."""
     likelihood_components: int = 5
     """Components of logistic-mixture; factors of low-rank-normal."""
 
@@ -56,7 +56,8 @@ class Settings:
 
     guide: Guide = "diagonal"
     """q(z | x): a normal (diagonal, full-rank, low-rank), a mixture of diagonal normals, or a flow on the diagonal normal:
-    iaf (inverse autoregressive, affine), spline (the same with splines), maf (autoregressive: slow draws), coupling, planar."""
+    iaf (inverse autoregressive, affine), spline (the same with splines), maf (autoregressive: slow draws), coupling,
+    planar."""
     guide_components: int = 5
     """mixture: number of components; low-rank: number of factors."""
     guide_transforms: int = 2
@@ -87,7 +88,8 @@ class Settings:
     objective: Objective = "elbo"
     """elbo: Trace_ELBO on K draws; analytic-kl: with the KL in closed form where there is one; score-function: without
     reparameterisation (for comparison: it is noisy); capacity: the KL held at --capacity. Importance-weighted bounds: iwae,
-    dreg (iwae with doubly reparameterised gradients), renyi (of order --alpha). stl: the ELBO of K draws without the score of q."""
+    dreg (iwae with doubly reparameterised gradients), renyi (of order --alpha). stl: the ELBO of K draws
+    without the score of q."""
     particles: int = 1
     """K, the draws of z for each datum and step."""
     alpha: float = 0.5
@@ -106,7 +108,8 @@ class Settings:
     """Steps of the guide for each of the model, so that it does not lag behind."""
 
     refine_steps: int = 0
-    """Gradient steps by which the guide's proposal is refined for each datum (semi-amortised), in training and in scoring."""
+    """Gradient steps by which the guide's proposal is refined for each datum (semi-amortised), in training and in
+    scoring."""
 
     epochs: int = 200
     batch_size: int = 100
@@ -173,7 +176,8 @@ class Settings:
 
 
 LEAST = {"latent_dim": 1, "hidden": 1, "upper_hidden": 1, "epochs": 1, "batch_size": 1, "particles": 1, "beta": 0,
-         "kl_warmup": 0, "free_bits": 0, "capacity": 0, "gamma": 0, "guide_steps": 1, "refine_steps": 0, "lr_decay_epochs": 0, "clip_norm": 0,
+         "kl_warmup": 0, "free_bits": 0, "capacity": 0, "gamma": 0, "guide_steps": 1, "refine_steps": 0,
+         "lr_decay_epochs": 0, "clip_norm": 0,
          "valid_size": 0, "patience": 1, "eval_particles": 1, "eval_data": 1, "threads": 1, "prior_components": 1,
          "prior_transforms": 1, "prior_hidden": 1, "guide_components": 1, "guide_transforms": 1, "guide_hidden": 1,
          "guide_context": 1, "likelihood_components": 1}
@@ -205,7 +209,8 @@ def _refuse_senseless(s: Settings) -> None:
     refuse(s.likelihood == "autoregressive-bernoulli" and s.net != "mlp",
            "--likelihood autoregressive-bernoulli has a masked net of its own; use --net mlp.")
     refuse(s.hierarchical and s.prior in ("vamp", "conditional"),
-           f"--prior {s.prior} mixes or conditions one latent layer; with a hierarchy use standard, mixture or flow at its top.")
+           f"--prior {s.prior} mixes or conditions one latent layer; with a hierarchy use standard, mixture or flow at "
+           "its top.")
     refuse(s.hierarchical and s.guide in ("iaf", "maf", "spline", "coupling", "planar"),
            f"--guide {s.guide} transforms one latent layer; with a hierarchy use diagonal, full-rank, low-rank or mixture.")
     refuse(s.hierarchical and s.condition != "none", "--condition goes with one latent layer.")

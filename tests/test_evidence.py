@@ -10,14 +10,18 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer.autoguide import AutoDelta, AutoGuideList, AutoNormal
+from pyro.ops.stats import fit_generalized_pareto
+from scipy import stats
 from torch import nn
 
 import pyrovae as pv
 from pyrovae.data import load_digits
-from pyrovae.diagnostics import WeightSummary, kl_per_dim
+from pyrovae.diagnostics import kl_per_dim
+from pyrovae.evidence.weights import WeightSummary
 from pyrovae.heads import BernoulliHead, NormalHead
 from pyrovae.nets import MLP
-from pyrovae.priors import StandardNormal
+from pyrovae.priors import Flat, StandardNormal
+from pyrovae.refine import SemiAmortized
 
 EXACT = {"linear-gaussian": oracles.linear_gaussian, "two-level": oracles.two_level,
          "beta-bernoulli": oracles.beta_bernoulli}
@@ -77,8 +81,11 @@ def test_jackknife_equals_leaving_each_particle_out() -> None:
     left_out = torch.stack([torch.cat([log_weights[:k], log_weights[k + 1:]]).logsumexp(0) - math.log(299)
                             for k in range(300)])
     exact = ((left_out - left_out.mean(0)).square().sum(0) * 299 / 300).sqrt()
-    torch.testing.assert_close(summary.se, exact, rtol=1e-4, atol=0)  # the series is cut where p < 1/50 of the sum
+    torch.testing.assert_close(summary.se, exact, rtol=1e-10, atol=0)
     torch.testing.assert_close(summary.log_mean, oracles.log_mean_exp(log_weights))
+    debiased = 300 * oracles.log_mean_exp(log_weights) - 299 * left_out.mean(0)
+    torch.testing.assert_close(summary.jackknife, debiased, rtol=0, atol=1e-10)
+    torch.testing.assert_close(summary.mean_se, log_weights.std(0) / 300 ** 0.5)
     p = log_weights.softmax(0)
     torch.testing.assert_close(summary.ess, 1 / p.square().sum(0))
 
@@ -89,6 +96,70 @@ def test_khat_finds_the_tail() -> None:
     summary = WeightSummary(20_000)
     summary.add(-torch.tensor([0.2, 0.5, 0.9]) * u.log())
     assert (summary.khat - torch.tensor([0.2, 0.5, 0.9])).abs().max() < 0.2  # 5 s.d. of a fit to 425 points
+
+
+def test_smoothing_agrees_with_the_paper_s_recipe_and_with_arviz() -> None:
+    log_weights = torch.tensor([0.5, 1.5, 3.0]) * torch.randn(2000, 3)
+    summary = WeightSummary(2000)
+    for part in log_weights.split(700):
+        summary.add(part)
+    for column in range(3):
+        ordered, m = np.sort(log_weights[:, column].numpy()), 135  # ceil(3 sqrt(2000))
+        shape, scale = fit_generalized_pareto(torch.tensor(np.exp(ordered[-m:]) - np.exp(ordered[-m - 1])))
+        smooth = np.exp(ordered[-m - 1]) + stats.genpareto.ppf((np.arange(m) + 0.5) / m, shape, scale=scale)
+        weights = np.concatenate([np.exp(ordered[:-m]), np.minimum(smooth, np.exp(ordered[-1]))])
+        assert summary.psis[column] == pytest.approx(np.log(weights.mean()), abs=1e-9)
+    import arviz
+    if hasattr(arviz, "psislw"):  # ArviZ 1.x keeps it elsewhere
+        smoothed, khat = arviz.psislw(log_weights.T.numpy(), normalize=False)
+        np.testing.assert_allclose(summary.khat, khat, atol=1e-6)
+        np.testing.assert_allclose(summary.psis, oracles.log_mean_exp(torch.tensor(smoothed.T)), atol=1e-6)
+    assert not torch.allclose(summary.psis, summary.log_mean)
+
+
+def test_smoothing_takes_noise_out_of_heavy_tails() -> None:
+    # w = u^-0.6 has mean 1 / 0.4 and a Pareto tail of shape 0.6
+    def repeats(num: int) -> WeightSummary:
+        summary = WeightSummary(500)
+        summary.add(-0.6 * torch.rand(500, num).log())
+        return summary
+
+    summary = repeats(300)
+    error, smooth_error = ((estimate.exp() - 2.5).square().mean() for estimate in (summary.log_mean, summary.psis))
+    assert smooth_error < 0.8 * error
+
+
+def test_jackknife_removes_most_of_the_bias_at_few_particles() -> None:
+    oracle = oracles.linear_gaussian(num_data=4000, shift=0.4, spread=1.3)
+    evidence = pv.log_evidence(oracle.model, oracle.guide, oracle.batch, num_particles=8)
+    bias, left = evidence.log_px - oracle.log_px, evidence.jackknife - oracle.log_px
+    assert bias.mean() < -5 * bias.std() / 4000 ** 0.5  # there is a bias to remove
+    assert bias.mean().abs() - left.mean().abs() > 5 * (left - bias).std() / 4000 ** 0.5
+
+
+def test_smoothed_and_jackknifed_estimates_of_few_or_equal_weights() -> None:
+    one, few, equal, alone = (WeightSummary(k) for k in (1, 20, 100, 1000))
+    one.add(torch.zeros(1, 2))
+    few.add(torch.randn(20, 2))
+    equal.add(torch.full((100, 2), -3.0))
+    alone.add(torch.cat([torch.zeros(1, 2), torch.full((999, 2), -200.0)]))
+    assert one.jackknife.isnan().all() and one.psis.isnan().all() and few.psis.isnan().all()
+    for estimate in (equal.psis, equal.jackknife):
+        torch.testing.assert_close(estimate, torch.full((2,), -3.0))
+    torch.testing.assert_close(alone.psis, alone.log_mean)
+    assert (alone.jackknife == torch.inf).all()
+
+
+def test_refined_guides_cover_more() -> None:
+    oracle = oracles.linear_gaussian(num_data=16)
+    guide = pv.Guide(z=pv.Node(NormalHead(MLP(4, [8], 4)), "x"))  # never trained
+    refined = SemiAmortized(guide, oracle.model, steps=60, lr=0.1)
+    plain, better = (pv.log_evidence(oracle.model, q, oracle.batch, num_particles=1000) for q in (guide, refined))
+    assert better.khat.median() < plain.khat.median() - 0.3 and better.ess.median() > 3 * plain.ess.median()
+    assert better.untrusted.sum() < plain.untrusted.sum() and better.elbo.mean() > plain.elbo.mean() + 1.0
+    assert abs(better.mean - oracle.log_px.mean()) < 5 * better.monte_carlo_se < 0.2
+    mixed = pv.log_evidence(oracle.model, refined, oracle.batch, num_particles=1000, defensive=0.1)
+    assert abs(mixed.mean - oracle.log_px.mean()) < 5 * mixed.monte_carlo_se < 0.2
 
 
 def test_result_does_not_depend_on_chunk_or_batches() -> None:
@@ -161,6 +232,11 @@ def test_trained_vae_agrees_with_quadrature_on_100_digits() -> None:
     evidence, exact = pv.log_evidence(model, guide, {"x": x}, num_particles=5000), quadrature(model, x)
     assert abs(evidence.mean - exact.mean()) < 4 * evidence.monte_carlo_se
     assert ((evidence.log_px - exact).abs() < 4 * evidence.se).all()
+    grid = pv.evidence.quadrature(model, {"x": x})
+    torch.testing.assert_close(grid.log_px, exact, atol=1e-4, rtol=0)  # decoder and densities are in single precision
+    assert grid.error.max() < 1e-4
+    annealed = pv.evidence.annealed_importance(model, {"x": x}, num_steps=100, num_leapfrog=4)
+    assert abs(annealed.mean - exact.mean()) < 4 * annealed.monte_carlo_se < 0.3
     assert kl_per_dim(model, guide, {"x": x}).shape == (2,)
 
 
@@ -179,7 +255,7 @@ def test_peak_memory_does_not_grow_with_k() -> None:
 import resource, sys, torch, pyrovae as pv
 from pyrovae.heads import BernoulliHead, NormalHead
 from pyrovae.nets import MLP
-from pyrovae.priors import StandardNormal
+from pyrovae.priors import Flat, StandardNormal
 torch.set_num_threads(1)
 model = pv.Model(z=StandardNormal(2), x=pv.Node(BernoulliHead(MLP(2, [256], 784)), "z"))
 guide = pv.Guide(z=pv.Node(NormalHead(MLP(784, [8], 4)), "x"))
@@ -206,6 +282,13 @@ def test_refuses_a_guide_without_density() -> None:
     model, _ = vae()
     with pytest.raises(pv.PairError, match="'z' is a Delta, which has no density"):
         pv.log_evidence(model, AutoDelta(model), {"x": torch.ones(3, 4)}, num_particles=10)
+
+
+def test_refuses_a_flat_prior() -> None:
+    model, guide = vae()
+    flat = pv.Model(z=Flat(2), x=model.nodes["x"])
+    with pytest.raises(pv.PairError, match="'z' has a flat prior"):
+        pv.log_evidence(flat, guide, {"x": torch.ones(3, 4)}, num_particles=10)
 
 
 def test_refuses_a_site_that_is_summed_out() -> None:

@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conditions import Task
 from safetensors.torch import load_file
+from vae_parts import DENSITIES
 
 import pyrovae as pv
 
@@ -94,6 +96,29 @@ def test_evaluate_repeats_itself_and_the_training_script(digits_run: Path) -> No
         assert json.loads((digits_run / "evidence.json").read_text())["log_px"] == pytest.approx(metrics["log_px"], abs=1e-5)
 
 
+def test_every_method_agrees_where_it_can(digits_run: Path) -> None:
+    """Two latent dimensions, so that quadrature is exact; 4 standard errors of the difference."""
+    run("evaluate.py", digits_run, "--method", "quadrature", "--max-data", 20)
+    exact = np.load(digits_run / "evidence-quadrature.npz")["log_px"]
+    for method, options in (("is", ("--num-particles", 2000)), ("psis", ("--num-particles", 2000)),
+                            ("is", ("--num-particles", 2000, "--defensive", 0.2)),
+                            ("is", ("--num-particles", 2000, "--refine", 10)), ("ais", ("--num-steps", 60)),
+                            ("ais", ("--num-steps", 30, "--from-guide"))):
+        run("evaluate.py", digits_run, "--method", method, "--max-data", 20, *options)
+        each = np.load(digits_run / ("evidence.npz" if method == "is" else f"evidence-{method}.npz"))
+        error = each["log_px"] - exact
+        assert abs(error.mean()) < 4 * np.sqrt((each["se"] ** 2).sum()) / 20 + 1e-3, (method, options)
+    run("evaluate.py", digits_run, "--num-particles", 200, "--max-data", 20, "--gaps", "--gap-data", 10, "--gap-steps", 50)
+    gaps = json.loads((digits_run / "gaps.json").read_text())
+    assert gaps["num_data"] == 10 and gaps["approximation"] + gaps["amortization"] > 0
+
+
+def test_numbers_that_are_unknown_are_null(digits_run: Path) -> None:
+    run("evaluate.py", digits_run, "--num-particles", 1, "--max-data", 1)
+    text = (digits_run / "evidence.json").read_text()
+    assert "NaN" not in text and json.loads(text)["se"] is None and json.loads(text)["monte_carlo_se"] is None
+
+
 def test_resume_goes_on_and_keeps_its_settings(tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     run("train_vae.py", *QUICK, "--epochs", 4, "--out", whole)
@@ -108,15 +133,95 @@ def test_resume_goes_on_and_keeps_its_settings(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("likelihood", "net"), [
     ("continuous-bernoulli", "mlp"), ("normal", "conv"), ("normal-learned", "mlp"), ("normal-predicted", "conv"),
-    ("categorical", "conv"), ("bernoulli", "conv")])
+    ("categorical", "conv"), ("bernoulli", "conv"), ("autoregressive-bernoulli", "mlp"), ("low-rank-normal", "mlp"),
+    ("student-t", "gated"), ("logistic-mixture", "conv"), ("poisson", "mlp"), ("negative-binomial", "mlp")])
 def test_every_likelihood_and_net(tmp_path: Path, likelihood: str, net: str) -> None:
     run("train_vae.py", *QUICK, "--likelihood", likelihood, "--net", net, "--latent-dim", 3, "--out", tmp_path / "run",
-        "--objective", "analytic-kl", "--particles", 2, "--free-bits", 0.1, "--clip-norm", 10)
+        "--objective", "analytic-kl", "--particles", 2, "--free-bits", 0.1, "--clip-norm", 10, "--scale", 0.2)
     contents = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert contents["data"]["binarize"] == ("threshold" if likelihood == "bernoulli" else "none")
+    binary = likelihood in ("bernoulli", "autoregressive-bernoulli")
+    assert contents["data"]["binarize"] == ("threshold" if binary else "none")
     run("evaluate.py", tmp_path / "run", "--num-particles", 5, "--max-data", 20)
     kind = json.loads((tmp_path / "run" / "evidence.json").read_text())["kind"]
-    assert kind == ("probability" if likelihood in ("bernoulli", "categorical") else "density")
+    assert kind == ("density" if likelihood in DENSITIES else "probability")
+
+
+@pytest.mark.parametrize("arguments", [
+    "--prior vamp --prior-components 20 --guide iaf --objective dreg --particles 3 --latent-dim 3",
+    "--prior flow --guide full-rank --objective stl --net gated",
+    "--prior mixture --prior-components 5 --guide mixture --objective renyi --particles 3",
+    "--prior vamp --prior-components 9 --vamp-inputs fixed --vamp-weights --guide planar --objective iwae --particles 2",
+    "--prior flow --prior-flow spline --guide spline --objective capacity --kl-warmup 1",
+    "--guide coupling --objective score-function --guide-steps 2",
+    "--latent-dim 4 3 2 --ladder --objective analytic-kl --prior flow --net conv",
+    "--latent-dim 4 2 --guide low-rank --objective dreg --particles 2 --prior mixture"])
+def test_every_kind_of_choice_trains_and_is_scored_again(tmp_path: Path, arguments: str) -> None:
+    run("train_vae.py", *QUICK, *arguments.split(), "--out", tmp_path / "run")
+    metrics = json.loads((tmp_path / "run" / "run.json").read_text())["metrics"]
+    assert (tmp_path / "run" / "figures" / "reconstructions.png").exists()
+    run("evaluate.py", tmp_path / "run", "--num-particles", 20, "--max-data", 50)
+    again = json.loads((tmp_path / "run" / "evidence.json").read_text())
+    assert again["log_px"] == pytest.approx(metrics["log_px"], abs=1e-4)
+
+
+@pytest.mark.parametrize(("condition", "prior"), [("label", "standard"), ("label", "flow"), ("quadrants-1", "conditional"),
+                                                  ("quadrants-3", "standard"), ("noise", "flow"),
+                                                  ("low-resolution", "conditional")])
+def test_conditional_models(tmp_path: Path, condition: str, prior: str) -> None:
+    output = run("train_vae.py", *QUICK, "--condition", condition, "--prior", prior, "--out", tmp_path / "run")
+    figures = {path.stem for path in (tmp_path / "run" / "figures").glob("*.png")}
+    assert ("classes" if condition == "label" else "answers") in figures
+    metrics = json.loads((tmp_path / "run" / "run.json").read_text())["metrics"]
+    assert ("baseline_log_px" in metrics) == (condition != "label") == ("a net without latent variables" in output)
+    run("evaluate.py", tmp_path / "run", "--num-particles", 20, "--max-data", 50)
+    again = json.loads((tmp_path / "run" / "evidence.json").read_text())
+    assert again["log_px"] == pytest.approx(metrics["log_px"], abs=1e-4)
+
+
+def test_a_task_takes_an_image_apart_and_puts_it_together() -> None:
+    x = torch.rand(5, 1, 4, 6)
+    for name in ("quadrants-1", "quadrants-2", "quadrants-3"):
+        task = Task(name, (1, 4, 6))
+        parts = task.split({"x": x})
+        assert torch.equal(task.image(parts["x"], parts["c"]), x)
+        assert int(task.seen().sum()) == 6 * int(name[-1]) and parts["c"].shape == (5, 6 * int(name[-1]))
+        assert (task.question(parts["c"])[:, ~task.seen()] == 0.5).all()
+    low = Task("low-resolution", (1, 4, 6)).split({"x": x})
+    torch.testing.assert_close(low["c"].reshape(5, 2, 3)[:, 0, 0], x[:, 0, :2, :2].mean((-2, -1)))
+    noisy = Task("noise", (1, 4, 6)).split({"x": x.expand(200, 5, 1, 4, 6).flatten(0, 1)})
+    assert 0.17 < (noisy["x"] != noisy["c"]).double().mean() < 0.23
+    label = Task("label", (1, 4, 6), 3).split({"x": x, "y": torch.tensor([0, 2, 1, 1, 0])})
+    assert label["c"].argmax(-1).tolist() == [0, 2, 1, 1, 0] and label["x"].shape == (5, 24)
+
+
+def test_compare_trains_a_grid_once(tmp_path: Path) -> None:
+    grid = ("--grid", "prior=standard,flow", "guide=diagonal", "+", "prior=mixture", "particles=2", "prior_components=4")
+    ask = (*grid, *QUICK, "--out", tmp_path, "--score-particles", 20, "--score-data", 30)
+    first = run("compare_vae.py", *ask)
+    assert "+- is one standard error" in first and (tmp_path / "table.png").exists()
+    with (tmp_path / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["prior"] for row in rows] == ["standard", "flow", "mixture"] and float(rows[0]["gain"]) == 0
+    each = [np.load(tmp_path / row["run"] / "evidence.npz")["log_px"] for row in rows]
+    assert float(rows[1]["gain"]) == pytest.approx((each[1] - each[0]).mean())
+    assert float(rows[1]["gain_se"]) == pytest.approx((each[1] - each[0]).std(ddof=1) / 30 ** 0.5)
+    written = (tmp_path / rows[2]["run"] / "weights.safetensors").stat().st_mtime_ns
+    assert run("compare_vae.py", *ask).endswith(first[first.index("| run"):])
+    assert (tmp_path / rows[2]["run"] / "weights.safetensors").stat().st_mtime_ns == written
+    assert "other settings" in run("compare_vae.py", *ask, "--lr", 0.5, status=2)
+    assert "no value of guide" in run("compare_vae.py", "--grid", "guide=best", status=2)
+    assert "wanted setting=value" in run("compare_vae.py", "--grid", "colour=blue", status=2)
+
+
+def test_reproduce_prints_ours_beside_theirs(tmp_path: Path) -> None:
+    ask = ("reproduce.py", "iwae", "--scale", 1e-4, "--dataset", "digits", "--out", tmp_path, "--eval-data", 20,
+           "--eval-particles", 10, "--only", "1 layer, k = 1", "1 layer, k = 5", "2 layers, k = 5")
+    text = run(*ask)
+    assert "86.76" in text and "85.54" in text and "K = 10, N = 20" in text and "Other than there" in text
+    assert text == run(*ask)  # read back, not trained anew
+    vamp = run("reproduce.py", "vamp", "--scale", 1e-3, "--dataset", "digits", "--out", tmp_path, "--eval-data", 20,
+               "--eval-particles", 10)
+    assert "85.57" in vamp
 
 
 def test_a_users_vectors(tmp_path: Path) -> None:
@@ -131,15 +236,34 @@ def test_a_users_vectors(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (("--binarize", "none"), "grey values"),
+    (("--likelihood", "beta"), "exactly 0 or 1"),
     (("--likelihood", "categorical", "--binarize", "static"), "throws away"),
     (("--dataset", "nowhere.npz"), "nowhere.npz"),
     (("--device", "cuda:77"), "is not available here"),
     (("--resume",), "needs the folder"),
+    (("--patience", 3, "--valid-size", 0), "holds out no data"),
+    (("--condition", "label", "--dataset", "mine.npz"), "needs labels"),
     (("--resume", "--out", "empty"), "no checkpoint to resume from")])
 def test_refusals_are_one_line_and_leave_no_run(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    np.savez(tmp_path / "mine.npz", x=np.random.default_rng(0).random((20, 5), dtype=np.float32).round())
     error = run("train_vae.py", *QUICK, *arguments, status=2, cwd=tmp_path)
     assert message in error and error.strip().splitlines()[-1].startswith("error: ")
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ("--latent-dim 0", "wanted at least 1"), ("--epochs 0", "wanted at least 1"), ("--eval-particles 0", "at least 1"),
+    ("--lr -1", "wanted a positive number"), ("--lr nan", "wanted a positive number"),
+    ("--kl-warmup -1", "wanted at least 0"),
+    ("--free-bits -1", "at least 0"), ("--particles 0", "at least 1"), ("--net conv --hidden", "at least one number"),
+    ("--objective iwae --beta 2", "weigh the KL"), ("--prior conditional", "give one with --condition"),
+    ("--prior vamp --condition label", "also looks at c"), ("--condition label --net conv", "use --net mlp"),
+    ("--latent-dim 3 2 --guide iaf", "transforms one latent layer"), ("--ladder", "needs several latent layers"),
+    ("--latent-dim 3 2 --prior vamp", "one latent layer"), ("--prior flow --latent-dim 1", "--prior-flow spline"),
+    ("--objective score-function --free-bits 1", "does without")])
+def test_what_makes_no_sense_is_refused_with_the_reason(arguments: str, message: str) -> None:
+    error = " ".join(run("train_vae.py", *arguments.split(), status=2).replace("│", " ").split())
+    assert message in error and "Traceback" not in error
 
 
 def test_evaluate_refuses_what_is_no_run(tmp_path: Path, digits_run: Path) -> None:

@@ -1,6 +1,8 @@
 """The top-down posterior of ladder networks."""
 import pyro.distributions as dist
+import torch
 import torch.nn as nn
+import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -16,7 +18,6 @@ class PrecisionWeighted(nn.Module):
     Source: Sonderby et al. 2016, arXiv:1602.02282, section 2.
 
     Example:
-        >>> import torch
         >>> from pyrovae.heads import NormalHead
         >>> from pyrovae.nets import MLP
         >>> q = PrecisionWeighted(NormalHead(MLP(8, [], 2 * 3)), NormalHead(MLP(2, [], 2 * 3)))
@@ -30,9 +31,9 @@ class PrecisionWeighted(nn.Module):
 
     def forward(self, d: Tensor, *above: Tensor) -> dist.Independent:
         q, p = _factors(self.recognition(d)), _factors(self.generative(*above))
-        precision = q.scale ** -2 + p.scale ** -2
-        loc = (q.loc * q.scale ** -2 + p.loc * p.scale ** -2) / precision
-        return dist.Normal(loc, precision ** -0.5).to_event(1)
+        log_ratio = 2 * (p.scale.log() - q.scale.log())  # of the precisions; on this scale none overflows
+        scale = q.scale * (0.5 * F.logsigmoid(log_ratio)).exp()
+        return dist.Normal(torch.lerp(p.loc, q.loc, log_ratio.sigmoid()), scale).to_event(1)
 
 
 def _factors(fn: Distribution) -> Distribution:

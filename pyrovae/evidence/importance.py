@@ -1,89 +1,29 @@
 """Importance-sampled log p(x), with an honest error bar and a verdict on whether to trust it."""
-import itertools
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-import numpy as np
-import pyro
 import pyro.distributions as dist
 import torch
 from pyro.poutine import Trace
 from torch import Tensor
 
 from pyrovae.check import check
-from pyrovae.diagnostics import WeightSummary
 from pyrovae.errors import PairError
-from pyrovae.feed import Data, batches, device_of, retile
+from pyrovae.evidence.defensive import Mixture
+from pyrovae.evidence.result import Evidence
+from pyrovae.evidence.setting import derived_seed, evaluation, peek, tile_size
+from pyrovae.evidence.weights import WeightSummary
+from pyrovae.feed import Data, retile
 from pyrovae.plates import DATA
-from pyrovae.reach import modules_of
 from pyrovae.supports import check_support
 from pyrovae.traces import (Batch, base_distribution, check_matched, for_batch, frame, is_auxiliary, log_joint, run_guide,
                             run_model, sample_sites, tied_to_rows)
-from pyrovae.untouched import untouched
 
 BLOCK = 250
 """Particles that are drawn together, from a seed of their own."""
-ROWS = 4000
-"""Particles x data in one pass: where time per row and memory are both small."""
-UNTRUSTED_KHAT = 0.7
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """log p(x) of each datum in nats, all `(N,)` float64 on the CPU, and what says how far to trust it."""
-
-    log_px: Tensor
-    """log (1/K) sum_k w_k, biased low: a lower bound in expectation that rises with K."""
-    se: Tensor
-    """Monte Carlo standard error of `log_px` (jackknife over particles)."""
-    elbo: Tensor
-    """(1/K) sum_k log w_k."""
-    ess: Tensor
-    """Effective number of particles, out of K."""
-    khat: Tensor
-    """Pareto shape of the largest weights; above 0.7 neither `log_px` nor `se` can be trusted."""
-    num_particles: int
-
-    @property
-    def mean(self) -> float:
-        """Average log p(x) over the data."""
-        return self.log_px.mean().item()
-
-    @property
-    def mean_se(self) -> float:
-        """Standard error of `mean` as an estimate for the population the data come from; contains `monte_carlo_se`.
-
-        NaN for one datum.
-        """
-        return (self.log_px.std() / len(self.log_px) ** 0.5).item() if len(self.log_px) > 1 else math.nan
-
-    @property
-    def monte_carlo_se(self) -> float:
-        """Standard error of `mean` for these very data, from the finite number of particles alone; NaN for one particle."""
-        return (self.se.square().sum().sqrt() / len(self.se)).item()
-
-    @property
-    def untrusted(self) -> Tensor:
-        """`(N,)` bool: data whose k-hat is above 0.7."""
-        return self.khat > UNTRUSTED_KHAT
-
-    def __str__(self) -> str:
-        over_data = (f"{self.mean:.3f} +- {self.mean_se:.3f} nats (mean and standard error over N = {len(self.log_px)} data"
-                     if len(self.log_px) > 1 else f"{self.mean:.3f} nats (N = 1 datum, standard error unknown")
-        over_particles = (f"K = {self.num_particles} particles, Monte Carlo part +- {self.monte_carlo_se:.3f}"
-                          if self.num_particles > 1 else "K = 1 particle, Monte Carlo part unknown")
-        text = (f"log p(x) = {over_data}; {over_particles}); ELBO {self.elbo.mean().item():.3f}; "
-                f"median ESS {self.ess.median().item():.1f}")
-        count = int(self.untrusted.sum())
-        if count:
-            text += (f"\nk-hat > {UNTRUSTED_KHAT} for {count} of {len(self.khat)} data: there the guide misses mass, "
-                     "log p(x) is likely too low and its error bar too small. Use more particles or a better guide.")
-        return text
-
-
-def log_evidence(model: Callable, guide: Callable, data: Data, *, num_particles: int, chunk: int = 500,
-                 names: Sequence[str] | None = None, plate: str = DATA) -> Evidence:
+def log_evidence(model: Callable, guide: Callable, data: Data, *, num_particles: int, defensive: float = 0.0,
+                 chunk: int = 500, names: Sequence[str] | None = None, plate: str = DATA) -> Evidence:
     r"""Estimate log p(x_i) = log (1/K) \sum_k p(x_i, z_k) / q(z_k | x_i), z_k ~ q, for each datum, in nats.
 
     data: an iterable of dict batches (of tuples with `names`), or one batch. num_particles: K. chunk: the most
@@ -95,9 +35,16 @@ def log_evidence(model: Callable, guide: Callable, data: Data, *, num_particles:
     seed of its own. (Autoguides have parameters for each row of a batch, so their batches stay as they come.) Memory
     does not grow with K but for the 3 sqrt(K) largest weights a datum. K = 1 is the ELBO.
 
+    defensive: a share a of the particles (to the nearest whole number) that come from the prior, for guides that
+    miss mass. All are then weighed by the mixture, p(x, z) / ((1 - a) q(z | x) + a p(z)), which is unbiased and
+    cannot exceed p(x | z) / a; `elbo` is the mixture's, and `se`, which takes the particles for draws from one density,
+    is on the safe side.
+
     Raises: PairError for a pair without per-datum evidence (sites outside the plate, guides without a density,
-    enumerated or subsampled sites), for data outside the likelihood's support and for all that `check` refuses.
-    Source: Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519, eq. 8; k-hat: Vehtari et al. 2024, arXiv:1507.02646.
+    enumerated or subsampled sites; for `defensive` also guides that cannot score what they did not draw), for data
+    outside the likelihood's support and for all that `check` refuses.
+    Source: Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519, eq. 8; k-hat: Vehtari et al. 2024, arXiv:1507.02646;
+    defensive: Hesterberg 1995, Technometrics 37(2); Veach & Guibas 1995, SIGGRAPH (the balance heuristic).
 
     Example:
         >>> from pyrovae import Guide, Model, Node
@@ -111,32 +58,28 @@ def log_evidence(model: Callable, guide: Callable, data: Data, *, num_particles:
     """
     if num_particles < 1 or chunk < 1:
         raise ValueError(f"num_particles={num_particles} and chunk={chunk}, wanted at least 1 of each.")
+    mixture = Mixture(model, defensive, num_particles, chunk, plate) if defensive else None
     block = min(num_particles, BLOCK)
-    stream = batches(data, names, device_of(model, guide))
-    seed = int(torch.randint(2 ** 62, ()))
-    modules = list(modules_of(model, guide).values())
-    results: list[tuple[Tensor, ...]] = []
-    with torch.no_grad(), untouched(modules, training=False), pyro.validation_enabled(False):
-        first = next(stream, None)
-        if first is None:
-            raise PairError("the data yield no batch; wanted at least one datum. A used-up iterator yields nothing.")
+    summaries = []
+    with evaluation(model, guide) as seed:
+        first, stream = peek(data, names, model, guide)
         check(model, guide, first, num_data=2 ** 62, plate=plate)
-        refuse_point_masses(run_guide(for_batch(guide, first), first, 2))
-        stream = itertools.chain([first], stream)
-        tiles = stream if tied_to_rows(guide, plate) else retile(stream, min(max(ROWS // block, 1), 128))
+        look = run_guide(for_batch(guide, first), first, 2)
+        refuse_point_masses(look)
+        _refuse_flat_priors(run_model(model, look, first, 2))
+        if mixture:
+            mixture.check(guide, first)
+        tiles = stream if tied_to_rows(guide, plate) else retile(stream, tile_size(block))
         for index, tile in enumerate(tiles):
-            summary = WeightSummary(num_particles)
-            torch.manual_seed(_seed(seed, index, num_particles))
+            summaries.append(WeightSummary(num_particles))
+            torch.manual_seed(derived_seed(seed, index, num_particles))
             tile_guide = for_batch(guide, tile)
             for start in range(0, num_particles, block):
-                torch.manual_seed(_seed(seed, index, start))
-                summary.add(_block(model, tile_guide, tile, min(block, num_particles - start), chunk, plate))
-            results.append((summary.log_mean, summary.se, summary.mean, summary.ess, summary.khat))
-    return Evidence(*(torch.cat([part.cpu() for part in parts]) for parts in zip(*results)), num_particles)
-
-
-def _seed(*parts: int) -> int:
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
+                torch.manual_seed(derived_seed(seed, index, start))
+                stop = min(start + block, num_particles)
+                summaries[-1].add(mixture.log_weights(tile_guide, tile, start, stop) if mixture else
+                                  _block(model, tile_guide, tile, stop - start, chunk, plate))
+    return Evidence.of(summaries)
 
 
 def _block(model: Callable, guide: Callable, tile: Batch, num: int, chunk: int, plate: str) -> Tensor:
@@ -171,6 +114,13 @@ def refuse_point_masses(guide_trace: Trace) -> None:
             if not spread or torch.equal(site["value"][0], site["value"][1]):
                 raise PairError(f"the guide's site {name!r} is a Delta, which has no density to weigh against: importance "
                                 "sampling needs a guide that spreads, e.g. NormalHead.")
+
+
+def _refuse_flat_priors(model_trace: Trace) -> None:
+    for name, site in sample_sites(model_trace, observed=False).items():
+        if isinstance(base_distribution(site["fn"]), dist.ImproperUniform):
+            raise PairError(f"latent site {name!r} has a flat prior, whose density is known but for a constant, and so is "
+                            "log p(x). Use a proper prior, e.g. StandardNormal.")
 
 
 def _refuse_subsampling(guide_trace: Trace, plate: str) -> None:
