@@ -1,5 +1,5 @@
 """Guides that are improved for the very data they are asked about: semi-amortised inference."""
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch

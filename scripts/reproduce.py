@@ -187,13 +187,13 @@ def table(rows: list[dict[str, object]], conditions: str, scale: float) -> str:
     lines = ["| run | ours, -log p(x) | better than the row above | active units | k-hat > 0.7 | epochs | training | "
              "published |",
              "|---|---|---|---|---|---|---|---|"]
-    before = None
-    for row in rows:
-        log_px, gain = np.load(Path(row["folder"]) / "evidence.npz")["log_px"], ""
-        if before is not None and len(before) == len(log_px) and row["run"].split(",")[0] == last:
-            difference = log_px - before
+    scores = [np.load(Path(row["folder"]) / "evidence.npz")["log_px"] for row in rows]
+    nets = [row["run"].split(",")[0] if "," in row["run"] else "" for row in rows]  # those of one depth compare
+    for i, row in enumerate(rows):
+        gain = ""
+        if i and nets[i] == nets[i - 1] and len(scores[i]) == len(scores[i - 1]):
+            difference = scores[i] - scores[i - 1]
             gain = f"{difference.mean():.3f} +- {difference.std(ddof=1) / len(difference) ** 0.5:.3f}"
-        before, last = log_px, row["run"].split(",")[0]
         lines.append(f"| {row['run']} | {-row['log_px']:.2f} +- {row['se']:.2f} | {gain} | {row['active_units']} | "
                      f"{row['untrusted']} of {row['num_data']} | {row['epochs']:.1f} | {row['train_seconds']:.0f} s | "
                      f"{row['published']} |")

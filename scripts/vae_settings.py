@@ -1,6 +1,5 @@
 """What can be set about a VAE and its training: the command line of train_vae.py."""
 import dataclasses
-import json
 from pathlib import Path
 from typing import Literal
 
@@ -170,9 +169,6 @@ class Settings:
         known = {field.name for field in dataclasses.fields(cls)}
         return cls(**{name: tuple(value) if isinstance(value, list) else value
                       for name, value in arguments.items() if name in known})
-
-    def as_json(self) -> dict:
-        return json.loads(json.dumps(dataclasses.asdict(self), default=str))
 
 
 LEAST = {"latent_dim": 1, "hidden": 1, "upper_hidden": 1, "epochs": 1, "batch_size": 1, "particles": 1, "beta": 0,

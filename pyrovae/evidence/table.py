@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from pyrovae.errors import PairError
@@ -80,6 +79,7 @@ def evidence_table(model: Callable, guide: Callable, data: Data, *,
     Raises: PairError as the methods do.
 
     Example:
+        >>> import torch
         >>> from pyrovae import Guide, Model, Node
         >>> from pyrovae.heads import BernoulliHead, NormalHead
         >>> from pyrovae.nets import MLP

@@ -2,7 +2,6 @@
 import math
 
 import pyro.distributions as dist
-import torch
 from pyro.distributions.torch_distribution import ExpandedDistribution
 from torch import Size, Tensor
 
@@ -16,6 +15,7 @@ class MixtureOfDiagonals(dist.MixtureSameFamily):
     Shapes: `Categorical` with batch `()` over C, `Normal(...).to_event(1)` with batch `(C,)` and event `(D,)`.
 
     Example:
+        >>> import torch
         >>> normals = dist.Normal(torch.zeros(3, 2), torch.ones(3, 2)).to_event(1)
         >>> MixtureOfDiagonals(dist.Categorical(logits=torch.zeros(3)), normals).log_prob(torch.zeros(5, 2)).shape
         torch.Size([5])
