@@ -27,6 +27,7 @@ import pyrovae as pv
 from pyrovae.data import Batches
 from pyrovae.files import write_atomically
 from pyrovae.hooks import Checkpoint, HistoryFile, ProgressBar
+from pyrovae.nets import GatedMLP
 
 PARTS = 10
 """Pieces of an epoch after each of which the learning rate may change and a checkpoint is written."""
@@ -152,6 +153,10 @@ def run(name: str, recipe: Recipe, ours: Reproduction, device: torch.device) -> 
     torch.manual_seed(s.seed)
     data = prepare(s)
     model, guide = build(s, data.shape, data.splits.levels)
+    for part in (*model.modules(), *guide.modules()):
+        if isinstance(part, GatedMLP):  # as in the VampPrior's code
+            for layer in part.layers:
+                nn.init.kaiming_normal_(layer.weight)
     x = data.splits.train.tensors["x"]
     fit_constants(model, guide, x, s)
     steps = math.ceil(len(data.train) / PARTS)

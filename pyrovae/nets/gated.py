@@ -11,7 +11,7 @@ from pyrovae.nets.mlp import Shape, as_shape, flatten, join
 class GatedMLP(nn.Module):
     r"""Layers h_{l+1} = (A_l h_l + a_l) * sigmoid(B_l h_l + b_l), then a linear output.
 
-    Shapes: those of `MLP`. Initialised by He et al. 2015, arXiv:1502.01852, with zero biases, as in the VampPrior's code.
+    Shapes and initialisation: those of `MLP`.
     Source: Dauphin et al. 2017, arXiv:1612.08083, eq. 1; in VAEs Tomczak & Welling 2018, arXiv:1705.07120, section 4.
 
     Example:
@@ -27,7 +27,7 @@ class GatedMLP(nn.Module):
         gated = [nn.Linear(fan_in, 2 * fan_out) for fan_in, fan_out in zip(sizes[:-1], sizes[1:])]
         self.layers = nn.ModuleList([*gated, nn.Linear(sizes[-1], self.out_shape.numel())])
         for layer in self.layers:
-            nn.init.kaiming_normal_(layer.weight)
+            nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 
     def forward(self, *xs: Tensor) -> Tensor:
