@@ -165,7 +165,9 @@ class Settings:
 
     @classmethod
     def from_json(cls, arguments: dict) -> "Settings":
-        """Settings as run.json holds them."""
+        """Settings as run.json holds them, also those of runs from before hierarchies (one number as latent_dim)."""
+        if isinstance(arguments.get("latent_dim"), int):
+            arguments = {**arguments, "latent_dim": [arguments["latent_dim"]]}
         known = {field.name for field in dataclasses.fields(cls)}
         return cls(**{name: tuple(value) if isinstance(value, list) else value
                       for name, value in arguments.items() if name in known})
