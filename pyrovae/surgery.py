@@ -13,6 +13,7 @@ from pyrovae.check import check
 from pyrovae.diagnostics import ActiveUnits, factors
 from pyrovae.errors import PairError
 from pyrovae.evidence.importance import refuse_point_masses
+from pyrovae.evidence.result import standard_error
 from pyrovae.feed import Data, batches, device_of, retile, size_of
 from pyrovae.losses.terms import DRAWS
 from pyrovae.plates import DATA
@@ -107,7 +108,7 @@ def elbo_surgery(model: Callable, guide: Callable, data: Data, *, num_draws: int
             kl_per_unit.add(model_trace, guide_trace, size_of(tile))
     kl, marginal = (torch.cat(parts, dim=1).mean(0) for parts in (log_ratios, log_marginals))
     numbers = [number for part in (kl, kl - marginal, marginal)
-               for number in (part.mean().item(), (part.std() / num_data ** 0.5).item())]
+               for number in (part.mean().item(), standard_error(part))]
     return Surgery(*numbers, kl_per_unit.mean(num_data), units.count(), num_data, num_draws)
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.distributions import MultivariateNormal, kl_divergence
 
 import pyrovae as pv
-from pyrovae.evidence import inference_gaps
+from pyrovae.evidence import Gaps, inference_gaps
 from pyrovae.heads import FullRankNormalHead, NormalHead
 from pyrovae.nets import MLP
 
@@ -86,3 +86,9 @@ def test_refuses_guides_that_have_nothing_to_refine() -> None:
     oracle = oracles.linear_gaussian(num_data=6)
     with pytest.raises(pv.PairError, match="no linear layer"):
         inference_gaps(oracle.model, oracle.guide, oracle.batch, num_particles=5, steps=3)
+
+
+def test_one_datum_has_gaps_without_an_error_and_without_a_warning() -> None:
+    one = torch.zeros(1, dtype=torch.float64)
+    mean, error = Gaps(one + 2, one + 1, one).means["total"]
+    assert mean == 2 and error != error

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from pyrovae.evidence.importance import log_evidence
+from pyrovae.evidence.result import standard_error
 from pyrovae.feed import Data, batches, device_of
 from pyrovae.plates import DATA
 from pyrovae.refine import SemiAmortized
@@ -34,7 +35,7 @@ class Gaps:
     def means(self) -> dict[str, tuple[float, float]]:
         """The average of both gaps and of their sum, each with its standard error over data (of differences, paired)."""
         parts = {"approximation": self.approximation, "amortization": self.amortization, "total": self.log_px - self.elbo}
-        return {name: (gap.mean().item(), (gap.std() / len(gap) ** 0.5).item()) for name, gap in parts.items()}
+        return {name: (gap.mean().item(), standard_error(gap)) for name, gap in parts.items()}
 
     def __str__(self) -> str:
         gaps = ", ".join(f"{name} gap {mean:.3f} +- {se:.3f}" for name, (mean, se) in self.means.items())

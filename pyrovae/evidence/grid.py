@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pyrovae.evidence.annealing import check_path
 from pyrovae.evidence.integrand import COARSE, FINE, Box, Integrand
+from pyrovae.evidence.result import standard_error
 from pyrovae.evidence.setting import derived_seed, evaluation, peek
 from pyrovae.feed import Data, retile, size_of
 from pyrovae.plates import DATA
@@ -39,7 +40,7 @@ class Quadrature:
     @property
     def mean_se(self) -> float:
         """Standard error of `mean` as an estimate for the population the data come from; NaN for one datum."""
-        return (self.log_px.std() / len(self.log_px) ** 0.5).item() if len(self.log_px) > 1 else math.nan
+        return standard_error(self.log_px)
 
     def __str__(self) -> str:
         return (f"log p(x) = {self.mean:.3f} +- {self.mean_se:.3f} nats (mean and standard error over N = "

@@ -11,6 +11,11 @@ from pyrovae.evidence.weights import WeightSummary
 UNTRUSTED_KHAT = 0.7
 
 
+def standard_error(values: Tensor) -> float:
+    """That of the mean of `(N,)` values, one a datum; NaN for one datum."""
+    return (values.std() / len(values) ** 0.5).item() if len(values) > 1 else math.nan
+
+
 @dataclass(frozen=True)
 class Evidence:
     """log p(x) of each datum in nats, all `(N,)` float64 on the CPU, and what says how far to trust it."""
@@ -50,7 +55,7 @@ class Evidence:
 
         NaN for one datum.
         """
-        return (self.log_px.std() / len(self.log_px) ** 0.5).item() if len(self.log_px) > 1 else math.nan
+        return standard_error(self.log_px)
 
     @property
     def monte_carlo_se(self) -> float:

@@ -9,7 +9,7 @@ from torch import Tensor
 from pyrovae.errors import PairError
 from pyrovae.evidence.annealing import Annealing, Path, Schedule, check_path, sigmoidal
 from pyrovae.evidence.latents import values_of
-from pyrovae.evidence.result import Evidence
+from pyrovae.evidence.result import Evidence, standard_error
 from pyrovae.evidence.setting import derived_seed, evaluation, tile_size
 from pyrovae.evidence.weights import WeightSummary
 from pyrovae.feed import device_of
@@ -43,7 +43,7 @@ class Sandwich:
     @property
     def mean_gap_se(self) -> float:
         """Standard error of `mean_gap` over data; NaN for one datum."""
-        return (self.gap.std() / len(self.gap) ** 0.5).item()
+        return standard_error(self.gap)
 
     def __str__(self) -> str:
         return (f"{self.lower.mean:.3f} <= log p(x) <= {self.upper.mean():.3f} nats on average over N = {len(self.upper)} "

@@ -11,7 +11,7 @@ from pyrovae.evidence.annealed import annealed_importance
 from pyrovae.evidence.annealing import Path, Schedule, check_path, sigmoidal
 from pyrovae.evidence.grid import quadrature
 from pyrovae.evidence.importance import log_evidence
-from pyrovae.evidence.result import UNTRUSTED_KHAT
+from pyrovae.evidence.result import UNTRUSTED_KHAT, standard_error
 from pyrovae.evidence.setting import evaluation, peek
 from pyrovae.feed import Data, batches, device_of
 from pyrovae.plates import DATA
@@ -36,9 +36,8 @@ class Row:
     @classmethod
     def of(cls, method: str, num_particles: int | None, values: Tensor, monte_carlo_se: float, khat: Tensor | None,
            seconds: float) -> "Row":
-        se = (values.std() / len(values) ** 0.5).item() if len(values) > 1 else math.nan
         untrusted = None if khat is None or khat.isnan().all() else int((khat > UNTRUSTED_KHAT).sum())
-        return cls(method, num_particles, values.mean().item(), se, monte_carlo_se, untrusted, seconds)
+        return cls(method, num_particles, values.mean().item(), standard_error(values), monte_carlo_se, untrusted, seconds)
 
 
 @dataclass(frozen=True)
