@@ -11,14 +11,14 @@ from pyrovae.export import to_inference_data
 from pyrovae.history import History
 from pyrovae.losses import ElboLoss, IwaeLoss, LinearWarmup
 from pyrovae.predict import posterior_draws, predict
-from pyrovae.programs import Guide, Joint, Model, Node, Value, as_svi
+from pyrovae.programs import Bayesian, Global, Guide, Joint, Model, Node, Value, as_svi
 from pyrovae.surgery import Surgery, elbo_surgery
 from pyrovae.traces import log_weights
 from pyrovae.train import fit
 
 __version__ = "0.1.0"
 
-__all__ = ["CheckpointError", "CollapseWarning", "ElboLoss", "Evidence", "Guide", "History", "IwaeLoss", "Joint",
-           "LinearWarmup", "Model", "Node", "NonFiniteLossError", "PairError", "Surgery", "Value", "as_svi",
-           "check", "elbo_surgery", "evaluate", "fit", "load_weights", "log_evidence", "log_weights",
-           "posterior_draws", "predict", "save_weights", "to_inference_data"]
+__all__ = ["Bayesian", "CheckpointError", "CollapseWarning", "ElboLoss", "Evidence", "Global", "Guide", "History",
+           "IwaeLoss", "Joint", "LinearWarmup", "Model", "Node", "NonFiniteLossError", "PairError", "Surgery",
+           "Value", "as_svi", "check", "elbo_surgery", "evaluate", "fit", "load_weights", "log_evidence",
+           "log_weights", "posterior_draws", "predict", "save_weights", "to_inference_data"]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pyrovae.handlers import PerDatum
 from pyrovae.losses.pair import hold, refuse_score_functions
+from pyrovae.losses.pathwise import KNOWN, is_pathwise, negative_elbo
 from pyrovae.losses.terms import Terms, read_terms
 from pyrovae.plates import DATA, MAX_PLATE_NESTING
 from pyrovae.store import private
@@ -117,6 +118,13 @@ def _usable(elbo: ELBO) -> ELBO:
 
 def _evaluate(elbo: ELBO, model: Callable, guide: Callable, batch: dict[str, Tensor]) -> Tensor:
     """The loss, with a surrogate's gradient where gradients are on."""
+    if type(elbo) in KNOWN:
+        pairs, closed_form = list(elbo._get_traces(model, guide, (), batch)), isinstance(elbo, TraceMeanField_ELBO)
+        if closed_form or not torch.is_grad_enabled() or all(is_pathwise(guide_trace) for _, guide_trace in pairs):
+            return sum(negative_elbo(*pair, closed_form=closed_form) for pair in pairs) / elbo.num_particles
+        values, surrogates = zip(*(elbo._differentiable_loss_particle(*pair) for pair in pairs))
+        surrogate = sum(surrogates) / elbo.num_particles
+        return sum(values) / elbo.num_particles + surrogate - surrogate.detach()
     if not torch.is_grad_enabled():
         return torch.as_tensor(elbo.loss(model, guide, **batch), dtype=torch.get_default_dtype())
     if isinstance(elbo, TraceGraph_ELBO):

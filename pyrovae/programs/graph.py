@@ -11,6 +11,7 @@ from torch.distributions import Distribution
 
 from pyrovae.plates import data_plate
 from pyrovae.programs.adapter import as_pyro
+from pyrovae.programs.bayesian import drawn
 from pyrovae.store import announce
 
 
@@ -73,13 +74,30 @@ class Value(nn.Module):
         return f"parents={', '.join(self.parents)}"
 
 
+class Global(Node):
+    r"""A sample site outside the plate over data: one value for all of them, e.g. the noise of a regression.
+
+    It comes before all nodes in the plate and depends on other `Global` nodes alone. Its value is `(K, 1, *event)` under
+    particles, which broadcasts with what has a row for each datum.
+
+    Example:
+        >>> import torch
+        >>> from pyrovae.heads import NormalHead
+        >>> from pyrovae.nets import MLP
+        >>> from pyrovae.priors import StandardNormal
+        >>> model = Model(a=Global(StandardNormal(1)), x=Node(NormalHead(MLP(1, [8], 2 * 4)), "a"))
+        >>> model(num=3)["a"].shape
+        torch.Size([1])
+    """
+
+
 class Model(nn.Module):
     r"""The generative program: p(sites | data) = \prod_i p(site_i | parents_i), in the order of the keywords.
 
     `model(**data)` observes each site that `data` names and samples the others; `model(num=16)` samples everything
     for 16 data. Names in `data` that are not sites are conditions, there for nodes to name as parents; those that
     nothing names are ignored. Returns all values by name, each `(K, B, *event)` under whatever plates are open.
-    All sites lie in plate "data" at dim -1.
+    All sites lie in plate "data" at dim -1, but for `Global` nodes and the weights of `Bayesian` nets, which come first.
 
     Raises: ValueError for a node whose parents come later or nowhere, and for data of unequal leading size.
 
@@ -100,11 +118,17 @@ class Model(nn.Module):
     def forward(self, num: int | None = None, **data: Tensor) -> dict[str, Tensor]:
         announce(self, "model")
         values = {name: value for name, value in data.items() if value is not None}
-        with data_plate(plate_size(num, values)):
-            for name, node in self.nodes.items():
-                result = _run("Model", name, node, values)
-                values[name] = result if isinstance(node, Value) else pyro.sample(name, result, obs=values.get(name),
-                                                                                  infer=node.infer)
+        size = plate_size(num, values)
+        with drawn(self):
+            shared = _sample_globals("Model", self.nodes)
+            values |= shared
+            with data_plate(size):
+                for name, node in self.nodes.items():
+                    if name in shared:
+                        continue
+                    result = _run("Model", name, node, values)
+                    values[name] = result if isinstance(node, Value) else pyro.sample(name, result, obs=values.get(name),
+                                                                                      infer=node.infer)
         return values
 
 
@@ -132,8 +156,10 @@ class Guide(nn.Module):
     def forward(self, num: int | None = None, **data: Tensor) -> dict[str, Tensor]:
         announce(self, "guide")
         values = {name: value for name, value in data.items() if value is not None}
-        sampled = {}
-        with data_plate(plate_size(num, values)):
+        size = plate_size(num, values)
+        sampled = _sample_globals("Guide", self.nodes)
+        values |= sampled
+        with data_plate(size):
             for name, node in self.nodes.items():
                 if name in values:
                     continue
@@ -174,6 +200,14 @@ def _as_nodes(nodes: Mapping[str, nn.Module | Node]) -> nn.ModuleDict:
     if not nodes:
         raise ValueError("a program needs at least one node, e.g. Model(z=prior, x=Node(decoder, 'z')).")
     return nn.ModuleDict({name: node if isinstance(node, (Node, Value)) else Node(node) for name, node in nodes.items()})
+
+
+def _sample_globals(program: str, nodes: nn.ModuleDict) -> dict[str, Tensor]:
+    values = {}
+    for name, node in nodes.items():
+        if isinstance(node, Global):
+            values[name] = pyro.sample(name, _run(program, name, node, values), infer=node.infer)
+    return values
 
 
 def plate_size(num: int | None, data: Mapping[str, Tensor]) -> int:

@@ -1,0 +1,139 @@
+"""Weight noise drawn for each datum: local reparameterisation and flipout, as effect handlers."""
+from collections.abc import Callable
+
+import pyro.distributions as dist
+import torch
+import torch.nn.functional as F
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+from torch.distributions import Distribution
+from torch.overrides import TorchFunctionMode
+
+from pyrovae.origin import Origin, note, origin_of, origins
+from pyrovae.traces import base_distribution
+
+CHANNEL_DIM = {F.linear: -1, F.conv1d: -2, F.conv2d: -3, F.conv3d: -4}
+"""Layers whose weight noise can be drawn for each datum, and where their inputs have the features."""
+
+Operation = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+class LocalReparameterization:
+    r"""Within it, layers draw their outputs for each datum, in place of one weight for the whole batch.
+
+    For normal weights of a linear layer, y_bm ~ N(sum_i x_bi mu_im, sum_i x_bi^2 sigma_im^2): the distribution of each
+    datum's output is that of weight draws, the gradient's variance falls with the size of the batch. Dropout gets a mask
+    for each datum. Any model and guide whose weights are sample sites may run inside, for training by
+    `fit(..., context=LocalReparameterization)`, for prediction by `with LocalReparameterization(): predict(...)`, where
+    only what concerns one datum is meaningful: the outputs of two data no longer share their weights.
+
+    Concerns `F.linear` and `F.conv1d` to `F.conv3d`; other operations use the drawn weight.
+    Source: Kingma, Salimans & Welling 2015, arXiv:1506.02557, eq. 6.
+
+    Example:
+        >>> from pyrovae import Bayesian, Model, Node
+        >>> from pyrovae.heads import FixedScaleNormalHead
+        >>> net = Bayesian(torch.nn.Linear(3, 1))
+        >>> model = Model(y=Node(FixedScaleNormalHead(net, scale=1e-6), "x"))
+        >>> with LocalReparameterization():
+        ...     y = model(x=torch.ones(2, 3))["y"]
+        >>> bool((y[0] - y[1]).abs() > 1e-4)
+        True
+    """
+
+    def __init__(self) -> None:
+        self.parts = (_Remember(_of_normal), _Redraw())
+
+    def __enter__(self) -> "LocalReparameterization":
+        _enter(self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        _exit(self, *error)
+
+
+class Flipout:
+    r"""Within it, each datum has the noise of its normal weights with signs of its own: W_b = mu + (W - mu) o r_b s_b^T.
+
+    Cheaper than `LocalReparameterization` where a layer has many inputs for each output (convolutions), and noisier.
+    Used in the same way.
+    Source: Wen et al. 2018, arXiv:1803.04386, eq. 4.
+    """
+
+    def __init__(self) -> None:
+        self.parts = (_Remember(_by_signs), _Redraw())
+
+    def __enter__(self) -> "Flipout":
+        _enter(self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        _exit(self, *error)
+
+
+def _enter(handler: LocalReparameterization | Flipout) -> None:
+    handler.token = origins.set({})
+    for part in handler.parts:
+        part.__enter__()
+
+
+def _exit(handler: LocalReparameterization | Flipout, *error: object) -> None:
+    for part in reversed(handler.parts):
+        part.__exit__(*error)
+    origins.reset(handler.token)
+
+
+class _Remember(Messenger):
+    """Note of each weight that is drawn outside all data which distribution drew it."""
+
+    def __init__(self, normal_rule: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.normal_rule = normal_rule
+
+    def _pyro_post_sample(self, msg: dict) -> None:
+        fn: Distribution = base_distribution(msg["fn"])
+        value, origin = msg["value"], None
+        if msg["is_observed"] or not isinstance(value, Tensor):
+            return
+        if isinstance(fn, dist.Normal):
+            origin = Origin(self.normal_rule, (fn.loc.expand(value.shape), fn.scale.expand(value.shape)))
+        elif getattr(fn, "local_parts", None) is not None:
+            origin = Origin(fn.local_rule, tuple(part.expand(value.shape) for part in fn.local_parts))
+        note(value, origin)
+
+
+class _Redraw(TorchFunctionMode):
+    """Where a layer applies a weight of known origin, apply the rule of that origin."""
+
+    def __torch_function__(self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> Tensor:
+        kwargs = kwargs or {}
+        if func in CHANNEL_DIM and len(args) >= 2 and (origin := origin_of(args[1])) is not None:
+            bias = args[2] if len(args) > 2 else kwargs.pop("bias", None)
+
+            def operation(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+                return func(x, weight, bias, *args[3:], **kwargs)
+
+            return origin.rule(operation, args[0], origin.parts, bias, CHANNEL_DIM[func])
+        return func(*args, **kwargs)
+
+
+def _of_normal(operation: Operation, x: Tensor, parts: tuple[Tensor, ...], bias: Tensor | None, channel_dim: int) -> Tensor:
+    loc, scale = parts
+    known = None if bias is None else origin_of(bias)
+    bias_loc, bias_scale = known.parts if known is not None and known.rule is _of_normal else (bias, None)
+    mean = operation(x, loc, bias_loc)
+    variance = operation(x ** 2, scale ** 2, None if bias_scale is None else bias_scale ** 2)
+    return mean + variance.clamp_min(torch.finfo(variance.dtype).tiny).sqrt() * torch.randn_like(mean)
+
+
+def _by_signs(operation: Operation, x: Tensor, parts: tuple[Tensor, ...], bias: Tensor | None, channel_dim: int) -> Tensor:
+    loc, scale = parts
+    noise = scale * torch.randn_like(scale)
+    mean = operation(x, loc, bias)
+    return mean + operation(x * _signs(x, channel_dim), noise, None) * _signs(mean, channel_dim)
+
+
+def _signs(like: Tensor, channel_dim: int) -> Tensor:
+    """One sign for each datum and channel."""
+    shape = [1 if dim > channel_dim % like.dim() else size for dim, size in enumerate(like.shape)]
+    return torch.randint_like(like.new_empty(shape), 2) * 2 - 1

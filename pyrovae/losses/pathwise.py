@@ -1,0 +1,45 @@
+"""The ELBO of traces whose latent draws are all reparameterised: one tensor, with no detour through Python numbers."""
+import torch
+from pyro.distributions.util import scale_and_mask
+from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
+from pyro.poutine import Trace
+from torch import Tensor
+from torch.distributions import kl_divergence
+
+from pyrovae.traces import sample_sites
+
+KNOWN = (Trace_ELBO, TraceMeanField_ELBO)
+"""The estimators that are read here rather than run, so that a step can be vmapped and captured as a graph."""
+
+
+def is_pathwise(guide_trace: Trace) -> bool:
+    return all(site["fn"].has_rsample for site in sample_sites(guide_trace, observed=False).values())
+
+
+def negative_elbo(model_trace: Trace, guide_trace: Trace, *, closed_form: bool) -> Tensor:
+    """Minus the sum of weighed log-probabilities of the model less those of the guide; KLs of sites by formula if wanted.
+
+    As `Trace_ELBO` and `TraceMeanField_ELBO` have it, gradients included.
+    """
+    model, guide = _samples(model_trace), _samples(guide_trace)
+    loss = torch.zeros(())
+    for name, site in model.items():
+        kl = _kl(site, guide[name]) if closed_form and not site["is_observed"] else None
+        if kl is None:
+            loss = loss - site["log_prob_sum"] + (guide.pop(name)["log_prob_sum"] if name in guide else 0.0)
+        else:
+            loss = loss + kl
+            del guide[name]
+    return loss + sum(site["log_prob_sum"] for site in guide.values())  # auxiliary sites
+
+
+def _samples(trace: Trace) -> dict[str, dict]:
+    return {name: site for name, site in trace.nodes.items() if site["type"] == "sample"}
+
+
+def _kl(model_site: dict, guide_site: dict) -> Tensor | None:
+    try:
+        kl = kl_divergence(guide_site["fn"], model_site["fn"])
+    except NotImplementedError:
+        return None
+    return torch.as_tensor(scale_and_mask(kl, scale=guide_site["scale"], mask=guide_site["mask"])).sum()

@@ -1,0 +1,151 @@
+"""A net whose weights are sample sites: what makes a program a Bayesian neural network."""
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+
+import pyro
+import pyro.distributions as dist
+import torch
+import torch.nn as nn
+from pyro import poutine
+from torch import Tensor
+from torch.distributions import Distribution
+
+from pyrovae.origin import Origin, note, origin_of
+from pyrovae.programs.adapter import as_pyro
+
+WeightPrior = Callable[[str, Tensor], Distribution | None]
+
+
+def standard(name: str, tensor: Tensor) -> Distribution:
+    """Every weight N(0, 1)."""
+    return dist.Normal(torch.zeros_like(tensor), 1.0)
+
+
+class Bayesian(nn.Module):
+    r"""Any net with weights drawn from a prior: p(w) p(y | x, w), the weights being sites outside the data plate.
+
+    `prior(site, tensor)` is asked for each parameter and returns its distribution, or None where the parameter stays a
+    number that training fits: `pyrovae.weight_priors` holds the usual ones. Parameter "layers.0.weight" of a net called
+    "w" is site "w.layers.0.weight". Inside `Model` the weights are drawn before the plate over data opens, once however many nodes
+    use the net; a hand-written program draws them by `with net.drawn():`.
+
+    The user's net is left as it is: the sampled parameters live in a copy, where their values are the starting point of
+    guides. What the prior leaves out, and all else the net shares with other modules, stays shared.
+
+    event_dim: dims of one input of the net; the default asks `net.in_shape` or `net.event_dim`, else 1. It is needed
+    only under vectorised particles, which apply K nets at once.
+
+    Shapes: inputs `(B, *event)` or `(K, B, *event)`; with weights `(K, 1, *shape)` the output is `(K, B, *out)`.
+    Raises: RuntimeError when called outside a program that drew its weights; ValueError for a prior of another shape.
+    Not for BatchNorm, whose statistics tie a datum to its neighbours: use LayerNorm or GroupNorm.
+
+    Example:
+        >>> from pyrovae import Model, Node
+        >>> from pyrovae.heads import CategoricalHead
+        >>> net = Bayesian(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)))
+        >>> Model(y=Node(CategoricalHead(net), "x"))(x=torch.zeros(5, 4))["y"].shape
+        torch.Size([5])
+    """
+
+    def __init__(self, net: nn.Module, prior: WeightPrior = standard, name: str = "w", *,
+                 event_dim: int | None = None) -> None:
+        super().__init__()
+        self.prior, self.name = prior, name
+        with poutine.block(), torch.no_grad():
+            sampled = {key for key, value in net.named_parameters() if self.prior_of(key, value) is not None}
+        if not sampled:
+            raise ValueError("the prior returns None for every parameter of the net, so nothing is Bayesian.")
+        kept = {id(value): value for key, value in net.named_parameters() if key not in sampled}
+        self.net = copy.deepcopy(net, kept)
+        self.event_dim = _event_dim(net) if event_dim is None else event_dim
+        self.initial = {key: value.requires_grad_(False) for key, value in self.net.named_parameters() if key in sampled}
+        self.weights: dict[str, Tensor] | None = None
+
+    def prior_of(self, key: str, value: Tensor) -> Distribution | None:
+        """The prior of a parameter with all its dims in the event."""
+        result = self.prior(f"{self.name}.{key}", value)
+        if result is None:
+            return None
+        result = as_pyro(result)
+        shape = result.batch_shape + result.event_shape
+        if shape[len(shape) - value.dim():] != value.shape:  # hierarchical priors have the K particles on the left
+            raise ValueError(f"the prior of parameter {key!r} has shape {tuple(shape)}, wanted {tuple(value.shape)}. Expand "
+                             "it: dist.Normal(torch.zeros_like(tensor), scale).")
+        return result.to_event(value.dim() - len(result.event_shape))
+
+    def draw(self) -> dict[str, Tensor]:
+        """One `pyro.sample` for each Bayesian parameter; by the name of the parameter."""
+        return {key: pyro.sample(f"{self.name}.{key}", self.prior_of(key, value)) for key, value in self.initial.items()}
+
+    @contextmanager
+    def drawn(self) -> Iterator[dict[str, Tensor]]:
+        """Draw the weights, for use until the end of the block. No plate over data may be open yet."""
+        if self.weights is not None:
+            yield self.weights
+            return
+        self.weights = self.draw()
+        try:
+            yield self.weights
+        finally:
+            self.weights = None
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        if self.weights is None:
+            raise RuntimeError(f"the Bayesian net {self.name!r} was called outside a program, so it has no weights. Use it in "
+                               "a Model; in a hand-written program write `with net.drawn():` before plate 'data' opens.")
+        batch = torch.broadcast_shapes(*(value.shape[:value.dim() - self.initial[key].dim()]
+                                         for key, value in self.weights.items()))
+        if not batch:
+            return torch.func.functional_call(self.net, self.weights, xs)
+        if batch[-1] != 1:
+            raise RuntimeError(f"weights of batch shape {tuple(batch)} were drawn inside the plate over data, wanted (K, 1): "
+                               "one net for all data. Draw them before the plate opens.")
+        return self._many(xs, batch[:-1])
+
+    def _many(self, xs: tuple[Tensor, ...], lead: torch.Size) -> Tensor:
+        """Apply the nets of all particles, `lead` = (K,), at once."""
+        count = math.prod(lead)
+
+        def stack(value: Tensor, event_shape: torch.Size) -> Tensor:
+            return value.expand(*lead, 1, *event_shape).reshape(count, *event_shape)
+
+        weights = {key: stack(value, self.initial[key].shape) for key, value in self.weights.items()}
+        sources = {key: origin for key, value in self.weights.items() if (origin := origin_of(value)) is not None}
+        parts = {key: tuple(stack(part, self.initial[key].shape) for part in origin.parts)
+                 for key, origin in sources.items()}
+        inputs, dims = [], []
+        for x in xs:
+            rows = x.shape[:x.dim() - self.event_dim]
+            if len(rows) > 1 and torch.broadcast_shapes(rows[:-1], lead) != lead:
+                raise RuntimeError(f"an input of shape {tuple(x.shape)} has batch dims {tuple(rows)} before {self.event_dim} event "
+                                   f"dims, wanted (B,) or (*{tuple(lead)}, B). Pass event_dim to Bayesian.")
+            inputs.append(x.expand(*lead, *x.shape[-self.event_dim - 1:]).flatten(0, len(lead) - 1) if len(rows) > 1 else x)
+            dims.append(0 if len(rows) > 1 else None)
+
+        def one(weights: Mapping[str, Tensor], parts: Mapping[str, tuple[Tensor, ...]], *inputs: Tensor) -> Tensor:
+            for key, origin in sources.items():
+                note(weights[key], Origin(origin.rule, parts[key]))
+            return torch.func.functional_call(self.net, weights, inputs)
+
+        result = torch.vmap(one, in_dims=(0, 0, *dims), randomness="different")(weights, parts, *inputs)
+        return result.unflatten(0, lead)
+
+    def extra_repr(self) -> str:
+        return f"name={self.name}"
+
+
+@contextmanager
+def drawn(program: nn.Module) -> Iterator[None]:
+    """Draw the weights of all Bayesian nets within a program."""
+    with ExitStack() as stack:
+        for part in program.modules():
+            if isinstance(part, Bayesian):
+                stack.enter_context(part.drawn())
+        yield
+
+
+def _event_dim(net: nn.Module) -> int:
+    in_shape = getattr(net, "in_shape", None)
+    return len(in_shape) if in_shape is not None else getattr(net, "event_dim", 1)

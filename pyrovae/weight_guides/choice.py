@@ -1,0 +1,36 @@
+"""One of S stored nets for each particle."""
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Size, Tensor
+from torch.distributions import constraints
+
+
+class InOrder(TorchDistribution):
+    """An index into S things, each equally likely: K draws at once take them in order, one draw takes one at random.
+
+    So an ensemble of S nets under K = S particles is used whole, without the noise of drawing twice. Its log-probability
+    is left at 0: a guide of stored values has no density.
+    """
+
+    has_rsample = True  # there is nothing to differentiate, and no score function is needed
+    arg_constraints = {}
+
+    def __init__(self, count: int, batch_shape: Size = Size()) -> None:
+        self.count = count
+        super().__init__(batch_shape, validate_args=False)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        return constraints.integer_interval(0, self.count - 1)
+
+    def rsample(self, sample_shape: Size = Size()) -> Tensor:
+        shape = sample_shape + self.batch_shape
+        if shape.numel() == 1:
+            return torch.randint(self.count, shape)
+        return (torch.arange(shape.numel()) % self.count).reshape(shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return torch.zeros(torch.broadcast_shapes(value.shape, self.batch_shape))
+
+    def expand(self, batch_shape: Size, _instance: object = None) -> "InOrder":
+        return InOrder(self.count, Size(batch_shape))

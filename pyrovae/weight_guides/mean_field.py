@@ -1,0 +1,59 @@
+"""Independent normals over the weights: Bayes by backprop."""
+import math
+
+import pyro
+import pyro.distributions as dist
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+from torch.distributions import Distribution
+
+from pyrovae.store import announce
+from pyrovae.weight_guides.sites import Site, weight_sites
+
+
+class MeanField(nn.Module):
+    r"""q(w) = prod_j N(w_j; mu_j, softplus(rho_j)^2), one site for each weight tensor: Bayes by backprop.
+
+    `net` is a `Bayesian` net, or any module that holds some. mu starts at the net's own weights, every standard deviation
+    at `init_scale`. A scale that the prior draws (`hierarchical`, `horseshoe`) is a log-normal, or a point where the prior
+    says so.
+
+    Sites are plain normals outside the plate, so KLs have closed forms (`TraceMeanField_ELBO`), and local
+    reparameterisation applies (`pyrovae.LocalReparameterization`).
+    Source: Blundell et al. 2015, arXiv:1505.05424, section 3.2.
+
+    Example:
+        >>> from pyrovae import Bayesian
+        >>> guide = MeanField(Bayesian(nn.Linear(3, 2)))
+        >>> sorted((name, tuple(value.shape)) for name, value in guide().items())
+        [('w.bias', (2,)), ('w.weight', (2, 3))]
+    """
+
+    def __init__(self, net: nn.Module, *, init_scale: float = 1e-2) -> None:
+        super().__init__()
+        if not init_scale > 0:
+            raise ValueError(f"init_scale={init_scale}, but a standard deviation is positive.")
+        self.sites = weight_sites(net)
+        self.loc = nn.ParameterList(site.unconstrained for site in self.sites)
+        self.rho = nn.ParameterList(nn.Parameter(torch.full_like(loc, math.log(math.expm1(init_scale))), not site.point)
+                                    for site, loc in zip(self.sites, self.loc))
+
+    def forward(self, *args: object, **data: object) -> dict[str, Tensor]:
+        announce(self, "guide")
+        return {site.name: pyro.sample(site.name, _distribution(site, loc, rho))
+                for site, loc, rho in zip(self.sites, self.loc, self.rho)}
+
+    def moments(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Mean and standard deviation of each real-valued site."""
+        return {site.name: (loc, F.softplus(rho)) for site, loc, rho in zip(self.sites, self.loc, self.rho)
+                if site.is_real}
+
+
+def _distribution(site: Site, loc: Tensor, rho: Tensor) -> Distribution:
+    if site.point:
+        return dist.Delta(site.transform(loc), event_dim=loc.dim())
+    fn = dist.Normal(loc, F.softplus(rho))
+    return (fn if site.is_real else dist.TransformedDistribution(fn, [site.transform])).to_event(loc.dim())
+
