@@ -9,16 +9,20 @@ from pyrovae.evaluation import evaluate
 from pyrovae.evidence import Evidence, log_evidence
 from pyrovae.export import to_inference_data
 from pyrovae.history import History
+from pyrovae.local import Flipout, LocalReparameterization
 from pyrovae.losses import ElboLoss, IwaeLoss, LinearWarmup
 from pyrovae.predict import posterior_draws, predict
+from pyrovae.predictive import Moments, log_predictive, predict_moments
 from pyrovae.programs import Bayesian, Global, Guide, Joint, Model, Node, Value, as_svi
+from pyrovae.stacked import Stacked
 from pyrovae.surgery import Surgery, elbo_surgery
 from pyrovae.traces import log_weights
 from pyrovae.train import fit
 
 __version__ = "0.1.0"
 
-__all__ = ["Bayesian", "CheckpointError", "CollapseWarning", "ElboLoss", "Evidence", "Global", "Guide", "History",
-           "IwaeLoss", "Joint", "LinearWarmup", "Model", "Node", "NonFiniteLossError", "PairError", "Surgery",
-           "Value", "as_svi", "check", "elbo_surgery", "evaluate", "fit", "load_weights", "log_evidence",
-           "log_weights", "posterior_draws", "predict", "save_weights", "to_inference_data"]
+__all__ = ["Bayesian", "CheckpointError", "CollapseWarning", "ElboLoss", "Evidence", "Flipout", "Global", "Guide",
+           "History", "IwaeLoss", "Joint", "LinearWarmup", "LocalReparameterization", "Model", "Moments", "Node",
+           "NonFiniteLossError", "PairError", "Stacked", "Surgery", "Value", "as_svi", "check", "elbo_surgery",
+           "evaluate", "fit", "load_weights", "log_evidence", "log_predictive", "log_weights", "posterior_draws",
+           "predict", "predict_moments", "save_weights", "to_inference_data"]

@@ -33,7 +33,7 @@ def predict(model: Callable, guide: Callable, batch: Mapping[str, Tensor], *, nu
         >>> predict(model, guide, {"x": torch.ones(3, 4)}, num_samples=10)["x"].shape
         torch.Size([10, 3, 4])
     """
-    with _evaluating(model, guide):
+    with evaluating(model, guide):
         guide_trace = run_guide(guide, batch, num_samples)
         trace = run_model(poutine.uncondition(model), guide_trace, batch, num_samples)
     values = {name: site["value"] for name, site in trace.nodes.items() if site["type"] == "sample"}
@@ -53,7 +53,7 @@ def posterior_draws(model: Callable, guide: Callable, batch: Mapping[str, Tensor
 
     Raises: PairError where no observed site lies in `plate`.
     """
-    with _evaluating(model, guide):
+    with evaluating(model, guide):
         guide_trace = run_guide(guide, batch, num_samples)
         scored = sample_sites(run_model(model, guide_trace, batch, num_samples), observed=True)
         inside = {name: site for name, site in scored.items() if frame(site, plate) is not None}
@@ -69,7 +69,7 @@ def posterior_draws(model: Callable, guide: Callable, batch: Mapping[str, Tensor
 
 
 @contextmanager
-def _evaluating(*programs: Callable) -> Iterator[None]:
+def evaluating(*programs: Callable) -> Iterator[None]:
     """Eval mode without gradients or validation; flags and buffers come back, random streams move on."""
     with torch.no_grad(), pyro.validation_enabled(False), untouched(modules_of(*programs).values(), training=False,
                                                                     random=False):

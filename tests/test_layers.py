@@ -8,8 +8,8 @@ import pyrovae
 
 ROOT = Path(pyrovae.__file__).parent
 COMPONENTS = {"heads", "nets", "posteriors", "priors"}
-PROGRAMS = {"programs"}
-FOUNDATION = {"plates", "store", "errors", "files", "reach"}
+PROGRAMS = {"programs", "weight_guides", "weight_priors"}
+FOUNDATION = {"plates", "store", "errors", "files", "reach", "origin", "untouched"}
 INDEPENDENT = {"data", "plots", "export", "metrics"}
 HEAVY = {"torchvision", "matplotlib", "arviz", "sklearn", "xarray", "tensorboard", "PIL"}
 
@@ -38,7 +38,7 @@ def test_no_layer_reaches_over_its_own() -> None:
         if layer in COMPONENTS:
             assert not used, f"{path}: a component knows torch, pyro and zuko only, not {used}"
         elif layer in PROGRAMS:
-            assert used <= FOUNDATION, f"{path}: programs know the shape law only, not {used - FOUNDATION}"
+            assert used <= FOUNDATION | PROGRAMS, f"{path}: programs know the shape law only, not {used - FOUNDATION}"
         elif layer in FOUNDATION:
             assert used <= FOUNDATION, f"{path}: {used}"
         elif layer in INDEPENDENT:

@@ -9,9 +9,10 @@ from pyrovae.heads.delta import DeltaHead
 from pyrovae.heads.discretized_logistic import DiscretizedLogisticMixtureHead
 from pyrovae.heads.mixture_normal import MixtureNormalHead
 from pyrovae.heads.normal import FixedScaleNormalHead, LearnedScaleNormalHead, NormalHead
+from pyrovae.heads.shared_variance import SharedVarianceHead
 from pyrovae.heads.student_t import StudentTHead
 
 __all__ = ["AutoregressiveBernoulliHead", "BernoulliHead", "BetaHead", "CategoricalHead", "ContinuousBernoulliHead",
            "DeltaHead", "DiscretizedLogisticMixtureHead", "FixedScaleNormalHead", "FullRankNormalHead",
            "LearnedScaleNormalHead", "LowRankNormalHead", "MixtureNormalHead", "NegativeBinomialHead", "NormalHead",
-           "PoissonHead", "StudentTHead"]
+           "PoissonHead", "SharedVarianceHead", "StudentTHead"]

@@ -120,7 +120,7 @@ class Model(nn.Module):
         values = {name: value for name, value in data.items() if value is not None}
         size = plate_size(num, values)
         with drawn(self):
-            shared = _sample_globals("Model", self.nodes)
+            shared = self.draw_globals()
             values |= shared
             with data_plate(size):
                 for name, node in self.nodes.items():
@@ -130,6 +130,10 @@ class Model(nn.Module):
                     values[name] = result if isinstance(node, Value) else pyro.sample(name, result, obs=values.get(name),
                                                                                       infer=node.infer)
         return values
+
+    def draw_globals(self) -> dict[str, Tensor]:
+        """Sample the `Global` nodes alone."""
+        return _sample_globals("Model", self.nodes)
 
 
 class Guide(nn.Module):

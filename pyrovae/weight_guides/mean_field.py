@@ -50,6 +50,15 @@ class MeanField(nn.Module):
         return {site.name: (loc, F.softplus(rho)) for site, loc, rho in zip(self.sites, self.loc, self.rho)
                 if site.is_real}
 
+    @torch.no_grad()
+    def set(self, loc: Tensor, scale: Tensor) -> "MeanField":
+        """Put moments (P,) of all sites in their order in place of the parameters, on the unconstrained scale."""
+        sizes = [value.numel() for value in self.loc]
+        for index, (mean, spread) in enumerate(zip(loc.split(sizes), scale.split(sizes))):
+            self.loc[index].copy_(mean.reshape(self.loc[index].shape))
+            self.rho[index].copy_((spread + torch.log(-torch.expm1(-spread))).reshape(self.loc[index].shape))
+        return self
+
 
 def _distribution(site: Site, loc: Tensor, rho: Tensor) -> Distribution:
     if site.point:

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.distributions import Transform, biject_to, constraints
 from torch.distributions.transforms import identity_transform
 
-from pyrovae.programs.bayesian import Bayesian
+from pyrovae.programs.bayesian import Bayesian, drawn
+from pyrovae.programs.graph import Model
 from pyrovae.store import private
 from pyrovae.untouched import untouched
 
@@ -36,22 +37,28 @@ class Site:
 
 
 def weight_sites(net: nn.Module) -> list[Site]:
-    """The sites of a `Bayesian` net, or of all of them within a module. Raises ValueError where there is none."""
-    nets = [part for part in net.modules() if isinstance(part, Bayesian)]
-    if not nets:
+    """The sites outside the plate of a `Model`, or of a `Bayesian` net, or of all of them within a module.
+
+    Raises: ValueError where there is none.
+    """
+    initial = {f"{part.name}.{key}": value for part in net.modules() if isinstance(part, Bayesian)
+               for key, value in part.initial.items()}
+    with private(), poutine.block(), untouched([net], seed=0), torch.no_grad():
+        sites = poutine.trace(_draw).get_trace(net).nodes.values()
+        found = [Site(site["name"], (initial[site["name"]] if site["name"] in initial else init_to_median(site)).detach(),
+                      _transform(site["fn"].support), site["infer"].get("point", False))
+                 for site in sites if site["type"] == "sample" and not site["is_observed"]]
+    if not found:
         raise ValueError(f"{type(net).__name__} holds no Bayesian net, so there are no weights to infer. "
                          "Wrap the net: Bayesian(net, prior).")
-    sites = []
-    for part in nets:
-        initial = {f"{part.name}.{key}": value for key, value in part.initial.items()}
-        with private(), poutine.block(), untouched([part], seed=0), torch.no_grad():
-            trace = poutine.trace(part.draw).get_trace()
-            for name, site in trace.nodes.items():
-                if site["type"] == "sample" and not site["is_observed"]:
-                    value = initial[name] if name in initial else init_to_median(site)
-                    sites.append(Site(name, value.detach(), _transform(site["fn"].support),
-                                      site["infer"].get("point", False)))
-    return sites
+    return found
+
+
+def _draw(net: nn.Module) -> None:
+    with drawn(net):
+        for part in net.modules():
+            if isinstance(part, Model):
+                part.draw_globals()
 
 
 def _transform(support: constraints.Constraint) -> Transform:

@@ -1,0 +1,159 @@
+"""What a posterior over weights predicts: one path for every method, be it a guide, an ensemble or a Markov chain."""
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from pyro import poutine
+from pyro.poutine import Trace
+from torch import Tensor
+from torch.distributions import Bernoulli, Categorical
+
+from pyrovae.errors import PairError
+from pyrovae.feed import Data, batches, device_of, size_of
+from pyrovae.plates import DATA
+from pyrovae.predict import evaluating
+from pyrovae.traces import Batch, base_distribution, frame, log_prob, run_guide, run_model, sample_sites, set_up
+
+ROWS = 4096
+"""Draws times data that go through the nets at once: enough to keep the machine busy, and small in memory."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What is predicted for each datum, averaged over draws of the weights."""
+
+    mean: Tensor
+    """E[y], `(N, *event)`; for classes their probabilities `(N, C)`."""
+    aleatoric: Tensor
+    """The noise that more data would not remove: E_w Var[y | w], `(N, *event)`; for classes E_w H[y | w] in nats, `(N,)`."""
+    epistemic: Tensor
+    """What the weights disagree on: Var_w E[y | w]; for classes the mutual information of y and w in nats, `(N,)`."""
+
+    @property
+    def total(self) -> Tensor:
+        """The variance of y, or for classes the entropy of the mean probabilities."""
+        return self.aleatoric + self.epistemic
+
+
+def log_predictive(model: Callable, guide: Callable, data: Data, *, num_samples: int, names: Sequence[str] | None = None,
+                   plate: str = DATA) -> Tensor:
+    r"""log p(y_i | x_i, D) = log 1/S sum_s p(y_i | x_i, w_s), w_s ~ q: the density of the mixture, in nats.
+
+    Shapes: `(N,)`, in the order of the data, all observed sites of a datum together. S = `num_samples` draws are made once
+    and serve all data (for `Draws` and `Ensemble` a multiple of their number uses each alike). The guide does not see what
+    the model observes. Eval mode, no gradients; flags and buffers stay as they were.
+
+    Biased low by about Var / 2S nats, as any log of a mean is; compare methods at one S.
+    Raises: PairError where a latent site lies in the plate: its guide would have read the targets; see `log_evidence`.
+    Source: Gelman, Hwang & Vehtari 2014, arXiv:1307.5928, eq. 5.
+
+    Example:
+        >>> from pyrovae import Bayesian, Model, Node
+        >>> from pyrovae.heads import CategoricalHead
+        >>> from pyrovae.weight_guides import MeanField
+        >>> net = Bayesian(torch.nn.Linear(4, 3))
+        >>> model = Model(y=Node(CategoricalHead(net), "x"))
+        >>> batch = {"x": torch.zeros(5, 4), "y": torch.ones(5).long()}
+        >>> log_predictive(model, MeanField(net), batch, num_samples=10).shape
+        torch.Size([5])
+    """
+    results = []
+    with evaluating(model, guide):
+        for batch, traces in _run(model, guide, data, num_samples, names, plate):
+            total = torch.full((size_of(batch),), -torch.inf, dtype=torch.float64)
+            for trace, count in traces:
+                sites = sample_sites(trace, observed=True).values()
+                inside = [log_prob(site).expand(count, -1) for site in sites if frame(site, plate) is not None]
+                if not inside:
+                    raise PairError(f"the model observes none of {sorted(batch)} in plate {plate!r}, so there is nothing to "
+                                    "score. Name the targets after their site.")
+                total = torch.logaddexp(total, sum(inside).double().logsumexp(0).cpu())
+            results.append(total - torch.log(torch.tensor(float(num_samples))))
+    return torch.cat(results)
+
+
+def predict_moments(model: Callable, guide: Callable, data: Data, *, num_samples: int, site: str | None = None,
+                    names: Sequence[str] | None = None, plate: str = DATA) -> Moments:
+    """Mean and uncertainty of `site` (the model's only one in the plate by default), split into its two sources.
+
+    Averages run over the S draws as they come, so memory does not grow with S. Targets among the data are not read. For
+    categorical and Bernoulli sites the parts are entropies in nats, else variances in the units of y squared.
+
+    Raises: PairError as `log_predictive`, for an unknown site, and for one whose distribution has no mean.
+    Source: the variance split: Depeweg et al. 2018, arXiv:1710.07283, eq. 6; of entropy: eq. 5, and Houlsby et al. 2011.
+    """
+    results = []
+    with evaluating(model, guide):
+        for _, traces in _run(poutine.uncondition(model), guide, data, num_samples, names, plate):
+            sums: list[Tensor] = []
+            for trace, count in traces:
+                parts = _summed(_only(trace, site, plate), count)
+                sums = [a + b for a, b in zip(sums, parts)] if sums else list(parts)
+            results.append(_moments(*(part / num_samples for part in sums)))
+    return Moments(*(torch.cat([getattr(result, name) for result in results]) for name in ("mean", "aleatoric", "epistemic")))
+
+
+def _summed(fn: torch.distributions.Distribution, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums over draws of mean, noise and squared mean."""
+    base = base_distribution(fn)
+    if isinstance(base, (Categorical, Bernoulli)):
+        probs = base.probs if isinstance(base, Categorical) else torch.stack([1.0 - base.probs, base.probs], -1)
+        probs = probs.expand(count, *probs.shape[1:]).double()
+        entropy = -torch.xlogy(probs, probs).sum(-1)
+        return probs.sum(0), entropy.sum(0), torch.empty(0)
+    try:
+        mean, variance = fn.mean.double(), fn.variance.double()
+    except (AttributeError, NotImplementedError) as error:
+        raise PairError(f"a {type(base).__name__} knows no mean and variance; use predict, which returns draws.") from error
+    mean, variance = (value.expand(count, *value.shape[1:]) for value in (mean, variance))
+    return mean.sum(0), variance.sum(0), (mean ** 2).sum(0)
+
+
+def _moments(mean: Tensor, noise: Tensor, square: Tensor) -> Moments:
+    if square.numel() == 0 and mean.numel():
+        return Moments(mean.cpu(), noise.cpu(), (-torch.xlogy(mean, mean).sum(-1) - noise).clamp_min(0.0).cpu())
+    return Moments(mean.cpu(), noise.cpu(), (square - mean ** 2).clamp_min(0.0).cpu())
+
+
+def _only(trace: Trace, name: str | None, plate: str) -> torch.distributions.Distribution:
+    sites = {key: site for key, site in trace.nodes.items() if site["type"] == "sample" and frame(site, plate) is not None}
+    if name is None and len(sites) == 1:
+        name = next(iter(sites))
+    if name not in sites:
+        raise PairError(f"site={name!r}, wanted one of the model's sites in plate {plate!r}: {sorted(sites)}.")
+    return sites[name]["fn"]
+
+
+def _run(model: Callable, guide: Callable, data: Data, num_samples: int, names: Sequence[str] | None,
+         plate: str) -> Iterator[tuple[dict[str, Tensor], Iterator[tuple[Trace, int]]]]:
+    """Each batch, with traces of the model under parts of the same S draws."""
+    if num_samples < 1:
+        raise ValueError(f"num_samples={num_samples}, wanted at least one draw.")
+    draws = None
+    for batch in batches(data, names, device_of(model, guide)):
+        if draws is None:
+            draws = _draw(model, guide, batch, num_samples, plate)
+        yield batch, _parts(model, draws, batch, num_samples)
+
+
+def _draw(model: Callable, guide: Callable, batch: Batch, num_samples: int, plate: str) -> Trace:
+    set_up(guide, batch)
+    look = run_model(model, poutine.Trace(), batch)
+    targets = set(sample_sites(look, observed=True)) | {name for name, site in look.nodes.items()
+                                                        if site["type"] == "sample" and frame(site, plate) is not None}
+    draws = run_guide(guide, {name: value for name, value in batch.items() if name not in targets}, num_samples)
+    local = [name for name, site in sample_sites(draws, observed=False).items() if frame(site, plate) is not None]
+    if local:
+        raise PairError(f"latent sites {sorted(local)} lie in plate {plate!r}, one for each datum, so a guide has to read the "
+                        "data it predicts. For log p(x) of such models use log_evidence.")
+    return draws
+
+
+def _parts(model: Callable, draws: Trace, batch: Batch, num_samples: int) -> Iterator[tuple[Trace, int]]:
+    step = max(1, ROWS // size_of(batch))
+    for start in range(0, num_samples, step):
+        part, size = draws.copy(), min(step, num_samples - start)
+        for name, site in sample_sites(draws, observed=False).items():
+            part.nodes[name] = {**site, "value": site["value"][start:start + size]}
+        yield run_model(model, part, batch, size), size
+

@@ -1,0 +1,52 @@
+"""Keep what a chain visits."""
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pyrovae.run import Run
+
+
+class Collect:
+    """A hook of `fit` that keeps `read()` after each epoch from `start` on, every `every` epochs, or where `when(epoch)`.
+
+    read: a function to tensors by name, e.g. `guide.values` of a `PointEstimate`. folder: where each draw is written as a
+    safetensors file too; a run that resumes there goes on with the draws of the epochs before its checkpoint.
+
+    Example:
+        >>> from pyrovae.run import Run
+        >>> collect = Collect(lambda: {"w": torch.ones(2)}, when=lambda epoch: epoch > 1)
+        >>> collect.keep(1), collect.keep(2), collect.draws()["w"].shape
+        (None, None, torch.Size([1, 2]))
+    """
+
+    def __init__(self, read: Callable[[], Mapping[str, Tensor]], *, start: int = 1, every: int = 1,
+                 when: Callable[[int], bool] | None = None, folder: str | Path | None = None) -> None:
+        self.read = read
+        self.when = when or (lambda epoch: epoch >= start and (epoch - start) % every == 0)
+        self.folder = None if folder is None else Path(folder)
+        self.kept: dict[int, dict[str, Tensor]] = {}
+        for path in sorted(self.folder.glob("draw-*.safetensors")) if self.folder is not None else ():
+            self.kept[int(path.stem.removeprefix("draw-"))] = load_file(path)
+
+    def __call__(self, run: Run) -> None:
+        self.keep(run.epoch)
+
+    def keep(self, epoch: int) -> None:
+        """Take the draw of this epoch, in place of those a longer run had made from here on."""
+        self.kept = {known: draw for known, draw in self.kept.items() if known < epoch}
+        if not self.when(epoch):
+            return
+        self.kept[epoch] = {name: value.detach().clone().cpu() for name, value in self.read().items()}
+        if self.folder is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            save_file(self.kept[epoch], self.folder / f"draw-{epoch:06d}.safetensors")
+
+    def draws(self) -> dict[str, Tensor]:
+        """`(S, *shape)` by name. Raises ValueError before the first draw."""
+        if not self.kept:
+            raise ValueError("no draw was kept: no epoch so far was one to keep. Train longer, or lower `start`.")
+        draws = list(self.kept.values())
+        return {name: torch.stack([draw[name] for draw in draws]) for name in draws[0]}

@@ -1,0 +1,111 @@
+"""Many independent trainings of one kind at once, e.g. of all splits of a data set."""
+import copy
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn as nn
+from pyro import poutine
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from pyrovae.losses.terms import Terms
+
+
+class Stacked(nn.Module):
+    r"""R losses of one structure as one loss: their tensors stacked, `(R, ...)`, evaluated by `torch.vmap`.
+
+    `fit` then trains R models in the time of one while they are small: members share nothing, and Adam treats every number
+    for itself, so each is trained as it would be alone (not with `clip_norm`, which takes one norm of all). `member(r)`
+    gives back loss r with its present tensors.
+
+    A batch holds `(R, B, *event)`, one batch for each member, or with `shared=True` `(B, *event)` for all.
+    The value is the mean over members, nats per datum; the gradient is that of their sum.
+
+    Raises: ValueError for an empty sequence and for batches of another leading size. Losses with score-function terms,
+    enumeration or TorchScript do not vmap.
+
+    Example:
+        >>> from pyrovae import Bayesian, ElboLoss, Model, Node
+        >>> from pyrovae.heads import FixedScaleNormalHead
+        >>> from pyrovae.weight_guides import MeanField
+        >>> def make() -> ElboLoss:
+        ...     net = Bayesian(nn.Linear(3, 1))
+        ...     return ElboLoss(Model(y=Node(FixedScaleNormalHead(net, scale=0.1), "x")), MeanField(net), num_data=20)
+        >>> Stacked([make() for _ in range(4)])(x=torch.zeros(4, 5, 3), y=torch.zeros(4, 5, 1)).shape
+        torch.Size([])
+    """
+
+    def __init__(self, losses: Sequence[nn.Module], *, shared: bool = False) -> None:
+        super().__init__()
+        if not losses:
+            raise ValueError("there is nothing to stack: the sequence of losses is empty.")
+        self.count, self.shared = len(losses), shared
+        parameters, buffers = torch.func.stack_module_state(list(losses))
+        self.names = list(parameters)
+        self.stacked = nn.ParameterList(nn.Parameter(value.detach(), value.requires_grad) for value in parameters.values())
+        self.buffer_names = list(buffers)
+        for index, buffer in enumerate(buffers.values()):
+            self.register_buffer(f"stacked_buffer_{index}", buffer)
+        self.template = (copy.deepcopy(losses[0]),)  # in a tuple: its tensors are not ours
+        self.terms: Terms | None = None
+
+    def forward(self, **batch: Tensor) -> Tensor:
+        losses = self.losses(batch)
+        total = losses.sum()
+        return total + (losses.mean() - total).detach()
+
+    def losses(self, batch: dict[str, Tensor]) -> Tensor:
+        """The loss of each member, `(R,)`."""
+        template = self.template[0].train(self.training)
+        template.terms = None
+        wrong = {name: tuple(value.shape) for name, value in batch.items() if not self.shared and len(value) != self.count}
+        if wrong:
+            raise ValueError(f"batches of shapes {wrong} for {self.count} stacked losses, wanted ({self.count}, B, *event). Pass "
+                             "shared=True if all members see the same data.")
+
+        def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], batch: dict[str, Tensor]) -> tuple:
+            with poutine.block(), _FreshNoise():
+                loss = torch.func.functional_call(template, (parameters, buffers), (), batch)
+            terms = getattr(template, "terms", None)
+            return (loss, terms.log_px, terms.kl) if terms is not None else (loss, {}, {})
+
+        parameters = dict(zip(self.names, self.stacked))
+        buffers = {name: getattr(self, f"stacked_buffer_{index}") for index, name in enumerate(self.buffer_names)}
+        losses, log_px, kl = torch.vmap(one, in_dims=(0, 0, None if self.shared else 0), randomness="different")(
+            parameters, buffers, batch)
+        template.terms = None
+        if log_px:
+            self.terms = Terms(*({name: value.detach().mean() for name, value in part.items()} for part in (log_px, kl)), {})
+        return losses
+
+    def values(self, read: Callable[[nn.Module], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """What `read(loss)` makes of each member's parameters, e.g. `lambda loss: loss.guide.values()`, stacked `(R, ...)`."""
+        def one(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+            template = self.template[0]
+            own = dict(template.named_parameters())
+            with torch.nn.utils.stateless._reparametrize_module(template, {key: parameters[key] for key in own}):
+                return read(template)
+
+        return torch.vmap(one)(dict(zip(self.names, self.stacked)))
+
+    def member(self, index: int) -> nn.Module:
+        """A copy of loss `index` on its own."""
+        loss = copy.deepcopy(self.template[0])
+        state = dict(zip(self.names, self.stacked)) | {name: getattr(self, f"stacked_buffer_{i}")
+                                                       for i, name in enumerate(self.buffer_names)}
+        with torch.no_grad():
+            for name, tensor in [*loss.named_parameters(), *loss.named_buffers()]:
+                if name in state:
+                    tensor.copy_(state[name][index])
+        return loss
+
+
+class _FreshNoise(TorchFunctionMode):
+    """Random numbers filled into an empty tensor, which vmap cannot tell from one shared by all members, made anew."""
+
+    def __torch_function__(self, func: object, types: tuple, args: tuple = (), kwargs: dict | None = None) -> object:
+        if func is torch.Tensor.normal_:
+            return torch.randn_like(args[0])
+        if func is torch.Tensor.uniform_:
+            return torch.rand_like(args[0])
+        return func(*args, **(kwargs or {}))
