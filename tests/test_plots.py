@@ -293,6 +293,138 @@ def test_kl_parts_stack_to_the_kl():
         plots.kl_parts(["a"], [1.0, 2.0], [1.0])
 
 
+def bands(**changes):
+    x = torch.linspace(-2, 2, 5, dtype=torch.float64)
+    parts = {"x": x, "mean": x**2, "epistemic": 0.1 + 0 * x, "total": 0.5 + 0 * x, "train_x": torch.tensor([0.0, 1.0, -1.0]),
+             "train_y": torch.tensor([0.0, 1.0, 1.0]), "truth": None}
+    return plots.Bands(**(parts | changes))
+
+
+def test_regression_bands_are_two_deviations_about_the_mean():
+    figure = plots.regression_bands({"a": bands(), "b": bands(truth=torch.zeros(5))}, xlabel="time")
+    first, second = figure.axes
+    total, epistemic = (collection.get_paths()[0].get_extents() for collection in first.collections)
+    assert (total.y0, total.y1, total.x0, total.x1) == (-1, 5, -2, 2)
+    assert (epistemic.y0, epistemic.y1) == pytest.approx((-0.2, 4.2))
+    mean, data = first.lines
+    assert mean.get_xydata().tolist() == [[-2, 4], [-1, 1], [0, 0], [1, 1], [2, 4]]
+    assert data.get_xydata().tolist() == [[0, 0], [1, 1], [-1, 1]] and len(second.lines) == 3
+    assert first.get_title() == "a" and first.get_xlim() == second.get_xlim() == (-2, 2)
+    assert [text.get_text() for text in figure.legends[0].get_texts()][2:] == ["mean", "truth", "training data"]
+    assert [axes.get_xlabel() for axes in figure.axes] == ["time"] * 2 and not second.get_ylabel()
+
+
+def test_regression_bands_sort_x_and_let_wild_bands_run_out():
+    order = torch.tensor([3, 0, 4, 1, 2])
+    plain, shuffled = bands(), bands(**{key: getattr(bands(), key)[order] for key in ("x", "mean", "epistemic", "total")})
+    lines = [plots.regression_bands({"": panel}).axes[0].lines[0].get_xydata().tolist() for panel in (plain, shuffled)]
+    assert lines[0] == lines[1]
+    wild = bands(total=torch.full((5,), 1e3))
+    assert plots.regression_bands({"tame": plain, "wild": wild}).axes[0].get_ylim() == (-0.5, 1.5)  # data 0..1, and half
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"mean": torch.zeros(5, 1)}, r"shape \(5, 1\).*as long as x \(5,\)"),
+    ({"train_y": torch.zeros(2)}, r"as long as train_x \(3,\)"),
+    ({"truth": torch.full((5,), NAN)}, "with 0 finite values"),
+    ({"total": torch.full((5,), 0.05)}, "total one below it"),
+    ({"epistemic": torch.full((5,), -0.1)}, "negative epistemic"),
+])
+def test_regression_bands_mistakes(changes, message):
+    with pytest.raises(ValueError, match=message):
+        plots.regression_bands({"a": bands(**changes)})
+
+
+def test_reliability_diagram_draws_full_bins_and_the_error():
+    panel = torch.tensor([NAN, 0.6, 0.9]), torch.tensor([NAN, 0.5, 1.0]), torch.tensor([0, 30, 10])
+    figure = plots.reliability_diagram({"MAP": panel, "HMC": panel})
+    axes = figure.axes[0]
+    assert axes.get_title() == "MAP\nECE 0.100"  # 3/4 0.1 + 1/4 0.1
+    bars, points = axes.containers
+    assert [bar.get_height() for bar in bars] == [0, 0.75, 0.25]
+    assert [bar.get_x() + bar.get_width() / 2 for bar in bars] == pytest.approx([1 / 6, 1 / 2, 5 / 6])
+    assert points.lines[0].get_xydata().tolist() == [[0.6, 0.5], [0.9, 1.0]]
+    (low, high), (lowest, highest) = (segment[:, 1] for segment in points.lines[2][0].get_segments())
+    # Wilson, by hand: 30 of which half; 10 of which all, n / (n + z^2)
+    assert (low + high) / 2 == pytest.approx(0.5) and high - 0.5 == pytest.approx(1.96 / 2 / (30 + 1.96**2) ** 0.5)
+    assert lowest == pytest.approx(10 / (10 + 1.96**2)) and highest == pytest.approx(1)
+
+
+def test_reliability_diagram_mistakes():
+    third = torch.tensor([0.1, 0.5, 0.9])
+    with pytest.raises(ValueError, match="no panel"):
+        plots.reliability_diagram({})
+    with pytest.raises(ValueError, match=r"accuracy \(2,\)"):
+        plots.reliability_diagram({"a": (third, third[:2], torch.ones(3))})
+    with pytest.raises(ValueError, match="0 data"):
+        plots.reliability_diagram({"a": (third, third, torch.zeros(3))})
+    with pytest.raises(ValueError, match="bins of equal width.*adaptive=False"):
+        plots.reliability_diagram({"a": (third.flip(0), third, torch.ones(3))})
+
+
+def test_entropy_histograms_are_shares_in_shared_bins():
+    panels = {"a": (torch.zeros(5), torch.full((3,), math.log(4))), "b": (torch.full((2,), 1.0), torch.zeros(1))}
+    figure = plots.entropy_histograms(panels, num_classes=4, bins=3)
+    shares = [[patch.get_data().values.tolist() for patch in axes.patches] for axes in figure.axes]
+    assert shares[0] == [[1, 0, 0], [0, 0, 1]] * 2  # filled, then outlined; log C is in the last bin
+    assert shares[1] == [[0, 0, 1], [1, 0, 0]] * 2
+    edges = [patch.get_data().edges.tolist() for axes in figure.axes for patch in axes.patches]
+    assert all(edge == edges[0] for edge in edges) and edges[0][-1] == math.log(4)
+    assert plots.entropy_histograms(panels).axes[0].get_xlim() == pytest.approx((0, math.log(4)))
+    assert len(plots.entropy_histograms({"a": (torch.zeros(5), torch.zeros(5))}).axes) == 1
+
+
+def test_entropy_histograms_mistakes():
+    with pytest.raises(ValueError, match="no panel"):
+        plots.entropy_histograms({})
+    for wrong, message in ((torch.zeros(2, 2), r"shape \(2, 2\)"), (torch.zeros(0), r"shape \(0,\)"),
+                           (torch.tensor([-0.5]), "-0.5"), (torch.tensor([NAN]), "nan"),
+                           (torch.tensor([2.0]), "log 4 = 1.386")):
+        with pytest.raises(ValueError, match=f"'out of distribution'.*{message}"):
+            plots.entropy_histograms({"a": (torch.zeros(3), wrong)}, num_classes=4)
+
+
+def test_panels_fill_rows_evenly_and_name_the_last_axis_of_each_column():
+    figure = plots.regression_bands({str(n): bands() for n in range(5)})
+    assert len(figure.axes) == 5 and [axes.get_title() for axes in figure.axes] == list("01234")
+    assert [axes.get_xlabel() for axes in figure.axes] == ["", "", "x", "x", "x"]
+    assert [axes.get_ylabel() for axes in figure.axes] == ["y", "", "", "y", ""]
+    assert len(figure.legends[0].get_texts()) == 4
+
+
+def test_comparison_draws_sorted_lines_with_errors():
+    lines = {"MAP": plots.Line([90, 0], torch.tensor([0.25, 1.0]), [0.125, 0.5]), "HMC": ([0, 45, 90], [1, 0.75, 0.5])}
+    figure = plots.comparison(lines, "angle", "accuracy", xlog=False, title="rotated")
+    (axes,) = figure.axes
+    first, second = axes.containers
+    assert first.lines[0].get_xydata().tolist() == [[0, 1], [90, 0.25]]
+    assert [segment[:, 1].tolist() for segment in first.lines[2][0].get_segments()] == [[0.5, 1.5], [0.125, 0.375]]
+    assert second.lines[0].get_xydata().tolist() == [[0, 1], [45, 0.75], [90, 0.5]] and not second.has_yerr
+    styles = {(c.lines[0].get_color(), c.lines[0].get_marker()) for c in axes.containers}
+    assert len(styles) == 2 and [text.get_text() for text in figure.legends[0].get_texts()] == ["MAP", "HMC"]
+    assert plots.comparison(lines | {"MAP": ([1], [1])}, "n", "error", xlog=True).axes[0].get_xscale() == "log"
+    for wrong, message in (({}, "0 lines"), ({str(n): ([0], [0]) for n in range(9)}, "9 lines"),
+                           ({"a": ([0, 1], [0])}, r"y \(1,\)"), ({"a": ([0], [NAN])}, "finite"),
+                           ({"a": ([0], [0], [0, 1])}, r"se \(2,\)")):
+        with pytest.raises(ValueError, match=message):
+            plots.comparison(wrong, "x", "y")
+
+
+def test_nothing_is_drawn_outside_the_figure():
+    """Legends, titles and labels of one panel and of many, with long names."""
+    name = "a deep ensemble of ten"
+    panel = (torch.tensor([0.4, 0.9]), torch.tensor([0.5, 0.7]), torch.tensor([2, 8]))
+    for count in (1, 2, 4, 5):
+        names = [f"{name}, {n}" for n in range(count)]
+        for figure in (plots.regression_bands({name: bands(truth=torch.zeros(5)) for name in names}, title="fit"),
+                       plots.reliability_diagram(dict.fromkeys(names, panel)),
+                       plots.entropy_histograms(dict.fromkeys(names, panel[:2]), num_classes=10),
+                       plots.comparison(dict.fromkeys(names, panel), "x", "y")):
+            figure.canvas.draw()
+            inner, outer = figure.get_tightbbox(), figure.bbox_inches
+            assert inner.x0 > -0.1 and inner.y0 > -0.1 and inner.x1 < outer.x1 + 0.1 and inner.y1 < outer.y1 + 0.1
+
+
 def test_save_writes_whole_pngs_and_nothing_else(tmp_path):
     folder = tmp_path / "a" / "b"
     figures = {"grid": plots.image_grid(torch.rand(4, 8, 8)), "kl": plots.kl_per_dim(torch.rand(3))}

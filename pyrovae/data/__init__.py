@@ -10,9 +10,14 @@ from pyrovae.data.errors import DataError
 from pyrovae.data.files import load_path
 from pyrovae.data.holdout import split_valid
 from pyrovae.data.mnist import load_fashion_mnist, load_kmnist, load_mnist, mnist
+from pyrovae.data.regression import Regression, RegressionSplit
+from pyrovae.data.regression_sets import gap1d, gap1d_function, load_diabetes, load_npz_regression
 from pyrovae.data.root import data_root
+from pyrovae.data.uci import load_uci, load_uci_folder
 
 __all__ = [
-    "Batches", "DataError", "DictDataset", "Splits", "data_root", "dynamic", "load_binarized_mnist", "load_digits",
-    "load_fashion_mnist", "load_kmnist", "load_mnist", "load_path", "mnist", "split_valid", "static", "threshold",
+    "Batches", "DataError", "DictDataset", "Regression", "RegressionSplit", "Splits", "data_root", "dynamic", "gap1d",
+    "gap1d_function", "load_binarized_mnist", "load_diabetes", "load_digits", "load_fashion_mnist", "load_kmnist",
+    "load_mnist", "load_npz_regression", "load_path", "load_uci", "load_uci_folder", "mnist", "split_valid", "static",
+    "threshold",
 ]

@@ -1,4 +1,4 @@
-"""Pictures of a variational autoencoder: plain tensors in, `matplotlib.figure.Figure` out.
+"""Pictures of autoencoders and of predictions: plain tensors in, `matplotlib.figure.Figure` out.
 
 Nothing here calls pyplot, reads or writes matplotlib's global settings, or opens a window: a figure is
 an object that the caller saves (`save`), shows in a notebook (its last value on a line), or edits
@@ -16,8 +16,15 @@ an object that the caller saves (`save`), shows in a notebook (its last value on
 | `kl_per_dim` | nats used by each latent dimension | (D,) |
 | `kl_parts` | mutual information and marginal KL of several runs | (n,) |
 | `gradient_variance` | the noise of gradient estimators in the course of training | panels of series (T,) |
+| `regression_bands` | predicted curves with what is not known and what is noise | panels of `Bands` (G,) |
+| `reliability_diagram` | accuracy against confidence | panels of (bins,) |
+| `entropy_histograms` | how sure of known and of unknown data | panels of (N,), (M,) |
+| `comparison` | several methods against an angle, a number of data, ... | `Line`s (T,) |
 """
 
+from pyrovae.plots.bands import Bands, regression_bands
+from pyrovae.plots.comparison import Line, comparison
+from pyrovae.plots.entropies import entropy_histograms
 from pyrovae.plots.files import save
 from pyrovae.plots.history import curves
 from pyrovae.plots.images import image_grid, reconstructions, samples
@@ -25,11 +32,16 @@ from pyrovae.plots.latents import kl_per_dim, latent_scatter
 from pyrovae.plots.manifold import manifold, prior_grid
 from pyrovae.plots.parts import kl_parts
 from pyrovae.plots.paths import interpolate, interpolate_spherical, interpolation
+from pyrovae.plots.reliability import reliability_diagram
 from pyrovae.plots.scores import scores
 from pyrovae.plots.variance import gradient_variance
 
 __all__ = [
+    "Bands",
+    "Line",
+    "comparison",
     "curves",
+    "entropy_histograms",
     "gradient_variance",
     "image_grid",
     "interpolate",
@@ -41,6 +53,8 @@ __all__ = [
     "manifold",
     "prior_grid",
     "reconstructions",
+    "regression_bands",
+    "reliability_diagram",
     "samples",
     "save",
     "scores",
