@@ -118,7 +118,7 @@ class _StepSize:
 
 
 def _kinetic(momentum: list[Tensor]) -> Tensor:
-    return sum(0.5 * (value ** 2).flatten(1).sum(1) for value in momentum)
+    return sum(0.5 * (value ** 2).reshape(len(value), -1).sum(1) for value in momentum)
 
 
 def _like(value: Tensor, other: Tensor) -> Tensor:

@@ -4,18 +4,18 @@ from collections.abc import Callable, Mapping
 
 import pyro
 import torch
-import torch.nn as nn
 from pyro import poutine
 from torch import Tensor
 
 from pyrovae.feed import Data, batches, device_of, size_of
 from pyrovae.plates import DATA
+from pyrovae.reach import modules_of
 from pyrovae.store import private
 from pyrovae.traces import frame, log_prob, sample_sites
 from pyrovae.untouched import untouched
 
 
-def laplace(model: nn.Module, mode: Mapping[str, Tensor], data: Data, *, full: bool = False,
+def laplace(model: Callable, mode: Mapping[str, Tensor], data: Data, *, full: bool = False,
             num_draws: int = 1) -> tuple[Tensor, Tensor]:
     r"""Mean and Cholesky factor (P, P) (`full`), or mean and standard deviations (P,), of q(w) = N(w*, H^{-1}).
 
@@ -31,7 +31,7 @@ def laplace(model: nn.Module, mode: Mapping[str, Tensor], data: Data, *, full: b
     mode = {name: value.detach() for name, value in mode.items()}
     size = sum(value.numel() for value in mode.values())
     curvature = torch.diag(_prior(model, mode, data)) if full else _prior(model, mode, data)
-    with pyro.validation_enabled(False), private(), untouched([model], training=False):
+    with pyro.validation_enabled(False), private(), untouched(modules_of(model).values(), training=False):
         for batch in batches(data, None, device_of(model)):
             for _ in range(num_draws):
                 gradients = _gradients(model, mode, batch)

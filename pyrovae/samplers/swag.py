@@ -17,7 +17,7 @@ def swag(draws: Mapping[str, Tensor], *, rank: int = 20) -> dict[str, Tensor]:
         >>> {name: tuple(value.shape) for name, value in swag({"w": torch.randn(30, 2, 3)}, rank=5).items()}
         {'loc': (6,), 'factor': (6, 5), 'scale': (6,)}
     """
-    flat = torch.cat([value.flatten(1) for value in draws.values()], dim=1)
+    flat = torch.cat([value.reshape(len(value), -1) for value in draws.values()], dim=1)
     if rank < 2 or len(flat) <= rank:
         raise ValueError(f"{len(flat)} iterates and rank={rank}, wanted a rank of at least 2 and more iterates than that.")
     mean, variance = flat.mean(0), flat.var(0, correction=0)

@@ -37,7 +37,7 @@ class MCDropout(nn.Module):
 
     def __init__(self, net: nn.Module, rate: Rate = 0.1, *, learn_rate: bool = False, by_weight: bool = False) -> None:
         super().__init__()
-        self.sites, self.by_weight = weight_sites(net), by_weight
+        self.sites, self.learn_rate, self.by_weight = weight_sites(net), learn_rate, by_weight
         rates = [_rate(rate, site) for site in self.sites]
         self.loc = nn.ParameterList(site.unconstrained / (1.0 - p) for site, p in zip(self.sites, rates))
         self.logit = nn.ParameterList(nn.Parameter(torch.logit(torch.tensor(p, dtype=loc.dtype)), learn_rate and p > 0)
@@ -56,7 +56,7 @@ class MCDropout(nn.Module):
     def _distribution(self, index: int, site: Site) -> Distribution:
         loc = self.loc[index]
         if self.is_dropped[index]:
-            return Dropped(loc, self.logit[index].sigmoid(), by_weight=self.by_weight)
+            return Dropped(loc, self.logit[index].sigmoid(), learned=self.learn_rate, by_weight=self.by_weight)
         return dist.Delta(site.transform(loc), event_dim=loc.dim())
 
 

@@ -4,11 +4,12 @@ r"""Priors of the weights of a `Bayesian` net: functions `(site, tensor) -> Dist
 None leaves the parameter a number that training fits. A prior may sample sites of its own (`hierarchical`,
 `horseshoe`); name them after the site. Write yours as a function; nothing has to be registered.
 """
-from pyrovae.programs.bayesian import standard
+from pyrovae.programs.bayesian import WeightPrior, standard
 from pyrovae.weight_priors.hierarchical import hierarchical, horseshoe
 from pyrovae.weight_priors.normal import fan_in, normal
 from pyrovae.weight_priors.parts import last_layer, only
 from pyrovae.weight_priors.previous import Previous
 from pyrovae.weight_priors.scale_mixture import scale_mixture
 
-__all__ = ["Previous", "fan_in", "hierarchical", "horseshoe", "last_layer", "normal", "only", "scale_mixture", "standard"]
+__all__ = ["Previous", "WeightPrior", "fan_in", "hierarchical", "horseshoe", "last_layer", "normal", "only",
+           "scale_mixture", "standard"]

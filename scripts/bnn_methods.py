@@ -1,0 +1,239 @@
+"""Every method as the same few calls: a loss for each network, one `fit` for all of them, a guide that predicts."""
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+
+import pyro
+import pyro.poutine as poutine
+import torch
+import torch.nn as nn
+from bnn_settings import BnnSettings
+from bnn_task import Task, epochs_of
+from pyro.infer import TraceMeanField_ELBO
+from torch import Tensor
+
+import pyrovae as pv
+from pyrovae import weight_priors
+from pyrovae.data import Batches, DictDataset, StackedBatches
+from pyrovae.heads import CategoricalHead, NormalHead, SharedVarianceHead
+from pyrovae.history import History
+from pyrovae.hooks import ProgressBar
+from pyrovae.nets import MLP
+from pyrovae.priors import InverseGammaPrior
+from pyrovae.samplers import SGHMC, SGLD, Collect, cyclical, laplace, swag
+from pyrovae.samplers.hmc import Chains, hmc
+from pyrovae.weight_guides import Draws, JointNormal, MCDropout, MeanField, PointEstimate, Radial
+
+ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}
+SAMPLERS = ("sgld", "sghmc")
+
+
+@dataclasses.dataclass
+class Trained:
+    """What training leaves: for each problem a pair that predicts."""
+
+    pairs: list[tuple[Callable, Callable]]
+    num_samples: int
+    history: History | None
+    seconds: float
+    steps: int
+    loss: nn.Module
+    chains: Chains | None = None
+
+
+class StopAfter:
+    """A hook that ends training after so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.start = seconds, time.perf_counter()
+
+    def __call__(self, run: object) -> None:
+        run.stop = run.stop or time.perf_counter() - self.start > self.seconds
+
+
+class Perturbed(nn.Module):
+    """A loss on the data and on data moved by `size` along the sign of its gradient (Goodfellow et al. 2015, eq. 1)."""
+
+    def __init__(self, inner: nn.Module, size: float) -> None:
+        super().__init__()
+        self.inner, self.size = inner, size
+
+    def forward(self, x: Tensor, **targets: Tensor) -> Tensor:
+        moved = x.detach().clone().requires_grad_()
+        with torch.enable_grad():
+            gradient, = torch.autograd.grad(self.inner(x=moved, **targets), moved)
+        loss = self.inner(x=x, **targets)
+        self.terms = getattr(self.inner, "terms", None)
+        return 0.5 * (loss + self.inner(x=x + self.size * gradient.sign(), **targets))
+
+
+def weight_prior(method: str, s: BnnSettings, net: nn.Module) -> weight_priors.WeightPrior:
+    if method == "bbb-mixture":
+        return weight_priors.scale_mixture(*s.mixture)
+    if method == "bbb-hierarchical":
+        return weight_priors.hierarchical(*s.hierarchical)
+    prior = weight_priors.fan_in(s.prior_scale) if s.prior == "fan-in" else weight_priors.normal(s.prior_scale)
+    return weight_priors.last_layer(net, prior) if method == "laplace" and s.laplace == "last-layer" else prior
+
+
+def build_model(method: str, s: BnnSettings, task: Task) -> pv.Model:
+    """p(w) p(y | x, w) with fresh initial weights."""
+    width = task.outputs * (2 if task.kind == "regression" and s.noise == "input" else 1)
+    net = MLP(task.num_features, s.hidden, width, ACTIVATIONS[s.activation])
+    net = pv.Bayesian(net, weight_prior(method, s, net))
+    if task.kind == "classification":
+        return pv.Model(y=pv.Node(CategoricalHead(net), "x"))
+    if s.noise == "input":
+        return pv.Model(y=pv.Node(NormalHead(net, min_scale=1e-3), "x"))
+    return pv.Model(variance=pv.Global(InverseGammaPrior(1.0, 0.01)), y=pv.Node(SharedVarianceHead(net), "x", "variance"))
+
+
+def build_loss(method: str, s: BnnSettings, task: Task) -> pv.ElboLoss:
+    model = build_model(method, s, task)
+    if method in ("bbb", "bbb-mixture", "bbb-hierarchical"):
+        guide = MeanField(model, init_scale=s.init_scale)
+    elif method == "radial":
+        guide = Radial(model, init_scale=s.init_scale)
+    elif method in ("mc-dropout", "concrete-dropout"):
+        guide = MCDropout(model, s.rate, learn_rate=method == "concrete-dropout")
+    else:
+        guide = PointEstimate(model, jacobian=method in (*SAMPLERS, "hmc"))
+    closed_form = method in ("bbb", "bbb-hierarchical")
+    return pv.ElboLoss(model, guide, num_data=task.num_data, beta=s.temperature,
+                       elbo=TraceMeanField_ELBO() if closed_form else None)
+
+
+def train(method: str, s: BnnSettings, task: Task, *, hooks: tuple = (), seconds: float | None = None,
+          device: torch.device = torch.device("cpu")) -> Trained:
+    """Train all R networks of the task (times `members`) side by side; `seconds` ends it early, after an epoch."""
+    pyro.set_rng_seed(s.seed)
+    members = s.members if method == "ensemble" else 1
+    shared = task.num_splits == 1
+    problems = task.num_splits * s.seeds
+    losses = [build_loss(method, s, task) for _ in range(problems * members)]
+    first = {name: value[0, :s.batch_size] for name, value in task.train.tensors.items()}
+    pv.check(losses[0].model, losses[0].guide, first, num_data=task.num_data)
+    loss = (losses[0] if len(losses) == 1 else pv.Stacked(losses, shared=shared)).to(device)
+    data = _batches(task, s, problems // task.num_splits * members, shared, device)
+    epochs = epochs_of(s, task)
+    collect = Collect(lambda: _read(loss), when=_when(method, s, epochs))
+    rates = (lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, epochs))
+    optimizer: Callable | None = lambda p: torch.optim.Adam(p, lr=s.lr)  # noqa: E731
+    if method in SAMPLERS:
+        lr = s.sampler_lr or (0.01 if task.kind == "regression" else 0.05)
+        kind = SGLD if method == "sgld" else SGHMC
+        rates = cyclical(_cycle(epochs), lowest=0.05)
+        optimizer = lambda p: kind(p, lr if method == "sgld" else 0.1 * lr, num_data=task.num_data)  # noqa: E731
+    elif method == "swag":  # Adam to the mode, then a constant rate about it
+        rates = lambda o: torch.optim.lr_scheduler.LambdaLR(o, lambda e: _swag_rate(e, epochs))  # noqa: E731
+    trained = loss if not s.adversarial or method != "ensemble" else Perturbed(loss, s.adversarial)
+    start, history, chains = time.perf_counter(), None, None
+    local = s.local_reparameterization and isinstance(losses[0].guide, (MeanField, MCDropout))
+    hooks = [*hooks, *([collect] if method in (*SAMPLERS, "swag") else []),
+             *([StopAfter(seconds)] if seconds else []), ProgressBar()]
+    if method == "hmc":
+        chains = _hmc(loss, losses, s, task, data, shared)
+    else:
+        history = pv.fit(trained, data, epochs=epochs, optimizer=optimizer, schedule=rates, hooks=hooks,
+                         context=pv.LocalReparameterization if local else nullcontext)
+    pairs = [_pair(method, s, task, loss, members, index, collect, chains) for index in range(problems)]
+    seconds = time.perf_counter() - start
+    steps = len(history) * len(data) if history is not None else (s.hmc_warmup + s.hmc_samples) * s.hmc_leapfrogs
+    count = {"map": 1, "ensemble": members}.get(method, len(chains.accept) if chains else s.num_samples)
+    if method in SAMPLERS:
+        count = len(next(iter(collect.draws().values())))
+    return Trained(pairs, count, history, seconds, steps, loss, chains)
+
+
+def _batches(task: Task, s: BnnSettings, repeat: int, shared: bool, device: torch.device) -> Batches | StackedBatches:
+    tensors = {name: value.to(device) for name, value in task.train.tensors.items()}
+    if shared:
+        return Batches(DictDataset(**{name: value[0] for name, value in tensors.items()}), s.batch_size, shuffle=True)
+    return StackedBatches(DictDataset(**{name: value.repeat_interleave(repeat, 0) for name, value in tensors.items()}),
+                          s.batch_size)
+
+
+def _when(method: str, s: BnnSettings, epochs: int) -> Callable[[int], bool]:
+    """Epochs whose weights are kept: the quiet end of each cycle of a sampler, the plateau of SWAG, evenly thinned."""
+    if method == "swag":
+        start, count = math.ceil(0.75 * epochs), max(s.swag_rank + 1, s.draws)
+        every = max(1, (epochs - start) // count)
+        return lambda epoch: epoch > start and (epoch - start) % every == 0
+    length = _cycle(epochs)
+    quiet = [epoch for epoch in range(1, epochs + 1) if epoch > length and (epoch - 1) % length >= 0.5 * length]
+    kept = set(quiet[::max(1, len(quiet) // s.draws)])
+    return kept.__contains__
+
+
+def _cycle(epochs: int) -> int:
+    return max(1, epochs // 5)
+
+
+def _swag_rate(epoch: int, epochs: int) -> float:
+    return max(0.1, 0.5 * (math.cos(math.pi * min(1.0, epoch / (0.75 * epochs))) + 1.0))
+
+
+def _read(loss: nn.Module) -> Mapping[str, Tensor]:
+    """The weights of all networks on the scale that training moves, `(R, ...)`."""
+    if isinstance(loss, pv.Stacked):
+        return loss.values(lambda member: member.guide.unconstrained())
+    return {name: value.unsqueeze(0) for name, value in loss.guide.unconstrained().items()}
+
+
+def _hmc(loss: nn.Module, losses: list[nn.Module], s: BnnSettings, task: Task, data: object, shared: bool) -> Chains:
+    """From the mode, on all data at once."""
+    loss = loss if isinstance(loss, pv.Stacked) else pv.Stacked(losses, shared=True)
+    pv.fit(loss, data, epochs=max(1, epochs_of(s, task) // 2), lr=s.lr, hooks=[ProgressBar()])
+    whole = {name: value[0] if shared else value for name, value in data.data.tensors.items()} if not shared else \
+        dict(data.data.tensors)
+    with _progress(s.hmc_warmup + s.hmc_samples) as advance:
+        return hmc(loss, whole, num_data=task.num_data, num_samples=s.draws, thin=max(1, s.hmc_samples // s.draws),
+                   warmup=s.hmc_warmup, num_steps=s.hmc_leapfrogs, step_size=1e-3, progress=advance)
+
+
+def _progress(total: int) -> object:
+    from contextlib import contextmanager
+
+    from tqdm.auto import tqdm
+
+    @contextmanager
+    def bar() -> Iterator[Callable[[int], object]]:
+        with tqdm(total=total, desc="HMC", unit="path") as progress:
+            yield lambda iteration: progress.update()
+
+    return bar()
+
+
+def _pair(method: str, s: BnnSettings, task: Task, loss: nn.Module, members: int, index: int, collect: Collect,
+          chains: Chains | None) -> tuple[Callable, Callable]:
+    """Model and guide of problem `index`."""
+    own = loss.member(index * members) if isinstance(loss, pv.Stacked) else loss
+    model, guide = own.model, own.guide
+    if method == "ensemble":
+        values = [loss.member(index * members + member).guide.values() for member in range(members)]
+        return model, Draws({name: torch.stack([value[name] for value in values]) for name in values[0]})
+    if method == "hmc":
+        return model, Draws({name: value[:, index] for name, value in chains.draws.items()})
+    if method in SAMPLERS:
+        return model, Draws({site.name: site.transform(collect.draws()[site.name][:, index]) for site in guide.sites})
+    if method == "swag":
+        moments = swag({name: value[:, index] for name, value in collect.draws().items()}, rank=s.swag_rank)
+        return model, JointNormal(model, rank=s.swag_rank).set(**moments)
+    if method == "laplace":
+        return model, _laplace(model, guide, s, task, index % task.num_splits if task.num_splits > 1 else 0)
+    return model, guide
+
+
+def _laplace(model: pv.Model, guide: PointEstimate, s: BnnSettings, task: Task, split: int) -> nn.Module:
+    """A normal over the weights, with the noise variance at its mode."""
+    net = next(part for part in model.modules() if isinstance(part, pv.Bayesian))
+    values = {name: value.detach() for name, value in guide.values().items()}
+    weights = {name: value for name, value in values.items() if name.startswith(f"{net.name}.")}
+    rest = {name: value for name, value in values.items() if name not in weights}
+    rows = DictDataset(**{name: value[split] for name, value in task.train.tensors.items()})
+    full = s.laplace != "diagonal"
+    loc, spread = laplace(poutine.condition(model, data=rest), weights, Batches(rows, 256), full=full)
+    normal = JointNormal(net).set(loc, scale_tril=spread) if full else MeanField(net).set(loc, spread)
+    return pv.Joint(normal, Draws({name: value.unsqueeze(0) for name, value in rest.items()})) if rest else normal

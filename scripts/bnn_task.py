@@ -1,0 +1,121 @@
+"""A data set as R problems of one size (splits times seeds), stacked."""
+import dataclasses
+import math
+from pathlib import Path
+from typing import Literal
+
+import torch
+from bnn_settings import BnnSettings
+from run_folder import Refusal
+from torch import Tensor
+
+from pyrovae.data import (DictDataset, Regression, gap1d, load_diabetes, load_digits, load_fashion_mnist, load_kmnist,
+                          load_mnist, load_npz_regression, load_path, load_uci, load_uci_folder)
+
+IMAGES = {"digits": load_digits, "mnist": load_mnist, "fashion-mnist": load_fashion_mnist, "kmnist": load_kmnist}
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """Train, test and perhaps valid parts, `(R, N, D)` and `(R, N, 1)` or, for classes, x `(1, N, D)` and y `(1, N)`.
+
+    Splits come R // seeds times, one after another; data that all networks share have R = 1 and serve any number.
+    """
+
+    name: str
+    kind: Literal["regression", "classification"]
+    train: DictDataset
+    valid: DictDataset | None
+    test: DictDataset
+    outputs: int
+    y_mean: Tensor
+    y_scale: Tensor
+    image_shape: tuple[int, ...] | None = None
+    source: str = ""
+
+    @property
+    def num_data(self) -> int:
+        return self.train.tensors["x"].shape[1]
+
+    @property
+    def num_features(self) -> int:
+        return self.train.tensors["x"].shape[2]
+
+    @property
+    def num_splits(self) -> int:
+        return self.train.tensors["x"].shape[0]
+
+
+def load_task(s: BnnSettings) -> Task:
+    """Raises Refusal for a name that is no data set."""
+    path = Path(s.dataset)
+    if s.dataset in IMAGES:
+        return _images(s, IMAGES[s.dataset]())
+    if s.dataset == "diabetes":
+        return _regression(s, load_diabetes(s.splits or 20, s.seed))
+    if s.dataset == "gap":
+        return _regression(s, gap1d(seed=s.seed))
+    if path.is_dir():
+        if (path / "data.txt").exists() or (path / "data" / "data.txt").exists():
+            return _regression(s, load_uci_folder(path if (path / "data.txt").exists() else path / "data"))
+        return _images(s, load_path(path))
+    if path.suffix == ".npz":
+        if not path.exists():
+            raise Refusal(f"there is no file {path}.")
+        return _images(s, load_path(path)) if _has_classes(path) else _regression(s, load_npz_regression(
+            path, s.splits or 20, s.seed))
+    return _regression(s, load_uci(s.dataset))
+
+
+def _has_classes(path: Path) -> bool:
+    import numpy as np
+
+    with np.load(path) as arrays:
+        if "y" not in arrays and "y_train" not in arrays:
+            raise Refusal(f"{path} holds {sorted(arrays)}, wanted x and y: whole numbers for classes, floats for regression.")
+        return np.issubdtype(arrays["y" if "y" in arrays else "y_train"].dtype, np.integer)
+
+
+def _regression(s: BnnSettings, data: Regression) -> Task:
+    if s.splits is not None:
+        data = dataclasses.replace(data, splits=data.splits[:s.splits])
+    stacked = data.stacked(valid_fraction=s.valid_fraction, seed=s.seed)
+    return Task(data.name, "regression", stacked.train, stacked.valid, stacked.test, stacked.train.tensors["y"].shape[-1],
+                stacked.y_mean, stacked.y_scale, source=data.source)
+
+
+def _images(s: BnnSettings, splits: object) -> Task:
+    if "y" not in splits.train.tensors:
+        raise Refusal(f"{splits.name} has no classes y; a classifier needs them.")
+
+    def part(data: DictDataset | None) -> DictDataset | None:
+        return None if data is None else DictDataset(x=data.tensors["x"].flatten(1).unsqueeze(0),
+                                                     y=data.tensors["y"].unsqueeze(0))
+
+    train, valid = splits.train, splits.valid
+    if not s.valid_fraction and valid is not None:
+        train = DictDataset(**{name: torch.cat([value, valid.tensors[name]]) for name, value in train.tensors.items()})
+        valid = None
+    classes = int(max(data.tensors["y"].max() for data in (splits.train, splits.test))) + 1
+    one = torch.ones(1, 1, 1)
+    return Task(splits.name, "classification", part(train), part(valid), part(splits.test), classes, 0 * one, one,
+                image_shape=tuple(splits.event_shape) if len(splits.event_shape) == 3 else None, source=splits.source)
+
+
+def load_unknown(name: str, task: Task) -> Tensor:
+    """Inputs of another data set (`--ood`), `(1, N, D)`, at the size of this one's images; noise for "noise"."""
+    if name == "noise":
+        return torch.rand(1, 1000, task.num_features, generator=torch.Generator().manual_seed(0))
+    splits = IMAGES[name]() if name in IMAGES else load_path(Path(name))
+    x = splits.test.tensors["x"]
+    if task.image_shape is not None and tuple(x.shape[1:]) != task.image_shape:
+        x = torch.nn.functional.interpolate(x[:, :1], size=task.image_shape[1:], mode="bilinear", antialias=True)
+    x = x.flatten(1)
+    if x.shape[1] != task.num_features:
+        raise Refusal(f"--ood {name} has {x.shape[1]} features, {task.name} {task.num_features}.")
+    return x.unsqueeze(0)
+
+
+def epochs_of(s: BnnSettings, task: Task) -> int:
+    """As many whole epochs as make up the steps."""
+    return max(1, math.ceil(s.steps / math.ceil(task.num_data / s.batch_size)))
