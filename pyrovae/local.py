@@ -3,17 +3,12 @@ from collections.abc import Callable
 
 import pyro.distributions as dist
 import torch
-import torch.nn.functional as F
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import Distribution
-from torch.overrides import TorchFunctionMode
 
 from pyrovae.origin import Origin, note, origin_of, origins
 from pyrovae.traces import base_distribution
-
-CHANNEL_DIM = {F.linear: -1, F.conv1d: -2, F.conv2d: -3, F.conv3d: -4}
-"""Layers whose weight noise can be drawn for each datum, and where their inputs have the features."""
 
 Operation = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
@@ -23,7 +18,7 @@ class LocalReparameterization:
 
     For normal weights of a linear layer, y_bm ~ N(sum_i x_bi mu_im, sum_i x_bi^2 sigma_im^2): the distribution of each
     datum's output is that of weight draws, the gradient's variance falls with the size of the batch. Dropout gets a mask
-    for each datum. Any model and guide whose weights are sample sites may run inside, for training by
+    for each datum. Any model with `Bayesian` nets may run inside, with any guide, for training by
     `fit(..., context=LocalReparameterization)`, for prediction by `with LocalReparameterization(): predict(...)`, where
     only what concerns one datum is meaningful: the outputs of two data no longer share their weights.
 
@@ -42,7 +37,7 @@ class LocalReparameterization:
     """
 
     def __init__(self) -> None:
-        self.parts = (_Remember(_of_normal), _Redraw())
+        self.remember = _Remember(_of_normal)
 
     def __enter__(self) -> "LocalReparameterization":
         _enter(self)
@@ -61,7 +56,7 @@ class Flipout:
     """
 
     def __init__(self) -> None:
-        self.parts = (_Remember(_by_signs), _Redraw())
+        self.remember = _Remember(_by_signs)
 
     def __enter__(self) -> "Flipout":
         _enter(self)
@@ -73,13 +68,11 @@ class Flipout:
 
 def _enter(handler: LocalReparameterization | Flipout) -> None:
     handler.token = origins.set({})
-    for part in handler.parts:
-        part.__enter__()
+    handler.remember.__enter__()
 
 
 def _exit(handler: LocalReparameterization | Flipout, *error: object) -> None:
-    for part in reversed(handler.parts):
-        part.__exit__(*error)
+    handler.remember.__exit__(*error)
     origins.reset(handler.token)
 
 
@@ -100,21 +93,6 @@ class _Remember(Messenger):
         elif getattr(fn, "local_parts", None) is not None:
             origin = Origin(fn.local_rule, tuple(part.expand(value.shape) for part in fn.local_parts))
         note(value, origin)
-
-
-class _Redraw(TorchFunctionMode):
-    """Where a layer applies a weight of known origin, apply the rule of that origin."""
-
-    def __torch_function__(self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> Tensor:
-        kwargs = kwargs or {}
-        if func in CHANNEL_DIM and len(args) >= 2 and (origin := origin_of(args[1])) is not None:
-            bias = args[2] if len(args) > 2 else kwargs.pop("bias", None)
-
-            def operation(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-                return func(x, weight, bias, *args[3:], **kwargs)
-
-            return origin.rule(operation, args[0], origin.parts, bias, CHANNEL_DIM[func])
-        return func(*args, **kwargs)
 
 
 def _of_normal(operation: Operation, x: Tensor, parts: tuple[Tensor, ...], bias: Tensor | None, channel_dim: int) -> Tensor:

@@ -1,9 +1,15 @@
 """Which distribution a drawn tensor came from, for handlers that draw in another place than the site does."""
 from collections.abc import Callable
 from contextvars import ContextVar
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
+import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+CHANNEL_DIM = {F.linear: -1, F.conv1d: -2, F.conv2d: -3, F.conv3d: -4}
+"""Layers whose weight noise can be drawn for each datum, and where their inputs have the features."""
 
 
 @dataclass(frozen=True)
@@ -31,3 +37,21 @@ def note(tensor: Tensor, origin: Origin | None) -> None:
     known = origins.get()
     if known is not None:
         known.setdefault(id(tensor), (tensor, origin))  # the tensor is kept, so that its id stays its own
+
+
+def redrawing() -> AbstractContextManager:
+    """Within it, a layer that applies a weight of known origin applies the rule of that origin."""
+    return nullcontext() if origins.get() is None else _Redraw()
+
+
+class _Redraw(TorchFunctionMode):
+    def __torch_function__(self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> Tensor:
+        kwargs = kwargs or {}
+        if func in CHANNEL_DIM and len(args) >= 2 and (origin := origin_of(args[1])) is not None:
+            bias = args[2] if len(args) > 2 else kwargs.pop("bias", None)
+
+            def operation(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+                return func(x, weight, bias, *args[3:], **kwargs)
+
+            return origin.rule(operation, args[0], origin.parts, bias, CHANNEL_DIM[func])
+        return func(*args, **kwargs)

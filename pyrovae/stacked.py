@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn as nn
 from pyro import poutine
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -100,9 +102,16 @@ class Stacked(nn.Module):
         return loss
 
 
-class _FreshNoise(TorchFunctionMode):
-    """Random numbers filled into an empty tensor, which vmap cannot tell from one shared by all members, made anew."""
+class _FreshNoise(Messenger):
+    """Draws under vmap: numbers filled into an empty tensor, which it takes for one shared by all members, are made anew."""
 
+    def _pyro_sample(self, msg: dict) -> None:
+        if msg["value"] is None and not msg["done"] and not site_is_subsample(msg):
+            with _OutOfPlace():
+                msg["value"] = msg["fn"](*msg["args"], **msg["kwargs"])
+
+
+class _OutOfPlace(TorchFunctionMode):
     def __torch_function__(self, func: object, types: tuple, args: tuple = (), kwargs: dict | None = None) -> object:
         if func is torch.Tensor.normal_:
             return torch.randn_like(args[0])

@@ -12,7 +12,7 @@ from pyro import poutine
 from torch import Tensor
 from torch.distributions import Distribution
 
-from pyrovae.origin import Origin, note, origin_of
+from pyrovae.origin import Origin, note, origin_of, redrawing
 from pyrovae.programs.adapter import as_pyro
 
 WeightPrior = Callable[[str, Tensor], Distribution | None]
@@ -98,7 +98,8 @@ class Bayesian(nn.Module):
         batch = torch.broadcast_shapes(*(value.shape[:value.dim() - self.initial[key].dim()]
                                          for key, value in self.weights.items()))
         if not batch:
-            return torch.func.functional_call(self.net, self.weights, xs)
+            with redrawing():
+                return torch.func.functional_call(self.net, self.weights, xs)
         if batch[-1] != 1:
             raise RuntimeError(f"weights of batch shape {tuple(batch)} were drawn inside the plate over data, wanted (K, 1): "
                                "one net for all data. Draw them before the plate opens.")
@@ -129,7 +130,8 @@ class Bayesian(nn.Module):
                 note(weights[key], Origin(origin.rule, parts[key]))
             return torch.func.functional_call(self.net, weights, inputs)
 
-        result = torch.vmap(one, in_dims=(0, 0, *dims), randomness="different")(weights, parts, *inputs)
+        with redrawing():
+            result = torch.vmap(one, in_dims=(0, 0, *dims), randomness="different")(weights, parts, *inputs)
         return result.unflatten(0, lead)
 
     def extra_repr(self) -> str:
