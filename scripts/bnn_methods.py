@@ -222,7 +222,7 @@ def _pair(method: str, s: BnnSettings, task: Task, loss: nn.Module, members: int
         moments = swag({name: value[:, index] for name, value in collect.draws().items()}, rank=s.swag_rank)
         return model, JointNormal(model, rank=s.swag_rank).set(**moments)
     if method == "laplace":
-        return model, _laplace(model, guide, s, task, index % task.num_splits if task.num_splits > 1 else 0)
+        return model, _laplace(model, guide, s, task, task.split_of(index, s.seeds))
     return model, guide
 
 
