@@ -74,7 +74,7 @@ def weight_prior(method: str, s: BnnSettings, net: nn.Module) -> weight_priors.W
         return weight_priors.scale_mixture(*s.mixture)
     if method == "bbb-hierarchical":
         return weight_priors.hierarchical(*s.hierarchical)
-    prior = weight_priors.fan_in(s.prior_scale) if s.prior == "fan-in" else weight_priors.normal(s.prior_scale)
+    prior = weight_priors.fan_in(s.prior_scale, s.prior_scale) if s.prior == "fan-in" else weight_priors.normal(s.prior_scale)
     return weight_priors.last_layer(net, prior) if method == "laplace" and s.laplace == "last-layer" else prior
 
 
