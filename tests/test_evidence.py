@@ -210,6 +210,14 @@ def test_khat_and_se_of_dominated_weights() -> None:
     assert (equal.khat == -torch.inf).all() and (equal.se < 1e-8).all()
 
 
+def test_the_exact_posterior_is_trusted_in_float32_too() -> None:
+    oracle = oracles.linear_gaussian(num_data=20)
+    model, guide, batch = oracle.model.float(), oracle.guide.float(), {"x": oracle.batch["x"].float()}
+    evidence = pv.log_evidence(model, guide, batch, num_particles=1000)
+    assert (evidence.log_px - oracle.log_px).abs().max() < 1e-4
+    assert not evidence.untrusted.any() and "misses mass" not in str(evidence)
+
+
 def test_draws_move_on_but_nothing_else_does() -> None:
     oracle = oracles.linear_gaussian(shift=0.5)
     oracle.model.train()
