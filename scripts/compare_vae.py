@@ -43,7 +43,7 @@ class Comparison:
 
 def combinations(grid: tuple[str, ...]) -> list[dict[str, str]]:
     """One dict of settings a run. Raises Refusal for what is no setting."""
-    known = {field.name for field in dataclasses.fields(Settings)}
+    known = {field.name for field in dataclasses.fields(Settings)} - {"out", "resume"}
     runs: list[dict[str, str]] = []
     for joined, tokens in itertools.groupby(grid, key=lambda token: token == "+"):
         if joined:
@@ -54,8 +54,13 @@ def combinations(grid: tuple[str, ...]) -> list[dict[str, str]]:
             name = name.replace("-", "_")
             if not sign or name not in known:
                 raise Refusal(f"--grid {token}: wanted setting=value,value, where the setting is one of train_vae.py's.")
+            if name in axes:
+                raise Refusal(f"--grid {token}: {name} stands there twice; write {name}={','.join((*axes[name], values))}, or "
+                              "join two grids by +.")
             axes[name] = values.split(",")
         runs += [dict(zip(axes, values)) for values in itertools.product(*axes.values())]
+    if not runs:
+        raise Refusal("--grid names no setting; wanted setting=value,value ...")
     return list({tuple(run.items()): run for run in runs}.values())
 
 

@@ -213,6 +213,13 @@ def test_compare_trains_a_grid_once(tmp_path: Path) -> None:
     assert "wanted setting=value" in run("compare_vae.py", "--grid", "colour=blue", status=2)
 
 
+@pytest.mark.parametrize(("grid", "message"), [
+    (("prior=standard", "prior=mixture"), "write prior=standard,mixture"), (("+",), "names no setting"),
+    (("resume=True",), "wanted setting=value"), (("out=here",), "wanted setting=value")])
+def test_compare_refuses_grids_that_it_would_misread(tmp_path: Path, grid: tuple[str, ...], message: str) -> None:
+    assert message in run("compare_vae.py", "--grid", *grid, *QUICK, "--out", tmp_path, status=2)
+
+
 def test_reproduce_prints_ours_beside_theirs(tmp_path: Path) -> None:
     ask = ("reproduce.py", "iwae", "--scale", 1e-4, "--dataset", "digits", "--out", tmp_path, "--eval-data", 20,
            "--eval-particles", 10, "--only", "1 layer, k = 1", "1 layer, k = 5", "2 layers, k = 5")
@@ -272,6 +279,14 @@ def test_evaluate_refuses_what_is_no_run(tmp_path: Path, digits_run: Path) -> No
     assert "there is no file" in run("evaluate.py", tmp_path, status=2)
     (tmp_path / "weights.safetensors").write_bytes((digits_run / "weights.safetensors").read_bytes()[:1000])
     assert "damaged" in run("evaluate.py", tmp_path, status=2)
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (("--num-particles", 100, "--defensive", 0.001), "leaves none to the prior"),
+    (("--num-particles", 24, "--method", "psis"), "at least 25")])
+def test_evaluate_refuses_counts_that_give_no_number(digits_run: Path, arguments: tuple, message: str) -> None:
+    error = " ".join(run("evaluate.py", digits_run, *arguments, status=2).replace("│", " ").split())
+    assert message in error and "Traceback" not in error
 
 
 def test_help_names_every_choice() -> None:
