@@ -31,8 +31,8 @@ class SemiAmortized(nn.Module):
     1 / sqrt(n) of it, for the next one adds up the moves of all its units. num_particles: draws in each step's estimate
     of the ELBO.
 
-    Raises: PairError for a guide that runs no linear layer, whose parameters are each datum's own already; TypeError for
-    draws that are not reparameterised.
+    Raises: PairError for a guide that runs no linear layer, whose parameters are each datum's own already, and inside a
+    vectorised Pyro ELBO that is not `ElboLoss`'s; TypeError for draws that are not reparameterised.
     Source: Kim et al. 2018, arXiv:1802.02550, algorithm 1 (without the gradient through the steps); Cremer, Li &
     Duvenaud 2018, arXiv:1801.03558, section 3.
 
@@ -57,8 +57,15 @@ class SemiAmortized(nn.Module):
         self.steps, self.lr, self.num_particles, self.plate = steps, lr, num_particles, plate
 
     def forward(self, **batch: Tensor) -> object:
-        with poutine.block():
-            refined = self.for_batch(batch)
+        try:
+            with poutine.block():
+                refined = self.for_batch(batch)
+        except ValueError as error:
+            if "collide" not in str(error):
+                raise
+            raise PairError("SemiAmortized needs the particle plate for its own draws, but was called inside that of an "
+                            "estimator with vectorize_particles=True. Use pyrovae.ElboLoss(model, guide, elbo=...), which "
+                            "refines before the plate opens, or vectorize_particles=False.") from error
         return refined(**batch)
 
     def for_batch(self, batch: Batch) -> "Refined":

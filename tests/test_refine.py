@@ -6,6 +6,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.infer import Trace_ELBO
 from torch import Tensor, nn
 
 import pyrovae as pv
@@ -162,6 +163,17 @@ def test_training_moves_model_and_guide_alike() -> None:
     loss = pv.ElboLoss(model, SemiAmortized(guide, model, steps=3))
     loss(x=X).backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in (*model.parameters(), *guide.parameters()))
+
+
+@pytest.mark.usefixtures("uses_param_store")
+def test_pyro_s_own_particles_are_refused_where_they_leave_no_room() -> None:
+    model, guide = vae()
+    refine = SemiAmortized(guide, model, steps=2)
+    vectorized = Trace_ELBO(num_particles=3, vectorize_particles=True, max_plate_nesting=1)
+    assert pv.ElboLoss(model, refine, elbo=vectorized)(x=X).isfinite()
+    assert Trace_ELBO(num_particles=3)(model, refine)(x=X).isfinite()
+    with pytest.raises(pv.PairError, match="vectorize_particles=False"):
+        vectorized(model, refine)(x=X)
 
 
 def test_what_cannot_be_refined_says_so() -> None:
