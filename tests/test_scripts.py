@@ -14,9 +14,15 @@ import pytest
 import torch
 from conditions import Task
 from safetensors.torch import load_file
+from torch import nn
+from vae_figures import draw_figures
 from vae_parts import DENSITIES
 
 import pyrovae as pv
+from pyrovae.data import load_digits
+from pyrovae.heads import BernoulliHead, NormalHead
+from pyrovae.nets import MLP
+from pyrovae.priors import MixtureOfNormals, StandardNormal
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 QUICK = ("--epochs", "2", "--hidden", "16", "--eval-particles", "20", "--eval-data", "50")
@@ -192,6 +198,17 @@ def test_a_task_takes_an_image_apart_and_puts_it_together() -> None:
     assert 0.17 < (noisy["x"] != noisy["c"]).double().mean() < 0.23
     label = Task("label", (1, 4, 6), 3).split({"x": x, "y": torch.tensor([0, 2, 1, 1, 0])})
     assert label["c"].argmax(-1).tolist() == [0, 2, 1, 1, 0] and label["x"].shape == (5, 24)
+
+
+@pytest.mark.parametrize(("prior", "standard"), [(StandardNormal(2), True), (MixtureOfNormals(2, 3), False)])
+def test_only_a_standard_normal_is_drawn_as_the_prior(prior: nn.Module, standard: bool) -> None:
+    splits = load_digits()
+    test = splits.batches("threshold", batch_size=400)[2]
+    model = pv.Model(z=prior, x=pv.Node(BernoulliHead(MLP(2, [8], (1, 8, 8)), event_dim=3), "z"))
+    guide = pv.Guide(z=pv.Node(NormalHead(MLP((1, 8, 8), [8], 4)), "x"))
+    drawn = draw_figures(model.float(), guide.float(), test,
+                         pv.History([{"epoch": 1, "elbo": -1.0}]), splits, torch.device("cpu"))["latent_scatter"]
+    assert bool(drawn.axes[0].patches) == standard
 
 
 def test_compare_trains_a_grid_once(tmp_path: Path) -> None:
