@@ -230,6 +230,14 @@ def test_compare_trains_a_grid_once(tmp_path: Path) -> None:
     assert "wanted setting=value" in run("compare_vae.py", "--grid", "colour=blue", status=2)
 
 
+def test_compare_gives_no_gain_of_densities_over_probabilities(tmp_path: Path) -> None:
+    grid = ("--grid", "likelihood=bernoulli,continuous-bernoulli", "+", "condition=label", "+", "binarize=dynamic")
+    output = run("compare_vae.py", *grid, *QUICK, "--out", tmp_path, "--score-particles", 20, "--score-data", 30)
+    assert "do not compare" in output
+    with (tmp_path / "table.csv").open() as file:
+        assert [bool(row["gain"]) for row in csv.DictReader(file)] == [True, False, True, False]
+
+
 @pytest.mark.parametrize(("grid", "message"), [
     (("prior=standard", "prior=mixture"), "write prior=standard,mixture"), (("+",), "names no setting"),
     (("resume=True",), "wanted setting=value"), (("out=here",), "wanted setting=value")])
