@@ -137,10 +137,12 @@ class Refined(nn.Module):
                 handle.remove()
 
     def _add(self, layer: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        """`output` is `(..., B, F)`, or `(K * B, F)` from nets that fold their leading dims."""
-        rows = output.shape[-2] if output.dim() > 1 else 0
-        if not rows or rows % self.size:
-            return output
-        if layer not in self.added:
+        """`output` is `(..., B, F)`, or `(K * B, F)` from nets that fold their leading dims.
+
+        Layers that give `(B, F)` without particles get a bias: of others, rows need not be data.
+        """
+        if layer not in self.added and output.shape[:-1] == (self.size,):
             self.added[layer] = output.new_zeros(self.size, output.shape[-1], requires_grad=True)
+        if layer not in self.added or output.dim() < 2 or output.shape[-2] % self.size:
+            return output
         return (output.unflatten(-2, (-1, self.size)) + self.added[layer]).flatten(-3, -2)

@@ -102,6 +102,26 @@ def test_a_datum_that_steps_make_worse_stays_where_it_was() -> None:
     torch.testing.assert_close(elbo, oracle.log_px, atol=1e-10, rtol=0)
 
 
+class Tokens(nn.Module):
+    """Reads the two halves of x by one layer, then their average."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.each, self.all = nn.Linear(2, 8), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.all(self.each(x.unflatten(-1, (2, 2))).tanh().mean(-2))
+
+
+def test_layers_whose_rows_are_no_data_get_no_bias() -> None:
+    model, _ = vae()
+    guide, x = pv.Guide(z=pv.Node(NormalHead(Tokens()), "x")), X[:2]  # as many data as tokens
+    refined = Refined(guide, {"x": x})
+    first = pv.log_weights(model, refined, {"x": x}, 5)[:, 0].sum()
+    for bias, gradient in zip(refined.biases, torch.autograd.grad(first, refined.biases)):
+        assert bias.shape == (2, 4) and gradient[0].abs().sum() > 0 and not gradient[1].any()
+
+
 class Flattened(nn.Module):
     """Images as vectors, by a layer that folds all leading dims."""
 
