@@ -95,8 +95,9 @@ def run_one(comparison: Comparison, changes: dict[str, str], folder: Path) -> di
     wanted = Evaluation(folder, num_particles=comparison.score_particles, max_data=comparison.score_data,
                         gap_data=comparison.gap_data)
     scores, run = found(wanted, "evidence.json", wanted.asked(), evaluate), begun.read()
-    row = {"run": folder.name, **changes, "of": measured(run, scores), "log_px": scores["log_px"], "se": scores["se"], "elbo": scores["elbo"],
-           "K": scores["num_particles"], "N": scores["num_data"], "khat_above_0_7": scores["khat_above_0_7"],
+    row = {"run": folder.name, **changes, "of": measured(run, scores), "log_px": scores["log_px"], "se": scores["se"],
+           "elbo": scores["elbo"], "K": scores["num_particles"], "N": scores["num_data"],
+           "khat_above_0_7": scores["khat_above_0_7"],
            "active_units": run["last_epoch"].get("active_units"), "epochs": run["epochs_done"],
            "train_seconds": run["train_seconds"]}
     if comparison.gaps:
