@@ -289,7 +289,8 @@ def test_refusals_are_one_line_and_leave_no_run(tmp_path: Path, arguments: tuple
     ("--kl-warmup -1", "wanted at least 0"),
     ("--free-bits -1", "at least 0"), ("--particles 0", "at least 1"), ("--net conv --hidden", "at least one number"),
     ("--objective iwae --beta 2", "weigh the KL"), ("--prior conditional", "give one with --condition"),
-    ("--prior vamp --condition label", "also looks at c"), ("--condition label --net conv", "use --net mlp"),
+    ("--prior vamp --condition label", "also looks at c"), ("--prior vamp --guide-steps 3", "made of the guide's encoder"),
+    ("--condition label --net conv", "use --net mlp"),
     ("--latent-dim 3 2 --guide iaf", "transforms one latent layer"), ("--ladder", "needs several latent layers"),
     ("--latent-dim 3 2 --prior vamp", "one latent layer"), ("--prior flow --latent-dim 1", "--prior-flow spline"),
     ("--objective score-function --free-bits 1", "does without")])
