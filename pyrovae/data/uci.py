@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pyrovae.data.batches import Batches
 from pyrovae.data.errors import DataError
 from pyrovae.data.regression import Indices, Regression, check_indices, check_matrix
 from pyrovae.data.root import data_root
@@ -118,3 +119,12 @@ def _read(path: Path, dimensions: int) -> np.ndarray:
         raise DataError(f"{path} has numbers of shape {numbers.shape}, wanted "
                         + ("rows and columns." if dimensions == 2 else "one a line."))
     return numbers
+
+
+def uci(name: str, *, split: int = 0, batch_size: int = 100, root: str | os.PathLike | None = None) -> tuple[Batches, Batches]:
+    """Minibatches of train (shuffled) and test (in order) of one split, standardised on its training part.
+
+    Shapes: yields x (B, D) and y (B, T). Raises DataError as ``load_uci`` and ``Regression.split`` do.
+    """
+    part = load_uci(name, root).split(split)
+    return Batches(part.train, batch_size, shuffle=True), Batches(part.test, 500)
