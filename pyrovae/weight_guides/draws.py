@@ -11,8 +11,8 @@ from pyrovae.store import announce
 from pyrovae.weight_guides.choice import InOrder
 from pyrovae.weight_guides.sites import weight_sites
 
-INDEX = "_net"
-"""The auxiliary site that says which net a particle takes."""
+INDEX = "_net."
+"""The auxiliary site that says which net a particle takes is this and the name of the first weight."""
 
 
 class Draws(nn.Module):
@@ -80,10 +80,10 @@ class Ensemble(nn.Module):
 
 
 def _choose(samples: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
-    index = pyro.sample(INDEX, InOrder(count), infer={"is_auxiliary": True})
+    index = pyro.sample(INDEX + next(iter(samples)), InOrder(count), infer={"is_auxiliary": True})
     return {name: pyro.sample(name, dist.Delta(value[index], event_dim=value.dim() - 1))
             for name, value in samples.items()}
 
 
 def _key(site: str, parameters: Mapping[str, Tensor]) -> str | None:
-    return next((key for key in parameters if site.endswith(f".{key}")), None)
+    return max((key for key in parameters if site.endswith(f".{key}")), key=len, default=None)  # "w.a.b" ends in "b" too

@@ -13,8 +13,8 @@ from torch.distributions.constraints import lower_cholesky
 from pyrovae.store import announce
 from pyrovae.weight_guides.sites import weight_sites
 
-FLAT = "_weights"
-"""The auxiliary site of all weights in one vector."""
+FLAT = "_weights."
+"""The auxiliary site of all weights in one vector is this and the name of the first."""
 
 
 class JointNormal(nn.Module):
@@ -62,7 +62,7 @@ class JointNormal(nn.Module):
 
     def forward(self, *args: object, **data: object) -> dict[str, Tensor]:
         announce(self, "guide")
-        flat = pyro.sample(FLAT, self.distribution(), infer={"is_auxiliary": True})
+        flat = pyro.sample(FLAT + self.sites[0].name, self.distribution(), infer={"is_auxiliary": True})
         values, start = {}, 0
         for site in self.sites:
             stop = start + site.initial.numel()
