@@ -141,11 +141,17 @@ def _draw(model: Callable, guide: Callable, batch: Batch, num_samples: int, plat
     look = run_model(model, poutine.Trace(), batch)
     targets = set(sample_sites(look, observed=True)) | {name for name, site in look.nodes.items()
                                                         if site["type"] == "sample" and frame(site, plate) is not None}
-    draws = run_guide(guide, {name: value for name, value in batch.items() if name not in targets}, num_samples)
-    local = [name for name, site in sample_sites(draws, observed=False).items() if frame(site, plate) is not None]
+    cause = None
+    try:
+        draws = run_guide(guide, {name: value for name, value in batch.items() if name not in targets}, num_samples)
+        local = [name for name, site in sample_sites(draws, observed=False).items() if frame(site, plate) is not None]
+    except Exception as error:
+        local, cause = sorted(targets - set(batch)), error  # such a site is latent, and the guide missed the data to infer it
+        if not local:
+            raise
     if local:
         raise PairError(f"latent sites {sorted(local)} lie in plate {plate!r}, one for each datum, so a guide has to read the "
-                        "data it predicts. For log p(x) of such models use log_evidence.")
+                        "data it predicts. For log p(x) of such models use log_evidence.") from cause
     return draws
 
 
