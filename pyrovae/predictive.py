@@ -10,6 +10,7 @@ from torch.distributions import Bernoulli, Categorical
 
 from pyrovae.errors import PairError
 from pyrovae.feed import Data, batches, device_of, size_of
+from pyrovae.origin import narrow
 from pyrovae.plates import DATA
 from pyrovae.predict import evaluating
 from pyrovae.traces import Batch, base_distribution, frame, log_prob, run_guide, run_model, sample_sites, set_up
@@ -160,6 +161,6 @@ def _parts(model: Callable, draws: Trace, batch: Batch, num_samples: int) -> Ite
     for start in range(0, num_samples, step):
         part, size = draws.copy(), min(step, num_samples - start)
         for name, site in sample_sites(draws, observed=False).items():
-            part.nodes[name] = {**site, "value": site["value"][start:start + size]}
+            part.nodes[name] = {**site, "value": narrow(site["value"], start, start + size)}
         yield run_model(model, part, batch, size), size
 
