@@ -48,7 +48,8 @@ class Averages:
         self.size, self.totals, self.units, self.active_units = 0, {}, {}, active_units
 
     def add(self, value: Tensor, batch: Mapping[str, Tensor], loss: nn.Module) -> None:
-        size, parts, terms = size_of(batch), {"loss": value.detach()}, getattr(loss, "terms", None)
+        size = getattr(loss, "size_of", size_of)(batch)
+        parts, terms = {"loss": value.detach()}, getattr(loss, "terms", None)
         if terms is not None:
             parts |= {"elbo": terms.elbo, "reconstruction": terms.reconstruction, "kl": sum(terms.kl.values())}
             parts |= {f"kl_{site}": kl for site, kl in terms.kl.items()} if len(terms.kl) > 1 else {}

@@ -32,7 +32,7 @@ class Bayesian(nn.Module):
     use the net; a hand-written program draws them by `with net.drawn():`.
 
     The user's net is left as it is: the sampled parameters live in a copy, where their values are the starting point of
-    guides. What the prior leaves out, and all else the net shares with other modules, stays shared.
+    guides. Parameters that the prior leaves out stay shared with the net and whatever else uses them.
 
     event_dim: dims of one input of the net; the default asks `net.in_shape` or `net.event_dim`, else 1. It is needed
     only under vectorised particles, which apply K nets at once.
@@ -77,7 +77,8 @@ class Bayesian(nn.Module):
 
     def draw(self) -> dict[str, Tensor]:
         """One `pyro.sample` for each Bayesian parameter; by the name of the parameter."""
-        return {key: pyro.sample(f"{self.name}.{key}", self.prior_of(key, value)) for key, value in self.initial.items()}
+        present = dict(self.net.named_parameters())  # not those of `initial` where `functional_call` put others in their place
+        return {key: pyro.sample(f"{self.name}.{key}", self.prior_of(key, present[key])) for key in self.initial}
 
     @contextmanager
     def drawn(self) -> Iterator[dict[str, Tensor]]:
