@@ -19,7 +19,7 @@ class Draws(nn.Module):
     r"""q(w) = 1/S sum_s delta(w - w_s), the draws of any sampler as a guide, e.g. for `predict` and `log_predictive`.
 
     `samples` holds `(S, *shape)` for each site; all sites of one particle come from the same draw. S particles take each
-    draw once.
+    draw once, fewer are spread evenly over the chain.
     Raises: ValueError where the sites differ in S.
 
     Example:
