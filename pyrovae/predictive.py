@@ -10,6 +10,7 @@ from torch.distributions import Bernoulli, Categorical
 
 from pyrovae.errors import PairError
 from pyrovae.feed import Data, batches, device_of, size_of
+from pyrovae.handlers import Afresh
 from pyrovae.origin import narrow
 from pyrovae.plates import DATA
 from pyrovae.predict import evaluating
@@ -85,7 +86,7 @@ def predict_moments(model: Callable, guide: Callable, data: Data, *, num_samples
     """
     results = []
     with evaluating(model, guide):
-        for _, traces in _run(poutine.uncondition(model), guide, data, num_samples, names, plate):
+        for _, traces in _run(Afresh(())(model), guide, data, num_samples, names, plate):
             sums: list[Tensor] = []
             for trace, count in traces:
                 parts = _summed(_only(trace, site, plate), count)

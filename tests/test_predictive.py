@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.distributions import SigmoidTransform
 
 import pyrovae as pv
-from pyrovae.heads import BernoulliHead, CategoricalHead, FixedScaleNormalHead, NormalHead, StudentTHead
+from pyrovae.heads import BernoulliHead, CategoricalHead, FixedScaleNormalHead, NormalHead, SharedVarianceHead, StudentTHead
 from pyrovae.nets import MLP
-from pyrovae.priors import StandardNormal
+from pyrovae.priors import InverseGammaPrior, StandardNormal
 from pyrovae.weight_guides import Draws, Ensemble, JointNormal, MCDropout, MeanField, PointEstimate
 
 
@@ -155,6 +155,19 @@ def test_targets_are_not_looked_at() -> None:
     pyro.set_rng_seed(1)
     second = pv.predict_moments(exact.model, guide, {**exact.batch, "y": exact.batch["y"] + 1e6}, num_samples=3)
     assert torch.equal(first.mean, second.mean) and torch.equal(first.epistemic, second.epistemic)
+
+
+def test_what_is_fixed_outside_the_plate_stays_fixed() -> None:
+    net = pv.Bayesian(nn.Linear(2, 1))
+    model = pv.Model(v=pv.Global(InverseGammaPrior(2.0, 1.0)), y=pv.Node(SharedVarianceHead(net), "x", "v"))
+    fixed, guide = pyro.condition(model, data={"v": torch.tensor(0.01)}), PointEstimate(net)
+    batch = {"x": torch.randn(3, 2), "y": torch.randn(3, 1)}
+    moments = pv.predict_moments(fixed, guide, batch, num_samples=4)
+    torch.testing.assert_close(moments.aleatoric, torch.full((3, 1), 0.01))
+    draws = pv.predict(fixed, guide, batch, num_samples=400)["y"]
+    assert not torch.equal(draws[0], batch["y"]) and (draws.var(0) < 0.02).all()
+    replicates = pv.posterior_draws(fixed, guide, batch, num_samples=400)["posterior_predictive"]
+    assert (replicates["y"].var(0) < 0.02).all()
 
 
 def test_flags_buffers_and_gradients() -> None:
