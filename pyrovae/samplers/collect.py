@@ -36,13 +36,19 @@ class Collect:
 
     def keep(self, epoch: int) -> None:
         """Take the draw of this epoch, in place of those a longer run had made from here on."""
-        self.kept = {known: draw for known, draw in self.kept.items() if known < epoch}
+        for later in [known for known in self.kept if known >= epoch]:
+            del self.kept[later]
+            if self.folder is not None:
+                self._path(later).unlink(missing_ok=True)
         if not self.when(epoch):
             return
-        self.kept[epoch] = {name: value.detach().clone().cpu() for name, value in self.read().items()}
+        self.kept[epoch] = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in self.read().items()}
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            save_file(self.kept[epoch], self.folder / f"draw-{epoch:06d}.safetensors")
+            save_file(self.kept[epoch], self._path(epoch))
+
+    def _path(self, epoch: int) -> Path:
+        return self.folder / f"draw-{epoch:06d}.safetensors"
 
     def draws(self) -> dict[str, Tensor]:
         """`(S, *shape)` by name. Raises ValueError before the first draw."""

@@ -32,6 +32,8 @@ class SGLD(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
+            if not params:
+                continue
             spread = math.sqrt(2.0 * group["lr"] * group["temperature"] / group["num_data"])
             torch._foreach_add_(params, [p.grad for p in params], alpha=-group["lr"])
             torch._foreach_add_(params, [torch.randn_like(p) for p in params], alpha=spread)
@@ -56,6 +58,8 @@ class SGHMC(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
+            if not params:
+                continue
             for p in params:
                 self.state[p].setdefault("velocity", torch.zeros_like(p))
             velocity = [self.state[p]["velocity"] for p in params]
