@@ -11,7 +11,7 @@ from torch.distributions import Distribution, transform_to
 from torch.distributions.constraints import lower_cholesky
 
 from pyrovae.store import announce
-from pyrovae.weight_guides.sites import weight_sites
+from pyrovae.weight_guides.sites import elementwise, weight_sites
 
 FLAT = "_weights."
 """The auxiliary site of all weights in one vector is this and the name of the first."""
@@ -33,7 +33,7 @@ class JointNormal(nn.Module):
         super().__init__()
         if not init_scale > 0 or (rank is not None and rank < 1):
             raise ValueError(f"init_scale={init_scale}, rank={rank}, wanted a positive scale and a rank of at least 1 or None.")
-        self.sites, self.rank = weight_sites(net), rank
+        self.sites, self.rank = elementwise(weight_sites(net)), rank
         self.loc = nn.Parameter(torch.cat([site.unconstrained.flatten() for site in self.sites]))
         size = len(self.loc)
         if rank is None:

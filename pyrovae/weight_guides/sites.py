@@ -54,6 +54,15 @@ def weight_sites(net: nn.Module) -> list[Site]:
     return found
 
 
+def elementwise(sites: list[Site]) -> list[Site]:
+    """The sites, for guides with one normal for each number. Raises ValueError for supports such as the simplex."""
+    for site in sites:
+        if site.transform.domain.event_dim:
+            raise ValueError(f"site {site.name!r} has a support whose numbers depend on each other (a simplex, a matrix), but this "
+                             "guide has a normal for each. Use PointEstimate, or an autoguide.")
+    return sites
+
+
 def _draw(net: nn.Module) -> None:
     with drawn(net):
         for part in net.modules():
