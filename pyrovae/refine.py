@@ -20,16 +20,19 @@ class SemiAmortized(nn.Module):
 
     What moves are biases: each linear layer that the guide runs gets one more for each datum, zero at first. Those of
     the last layer free every parameter of a normal (or mixture) encoder, so the limit of many steps is the best member of
-    its family for each datum; those of a flow's layers free its conditioner too. Adam treats each datum apart.
+    its family for each datum; those of a flow's layers free its conditioner too. Adam treats each datum apart. A datum
+    whose ELBO (on draws common to both) the steps did not raise stays where it was.
 
     `SemiAmortized(...)` is a guide: it refines itself for every batch it is called with, in training too (where the
     amortised parameters learn from the refined draws, the steps themselves being held constant). `for_batch` returns
     the guide refined for one batch, which the engine calls once a batch, however many particles it draws.
 
-    steps, lr: of Adam, the rate falling linearly to zero. num_particles: draws in each step's estimate of the ELBO.
+    steps, lr: of Adam, the rate falling linearly to zero. It is that of the narrowest layer; a layer n times as wide takes
+    1 / sqrt(n) of it, for the next one adds up the moves of all its units. num_particles: draws in each step's estimate
+    of the ELBO.
 
-    Raises: PairError for a guide that runs no linear layer, whose parameters are each datum's own already; TypeError for
-    draws that are not reparameterised.
+    Raises: PairError for a guide that runs no linear layer, whose parameters are each datum's own already, and inside a
+    vectorised Pyro ELBO that is not `ElboLoss`'s; TypeError for draws that are not reparameterised.
     Source: Kim et al. 2018, arXiv:1802.02550, algorithm 1 (without the gradient through the steps); Cremer, Li &
     Duvenaud 2018, arXiv:1801.03558, section 3.
 
@@ -54,8 +57,15 @@ class SemiAmortized(nn.Module):
         self.steps, self.lr, self.num_particles, self.plate = steps, lr, num_particles, plate
 
     def forward(self, **batch: Tensor) -> object:
-        with poutine.block():
-            refined = self.for_batch(batch)
+        try:
+            with poutine.block():
+                refined = self.for_batch(batch)
+        except ValueError as error:
+            if "collide" not in str(error):
+                raise
+            raise PairError("SemiAmortized needs the particle plate for its own draws, but was called inside that of an "
+                            "estimator with vectorize_particles=True. Use pyrovae.ElboLoss(model, guide, elbo=...), which "
+                            "refines before the plate opens, or vectorize_particles=False.") from error
         return refined(**batch)
 
     def for_batch(self, batch: Batch) -> "Refined":
@@ -63,16 +73,29 @@ class SemiAmortized(nn.Module):
         refined = Refined(self.guide, batch)
         with torch.enable_grad():
             biases = refined.biases
-            optimizer = torch.optim.Adam(biases, lr=self.lr)
+            optimizer = torch.optim.Adam([{"params": bias} for bias in biases])
+            least = min(bias.shape[-1] for bias in biases)
             for step in range(self.steps):
-                optimizer.param_groups[0]["lr"] = self.lr * (1 - step / self.steps)
-                elbo = log_weights(self.pair[0], refined, batch, self.num_particles, plate=self.plate).mean(0)
-                for bias, gradient in zip(biases, torch.autograd.grad(-elbo.sum(), biases)):
+                for group in optimizer.param_groups:
+                    group["lr"] = self.lr * (1 - step / self.steps) * (least / group["params"][0].shape[-1]) ** 0.5
+                for bias, gradient in zip(biases, torch.autograd.grad(-self._elbo(refined, batch).sum(), biases)):
                     bias.grad = gradient
                 optimizer.step()
         for bias in biases:
             bias.requires_grad_(False)
+        with torch.no_grad():  # steps that are many are worth more draws to judge them by
+            gain = sum((self._gain(refined, batch) for _ in range(0, self.steps, 10)), torch.zeros(()))
+            for bias in biases:
+                bias.mul_((gain > 0).unsqueeze(-1))
         return refined
+
+    def _elbo(self, guide: Callable, batch: Batch) -> Tensor:
+        return log_weights(self.pair[0], guide, batch, self.num_particles, plate=self.plate).mean(0)
+
+    def _gain(self, refined: "Refined", batch: Batch) -> Tensor:
+        with torch.random.fork_rng(devices={bias.device for bias in refined.biases if bias.is_cuda}):
+            before = self._elbo(self.guide, batch)
+        return self._elbo(refined, batch) - before
 
     def extra_repr(self) -> str:
         return f"steps={self.steps}, lr={self.lr:g}, num_particles={self.num_particles}"
@@ -114,10 +137,12 @@ class Refined(nn.Module):
                 handle.remove()
 
     def _add(self, layer: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        """`output` is `(..., B, F)`, or `(K * B, F)` from nets that fold their leading dims."""
-        rows = output.shape[-2] if output.dim() > 1 else 0
-        if not rows or rows % self.size:
-            return output
-        if layer not in self.added:
+        """`output` is `(..., B, F)`, or `(K * B, F)` from nets that fold their leading dims.
+
+        Layers that give `(B, F)` without particles get a bias: of others, rows need not be data.
+        """
+        if layer not in self.added and output.shape[:-1] == (self.size,):
             self.added[layer] = output.new_zeros(self.size, output.shape[-1], requires_grad=True)
+        if layer not in self.added or output.dim() < 2 or output.shape[-2] % self.size:
+            return output
         return (output.unflatten(-2, (-1, self.size)) + self.added[layer]).flatten(-3, -2)

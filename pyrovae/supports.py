@@ -137,7 +137,7 @@ def masks_of(site: dict) -> list[Tensor | bool]:
 
 
 def _base_support(support: constraints.Constraint) -> constraints.Constraint:
-    while isinstance(support, constraints.independent):
+    while hasattr(support, "base_constraint"):  # of independent elements, and of mixtures
         support = support.base_constraint
     return support
 

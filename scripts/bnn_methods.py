@@ -74,7 +74,7 @@ def weight_prior(method: str, s: BnnSettings, net: nn.Module) -> weight_priors.W
         return weight_priors.scale_mixture(*s.mixture)
     if method == "bbb-hierarchical":
         return weight_priors.hierarchical(*s.hierarchical)
-    prior = weight_priors.fan_in(s.prior_scale) if s.prior == "fan-in" else weight_priors.normal(s.prior_scale)
+    prior = weight_priors.fan_in(s.prior_scale, s.prior_scale) if s.prior == "fan-in" else weight_priors.normal(s.prior_scale)
     return weight_priors.last_layer(net, prior) if method == "laplace" and s.laplace == "last-layer" else prior
 
 
@@ -222,7 +222,7 @@ def _pair(method: str, s: BnnSettings, task: Task, loss: nn.Module, members: int
         moments = swag({name: value[:, index] for name, value in collect.draws().items()}, rank=s.swag_rank)
         return model, JointNormal(model, rank=s.swag_rank).set(**moments)
     if method == "laplace":
-        return model, _laplace(model, guide, s, task, index % task.num_splits if task.num_splits > 1 else 0)
+        return model, _laplace(model, guide, s, task, task.split_of(index, s.seeds))
     return model, guide
 
 

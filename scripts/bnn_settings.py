@@ -31,7 +31,7 @@ class BnnSettings:
     sampler_lr: float | None = None
     """Rate of SGLD and SGHMC, in the units of SGD on the loss per datum; the default is 0.01 for regression, 0.05 for classes."""
     prior: Literal["fan-in", "normal"] = "fan-in"
-    """fan-in: N(0, scale^2 / inputs) on weights and N(0, 1) on biases; normal: N(0, scale^2) on both. bbb-mixture and
+    """fan-in: N(0, scale^2 / inputs) on weights and N(0, scale^2) on biases; normal: N(0, scale^2) on both. bbb-mixture and
     bbb-hierarchical bring their own."""
     prior_scale: float = 1.0
     mixture: tuple[float, float, float] = (0.5, 1.0, 0.0025)

@@ -32,6 +32,8 @@ class Task:
     y_scale: Tensor
     image_shape: tuple[int, ...] | None = None
     source: str = ""
+    x_stats: tuple[Tensor, Tensor] | None = None
+    """Mean and scale of the features of the first split."""
 
     @property
     def num_data(self) -> int:
@@ -44,6 +46,10 @@ class Task:
     @property
     def num_splits(self) -> int:
         return self.train.tensors["x"].shape[0]
+
+    def split_of(self, network: int, seeds: int) -> int:
+        """Networks come split by split, the seeds of one after another."""
+        return network // seeds if self.num_splits > 1 else 0
 
 
 def load_task(s: BnnSettings) -> Task:
@@ -81,7 +87,8 @@ def _regression(s: BnnSettings, data: Regression) -> Task:
         data = dataclasses.replace(data, splits=data.splits[:s.splits])
     stacked = data.stacked(valid_fraction=s.valid_fraction, seed=s.seed)
     return Task(data.name, "regression", stacked.train, stacked.valid, stacked.test, stacked.train.tensors["y"].shape[-1],
-                stacked.y_mean, stacked.y_scale, source=data.source)
+                stacked.y_mean, stacked.y_scale, source=data.source,
+                x_stats=(stacked.x_mean[0], stacked.x_scale[0]))
 
 
 def _images(s: BnnSettings, splits: object) -> Task:

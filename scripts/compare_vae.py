@@ -43,7 +43,7 @@ class Comparison:
 
 def combinations(grid: tuple[str, ...]) -> list[dict[str, str]]:
     """One dict of settings a run. Raises Refusal for what is no setting."""
-    known = {field.name for field in dataclasses.fields(Settings)}
+    known = {field.name for field in dataclasses.fields(Settings)} - {"out", "resume"}
     runs: list[dict[str, str]] = []
     for joined, tokens in itertools.groupby(grid, key=lambda token: token == "+"):
         if joined:
@@ -54,8 +54,13 @@ def combinations(grid: tuple[str, ...]) -> list[dict[str, str]]:
             name = name.replace("-", "_")
             if not sign or name not in known:
                 raise Refusal(f"--grid {token}: wanted setting=value,value, where the setting is one of train_vae.py's.")
+            if name in axes:
+                raise Refusal(f"--grid {token}: {name} stands there twice; write "
+                              f"{name}={','.join((*axes[name], values))}, or join two grids by +.")
             axes[name] = values.split(",")
         runs += [dict(zip(axes, values)) for values in itertools.product(*axes.values())]
+    if not runs:
+        raise Refusal("--grid names no setting; wanted setting=value,value ...")
     return list({tuple(run.items()): run for run in runs}.values())
 
 
@@ -90,8 +95,9 @@ def run_one(comparison: Comparison, changes: dict[str, str], folder: Path) -> di
     wanted = Evaluation(folder, num_particles=comparison.score_particles, max_data=comparison.score_data,
                         gap_data=comparison.gap_data)
     scores, run = found(wanted, "evidence.json", wanted.asked(), evaluate), begun.read()
-    row = {"run": folder.name, **changes, "log_px": scores["log_px"], "se": scores["se"], "elbo": scores["elbo"],
-           "K": scores["num_particles"], "N": scores["num_data"], "khat_above_0_7": scores["khat_above_0_7"],
+    row = {"run": folder.name, **changes, "of": measured(run, scores), "log_px": scores["log_px"], "se": scores["se"],
+           "elbo": scores["elbo"], "K": scores["num_particles"], "N": scores["num_data"],
+           "khat_above_0_7": scores["khat_above_0_7"],
            "active_units": run["last_epoch"].get("active_units"), "epochs": run["epochs_done"],
            "train_seconds": run["train_seconds"]}
     if comparison.gaps:
@@ -109,12 +115,25 @@ def found(wanted: Evaluation, name: str, asked: dict, ask: Callable[[Evaluation,
     return json.loads(path.read_text())
 
 
+def measured(run: dict, scores: dict) -> str:
+    """What log p(x) is of: densities and probabilities, or other pixels, do not compare."""
+    binarize = "drawn once" if scores["binarize"] in ("static", "dynamic") else scores["binarize"]
+    condition = run["arguments"].get("condition", "none")
+    target = [condition] if condition.startswith("quadrants") else []
+    return ", ".join([scores["kind"], run["data"]["name"], f"binarize {binarize}", *target])
+
+
 def compare(rows: list[dict[str, object]], out: Path) -> None:
-    """Add to each row how much better it is than the first, datum by datum, with the standard error of that mean."""
+    """Add to each row how much better it is than the first, datum by datum, with the standard error of that mean.
+
+    None where the first row's x is another.
+    """
     log_px = [torch.as_tensor(np.load(out / row["run"] / "evidence.npz")["log_px"]) for row in rows]
     for row, scores in zip(rows, log_px):
-        difference = scores - log_px[0]
-        row |= {"gain": difference.mean().item(), "gain_se": (difference.std() / len(difference) ** 0.5).item()}
+        row |= {"gain": None, "gain_se": None}
+        if row["of"] == rows[0]["of"]:
+            difference = scores - log_px[0]
+            row |= {"gain": difference.mean().item(), "gain_se": (difference.std() / len(difference) ** 0.5).item()}
 
 
 def markdown(rows: list[dict[str, object]], gaps: bool) -> str:
@@ -123,7 +142,7 @@ def markdown(rows: list[dict[str, object]], gaps: bool) -> str:
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for row in rows:
         units = row["active_units"]
-        gain = "" if row is rows[0] else f"{row['gain']:+.2f} +- {row['gain_se']:.2f}"
+        gain = "" if row is rows[0] or row["gain"] is None else f"{row['gain']:+.2f} +- {row['gain_se']:.2f}"
         cells = [row["run"], f"{row['log_px']:.2f} +- {row['se']:.2f}", gain, f"{row['elbo']:.2f}",
                  f"{row['khat_above_0_7']} of {row['N']}", str(units if units is not None else "-"),
                  f"{row['epochs']} epochs, {row['train_seconds']:.0f} s"]
@@ -131,8 +150,10 @@ def markdown(rows: list[dict[str, object]], gaps: bool) -> str:
             cells += [f"{row[f'{gap}_gap']:.2f} +- {row[f'{gap}_gap_se']:.2f}" for gap in ("approximation", "amortization")]
         lines.append(f"| {' | '.join(cells)} |")
     seen = f"K = {rows[0]['K']}, N = {rows[0]['N']}"
+    apart = "" if all(row["of"] == rows[0]["of"] for row in rows) else (
+        " Rows without a gain score another x than the first, or a density beside probabilities: they do not compare.")
     return "\n".join(lines) + (f"\n\n{seen}; +- is one standard error over test data, that of a gain over differences "
-                               "datum by datum.\n")
+                               f"datum by datum.{apart}\n")
 
 
 def main(comparison: Comparison) -> list[dict[str, object]]:

@@ -76,6 +76,12 @@ class Evaluation:
                 raise Refusal(f"--{name.replace('_', '-')} {value}: wanted at least 1.")
         if not 0 <= self.defensive < 1 or self.refine < 0:
             raise Refusal("--defensive is a part of the particles, at least 0 and below 1; --refine a number of steps.")
+        if self.defensive and not 0 < round(self.defensive * self.num_particles) < self.num_particles:
+            raise Refusal(f"--defensive {self.defensive} of --num-particles {self.num_particles} leaves none to the prior, "
+                          "or none to the guide.")
+        if self.method == "psis" and self.num_particles < 25:
+            raise Refusal(f"--method psis smooths the largest fifth of the weights, which takes --num-particles of at least "
+                          f"25, not {self.num_particles}.")
 
     def asked(self, *, gaps: bool = False) -> dict:
         """What decides the numbers of evidence.json, or of gaps.json."""

@@ -10,6 +10,7 @@ import pyrovae as pv
 import pyrovae.plots as plots
 from pyrovae.data import Batches, Splits
 from pyrovae.diagnostics import kl_per_dim
+from pyrovae.priors import StandardNormal
 
 Values = dict[str, Tensor]
 DRAWS = 50
@@ -25,15 +26,18 @@ def draw_figures(model: pv.Model, guide: pv.Guide, test: Batches, history: pv.Hi
     data = test.to(device)
     parts = [codes(guide, batch) for batch in data]
     z = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    lowest = z["z" if "z" in z else "z1"]
+    name = "z" if "z" in z else "z1"
+    lowest, prior = z[name], model.nodes[name]
     figures = {"curves": plots.curves(history.columns())}
     dims = tuple(lowest.var(0).argsort(descending=True)[:2].tolist())
     with contextlib.suppress(pv.PairError):  # where guide and prior factorise
-        kl = kl_per_dim(model, guide, data, site="z" if "z" in z else "z1")
+        kl = kl_per_dim(model, guide, data, site=name)
         figures["kl_per_dim"] = plots.kl_per_dim(kl, threshold=0.01)
         dims = tuple(kl.argsort(descending=True)[:2].tolist())
     if len(dims) == 2:
-        figures["latent_scatter"] = plots.latent_scatter(lowest[:5000].cpu(), _labels(test, 5000), dims=dims)
+        standard = isinstance(getattr(prior, "conditional", prior), StandardNormal)
+        figures["latent_scatter"] = plots.latent_scatter(lowest[:5000].cpu(), _labels(test, 5000), dims=dims,
+                                                         standard_prior=standard)
     if len(splits.event_shape) == 3 and splits.event_shape[0] in (1, 3):
         painter = Painter(model, splits, task)
         figures |= painter.answers(data, z) if task else painter.images(data, z, dims)

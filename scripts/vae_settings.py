@@ -196,6 +196,9 @@ def _refuse_senseless(s: Settings) -> None:
     refuse(s.refine_steps > 0 and s.objective == "score-function",
            "--refine-steps follow the pathwise gradient of the ELBO, which --objective score-function does without.")
     refuse(s.objective == "capacity" and s.guide_steps > 1, "--guide-steps is for --objective elbo and its like.")
+    refuse(s.prior == "vamp" and s.guide_steps > 1 and s.guide in ("diagonal", "full-rank", "low-rank", "mixture"),
+           "--guide-steps move the guide without the model, but --prior vamp is made of the guide's encoder, and "
+           f"--guide {s.guide} is nothing else.")
     refuse(s.prior == "conditional" and s.condition == "none",
            "--prior conditional reads p(z | c) off a condition; give one with --condition.")
     refuse(s.prior == "vamp" and s.condition != "none",

@@ -197,3 +197,20 @@ def test_score_function_gradients_are_unbiased(elbo: type) -> None:
     assert abs(draws.mean() - exact) < 5 * draws.std() / 2000 ** 0.5
     with pytest.raises(TypeError, match="score-function gradient"):
         pv.ElboLoss(model, guide, free_bits=1.0)(x=x)
+
+
+@pytest.mark.parametrize("elbo", ELBOS.values())
+def test_gradients_are_those_of_pyro(elbo) -> None:
+    """Of the same draws, per datum: SGD, clipping and free bits see no other scale."""
+    oracle = oracles.linear_gaussian(shift=0.3)
+    loss = pv.ElboLoss(oracle.model, oracle.guide, elbo=elbo())
+    parameters = [parameter for parameter in loss.parameters() if parameter.requires_grad]
+    torch.manual_seed(0)
+    ours = torch.autograd.grad(loss(**oracle.batch), parameters)
+    torch.manual_seed(0)
+    for parameter in parameters:
+        parameter.grad = None
+    elbo(max_plate_nesting=1).loss_and_grads(*pv.as_svi(oracle.model, oracle.guide), **oracle.batch)
+    pyro.clear_param_store()
+    for parameter, gradient in zip(parameters, ours):
+        torch.testing.assert_close(gradient, parameter.grad / len(oracle.log_px), rtol=1e-10, atol=1e-12)

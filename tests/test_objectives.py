@@ -384,6 +384,15 @@ def test_what_model_and_guide_share_moves_with_the_model() -> None:
     assert all(p.grad is None for p in encoder.parameters()) and all(p.grad is not None for p in extra.parameters())
 
 
+def test_a_guide_that_is_all_the_model_s_is_refused_in_its_own_steps() -> None:
+    encoder = NormalHead(MLP(4, [8], 4))
+    model = pv.Model(z=VampPrior(encoder, torch.rand(3, 4)), x=pv.Node(BernoulliHead(MLP(2, [8], 4)), "z"))
+    loss = Lagging(pv.ElboLoss(model, pv.Guide(z=pv.Node(encoder, "x"))), guide_steps=2)
+    loss(x=X)
+    with pytest.raises(pv.PairError, match="an encoder of its own"):
+        loss(x=X)
+
+
 @pytest.mark.parametrize("inner", [pv.ElboLoss, lambda model, guide: CapacityLoss(model, guide, capacity=1.0),
                                    lambda model, guide: pv.IwaeLoss(model, guide, num_particles=3, gradient="dreg")])
 def test_lagging_trains_resumes_and_goes_on(inner: Callable, tmp_path: object) -> None:

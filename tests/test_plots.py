@@ -222,6 +222,8 @@ def test_latent_scatter_points_legend_and_circles():
     assert axes.get_aspect() == 1
     assert axes.get_xlim() == axes.get_ylim()
     assert min(axes.get_xlim()[1], -axes.get_xlim()[0]) > 2
+    other = plots.latent_scatter(z, standard_prior=False)
+    assert not other.axes[0].patches and not other.legends
 
 
 def test_latent_scatter_many_labels_get_a_colour_bar_and_none_gets_nothing():

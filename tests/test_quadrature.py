@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 import pyrovae as pv
-from pyrovae.evidence import quadrature
-from pyrovae.heads import BernoulliHead, NormalHead
+from pyrovae.evidence import annealed_importance, quadrature
+from pyrovae.heads import BernoulliHead, MixtureNormalHead, NormalHead
 from pyrovae.nets import MLP
-from pyrovae.priors import StandardNormal
+from pyrovae.priors import MixtureOfNormals, StandardNormal, VampPrior
 
 
 @pytest.mark.parametrize("latent", [1, 2])
@@ -36,6 +36,22 @@ def test_two_sites_of_one_dimension_each() -> None:
     result = quadrature(model, [{"x": part} for part in x.split(7)])
     exact = dist.Normal(-2.0, (4 * 4.0 + 9 * 0.09 + 0.01) ** 0.5).log_prob(x)
     torch.testing.assert_close(result.log_px, exact, atol=1e-8, rtol=0)
+
+
+def test_mixture_priors_are_integrated_and_annealed_as_the_real_latents_they_are() -> None:
+    oracle = oracles.linear_gaussian(num_data=10)
+    likelihood, prior = oracle.model.nodes["x"].conditional, MixtureOfNormals(2, 3)
+    weight, bias = likelihood.weights[0].detach(), likelihood.bias.detach()
+    each = dist.MultivariateNormal(prior.loc.detach() @ weight.T + bias, weight @ weight.T + 0.25 * torch.eye(4))
+    exact = each.log_prob(oracle.batch["x"].unsqueeze(1)).logsumexp(1) - torch.tensor(3.0).log()
+    model = pv.Model(z=prior, x=pv.Node(likelihood, "z"))
+    torch.testing.assert_close(quadrature(model, oracle.batch).log_px, exact, atol=1e-8, rtol=0)
+    annealed = annealed_importance(model, oracle.batch, num_steps=100)
+    assert abs(annealed.mean - exact.mean()) < 5 * annealed.monte_carlo_se
+    vamp = VampPrior(NormalHead(MLP(4, [8], 4)), torch.rand(3, 4))
+    guide = pv.Guide(z=pv.Node(MixtureNormalHead(MLP(4, [8], 10), 2, 2), "x"))
+    model = pv.Model(z=vamp, x=pv.Node(likelihood, "z"))
+    assert annealed_importance(model, oracle.batch, guide=guide, num_steps=5).log_px.isfinite().all()
 
 
 def test_several_modes() -> None:

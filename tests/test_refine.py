@@ -6,6 +6,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.infer import Trace_ELBO
 from torch import Tensor, nn
 
 import pyrovae as pv
@@ -26,7 +27,7 @@ def vae() -> tuple[pv.Model, pv.Guide]:
 def test_refining_reaches_the_posterior_where_the_family_holds_it() -> None:
     oracle = oracles.linear_gaussian()
     guide = pv.Guide(z=pv.Node(FullRankNormalHead(MLP(4, [8], 5), 2), "x"))
-    refined = SemiAmortized(guide, oracle.model, steps=250, num_particles=20).for_batch(oracle.batch)
+    refined = SemiAmortized(guide, oracle.model, steps=400, num_particles=20).for_batch(oracle.batch)
     elbo = pv.log_weights(oracle.model, refined, oracle.batch, 2000).mean(0)
     before = pv.log_weights(oracle.model, guide, oracle.batch, 2000).mean(0)
     assert (oracle.log_px - before > 0.5).all()
@@ -74,6 +75,51 @@ def test_noise_aside_a_datum_is_refined_for_itself() -> None:
         best.append(pv.log_weights(oracle.model, q, {"x": row}, 4000).mean(0))
     # each is within the noise of its last steps and of 4000 draws of the optimum of the family, which is one number a datum
     torch.testing.assert_close(best[0], torch.cat(best[1:]), atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 30])
+def test_few_steps_do_no_harm_in_wide_nets(steps: int) -> None:
+    model = pv.Model(z=StandardNormal(2), x=pv.Node(BernoulliHead(MLP(2, [64], 4)), "z"))
+    guide = pv.Guide(z=pv.Node(NormalHead(MLP(4, [256, 256], 4)), "x"))
+    pv.fit(pv.ElboLoss(model, guide), [{"x": X}], epochs=150, lr=1e-2)
+    refined = SemiAmortized(guide, model, steps=steps, num_particles=20)
+    before, after = (pv.log_evidence(model, q, {"x": X}, num_particles=2000) for q in (guide, refined))
+    assert (after.elbo > before.elbo - 0.05 - 5 * (after.elbo_se + before.elbo_se)).all()
+
+
+def test_a_datum_that_steps_make_worse_stays_where_it_was() -> None:
+    oracle = oracles.linear_gaussian(num_data=4)
+    net = MLP(4, [], 5)
+    weight, bias = oracle.guide.nodes["z"].conditional.weights[0], oracle.guide.nodes["z"].conditional.bias
+    tril = oracle.guide.nodes["z"].conditional.scale_tril
+    with torch.no_grad():  # the posterior itself, which every step leaves
+        net.layers[-1].weight.zero_()
+        net.layers[-1].weight[:2], net.layers[-1].bias[:2] = weight, bias
+        net.layers[-1].bias[2:4], net.layers[-1].bias[4] = tril.diagonal().log(), tril[1, 0] * 2 ** 0.5
+    guide = pv.Guide(z=pv.Node(FullRankNormalHead(net, 2), "x"))
+    refined = SemiAmortized(guide, oracle.model, steps=2, lr=2.0, num_particles=200).for_batch(oracle.batch)
+    elbo = pv.log_weights(oracle.model, refined, oracle.batch, 10).mean(0)
+    torch.testing.assert_close(elbo, oracle.log_px, atol=1e-10, rtol=0)
+
+
+class Tokens(nn.Module):
+    """Reads the two halves of x by one layer, then their average."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.each, self.all = nn.Linear(2, 8), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.all(self.each(x.unflatten(-1, (2, 2))).tanh().mean(-2))
+
+
+def test_layers_whose_rows_are_no_data_get_no_bias() -> None:
+    model, _ = vae()
+    guide, x = pv.Guide(z=pv.Node(NormalHead(Tokens()), "x")), X[:2]  # as many data as tokens
+    refined = Refined(guide, {"x": x})
+    first = pv.log_weights(model, refined, {"x": x}, 5)[:, 0].sum()
+    for bias, gradient in zip(refined.biases, torch.autograd.grad(first, refined.biases)):
+        assert bias.shape == (2, 4) and gradient[0].abs().sum() > 0 and not gradient[1].any()
 
 
 class Flattened(nn.Module):
@@ -137,6 +183,17 @@ def test_training_moves_model_and_guide_alike() -> None:
     loss = pv.ElboLoss(model, SemiAmortized(guide, model, steps=3))
     loss(x=X).backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in (*model.parameters(), *guide.parameters()))
+
+
+@pytest.mark.usefixtures("uses_param_store")
+def test_pyro_s_own_particles_are_refused_where_they_leave_no_room() -> None:
+    model, guide = vae()
+    refine = SemiAmortized(guide, model, steps=2)
+    vectorized = Trace_ELBO(num_particles=3, vectorize_particles=True, max_plate_nesting=1)
+    assert pv.ElboLoss(model, refine, elbo=vectorized)(x=X).isfinite()
+    assert Trace_ELBO(num_particles=3)(model, refine)(x=X).isfinite()
+    with pytest.raises(pv.PairError, match="vectorize_particles=False"):
+        vectorized(model, refine)(x=X)
 
 
 def test_what_cannot_be_refined_says_so() -> None:

@@ -14,9 +14,15 @@ import pytest
 import torch
 from conditions import Task
 from safetensors.torch import load_file
+from torch import nn
+from vae_figures import draw_figures
 from vae_parts import DENSITIES
 
 import pyrovae as pv
+from pyrovae.data import load_digits
+from pyrovae.heads import BernoulliHead, NormalHead
+from pyrovae.nets import MLP
+from pyrovae.priors import MixtureOfNormals, StandardNormal
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 QUICK = ("--epochs", "2", "--hidden", "16", "--eval-particles", "20", "--eval-data", "50")
@@ -194,6 +200,17 @@ def test_a_task_takes_an_image_apart_and_puts_it_together() -> None:
     assert label["c"].argmax(-1).tolist() == [0, 2, 1, 1, 0] and label["x"].shape == (5, 24)
 
 
+@pytest.mark.parametrize(("prior", "standard"), [(StandardNormal(2), True), (MixtureOfNormals(2, 3), False)])
+def test_only_a_standard_normal_is_drawn_as_the_prior(prior: nn.Module, standard: bool) -> None:
+    splits = load_digits()
+    test = splits.batches("threshold", batch_size=400)[2]
+    model = pv.Model(z=prior, x=pv.Node(BernoulliHead(MLP(2, [8], (1, 8, 8)), event_dim=3), "z"))
+    guide = pv.Guide(z=pv.Node(NormalHead(MLP((1, 8, 8), [8], 4)), "x"))
+    drawn = draw_figures(model.float(), guide.float(), test,
+                         pv.History([{"epoch": 1, "elbo": -1.0}]), splits, torch.device("cpu"))["latent_scatter"]
+    assert bool(drawn.axes[0].patches) == standard
+
+
 def test_compare_trains_a_grid_once(tmp_path: Path) -> None:
     grid = ("--grid", "prior=standard,flow", "guide=diagonal", "+", "prior=mixture", "particles=2", "prior_components=4")
     ask = (*grid, *QUICK, "--out", tmp_path, "--score-particles", 20, "--score-data", 30)
@@ -211,6 +228,21 @@ def test_compare_trains_a_grid_once(tmp_path: Path) -> None:
     assert "other settings" in run("compare_vae.py", *ask, "--lr", 0.5, status=2)
     assert "no value of guide" in run("compare_vae.py", "--grid", "guide=best", status=2)
     assert "wanted setting=value" in run("compare_vae.py", "--grid", "colour=blue", status=2)
+
+
+def test_compare_gives_no_gain_of_densities_over_probabilities(tmp_path: Path) -> None:
+    grid = ("--grid", "likelihood=bernoulli,continuous-bernoulli", "+", "condition=label", "+", "binarize=dynamic")
+    output = run("compare_vae.py", *grid, *QUICK, "--out", tmp_path, "--score-particles", 20, "--score-data", 30)
+    assert "do not compare" in output
+    with (tmp_path / "table.csv").open() as file:
+        assert [bool(row["gain"]) for row in csv.DictReader(file)] == [True, False, True, False]
+
+
+@pytest.mark.parametrize(("grid", "message"), [
+    (("prior=standard", "prior=mixture"), "write prior=standard,mixture"), (("+",), "names no setting"),
+    (("resume=True",), "wanted setting=value"), (("out=here",), "wanted setting=value")])
+def test_compare_refuses_grids_that_it_would_misread(tmp_path: Path, grid: tuple[str, ...], message: str) -> None:
+    assert message in run("compare_vae.py", "--grid", *grid, *QUICK, "--out", tmp_path, status=2)
 
 
 def test_reproduce_prints_ours_beside_theirs(tmp_path: Path) -> None:
@@ -257,7 +289,8 @@ def test_refusals_are_one_line_and_leave_no_run(tmp_path: Path, arguments: tuple
     ("--kl-warmup -1", "wanted at least 0"),
     ("--free-bits -1", "at least 0"), ("--particles 0", "at least 1"), ("--net conv --hidden", "at least one number"),
     ("--objective iwae --beta 2", "weigh the KL"), ("--prior conditional", "give one with --condition"),
-    ("--prior vamp --condition label", "also looks at c"), ("--condition label --net conv", "use --net mlp"),
+    ("--prior vamp --condition label", "also looks at c"), ("--prior vamp --guide-steps 3", "made of the guide's encoder"),
+    ("--condition label --net conv", "use --net mlp"),
     ("--latent-dim 3 2 --guide iaf", "transforms one latent layer"), ("--ladder", "needs several latent layers"),
     ("--latent-dim 3 2 --prior vamp", "one latent layer"), ("--prior flow --latent-dim 1", "--prior-flow spline"),
     ("--objective score-function --free-bits 1", "does without")])
@@ -272,6 +305,14 @@ def test_evaluate_refuses_what_is_no_run(tmp_path: Path, digits_run: Path) -> No
     assert "there is no file" in run("evaluate.py", tmp_path, status=2)
     (tmp_path / "weights.safetensors").write_bytes((digits_run / "weights.safetensors").read_bytes()[:1000])
     assert "damaged" in run("evaluate.py", tmp_path, status=2)
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (("--num-particles", 100, "--defensive", 0.001), "leaves none to the prior"),
+    (("--num-particles", 24, "--method", "psis"), "at least 25")])
+def test_evaluate_refuses_counts_that_give_no_number(digits_run: Path, arguments: tuple, message: str) -> None:
+    error = " ".join(run("evaluate.py", digits_run, *arguments, status=2).replace("│", " ").split())
+    assert message in error and "Traceback" not in error
 
 
 def test_help_names_every_choice() -> None:

@@ -137,10 +137,10 @@ class WeightSummary:
 def fit_pareto(log_tail: Tensor) -> tuple[float, float]:
     """Shape and scale of the generalised Pareto that fits the M weights above the last of `log_tail` `(M + 1,)`, descending.
 
-    Shape -inf where they are all equal up to rounding; inf where a few are so large that the others vanish beside them.
-    The scale is in units of the largest weight.
+    Shape -inf where they are all equal up to rounding, which may have been that of float32; inf where a few are so
+    large that the others vanish beside them. The scale is in units of the largest weight.
     """
-    if log_tail[0] - log_tail[-1] < 1e-9:
+    if log_tail[0] - log_tail[-1] < 1e-3 + 1e-6 * log_tail[0].abs():
         return -math.inf, 0.0
     excess = (log_tail[:-1] - log_tail[0]).exp() - (log_tail[-1] - log_tail[0]).exp()
     if excess[len(excess) * 3 // 4] < 1e-30:  # the fit starts from the lower quartile

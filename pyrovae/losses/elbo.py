@@ -129,7 +129,7 @@ def _evaluate(elbo: ELBO, model: Callable, guide: Callable, batch: dict[str, Ten
         return torch.as_tensor(elbo.loss(model, guide, **batch), dtype=torch.get_default_dtype())
     if isinstance(elbo, TraceGraph_ELBO):
         bound, surrogate = elbo._loss_and_surrogate_loss(model, guide, (), batch)
-        return surrogate - surrogate.detach() - bound
+        return surrogate - surrogate.detach() - bound.detach()
     return elbo.differentiable_loss(model, guide, **batch)
 
 

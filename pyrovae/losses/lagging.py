@@ -3,6 +3,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from pyrovae.errors import PairError
 from pyrovae.frozen import frozen
 from pyrovae.losses.pair import innermost
 
@@ -14,6 +15,7 @@ class Lagging(nn.Module):
     model and guide share moves with the model. After `stop_after` steps both always move. A remedy for posterior
     collapse: early in training the guide is too far from the true posterior for the model to learn to use z.
 
+    Raises: PairError where the guide has no parameters but those it shares with the model.
     Source: He et al. 2019, arXiv:1901.05534, algorithm 1 (there the guide's steps go on until they no longer help).
 
     Example:
@@ -43,4 +45,8 @@ class Lagging(nn.Module):
         if step % self.guide_steps == 0 or self.stop_after is not None and step >= self.stop_after:
             return self.inner(**batch)
         with frozen(innermost(self).model):
-            return self.inner(**batch)
+            loss = self.inner(**batch)
+        if torch.is_grad_enabled() and not loss.requires_grad:
+            raise PairError("all that the guide learns is part of the model too, e.g. by a VampPrior of its encoder, so "
+                            "nothing is left to move in the guide's steps. Give the prior an encoder of its own.")
+        return loss

@@ -12,12 +12,13 @@ from pyrovae.plots.canvas import MUTED, TRAIN, Array, tidy, to_array
 
 
 def latent_scatter(
-    z: Array, y: Array | None = None, *, dims: Sequence[int] = (0, 1), title: str | None = None
+    z: Array, y: Array | None = None, *, dims: Sequence[int] = (0, 1), standard_prior: bool = True, title: str | None = None
 ) -> Figure:
     """Scatter two latent coordinates, coloured by label, with the 1 and 2 sigma circles of the N(0, I) prior.
 
     Of a two-dimensional standard normal, 39 % lies within the inner circle and 86 % within the outer: data
-    far outside, or a hole inside, mean an aggregate posterior that is not the prior.
+    far outside, or a hole inside, mean an aggregate posterior that is not the prior. `standard_prior=False` leaves the
+    circles out, where the prior is another.
 
     Shapes: z (N, D), D >= 2; y (N,) or None. Up to 20 different labels become a legend, more a colour bar.
     Errors: ValueError for other shapes, and for dims that are equal or outside 0..D - 1.
@@ -60,10 +61,11 @@ def latent_scatter(
             bar = figure.colorbar(points, ax=axes, shrink=0.8)
             bar.outline.set_visible(False)
             bar.solids.set_alpha(1)
-    for radius in (1, 2):
-        axes.add_patch(Circle((0, 0), radius, fill=False, edgecolor="black", linestyle="--", linewidth=1.2))
-    prior = Line2D([], [], color="black", linestyle="--", label="prior, 1 and 2 sigma")
-    figure.legend(handles=[prior], loc="outside lower center", frameon=False)
+    if standard_prior:
+        for radius in (1, 2):
+            axes.add_patch(Circle((0, 0), radius, fill=False, edgecolor="black", linestyle="--", linewidth=1.2))
+        prior = Line2D([], [], color="black", linestyle="--", label="prior, 1 and 2 sigma")
+        figure.legend(handles=[prior], loc="outside lower center", frameon=False)
     tidy(axes, xlabel=f"latent {dims[0]}", ylabel=f"latent {dims[1]}", title=title or "")
     low, high = min(across.min(), up.min(), -2.2), max(across.max(), up.max(), 2.2)
     axes.set(xlim=(1.05 * low, 1.05 * high), ylim=(1.05 * low, 1.05 * high), aspect="equal")

@@ -1,0 +1,156 @@
+"""Scores of a trained method, in the units of the data, and what the figures need."""
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from bnn_methods import Trained
+from bnn_settings import BnnSettings
+from bnn_task import Task
+from torch import Tensor
+
+import pyrovae as pv
+from pyrovae import metrics
+from pyrovae.data import Batches, DictDataset
+
+REPLICATES = 1000
+"""Draws of y behind CRPS and coverage."""
+ANGLES = tuple(range(0, 181, 15))
+METRICS = {"rmse": "RMSE", "log_predictive": "log p(y|x)", "crps": "CRPS", "coverage_90": "coverage of 90 %",
+           "width_90": "width of 90 %", "accuracy": "accuracy", "error_percent": "error %", "nll": "NLL", "brier": "Brier",
+           "ece": "ECE", "ece_adaptive": "ECE, equal mass", "ood_auroc": "OOD AUROC", "ood_auroc_mi": "OOD AUROC by MI",
+           "ood_aupr": "OOD AUPR", "train_seconds": "seconds"}
+
+
+@dataclasses.dataclass
+class Scores:
+    """One row of numbers for each network, and arrays of the first one for figures."""
+
+    rows: list[dict[str, float]]
+    arrays: dict[str, np.ndarray]
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """metric -> mean, standard error over splits and seeds (null for one), n."""
+        result = {}
+        for name in self.rows[0]:
+            mean, se, n = metrics.mean_and_error([row[name] for row in self.rows])
+            result[name] = {"mean": mean, "se": None if math.isnan(se) else se, "n": n}
+        return result
+
+
+def score(trained: Trained, s: BnnSettings, task: Task, unknown: Tensor | None = None, *, part: str = "test") -> Scores:
+    """Every network on the test (or valid) part of its own split; seconds are those of all networks, shared out."""
+    rows, arrays, data = [], {}, getattr(task, part)
+    for index, (model, guide) in enumerate(trained.pairs):
+        split = task.split_of(index, s.seeds)
+        batch = Batches(DictDataset(**{name: value[split] for name, value in data.tensors.items()}), 1000)
+        torch.manual_seed(s.seed + index)
+        if task.kind == "regression":
+            row, extra = _regression(model, guide, batch, trained.num_samples, task, split)
+        else:
+            row, extra = _classes(model, guide, batch, trained.num_samples, unknown, task)
+        rows.append({**row, "train_seconds": trained.seconds / len(trained.pairs)})
+        arrays = arrays or extra
+    return Scores(rows, arrays)
+
+
+def _regression(model: object, guide: object, data: Batches, num_samples: int, task: Task,
+                split: int) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    y, scale = data.data.tensors["y"].double(), task.y_scale[split].double()
+    moments = pv.predict_moments(model, guide, data, num_samples=num_samples, site="y")
+    log_density = pv.log_predictive(model, guide, data, num_samples=num_samples) - scale.log().sum()
+    draws = torch.cat([pv.predict(model, guide, {"x": x}, num_samples=REPLICATES, sites=["y"])["y"]
+                       for x in data.data.tensors["x"].split(100)], dim=1).double()
+    each = [(draws[..., target] * scale[..., target], y[:, target] * scale[..., target]) for target in range(y.shape[-1])]
+    row = {"rmse": float(metrics.rmse(moments.mean * scale, y * scale)), "log_predictive": float(log_density.mean()),
+           "crps": float(np.mean([float(metrics.crps(*pair).mean()) for pair in each])),
+           "coverage_90": float(np.mean([float(metrics.coverage(*pair, level=0.9).mean()) for pair in each])),
+           "width_90": float(np.mean([float(metrics.interval_width(pair[0], level=0.9).mean()) for pair in each]))}
+    return row, {"log_predictive": log_density.numpy()}
+
+
+def _classes(model: object, guide: object, data: Batches, num_samples: int, unknown: Tensor | None,
+             task: Task) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    y = data.data.tensors["y"]
+    moments = pv.predict_moments(model, guide, data, num_samples=num_samples, site="y")
+    probs = moments.mean / moments.mean.sum(-1, keepdim=True)
+    correct = metrics.accuracy(probs, y)
+    row = {"accuracy": float(correct.double().mean()), "error_percent": 100.0 * (1.0 - float(correct.double().mean())),
+           "nll": float(metrics.nll(probs, y).mean()), "brier": float(metrics.brier(probs, y).mean()),
+           "ece": float(metrics.calibration_error(probs, y)),
+           "ece_adaptive": float(metrics.calibration_error(probs, y, adaptive=True))}
+    arrays = {"probs": probs.float().numpy(), "y": y.numpy(), "entropy": moments.total.float().numpy()}
+    if unknown is not None:
+        other = pv.predict_moments(model, guide, Batches(DictDataset(x=unknown[0]), 1000), num_samples=num_samples, site="y")
+        row |= {"ood_auroc": float(metrics.auroc(moments.total, other.total)),
+                "ood_auroc_mi": float(metrics.auroc(moments.epistemic, other.epistemic)),
+                "ood_aupr": float(metrics.aupr(moments.total, other.total))}
+        arrays["entropy_unknown"] = other.total.float().numpy()
+    if task.image_shape is not None:
+        arrays["rotation_accuracy"] = np.array([_turned(model, guide, data, angle, num_samples, task) for angle in ANGLES])
+    return row, arrays
+
+
+def _turned(model: object, guide: object, data: Batches, angle: float, num_samples: int, task: Task) -> float:
+    """Accuracy on (at most 1000) test images turned by an angle."""
+    x, y = (data.data.tensors[name][:1000] for name in ("x", "y"))
+    images = x.reshape(-1, *task.image_shape)
+    turn = math.radians(angle)
+    matrix = x.new_tensor([[math.cos(turn), -math.sin(turn), 0.0], [math.sin(turn), math.cos(turn), 0.0]])
+    grid = F.affine_grid(matrix.expand(len(images), 2, 3), list(images.shape), align_corners=False)
+    turned = F.grid_sample(images, grid, align_corners=False).flatten(1)
+    moments = pv.predict_moments(model, guide, {"x": turned}, num_samples=min(num_samples, 20), site="y")
+    return float((moments.mean.argmax(-1) == y).double().mean())
+
+
+def to_arviz(trained: Trained, task: Task, path: Path, *, num_data: int = 1000, num_samples: int = 200) -> None:
+    """Draws of the first network on its training data as an ArviZ file; weights are left out where they are many."""
+    model, guide = trained.pairs[0]
+    chains = trained.chains
+    samples = trained.num_samples if trained.num_samples > 1 else 1
+    samples = samples if samples <= num_samples else num_samples
+    batch = {name: value[0, :num_data] for name, value in task.train.tensors.items()}
+    draws = pv.posterior_draws(model, guide, batch, num_samples=samples)
+    size = sum(value[0].numel() for value in draws["posterior"].values())
+    draws["posterior"] = {name: value.squeeze(1) for name, value in draws["posterior"].items()
+                          if not name.startswith("_") and size <= 10_000}
+    dims = {name: [f"{name}_dim_{index}" for index in range(value.dim() - 1)] for name, value in draws["posterior"].items()}
+    if not draws["posterior"]:
+        del draws["posterior"]
+    if chains is not None and len(chains.accept) == samples:
+        draws["sample_stats"] = {name: value[:, 0] for name, value in chains.sample_stats().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pv.to_inference_data(draws, dims={name: names for name, names in dims.items() if names}).to_netcdf(str(path))
+
+
+def markdown(results: dict[str, dict[str, dict[str, float]]]) -> str:
+    """Methods by metrics, mean ± standard error."""
+    names = [name for name in METRICS if any(name in result for result in results.values())]
+    lines = ["| method | " + " | ".join(METRICS[name] for name in names) + " |", "|---" * (len(names) + 1) + "|"]
+    for method, result in results.items():
+        lines.append(f"| {method} | " + " | ".join(_cell(result.get(name)) for name in names) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(entry: dict[str, float] | None) -> str:
+    if entry is None:
+        return "–"
+    mean, se = entry["mean"], entry["se"]
+    digits = max(0, min(4, 3 - math.floor(math.log10(abs(mean))))) if mean else 3
+    return f"{mean:.{digits}f}" + ("" if se is None else f" ± {se:.{digits}f}")
+
+
+def save_scores(scores: Scores, path: Path, facts: dict) -> None:
+    """One method's rows and arrays, for a comparison that goes on later."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path.with_suffix(".npz"), **scores.arrays)
+    path.write_text(json.dumps({**facts, "rows": scores.rows}, indent=1) + "\n")
+
+
+def read_scores(path: Path) -> Scores:
+    rows = json.loads(path.read_text())["rows"]
+    with np.load(path.with_suffix(".npz")) as arrays:
+        return Scores(rows, {name: arrays[name] for name in arrays})

@@ -1,0 +1,98 @@
+"""Compare Bayesian neural networks: one program, one predictive, one set of metrics, for every method.
+
+    python scripts/compare_bnn.py --dataset diabetes --methods map,bbb,mc-dropout,ensemble --out runs/diabetes
+
+writes comparison.csv, comparison.json, comparison.md, an ArviZ file for each method, and figures. Started again with the same
+command, it goes on where it stopped.
+"""
+import csv
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import tyro
+from bnn_figures import bands, figures
+from bnn_methods import train
+from bnn_report import Scores, markdown, read_scores, save_scores, score, to_arviz
+from bnn_settings import METHODS, BnnSettings
+from bnn_task import load_task, load_unknown
+from run_folder import Refusal, as_json, choose_device, refuse_politely
+from tqdm.auto import tqdm
+
+import pyrovae.plots as plots
+from pyrovae.files import write_atomically
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    settings: tyro.conf.OmitArgPrefixes[BnnSettings]
+    methods: str = "map,bbb,mc-dropout,ensemble"
+    """Names joined by commas, of: map, bbb, bbb-mixture, bbb-hierarchical, radial, mc-dropout, concrete-dropout, ensemble,
+    swag, laplace, sgld, sghmc, hmc."""
+    ood: str | None = None
+    """A data set that the classifier has not seen: digits, mnist, fashion-mnist, kmnist, noise, or a PATH."""
+    budget: Literal["equal-steps", "equal-time"] = "equal-steps"
+    """equal-time: every method trains as long as the first one took (an epoch more or less); hmc keeps its own count."""
+    bands: bool = True
+    """Also train each method on a 1-D set with a gap, for a picture (regression only)."""
+    out: Annotated[Path, tyro.conf.arg(help="folder of the results")] = Path("runs/comparison")
+
+
+def compare(c: Comparison) -> dict[str, Scores]:
+    s, methods = c.settings, tuple(c.methods.split(","))
+    unknown_names = [method for method in methods if method not in METHODS]
+    if unknown_names:
+        raise Refusal(f"--methods names {unknown_names}, wanted some of {', '.join(METHODS)}.")
+    device, task = choose_device(s.device), load_task(s)
+    torch.set_num_threads(s.threads or 1)
+    unknown = load_unknown(c.ood, task) if c.ood else None
+    if unknown is not None and task.kind == "regression":
+        raise Refusal("--ood scores classifiers, but the targets of this set are numbers.")
+    begun = c.out / "settings.json"
+    settings = {**as_json(s), "ood": c.ood, "budget": c.budget}
+    if begun.exists() and (old := json.loads(begun.read_text())) != settings:
+        changed = sorted(name for name in settings if old.get(name) != settings[name])
+        raise Refusal(f"{c.out} holds a comparison with other settings ({', '.join(changed)}); choose another --out.")
+    write_atomically(begun, (json.dumps(settings, indent=1) + "\n").encode())
+    scores, seconds = {}, None
+    for method in tqdm(methods, desc=task.name, unit="method"):
+        path = c.out / "methods" / f"{method}.json"
+        if not path.exists():
+            start = time.perf_counter()
+            trained = train(method, s, task, seconds=seconds if c.budget == "equal-time" else None, device=device)
+            save_scores(score(trained, s, task, unknown), path, {
+                "method": method, "steps": trained.steps, "seconds": trained.seconds, "num_samples": trained.num_samples,
+                "wall_seconds": time.perf_counter() - start})
+            to_arviz(trained, task, c.out / "arviz" / f"{method}.nc")
+        scores[method] = read_scores(path)
+        seconds = seconds or json.loads(path.read_text())["seconds"]
+    write(scores, c.out)
+    drawn = figures(scores, task.kind)
+    if task.kind == "regression" and c.bands and not (c.out / "figures" / "bands.png").exists():
+        drawn["bands"] = bands(methods, s)
+    plots.save(drawn, c.out / "figures")
+    print(f"{task.name}: {task.num_splits * s.seeds} networks a method, {s.num_samples} draws; mean ± standard error over "
+          f"splits and seeds\n\n{(c.out / 'comparison.md').read_text()}\nfigures: "
+          f"{', '.join(sorted(path.name for path in (c.out / 'figures').glob('*.png'))) or 'none'} in {c.out / 'figures'}")
+    return scores
+
+
+def write(scores: dict[str, Scores], out: Path) -> None:
+    """comparison.json (method -> metric -> mean, se, n), comparison.csv (a row for each network), comparison.md."""
+    results = {method: found.summary() for method, found in scores.items()}
+    write_atomically(out / "comparison.json", (json.dumps(results, indent=1) + "\n").encode())
+    write_atomically(out / "comparison.md", markdown(results).encode())
+    names = list(dict.fromkeys(name for found in scores.values() for name in found.rows[0]))
+    with (out / "comparison.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, ["method", "network", *names])
+        table.writeheader()
+        for method, found in scores.items():
+            table.writerows({"method": method, "network": index, **row} for index, row in enumerate(found.rows))
+
+
+if __name__ == "__main__":
+    with refuse_politely():
+        compare(tyro.cli(Comparison, description=__doc__))
