@@ -203,6 +203,7 @@ def test_collect_goes_on_where_a_run_is_resumed(tmp_path: Path) -> None:
     shorter = run(6, "broken", resume=tmp_path / "kept.run")
     assert all(torch.equal(value, whole[name][:3]) for name, value in shorter.draws().items())
     read = Collect(dict, folder=tmp_path / "broken")
+    assert list(read.draws()) == list(whole) == ["w.weight", "w.bias"]  # the net's order, on which swag relies
     assert all(torch.equal(value, whole[name][:3]) for name, value in read.draws().items())
     with pytest.raises(ValueError, match="no draw was kept"):
         Collect(dict).draws()
@@ -241,6 +242,8 @@ def test_laplace_is_exact_where_the_posterior_is_normal(batched: bool) -> None:
     assert ((scale ** -2 - precision.diagonal()).abs() < 5 * error.diagonal()).all()
     MeanField(exact.net).set(loc, scale)
     guide = JointNormal(exact.net).set(loc, scale_tril=tril)
+    turned = dict(reversed(mode.items()))
+    torch.testing.assert_close(laplace(exact.model, turned, data, num_draws=2)[0], exact.mean)
     weights = pv.log_weights(exact.model, guide, exact.batch, 200, plate=None)
     assert (weights.logsumexp(0) - math.log(200) - exact.log_evidence).abs() < 0.05
 

@@ -36,7 +36,7 @@ def laplace(model: Callable, mode: Mapping[str, Tensor], data: Data, *, full: bo
     Source: MacKay 1992, Neural Computation 4(3); with F for the Hessian: Martens 2020, arXiv:1412.1193, section 9.
     """
     mode = {name: value.detach() for name, value in mode.items()}
-    _check_sites(model, mode, data)
+    mode = {name: mode[name] for name in _sites(model, mode, data)}
     size = sum(value.numel() for value in mode.values())
     curvature = torch.diag(_prior(model, mode, data)) if full else _prior(model, mode, data)
     with pyro.validation_enabled(False), private(), untouched(modules_of(model).values(), training=False):
@@ -53,7 +53,8 @@ def laplace(model: Callable, mode: Mapping[str, Tensor], data: Data, *, full: bo
     return loc, upper
 
 
-def _check_sites(model: Callable, mode: Mapping[str, Tensor], data: Data) -> None:
+def _sites(model: Callable, mode: Mapping[str, Tensor], data: Data) -> list[str]:
+    """The mode's sites in the order of the model, which is that of guides."""
     batch = next(batches(data, None, device_of(model)))
     with pyro.validation_enabled(False), private(), untouched(modules_of(model).values()), poutine.block():
         sites = poutine.trace(model).get_trace(**batch).nodes
@@ -65,6 +66,7 @@ def _check_sites(model: Callable, mode: Mapping[str, Tensor], data: Data) -> Non
         raise PairError(f"sites {wrong} are in only one of the model and the mode, or not real-valued, so a normal at the mode is "
                         "no posterior of theirs. Give the mode all weights, and hold the others fixed: "
                         "laplace(pyro.condition(model, data={...}), ...).")
+    return list(latent)
 
 
 def _site_log_probs(model: Callable, weights: Mapping[str, Tensor], batch: Mapping[str, Tensor], observed: bool) -> Tensor:
