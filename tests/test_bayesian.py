@@ -241,9 +241,9 @@ def test_nets_of_all_kinds_agree_with_a_loop_over_particles(name: str) -> None:
         "group norm": lambda: (nn.Sequential(nn.Conv1d(2, 4, 3), nn.GroupNorm(2, 4), nn.Flatten(), nn.Linear(12, 3)), (2, 5)),
         "conv encoder": lambda: (ConvEncoder((1, 5, 3), [4, 8], 3), (1, 5, 3)),
     }[name]()
-    bayesian, model = classifier(net, event_dim=len(shape))
-    batch, guide = labelled(6, shape), MeanField(bayesian, init_scale=0.5)
-    pv.check(model, guide, batch, num_data=6)
+    bayesian, model = classifier(net)
+    batch, guide = labelled(4, shape), MeanField(bayesian, init_scale=0.5)  # as many data as particles
+    pv.check(model, guide, batch, num_data=4)
     draws = pv.traces.run_guide(guide, batch, 4)
     together = pv.traces.run_model(model, draws, batch, 4)
     for k in range(4):
@@ -273,7 +273,7 @@ def test_wrong_uses_say_what_to_do() -> None:
     with pytest.raises(RuntimeError, match="drawn inside the plate over data"):
         inside(x)
     assert bayesian.weights is None
-    images, model = classifier(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(18, 3)))
+    images, model = classifier(nn.Sequential(nn.Flatten(), nn.Linear(25, 3)))
     with pytest.raises(RuntimeError, match="Pass event_dim to Bayesian"):
         pv.log_weights(model, MeanField(images), labelled(6, (1, 5, 5)), 3, plate=None)
     with pytest.raises(RuntimeError, match="Multiple sample sites named 'w.weight'"):

@@ -11,6 +11,7 @@ import torch.nn as nn
 from pyro import poutine
 from torch import Tensor
 from torch.distributions import Distribution
+from torch.nn.modules.conv import _ConvNd
 
 from pyrovae.origin import Origin, note, origin_of, redrawing
 from pyrovae.programs.adapter import as_pyro
@@ -34,7 +35,8 @@ class Bayesian(nn.Module):
     The user's net is left as it is: the sampled parameters live in a copy, where their values are the starting point of
     guides. Parameters that the prior leaves out stay shared with the net and whatever else uses them.
 
-    event_dim: dims of one input of the net; the default asks `net.in_shape` or `net.event_dim`, else 1. It is needed
+    event_dim: dims of one input of the net; the default asks `net.in_shape`, `net.event_dim` or a convolution that
+    comes first, else 1. It is needed
     only under vectorised particles, which apply K nets at once.
 
     Shapes: inputs `(B, *event)` or `(K, B, *event)`; with weights `(K, 1, *shape)` the output is `(K, B, *out)`.
@@ -151,4 +153,7 @@ def drawn(program: nn.Module) -> Iterator[None]:
 
 def _event_dim(net: nn.Module) -> int:
     in_shape = getattr(net, "in_shape", None)
-    return len(in_shape) if in_shape is not None else getattr(net, "event_dim", 1)
+    if in_shape is not None or hasattr(net, "event_dim"):
+        return len(in_shape) if in_shape is not None else net.event_dim
+    first = next(part for part in net.modules() if any(True for _ in part.parameters(recurse=False)))
+    return len(first.kernel_size) + 1 if isinstance(first, _ConvNd) else 1
