@@ -71,6 +71,8 @@ def check_batch_of(loss: nn.Module, batch: dict[str, Tensor], num_data: int | No
 
     `num_data=None` with a loss that knows N: the batch is not of the training set, and may be larger.
     """
+    if hasattr(loss, "member"):  # of losses side by side the first, on its data
+        loss, batch = innermost(loss.member(0)), loss.rows(batch, 0)
     if hasattr(loss, "model") and hasattr(loss, "guide"):
         if num_data is None and getattr(loss, "num_data", None) is not None:
             num_data = max(loss.num_data, size_of(batch))

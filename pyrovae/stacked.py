@@ -11,6 +11,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from pyrovae.losses.pair import innermost
 from pyrovae.losses.terms import Terms
 from pyrovae.origin import renewed
 
@@ -101,6 +102,14 @@ class Stacked(nn.Module):
                     tensor.copy_(state[name][index])
         return loss
 
+
+    @property
+    def num_data(self) -> int | None:
+        return getattr(innermost(self.template[0]), "num_data", None)
+
+    def rows(self, batch: Mapping[str, Tensor], index: int) -> dict[str, Tensor]:
+        """What member `index` sees of a batch."""
+        return {name: value if self.shared else value[index] for name, value in batch.items()}
 
     def size_of(self, batch: Mapping[str, Tensor]) -> int:
         """B, the data that each member sees."""

@@ -10,7 +10,7 @@ from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor, nn
 
 import pyrovae as pv
-from pyrovae.heads import CategoricalHead, FixedScaleNormalHead
+from pyrovae.heads import BernoulliHead, CategoricalHead, FixedScaleNormalHead
 from pyrovae.hooks import Checkpoint
 from pyrovae.nets import MLP, Standardized
 from pyrovae.weight_guides import JointNormal, MCDropout, MeanField, PointEstimate
@@ -167,6 +167,20 @@ def test_wrong_stacks() -> None:
     model = pv.Model(y=pv.Node(FixedScaleNormalHead(wide, scale=0.5), "x"))
     with pytest.raises(ValueError, match="out_features: 4 and 5"):
         pv.Stacked([make(), pv.ElboLoss(model, PointEstimate(wide), num_data=6)])
+
+
+def test_fit_checks_the_first_member() -> None:
+    def build(num_data: int | None) -> pv.ElboLoss:
+        net = pv.Bayesian(MLP(3, [4], 1))
+        return pv.ElboLoss(pv.Model(y=pv.Node(BernoulliHead(net), "x")), PointEstimate(net), num_data=num_data)
+
+    grey = {"x": torch.randn(2, 6, 3), "y": torch.full((2, 6, 1), 0.5)}
+    with pytest.raises(pv.PairError, match="grey values"):
+        pv.fit(pv.Stacked([build(6), build(6)]), grey, epochs=1)
+    with pytest.raises(pv.PairError, match="num_data=5 is less than the 6 data"):
+        pv.fit(pv.Stacked([build(5), build(5)]), {**grey, "y": torch.ones(2, 6, 1)}, epochs=1)
+    with pytest.raises(pv.PairError, match="pass num_data=N"):
+        pv.fit(pv.Stacked([build(None)]), {**grey, "y": torch.ones(2, 6, 1)}, epochs=1)
 
 
 def test_it_runs_with_validation_on_and_classifies() -> None:
