@@ -260,6 +260,20 @@ def test_a_prior_on_a_half_line_and_the_map_of_a_global() -> None:
         assert values["w.weight_lambda"].shape == (50, 2)
 
 
+def test_weights_of_a_half_line_start_where_the_prior_allows() -> None:
+    user = nn.Linear(2, 3)
+    nn.init.constant_(user.bias, 0.7)
+    net = pv.Bayesian(user, lambda site, tensor: dist.HalfNormal(torch.full_like(tensor, 2.0)))
+    assert (user.weight < 0).any()
+    for make in (PointEstimate, MeanField, JointNormal):
+        values = make(net)()
+        assert (values["w.weight"] > 0).all() and ((values["w.bias"] / 0.7).log().abs() < 0.1).all()
+    with pytest.raises(ValueError, match=r"members' weights \['w.weight'\] lie outside"):
+        Ensemble(net, [user])
+    nn.init.constant_(user.weight, 0.3)
+    torch.testing.assert_close(Ensemble(net, [user])()["w.weight"], user.weight)
+
+
 def test_states_travel() -> None:
     """Weights saved and loaded, other precision, deep copies: all guides."""
     pyro.set_rng_seed(0)

@@ -68,8 +68,12 @@ class Ensemble(nn.Module):
         named = [dict(member.named_parameters()) for member in members]
         keys = [_key(site.name, named[0]) for site in self.sites]
         self.count = len(members)
-        self.loc = nn.ParameterList(torch.stack([site.unconstrained if key is None else parameters[key].detach()
-                                                 for parameters in named]) for site, key in zip(self.sites, keys))
+        self.loc = nn.ParameterList(torch.stack([site.unconstrained if key is None else
+                                                 site.transform.inv(parameters[key].detach()) for parameters in named])
+                                    for site, key in zip(self.sites, keys))
+        wrong = [site.name for site, loc in zip(self.sites, self.loc) if not torch.isfinite(loc).all()]
+        if wrong:
+            raise ValueError(f"some members' weights {wrong} lie outside the support of their prior. Start them inside.")
 
     def forward(self, *args: object, **data: object) -> dict[str, Tensor]:
         announce(self, "guide")
