@@ -22,9 +22,9 @@ class LocalReparameterization:
     `fit(..., context=LocalReparameterization)`, for prediction by `with LocalReparameterization(): predict(...)`, where
     only what concerns one datum is meaningful: the outputs of two data no longer share their weights.
 
-    Concerns `F.linear` and `F.conv1d` to `F.conv3d`; other operations use the drawn weight. Each row that a layer sees has noise
-    of its own: where a datum has several (pixels of an image, steps of a sequence, a layer applied twice), their
-    correlation is lost. `Flipout` keeps that of pixels.
+    Concerns `F.linear` and `F.conv1d` to `F.conv3d`; other operations use the drawn weight. Each row that a layer sees
+    has noise of its own: where a datum has several (pixels of an image, steps of a sequence, a layer applied twice),
+    their correlation is lost. `Flipout` keeps that of pixels.
     Source: Kingma, Salimans & Welling 2015, arXiv:1506.02557, eq. 6.
 
     Example:

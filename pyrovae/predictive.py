@@ -92,7 +92,8 @@ def predict_moments(model: Callable, guide: Callable, data: Data, *, num_samples
                 parts = _summed(_only(trace, site, plate), count)
                 sums = [a + b for a, b in zip(sums, parts)] if sums else list(parts)
             results.append(_moments(*(part / num_samples for part in sums)))
-    return Moments(*(torch.cat([getattr(result, name) for result in results]) for name in ("mean", "aleatoric", "epistemic")))
+    return Moments(*(torch.cat([getattr(result, name) for result in results])
+                     for name in ("mean", "aleatoric", "epistemic")))
 
 
 def _summed(fn: torch.distributions.Distribution, count: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -148,12 +149,12 @@ def _draw(model: Callable, guide: Callable, batch: Batch, num_samples: int, plat
         draws = run_guide(guide, {name: value for name, value in batch.items() if name not in targets}, num_samples)
         local = [name for name, site in sample_sites(draws, observed=False).items() if frame(site, plate) is not None]
     except Exception as error:
-        local, cause = sorted(targets - set(batch)), error  # such a site is latent, and the guide missed the data to infer it
+        local, cause = sorted(targets - set(batch)), error  # the guide missed the data to infer them
         if not local:
             raise
     if local:
-        raise PairError(f"latent sites {sorted(local)} lie in plate {plate!r}, one for each datum, so a guide has to read the "
-                        "data it predicts. For log p(x) of such models use log_evidence.") from cause
+        raise PairError(f"latent sites {sorted(local)} lie in plate {plate!r}, one for each datum, so a guide has to read "
+                        "the data it predicts. For log p(x) of such models use log_evidence.") from cause
     return draws
 
 

@@ -85,7 +85,7 @@ class Stacked(nn.Module):
         return losses
 
     def values(self, read: Callable[[nn.Module], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """What `read(loss)` makes of each member's parameters, e.g. `lambda loss: loss.guide.values()`, stacked `(R, ...)`."""
+        """What `read(loss)` makes of each member, e.g. `lambda loss: loss.guide.values()`, stacked `(R, ...)`."""
         def one(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             with torch.nn.utils.stateless._reparametrize_module(self.template[0], tensors):
                 return read(self.template[0])

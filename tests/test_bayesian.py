@@ -238,7 +238,8 @@ def test_nets_of_all_kinds_agree_with_a_loop_over_particles(name: str) -> None:
     net, shape = {
         "conv": lambda: (nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(18, 3)), (1, 5, 5)),
         "layer norm": lambda: (nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.Linear(6, 3)), (4,)),
-        "group norm": lambda: (nn.Sequential(nn.Conv1d(2, 4, 3), nn.GroupNorm(2, 4), nn.Flatten(), nn.Linear(12, 3)), (2, 5)),
+        "group norm": lambda: (nn.Sequential(nn.Conv1d(2, 4, 3), nn.GroupNorm(2, 4), nn.Flatten(), nn.Linear(12, 3)),
+                               (2, 5)),
         "conv encoder": lambda: (ConvEncoder((1, 5, 3), [4, 8], 3), (1, 5, 3)),
     }[name]()
     bayesian, model = classifier(net)

@@ -31,7 +31,8 @@ def test_log_predictive_is_the_exact_one() -> None:
 def test_of_a_point_it_is_the_likelihood() -> None:
     exact = bayesian_regression()
     guide = PointEstimate(exact.net)
-    wanted = dist.Normal(exact.batch["x"] @ guide.loc[0].T + guide.loc[1], exact.noise).log_prob(exact.batch["y"]).squeeze(-1)
+    mean = exact.batch["x"] @ guide.loc[0].T + guide.loc[1]
+    wanted = dist.Normal(mean, exact.noise).log_prob(exact.batch["y"]).squeeze(-1)
     for num_samples in (1, 3, 1000):
         got = pv.log_predictive(exact.model, guide, exact.batch, num_samples=num_samples)
         torch.testing.assert_close(got, wanted.detach())

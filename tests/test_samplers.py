@@ -162,9 +162,9 @@ def test_a_path_that_explodes_is_rejected_and_reported() -> None:
 def test_settings_of_chains() -> None:
     w = nn.Parameter(torch.zeros(2))
     for make in (lambda **s: SGLD([w], **s), lambda **s: SGHMC([w], **s)):
-        for wrong in ({"lr": 0.0, "num_data": 5}, {"lr": 0.1, "num_data": 0}, {"lr": 0.1, "num_data": 5, "temperature": -1.0}):
+        for lr, num_data, temperature in ((0.0, 5, 1.0), (0.1, 0, 1.0), (0.1, 5, -1.0)):
             with pytest.raises(ValueError, match="wanted a positive rate"):
-                make(**wrong)
+                make(lr=lr, num_data=num_data, temperature=temperature)
     with pytest.raises(ValueError, match="friction=0"):
         SGHMC([w], lr=0.1, num_data=5, friction=0.0)
     with pytest.raises(ValueError, match="length=0"):

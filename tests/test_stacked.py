@@ -89,7 +89,8 @@ def test_through_fit_with_history_and_resume(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("make_guide", [MeanField, JointNormal, lambda net: MCDropout(net, 0.5),
                                         lambda net: MCDropout(net, 0.5, learn_rate=True)])
-@pytest.mark.parametrize("elbo", [Trace_ELBO(), Trace_ELBO(num_particles=3, vectorize_particles=True), TraceMeanField_ELBO()])
+@pytest.mark.parametrize("elbo", [Trace_ELBO(), Trace_ELBO(num_particles=3, vectorize_particles=True),
+                                  TraceMeanField_ELBO()])
 @pytest.mark.parametrize("prior", [normal(1.0), hierarchical(point=False)])
 def test_members_have_noise_of_their_own(make_guide: Callable, elbo: Trace_ELBO, prior: Callable) -> None:
     one = make(make_guide, prior, elbo=elbo)

@@ -41,7 +41,7 @@ def _samples(trace: Trace) -> dict[str, dict]:
 
 def _kl(model_site: dict, guide_site: dict) -> Tensor | None:
     if isinstance(base_distribution(guide_site["fn"]), Delta):
-        return None  # Pyro's formula leaves out the log_density of a Delta, e.g. the Jacobian of an autoguide's positive site
+        return None  # Pyro's formula leaves out the log_density, e.g. the Jacobian of an autoguide's positive site
     try:
         kl = kl_divergence(guide_site["fn"], model_site["fn"])
     except NotImplementedError:

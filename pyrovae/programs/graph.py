@@ -212,8 +212,8 @@ def _as_nodes(nodes: Mapping[str, nn.Module | Node]) -> nn.ModuleDict:
 def _sample_globals(program: str, nodes: nn.ModuleDict, data: Mapping[str, Tensor]) -> dict[str, Tensor]:
     given = [name for name, node in nodes.items() if isinstance(node, Global) and name in data]
     if given:
-        raise ValueError(f"the data name the Global sites {given}, which have one value for all data, not one for each. Fix them "
-                         "by pyro.condition(model, data={...}).")
+        raise ValueError(f"the data name the Global sites {given}, which have one value for all data, not one for each. "
+                         "Fix them by pyro.condition(model, data={...}).")
     values = {}
     for name, node in nodes.items():
         if isinstance(node, Global):

@@ -44,7 +44,8 @@ class Collect:
                 self._path(later).unlink(missing_ok=True)
         if not self.when(epoch):
             return
-        self.kept[epoch] = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in self.read().items()}
+        self.kept[epoch] = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+                            for name, value in self.read().items()}
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
             save_file(self.kept[epoch], self._path(epoch), {"names": json.dumps(list(self.kept[epoch]))})

@@ -31,8 +31,8 @@ def laplace(model: Callable, mode: Mapping[str, Tensor], data: Data, *, full: bo
 
     mode: w* by site, as `PointEstimate.values()` gives it. data: the training set; its observed values are not used.
     Put the result into a guide by `JointNormal(net).set(loc, scale_tril=...)`, or `MeanField(net).set(loc, scale)`.
-    Raises: PairError for a latent site outside the plate that the mode lacks, and for one that is not real-valued (a variance):
-    hold it fixed by `pyro.condition`.
+    Raises: PairError for a latent site outside the plate that the mode lacks, and for one that is not real-valued (a
+    variance): hold it fixed by `pyro.condition`.
     Source: MacKay 1992, Neural Computation 4(3); with F for the Hessian: Martens 2020, arXiv:1412.1193, section 9.
     """
     mode = {name: value.detach() for name, value in mode.items()}
@@ -63,8 +63,8 @@ def _sites(model: Callable, mode: Mapping[str, Tensor], data: Data) -> list[str]
     bounded = {name for name, site in latent.items() if support_of(site["fn"]) is not constraints.real}
     wrong = sorted(latent.keys() ^ mode.keys() | bounded)
     if wrong:
-        raise PairError(f"sites {wrong} are in only one of the model and the mode, or not real-valued, so a normal at the mode is "
-                        "no posterior of theirs. Give the mode all weights, and hold the others fixed: "
+        raise PairError(f"sites {wrong} are in only one of the model and the mode, or not real-valued, so a normal at "
+                        "the mode is no posterior of theirs. Give the mode all weights, and hold the others fixed: "
                         "laplace(pyro.condition(model, data={...}), ...).")
     return list(latent)
 
@@ -83,7 +83,8 @@ def _prior(model: Callable, mode: Mapping[str, Tensor], data: Data) -> Tensor:
         weights = {name: value.clone().requires_grad_() for name, value in mode.items()}
         total = _site_log_probs(model, weights, batch, observed=False)
         first = torch.autograd.grad(total, list(weights.values()), create_graph=True)
-        second = torch.autograd.grad(sum(gradient.sum() for gradient in first), list(weights.values()), materialize_grads=True)
+        total = sum(gradient.sum() for gradient in first)
+        second = torch.autograd.grad(total, list(weights.values()), materialize_grads=True)
     return -torch.cat([value.flatten() for value in second])
 
 

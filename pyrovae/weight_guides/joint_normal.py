@@ -32,7 +32,7 @@ class JointNormal(nn.Module):
     def __init__(self, net: nn.Module, *, rank: int | None = None, init_scale: float = 1e-2) -> None:
         super().__init__()
         if not init_scale > 0 or (rank is not None and rank < 1):
-            raise ValueError(f"init_scale={init_scale}, rank={rank}, wanted a positive scale and a rank of at least 1 or None.")
+            raise ValueError(f"init_scale={init_scale}, rank={rank}, wanted a positive scale and a rank >= 1 or None.")
         self.sites, self.rank = elementwise(weight_sites(net)), rank
         self.loc = nn.Parameter(torch.cat([site.unconstrained.flatten() for site in self.sites]))
         size = len(self.loc)

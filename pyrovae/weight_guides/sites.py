@@ -62,8 +62,8 @@ def elementwise(sites: list[Site]) -> list[Site]:
     """The sites, for guides with one normal for each number. Raises ValueError for supports such as the simplex."""
     for site in sites:
         if site.transform.domain.event_dim:
-            raise ValueError(f"site {site.name!r} has a support whose numbers depend on each other (a simplex, a matrix), but this "
-                             "guide has a normal for each. Use PointEstimate, or an autoguide.")
+            raise ValueError(f"site {site.name!r} has a support whose numbers depend on each other (a simplex, a matrix), "
+                             "but this guide has a normal for each. Use PointEstimate, or an autoguide.")
     return sites
 
 
