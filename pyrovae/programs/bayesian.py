@@ -124,7 +124,8 @@ class Bayesian(nn.Module):
             rows = x.shape[:x.dim() - self.event_dim]
             if len(rows) > 1 and torch.broadcast_shapes(rows[:-1], lead) != lead:
                 raise RuntimeError(f"an input of shape {tuple(x.shape)} has batch dims {tuple(rows)} before "
-                                   f"{self.event_dim} event dims, wanted (B,) or (*{tuple(lead)}, B). Pass event_dim to Bayesian.")
+                                   f"{self.event_dim} event dims, wanted (B,) or (*{tuple(lead)}, B). Pass event_dim to "
+                                   "Bayesian.")
             inputs.append(x.expand(*lead, *x.shape[-self.event_dim - 1:]).flatten(0, len(lead) - 1) if len(rows) > 1 else x)
             dims.append(0 if len(rows) > 1 else None)
 
