@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
+from pathlib import Path
 
 import pyro
 import pyro.poutine as poutine
@@ -12,6 +13,7 @@ import torch.nn as nn
 from bnn_settings import BnnSettings
 from bnn_task import Task, epochs_of
 from pyro.infer import TraceMeanField_ELBO
+from run_folder import Refusal
 from torch import Tensor
 
 import pyrovae as pv
@@ -106,8 +108,11 @@ def build_loss(method: str, s: BnnSettings, task: Task) -> pv.ElboLoss:
 
 
 def train(method: str, s: BnnSettings, task: Task, *, hooks: tuple = (), seconds: float | None = None,
-          device: torch.device = torch.device("cpu")) -> Trained:
-    """Train all R networks of the task (times `members`) side by side; `seconds` ends it early, after an epoch."""
+          device: torch.device = torch.device("cpu"), resume: Path | None = None, draws: Path | None = None) -> Trained:
+    """Train all R networks of the task (times `members`) side by side; `seconds` ends it early, after an epoch.
+
+    `draws`: a folder where samplers keep their draws, so that a run that resumes has them.
+    """
     pyro.set_rng_seed(s.seed)
     members = s.members if method == "ensemble" else 1
     shared = task.num_splits == 1
@@ -118,7 +123,11 @@ def train(method: str, s: BnnSettings, task: Task, *, hooks: tuple = (), seconds
     loss = (losses[0] if len(losses) == 1 else pv.Stacked(losses, shared=shared)).to(device)
     data = _batches(task, s, problems // task.num_splits * members, shared, device)
     epochs = epochs_of(s, task)
-    collect = Collect(lambda: _read(loss), when=_when(method, s, epochs))
+    kept = sum(map(_when(method, s, epochs), range(1, epochs + 1)))
+    if method in (*SAMPLERS, "swag") and kept < (s.swag_rank + 1 if method == "swag" else 2):
+        raise Refusal(f"{method} keeps one draw an epoch from the last part of training, here {kept} of {epochs} epochs; raise "
+                      "--steps" + (" or lower --swag-rank." if method == "swag" else "."))
+    collect = Collect(lambda: _read(loss), when=_when(method, s, epochs), folder=draws)
     rates = (lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, epochs))
     optimizer: Callable | None = lambda p: torch.optim.Adam(p, lr=s.lr)  # noqa: E731
     if method in SAMPLERS:
@@ -131,13 +140,13 @@ def train(method: str, s: BnnSettings, task: Task, *, hooks: tuple = (), seconds
     trained = loss if not s.adversarial or method != "ensemble" else Perturbed(loss, s.adversarial)
     start, history, chains = time.perf_counter(), None, None
     local = s.local_reparameterization and isinstance(losses[0].guide, (MeanField, MCDropout))
-    hooks = [*hooks, *([collect] if method in (*SAMPLERS, "swag") else []),
+    hooks = [*([collect] if method in (*SAMPLERS, "swag") else []), *hooks,
              *([StopAfter(seconds)] if seconds else []), ProgressBar()]
     if method == "hmc":
         chains = _hmc(loss, losses, s, task, data, shared)
     else:
         history = pv.fit(trained, data, epochs=epochs, optimizer=optimizer, schedule=rates, hooks=hooks,
-                         context=pv.LocalReparameterization if local else nullcontext)
+                         context=pv.LocalReparameterization if local else nullcontext, resume=resume)
     pairs = [_pair(method, s, task, loss, members, index, collect, chains) for index in range(problems)]
     seconds = time.perf_counter() - start
     steps = len(history) * len(data) if history is not None else (s.hmc_warmup + s.hmc_samples) * s.hmc_leapfrogs

@@ -1,0 +1,74 @@
+"""Train one Bayesian neural network, save it, score it, and draw what it predicts.
+
+    python scripts/train_bnn.py --dataset diabetes --method bbb --out runs/bbb
+
+writes run.json (settings, versions, metrics), history.csv, weights.safetensors, an ArviZ file, and figures.
+"""
+import dataclasses
+import sys
+import time
+from pathlib import Path
+
+import torch
+import tyro
+from bnn_figures import bands, figures
+from bnn_methods import train
+from bnn_report import markdown, score, to_arviz
+from bnn_settings import BnnSettings, Method
+from bnn_task import epochs_of, load_task, load_unknown
+from run_folder import Folder, choose_device, peak_memory_mib, refuse_politely
+
+import pyrovae as pv
+import pyrovae.plots as plots
+from pyrovae.hooks import Checkpoint, HistoryFile
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    settings: tyro.conf.OmitArgPrefixes[BnnSettings]
+    method: Method = "bbb"
+    ood: str | None = None
+    """A data set that the classifier has not seen: digits, mnist, fashion-mnist, kmnist, noise, or a PATH."""
+    out: Path | None = None
+    """Folder of the run; by default a new one under runs/."""
+    resume: bool = False
+    """Go on with the run in --out from its last checkpoint."""
+
+    @property
+    def seed(self) -> int:
+        return self.settings.seed
+
+
+def main(t: Training) -> Path:
+    s, start = t.settings, time.perf_counter()
+    folder = Folder.for_run(t, default=f"runs/{Path(s.dataset).stem}-{t.method}-{time.strftime('%Y%m%d-%H%M%S')}")
+    device, task = choose_device(s.device), load_task(s)
+    torch.set_num_threads(s.threads or 1)
+    unknown = load_unknown(t.ood, task) if t.ood else None
+    folder.begin(t, device=device, data={"name": task.name, "source": task.source, "num_train": task.num_data,
+                                         "num_splits": task.num_splits})
+    print(f"{task.name}: {task.num_data} training data of {task.num_features} features, {task.num_splits * s.seeds} networks, "
+          f"{epochs_of(s, task)} epochs on {device}; writing to {folder.path}")
+    trained = train(t.method, s, task, device=device, resume=folder.checkpoint if t.resume else None, draws=folder.path / "draws",
+                    hooks=(Checkpoint(folder.checkpoint), HistoryFile(folder.history)))
+    pv.save_weights(trained.loss, folder.weights)
+    scores = score(trained, s, task, unknown)
+    folder.record(metrics=scores.summary(), train_seconds=trained.seconds, steps=trained.steps,
+                  wall_seconds=time.perf_counter() - start)
+    to_arviz(trained, task, folder.path / "arviz.nc")
+    drawn = figures({t.method: scores}, task.kind)
+    if task.kind == "regression":
+        drawn["bands"] = bands((t.method,), s)
+    if trained.history is not None:
+        drawn["history"] = plots.curves(trained.history.columns())
+    plots.save(drawn, folder.figures)
+    print(f"trained {trained.steps} steps in {trained.seconds:.0f} s; {s.num_samples} draws; mean ± standard error over splits "
+          f"and seeds\n\n{markdown({t.method: scores.summary()})}\npeak memory: {peak_memory_mib() or float('nan'):.0f} MiB; "
+          f"pictures: {', '.join(sorted(path.name for path in folder.figures.glob('*.png')))} in {folder.figures}")
+    return folder.path
+
+
+if __name__ == "__main__":
+    with refuse_politely():
+        main(tyro.cli(Training, description=__doc__))
+    sys.exit(0)

@@ -1,0 +1,100 @@
+"""The scripts for Bayesian neural networks as a user runs them."""
+import csv
+import json
+from pathlib import Path
+
+import arviz as az
+import numpy as np
+import pytest
+import torch
+from bnn_methods import train
+from bnn_report import score
+from bnn_settings import METHODS, BnnSettings
+from bnn_task import load_task
+from test_scripts import run
+
+import pyrovae as pv
+
+QUICK = ("--steps", "80", "--hidden", "8", "--batch-size", "128", "--num-samples", "5", "--draws", "5", "--swag-rank", "2",
+         "--hmc-warmup", "5", "--hmc-samples", "5", "--hmc-leapfrogs", "3", "--members", "2")
+REGRESSION = {"rmse", "log_predictive", "crps", "coverage_90", "train_seconds"}
+CLASSES = {"accuracy", "nll", "brier", "ece", "ood_auroc", "train_seconds"}
+
+
+def test_every_method_on_a_regression_set_and_again_without_training(tmp_path: Path) -> None:
+    command = ("compare_bnn.py", "--methods", ",".join(METHODS), "--splits", 2, *QUICK, "--no-bands", "--out", tmp_path)
+    output = run(*command)
+    results = json.loads((tmp_path / "comparison.json").read_text())
+    assert list(results) == list(METHODS)
+    for method, metrics in results.items():
+        assert REGRESSION <= set(metrics), method
+        assert metrics["rmse"]["n"] == 2 and 40 < metrics["rmse"]["mean"] < 200  # in the units of the data
+        assert f"| {method} |" in output
+    with (tmp_path / "comparison.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 2 * len(METHODS)
+    for method in ("bbb", "hmc"):
+        data = az.from_netcdf(tmp_path / "arviz" / f"{method}.nc")
+        assert {"posterior", "posterior_predictive", "log_likelihood", "observed_data"} <= {g.strip("/") for g in data.groups()}
+    before = (tmp_path / "methods" / "bbb.json").read_text()
+    run(*command)
+    assert (tmp_path / "methods" / "bbb.json").read_text() == before
+    assert "other settings (hidden)" in run(*command, "--hidden", "9", status=2)
+
+
+def test_classifiers_meet_data_they_have_not_seen(tmp_path: Path) -> None:
+    run("compare_bnn.py", "--dataset", "digits", "--methods", "map,bbb,mc-dropout,ensemble,laplace", "--laplace", "last-layer",
+        "--ood", "noise", *QUICK, "--out", tmp_path)
+    results = json.loads((tmp_path / "comparison.json").read_text())
+    for metrics in results.values():
+        assert CLASSES <= set(metrics) and metrics["accuracy"]["se"] is None
+    names = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert {"reliability.png", "entropies.png", "rotation.png"} <= names
+
+
+def test_a_users_files(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 3))
+    np.savez(tmp_path / "own.npz", x=x, y=x @ [1.0, 2.0, 3.0])
+    np.savez(tmp_path / "classes.npz", x=x, y=(x[:, 0] > 0).astype(np.int64))
+    folder = tmp_path / "uci"
+    folder.mkdir()
+    np.savetxt(folder / "data.txt", np.column_stack([x, x.sum(1)]))
+    np.savetxt(folder / "index_features.txt", [0, 1, 2], fmt="%d")
+    np.savetxt(folder / "index_target.txt", [3], fmt="%d")
+    (folder / "n_splits.txt").write_text("2\n")
+    for split in range(2):
+        order = rng.permutation(60)
+        np.savetxt(folder / f"index_train_{split}.txt", order[:50], fmt="%d")
+        np.savetxt(folder / f"index_test_{split}.txt", order[50:], fmt="%d")
+    for name, metric in (("own.npz", "rmse"), ("classes.npz", "accuracy"), ("uci", "rmse")):
+        out = tmp_path / f"out-{name}"
+        run("compare_bnn.py", "--dataset", tmp_path / name, "--methods", "map", "--no-bands", *QUICK, "--out", out)
+        assert metric in json.loads((out / "comparison.json").read_text())["map"]
+
+
+@pytest.mark.parametrize("method", ["bbb", "sgld"])
+def test_training_resumes_to_the_same_end(tmp_path: Path, method: str) -> None:
+    common = ("--method", method, "--splits", "2", *QUICK[2:])
+    run("train_bnn.py", *common, "--steps", "60", "--out", tmp_path / "whole")
+    contents = json.loads((tmp_path / "whole" / "run.json").read_text())
+    assert contents["metrics"]["rmse"]["n"] == 2 and (tmp_path / "whole" / "figures" / "bands.png").exists()
+    assert "already holds a run" in run("train_bnn.py", *common, "--steps", "60", "--out", tmp_path / "whole", status=2)
+    again = run("train_bnn.py", *common, "--steps", "60", "--out", tmp_path / "whole", "--resume")
+    assert json.loads((tmp_path / "whole" / "run.json").read_text())["metrics"]["rmse"] == contents["metrics"]["rmse"], again
+
+
+def test_wrong_requests_are_refused_in_a_line(tmp_path: Path) -> None:
+    out = ("--out", tmp_path)
+    assert "nonesuch" in run("compare_bnn.py", "--methods", "nonesuch", *out, status=2)
+    assert "scores classifiers" in run("compare_bnn.py", "--ood", "noise", *out, status=2)
+    assert "raise --steps" in run("compare_bnn.py", "--methods", "swag", "--steps", "10", *out, status=2)
+    assert "no-such-set" in run("compare_bnn.py", "--dataset", "no-such-set", *out, status=2)
+
+
+def test_bayes_by_backprop_beats_the_mean_of_the_data() -> None:
+    torch.set_default_dtype(torch.float32)
+    s = BnnSettings(splits=3, steps=600, hidden=(20,))
+    task = load_task(s)
+    result = score(train("bbb", s, task), s, task).summary()
+    assert result["rmse"]["mean"] < 0.85 * float(task.y_scale.mean())
+    assert isinstance(train("map", BnnSettings(splits=1, steps=1), load_task(BnnSettings(splits=1))).loss, pv.ElboLoss)
