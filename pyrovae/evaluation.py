@@ -48,7 +48,8 @@ class Averages:
         self.size, self.totals, self.units, self.active_units = 0, {}, {}, active_units
 
     def add(self, value: Tensor, batch: Mapping[str, Tensor], loss: nn.Module) -> None:
-        size, parts, terms = size_of(batch), {"loss": value.detach()}, getattr(loss, "terms", None)
+        size = getattr(loss, "size_of", size_of)(batch)
+        parts, terms = {"loss": value.detach()}, getattr(loss, "terms", None)
         if terms is not None:
             parts |= {"elbo": terms.elbo, "reconstruction": terms.reconstruction, "kl": sum(terms.kl.values())}
             parts |= {f"kl_{site}": kl for site, kl in terms.kl.items()} if len(terms.kl) > 1 else {}
@@ -70,6 +71,8 @@ def check_batch_of(loss: nn.Module, batch: dict[str, Tensor], num_data: int | No
 
     `num_data=None` with a loss that knows N: the batch is not of the training set, and may be larger.
     """
+    if hasattr(loss, "member"):  # of losses side by side the first, on its data
+        loss, batch = innermost(loss.member(0)), loss.rows(batch, 0)
     if hasattr(loss, "model") and hasattr(loss, "guide"):
         if num_data is None and getattr(loss, "num_data", None) is not None:
             num_data = max(loss.num_data, size_of(batch))

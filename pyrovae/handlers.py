@@ -1,9 +1,12 @@
 """Effect handlers round a pair: the scale of its objective, so that it need not know N or beta, and a look at its data."""
+from collections.abc import Collection
+
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from pyrovae.errors import PairError
+from pyrovae.plates import PARTICLES
 from pyrovae.supports import check_support
 
 
@@ -38,6 +41,23 @@ class PerDatum(Messenger):
                 msg["scale"] = msg["scale"] * (self.num_data / stands_for)
         if not msg["is_observed"] and not (isinstance(self.beta, float) and self.beta == 1.0):
             msg["scale"] = msg["scale"] * self.beta
+
+
+class Afresh(Messenger):
+    """Draw anew what was observed of each datum: sites in plates, and those named in `data`.
+
+    Sites outside all plates that somebody fixed with `pyro.condition`, e.g. a noise variance, stay as they are, which
+    `pyro.poutine.uncondition` would draw from their prior.
+    """
+
+    def __init__(self, data: Collection[str]) -> None:
+        super().__init__()
+        self.data = data
+
+    def _pyro_sample(self, msg: dict) -> None:
+        if msg["is_observed"] and (msg["name"] in self.data
+                                   or any(frame.name != PARTICLES for frame in msg["cond_indep_stack"])):
+            msg["is_observed"], msg["value"], msg["done"] = False, None, False
 
 
 class InSupport(Messenger):

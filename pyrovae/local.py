@@ -7,7 +7,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import Distribution
 
-from pyrovae.origin import Origin, note, origin_of, origins
+from pyrovae.origin import Origin, Origins, origin_of, origins
 from pyrovae.traces import base_distribution
 
 Operation = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -22,7 +22,9 @@ class LocalReparameterization:
     `fit(..., context=LocalReparameterization)`, for prediction by `with LocalReparameterization(): predict(...)`, where
     only what concerns one datum is meaningful: the outputs of two data no longer share their weights.
 
-    Concerns `F.linear` and `F.conv1d` to `F.conv3d`; other operations use the drawn weight.
+    Concerns `F.linear` and `F.conv1d` to `F.conv3d`; other operations use the drawn weight. Each row that a layer sees
+    has noise of its own: where a datum has several (pixels of an image, steps of a sequence, a layer applied twice),
+    their correlation is lost. `Flipout` keeps that of pixels.
     Source: Kingma, Salimans & Welling 2015, arXiv:1506.02557, eq. 6.
 
     Example:
@@ -67,13 +69,14 @@ class Flipout:
 
 
 def _enter(handler: LocalReparameterization | Flipout) -> None:
-    handler.token = origins.set({})
     handler.remember.__enter__()
+    handler.remember.known = Origins(type(handler))
+    handler.token = origins.set(handler.remember.known)
 
 
 def _exit(handler: LocalReparameterization | Flipout, *error: object) -> None:
-    handler.remember.__exit__(*error)
     origins.reset(handler.token)
+    handler.remember.__exit__(*error)
 
 
 class _Remember(Messenger):
@@ -82,6 +85,11 @@ class _Remember(Messenger):
     def __init__(self, normal_rule: Callable[..., Tensor]) -> None:
         super().__init__()
         self.normal_rule = normal_rule
+        self.known: Origins | None = None
+
+    def _pyro_sample(self, msg: dict) -> None:
+        if msg["done"]:  # replayed: whoever drew it, it was not this site
+            self.known.setdefault(id(msg["value"]), (msg["value"], None))
 
     def _pyro_post_sample(self, msg: dict) -> None:
         fn: Distribution = base_distribution(msg["fn"])
@@ -92,7 +100,7 @@ class _Remember(Messenger):
             origin = Origin(self.normal_rule, (fn.loc.expand(value.shape), fn.scale.expand(value.shape)))
         elif getattr(fn, "local_parts", None) is not None:
             origin = Origin(fn.local_rule, tuple(part.expand(value.shape) for part in fn.local_parts))
-        note(value, origin)
+        self.known.setdefault(id(value), (value, origin))
 
 
 def _of_normal(operation: Operation, x: Tensor, parts: tuple[Tensor, ...], bias: Tensor | None, channel_dim: int) -> Tensor:

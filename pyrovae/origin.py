@@ -20,7 +20,13 @@ class Origin:
     parts: tuple[Tensor, ...]
 
 
-Origins = dict[int, tuple[Tensor, Origin | None]]
+class Origins(dict[int, tuple[Tensor, Origin | None]]):
+    """What a handler knows; `renew` makes another of its kind, for a program inside that no handler outside sees."""
+
+    def __init__(self, renew: Callable[[], AbstractContextManager]) -> None:
+        super().__init__()
+        self.renew = renew
+
 
 origins: ContextVar[Origins | None] = ContextVar("pyrovae_origins", default=None)
 
@@ -37,6 +43,20 @@ def note(tensor: Tensor, origin: Origin | None) -> None:
     known = origins.get()
     if known is not None:
         known.setdefault(id(tensor), (tensor, origin))  # the tensor is kept, so that its id stays its own
+
+
+def narrow(tensor: Tensor, start: int, stop: int) -> Tensor:
+    """Part of the rows of a drawn tensor, whose origin they share."""
+    part, origin = tensor[start:stop], origin_of(tensor)
+    if origin is not None:
+        note(part, Origin(origin.rule, tuple(value[start:stop] for value in origin.parts)))
+    return part
+
+
+def renewed() -> AbstractContextManager:
+    """The handler that runs, anew."""
+    known = origins.get()
+    return nullcontext() if known is None else known.renew()
 
 
 def redrawing() -> AbstractContextManager:

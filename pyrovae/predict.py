@@ -4,10 +4,10 @@ from contextlib import contextmanager
 
 import pyro
 import torch
-from pyro import poutine
 from torch import Tensor
 
 from pyrovae.errors import PairError
+from pyrovae.handlers import Afresh
 from pyrovae.plates import DATA
 from pyrovae.reach import modules_of
 from pyrovae.traces import frame, log_prob, run_guide, run_model, sample_sites
@@ -19,7 +19,8 @@ def predict(model: Callable, guide: Callable, batch: Mapping[str, Tensor], *, nu
     """Draw every site given a batch: latent ones from the guide, observed ones afresh from the model.
 
     Shapes: `(K, B, *event)` each, for the names in `sites` (all by default). The observed values reach the guide
-    alone; the model draws replicates in their place. Eval mode, no gradients; draws use torch's generator.
+    alone; the model draws replicates in their place (not of what `pyro.condition` fixed outside the plate). Eval mode, no
+    gradients; draws use torch's generator.
 
     Raises: KeyError for a name in `sites` that is no site.
 
@@ -35,7 +36,7 @@ def predict(model: Callable, guide: Callable, batch: Mapping[str, Tensor], *, nu
     """
     with evaluating(model, guide):
         guide_trace = run_guide(guide, batch, num_samples)
-        trace = run_model(poutine.uncondition(model), guide_trace, batch, num_samples)
+        trace = run_model(Afresh(batch)(model), guide_trace, batch, num_samples)
     values = {name: site["value"] for name, site in trace.nodes.items() if site["type"] == "sample"}
     unknown = set(sites or ()) - set(values)
     if unknown:
@@ -61,7 +62,7 @@ def posterior_draws(model: Callable, guide: Callable, batch: Mapping[str, Tensor
             raise PairError(f"the observed sites {sorted(scored)} lie outside plate {plate!r}, so no datum has a "
                             "log-likelihood of its own. Pass plate='...' if your plate has another name; `predict` "
                             "needs none.")
-        replicated = run_model(poutine.uncondition(model), guide_trace, batch, num_samples)
+        replicated = run_model(Afresh(batch)(model), guide_trace, batch, num_samples)
         return {"posterior": {name: site["value"] for name, site in sample_sites(guide_trace, observed=False).items()},
                 "posterior_predictive": {name: replicated.nodes[name]["value"] for name in scored},
                 "log_likelihood": {name: log_prob(site).expand(num_samples, -1) for name, site in inside.items()},

@@ -10,6 +10,8 @@ from torch.distributions import Bernoulli, Categorical
 
 from pyrovae.errors import PairError
 from pyrovae.feed import Data, batches, device_of, size_of
+from pyrovae.handlers import Afresh
+from pyrovae.origin import narrow
 from pyrovae.plates import DATA
 from pyrovae.predict import evaluating
 from pyrovae.traces import Batch, base_distribution, frame, log_prob, run_guide, run_model, sample_sites, set_up
@@ -84,13 +86,14 @@ def predict_moments(model: Callable, guide: Callable, data: Data, *, num_samples
     """
     results = []
     with evaluating(model, guide):
-        for _, traces in _run(poutine.uncondition(model), guide, data, num_samples, names, plate):
+        for _, traces in _run(Afresh(())(model), guide, data, num_samples, names, plate):
             sums: list[Tensor] = []
             for trace, count in traces:
                 parts = _summed(_only(trace, site, plate), count)
                 sums = [a + b for a, b in zip(sums, parts)] if sums else list(parts)
             results.append(_moments(*(part / num_samples for part in sums)))
-    return Moments(*(torch.cat([getattr(result, name) for result in results]) for name in ("mean", "aleatoric", "epistemic")))
+    return Moments(*(torch.cat([getattr(result, name) for result in results])
+                     for name in ("mean", "aleatoric", "epistemic")))
 
 
 def _summed(fn: torch.distributions.Distribution, count: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -141,11 +144,17 @@ def _draw(model: Callable, guide: Callable, batch: Batch, num_samples: int, plat
     look = run_model(model, poutine.Trace(), batch)
     targets = set(sample_sites(look, observed=True)) | {name for name, site in look.nodes.items()
                                                         if site["type"] == "sample" and frame(site, plate) is not None}
-    draws = run_guide(guide, {name: value for name, value in batch.items() if name not in targets}, num_samples)
-    local = [name for name, site in sample_sites(draws, observed=False).items() if frame(site, plate) is not None]
+    cause = None
+    try:
+        draws = run_guide(guide, {name: value for name, value in batch.items() if name not in targets}, num_samples)
+        local = [name for name, site in sample_sites(draws, observed=False).items() if frame(site, plate) is not None]
+    except Exception as error:
+        local, cause = sorted(targets - set(batch)), error  # the guide missed the data to infer them
+        if not local:
+            raise
     if local:
-        raise PairError(f"latent sites {sorted(local)} lie in plate {plate!r}, one for each datum, so a guide has to read the "
-                        "data it predicts. For log p(x) of such models use log_evidence.")
+        raise PairError(f"latent sites {sorted(local)} lie in plate {plate!r}, one for each datum, so a guide has to read "
+                        "the data it predicts. For log p(x) of such models use log_evidence.") from cause
     return draws
 
 
@@ -154,6 +163,6 @@ def _parts(model: Callable, draws: Trace, batch: Batch, num_samples: int) -> Ite
     for start in range(0, num_samples, step):
         part, size = draws.copy(), min(step, num_samples - start)
         for name, site in sample_sites(draws, observed=False).items():
-            part.nodes[name] = {**site, "value": site["value"][start:start + size]}
+            part.nodes[name] = {**site, "value": narrow(site["value"], start, start + size)}
         yield run_model(model, part, batch, size), size
 

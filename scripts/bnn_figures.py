@@ -51,5 +51,6 @@ def bands(methods: tuple[str, ...], s: BnnSettings) -> Figure:
         panels[method] = plots.Bands(x, (moments.mean * scale + mean).squeeze(1).float(),
                                      (moments.epistemic.sqrt() * scale).squeeze(1).float(),
                                      (moments.total.sqrt() * scale).squeeze(1).float(),
-                                     (x_own * x_scale + x_mean).squeeze(1), (y_own * scale + mean).squeeze(1), gap1d_function(x))
+                                     (x_own * x_scale + x_mean).squeeze(1), (y_own * scale + mean).squeeze(1),
+                                     gap1d_function(x))
     return plots.regression_bands(panels)

@@ -76,7 +76,8 @@ def weight_prior(method: str, s: BnnSettings, net: nn.Module) -> weight_priors.W
         return weight_priors.scale_mixture(*s.mixture)
     if method == "bbb-hierarchical":
         return weight_priors.hierarchical(*s.hierarchical)
-    prior = weight_priors.fan_in(s.prior_scale, s.prior_scale) if s.prior == "fan-in" else weight_priors.normal(s.prior_scale)
+    scale = s.prior_scale
+    prior = weight_priors.fan_in(scale, scale) if s.prior == "fan-in" else weight_priors.normal(scale)
     return weight_priors.last_layer(net, prior) if method == "laplace" and s.laplace == "last-layer" else prior
 
 
@@ -125,8 +126,8 @@ def train(method: str, s: BnnSettings, task: Task, *, hooks: tuple = (), seconds
     epochs = epochs_of(s, task)
     kept = sum(map(_when(method, s, epochs), range(1, epochs + 1)))
     if method in (*SAMPLERS, "swag") and kept < (s.swag_rank + 1 if method == "swag" else 2):
-        raise Refusal(f"{method} keeps one draw an epoch from the last part of training, here {kept} of {epochs} epochs; raise "
-                      "--steps" + (" or lower --swag-rank." if method == "swag" else "."))
+        raise Refusal(f"{method} keeps one draw an epoch from the last part of training, here {kept} of {epochs} epochs; "
+                      "raise --steps" + (" or lower --swag-rank." if method == "swag" else "."))
     collect = Collect(lambda: _read(loss), when=_when(method, s, epochs), folder=draws)
     rates = (lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, epochs))
     optimizer: Callable | None = lambda p: torch.optim.Adam(p, lr=s.lr)  # noqa: E731

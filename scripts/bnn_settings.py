@@ -12,8 +12,8 @@ Method = Literal["map", "bbb", "bbb-mixture", "bbb-hierarchical", "radial", "mc-
 @dataclasses.dataclass(frozen=True)
 class BnnSettings:
     dataset: str = "diabetes"
-    """diabetes, digits (both ship with scikit-learn), mnist, gap (a 1-D toy), the name of a UCI set under the data root, or a
-    PATH: an .npz with x and y (whole numbers are classes), or a folder in the UCI layout."""
+    """diabetes, digits (both ship with scikit-learn), mnist, gap (a 1-D toy), the name of a UCI set under the data root, or
+    a PATH: an .npz with x and y (whole numbers are classes), or a folder in the UCI layout."""
     splits: int | None = None
     """Use the first so many splits of a regression set (all by default; 20 are made where the set has none)."""
     seeds: int = 1
@@ -29,7 +29,7 @@ class BnnSettings:
     lr: float = 1e-2
     """Adam's; it falls to 0 along a cosine."""
     sampler_lr: float | None = None
-    """Rate of SGLD and SGHMC, in the units of SGD on the loss per datum; the default is 0.01 for regression, 0.05 for classes."""
+    """Rate of SGLD and SGHMC, in the units of SGD on the loss per datum; by default 0.01 for regression, 0.05 for classes."""
     prior: Literal["fan-in", "normal"] = "fan-in"
     """fan-in: N(0, scale^2 / inputs) on weights and N(0, scale^2) on biases; normal: N(0, scale^2) on both. bbb-mixture and
     bbb-hierarchical bring their own."""
@@ -49,7 +49,7 @@ class BnnSettings:
     members: int = 5
     """Networks of an ensemble."""
     adversarial: float = 0.0
-    """Ensembles: also train on inputs moved by so much (of a feature's standard deviation) along the sign of the gradient."""
+    """Ensembles: also train on inputs moved by so much (of a feature's standard deviation) along the gradient's sign."""
     swag_rank: int = 20
     laplace: Literal["full", "last-layer", "diagonal"] = "full"
     """Curvature of all weights, of the last layer, or its diagonal."""

@@ -78,7 +78,7 @@ def _has_classes(path: Path) -> bool:
 
     with np.load(path) as arrays:
         if "y" not in arrays and "y_train" not in arrays:
-            raise Refusal(f"{path} holds {sorted(arrays)}, wanted x and y: whole numbers for classes, floats for regression.")
+            raise Refusal(f"{path} holds {sorted(arrays)}, wanted x and y: whole numbers for classes, floats otherwise.")
         return np.issubdtype(arrays["y" if "y" in arrays else "y_train"].dtype, np.integer)
 
 

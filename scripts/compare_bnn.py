@@ -2,8 +2,8 @@
 
     python scripts/compare_bnn.py --dataset diabetes --methods map,bbb,mc-dropout,ensemble --out runs/diabetes
 
-writes comparison.csv, comparison.json, comparison.md, an ArviZ file for each method, and figures. Started again with the same
-command, it goes on where it stopped.
+writes comparison.csv, comparison.json, comparison.md, an ArviZ file for each method, and figures. Started again with the
+same command, it goes on where it stopped.
 """
 import csv
 import dataclasses

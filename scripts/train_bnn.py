@@ -47,10 +47,10 @@ def main(t: Training) -> Path:
     unknown = load_unknown(t.ood, task) if t.ood else None
     folder.begin(t, device=device, data={"name": task.name, "source": task.source, "num_train": task.num_data,
                                          "num_splits": task.num_splits})
-    print(f"{task.name}: {task.num_data} training data of {task.num_features} features, {task.num_splits * s.seeds} networks, "
-          f"{epochs_of(s, task)} epochs on {device}; writing to {folder.path}")
-    trained = train(t.method, s, task, device=device, resume=folder.checkpoint if t.resume else None, draws=folder.path / "draws",
-                    hooks=(Checkpoint(folder.checkpoint), HistoryFile(folder.history)))
+    print(f"{task.name}: {task.num_data} training data of {task.num_features} features, "
+          f"{task.num_splits * s.seeds} networks, {epochs_of(s, task)} epochs on {device}; writing to {folder.path}")
+    trained = train(t.method, s, task, device=device, resume=folder.checkpoint if t.resume else None,
+                    draws=folder.path / "draws", hooks=(Checkpoint(folder.checkpoint), HistoryFile(folder.history)))
     pv.save_weights(trained.loss, folder.weights)
     scores = score(trained, s, task, unknown)
     folder.record(metrics=scores.summary(), train_seconds=trained.seconds, steps=trained.steps,
@@ -62,9 +62,9 @@ def main(t: Training) -> Path:
     if trained.history is not None:
         drawn["history"] = plots.curves(trained.history.columns())
     plots.save(drawn, folder.figures)
-    print(f"trained {trained.steps} steps in {trained.seconds:.0f} s; {s.num_samples} draws; mean ± standard error over splits "
-          f"and seeds\n\n{markdown({t.method: scores.summary()})}\npeak memory: {peak_memory_mib() or float('nan'):.0f} MiB; "
-          f"pictures: {', '.join(sorted(path.name for path in folder.figures.glob('*.png')))} in {folder.figures}")
+    print(f"trained {trained.steps} steps in {trained.seconds:.0f} s; {s.num_samples} draws; mean ± standard error over "
+          f"splits and seeds\n\n{markdown({t.method: scores.summary()})}\n"
+          f"peak memory: {peak_memory_mib() or float('nan'):.0f} MiB; pictures: {', '.join(sorted(path.name for path in folder.figures.glob('*.png')))} in {folder.figures}")
     return folder.path
 
 

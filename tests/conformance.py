@@ -15,6 +15,10 @@ from pyrovae.heads import (AutoregressiveBernoulliHead, BernoulliHead, BetaHead,
 from pyrovae.nets import MLP, Batched, ConvDecoder, ConvEncoder, GatedMLP, Standardized
 from pyrovae.posteriors import IAF, FlowPosterior, NonReparameterized, PlanarPosterior, PrecisionWeighted
 from pyrovae.priors import Laplace, MixtureOfNormals, StandardNormal, VampPrior
+from pyrovae.programs import Bayesian
+from pyrovae.weight_guides import Draws, Ensemble, JointNormal, MCDropout, MeanField, PointEstimate, Radial
+from pyrovae.weight_priors import (Previous, WeightPrior, fan_in, hierarchical, horseshoe, last_layer, normal, only,
+                                   scale_mixture, standard)
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,35 @@ CONDITIONALS: dict[str, Case] = {
     "encoder, standardised": Case(lambda: NormalHead(Standardized(MLP(4, [8], 4), 0.5, 2.0)), ((4,),), (2,)),
     "encoder, batched": Case(lambda: NormalHead(Batched(nn.Sequential(nn.Flatten(), nn.Linear(4, 4)), 3)),
                              ((1, 2, 2),), (2,)),
+}
+
+
+WEIGHT_PRIORS: dict[str, Callable[[nn.Module], WeightPrior]] = {
+    "standard": lambda net: standard,
+    "normal": lambda net: normal(0.5),
+    "fan_in": lambda net: fan_in(1.5, 0.5),
+    "hierarchical": lambda net: hierarchical(2.0, 1.0, point=False),
+    "hierarchical, point": lambda net: hierarchical(),
+    "horseshoe": lambda net: horseshoe(0.5),
+    "scale_mixture": lambda net: scale_mixture(0.25, 1.0, 0.1),
+    "only": lambda net: only(normal(1.0), "*.weight"),
+    "last_layer": lambda net: last_layer(net, normal(2.0)),
+    "Previous": lambda net: Previous(MeanField(Bayesian(net), init_scale=0.3)),
+}
+
+WEIGHT_GUIDES: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "MeanField": lambda net: MeanField(net, init_scale=0.3),
+    "PointEstimate": PointEstimate,
+    "PointEstimate, jacobian": lambda net: PointEstimate(net, jacobian=True),
+    "MCDropout": lambda net: MCDropout(net, rate=0.4),
+    "MCDropout, learned": lambda net: MCDropout(net, rate=0.4, learn_rate=True),
+    "MCDropout, by weight": lambda net: MCDropout(net, rate=0.4, by_weight=True),
+    "Radial": lambda net: Radial(net, init_scale=0.3),
+    "JointNormal": lambda net: JointNormal(net, init_scale=0.3),
+    "JointNormal, low rank": lambda net: JointNormal(net, rank=2, init_scale=0.3),
+    "Ensemble": lambda net: Ensemble(net, [net.net, MLP(3, [4], 2), MLP(3, [4], 2)]),
+    "Draws": lambda net: Draws({name: value.expand(5, *value.shape) + 0.1 * torch.arange(5.0).reshape(-1, *[1] * value.dim())
+                                for name, value in PointEstimate(net)().items()}),
 }
 
 

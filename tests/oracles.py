@@ -9,7 +9,9 @@ import torch.nn as nn
 from torch import Tensor
 
 import pyrovae as pv
+from pyrovae.heads import FixedScaleNormalHead
 from pyrovae.priors import StandardNormal
+from pyrovae.weight_priors import normal
 
 
 @dataclass
@@ -115,3 +117,73 @@ def linear_regression(num_data: int = 12) -> tuple[object, object, dict[str, Ten
 
 def log_mean_exp(log_weights: Tensor) -> Tensor:
     return log_weights.logsumexp(0) - math.log(len(log_weights))
+
+
+@dataclass
+class Regression:
+    """y = w x + b + noise with a normal prior on w and b, as a `Bayesian` net: everything is known."""
+
+    net: pv.Bayesian
+    model: pv.Model
+    batch: dict[str, Tensor]
+    noise: float
+    mean: Tensor
+    """Of the exact posterior, `(P,)`, the weights before the bias."""
+    covariance: Tensor
+    log_evidence: Tensor
+    prior_scale: float
+
+    @property
+    def size(self) -> int:
+        return len(self.batch["y"])
+
+    @property
+    def sites(self) -> list[str]:
+        return ["w.weight", "w.bias"]
+
+    def values(self, flat: Tensor) -> dict[str, Tensor]:
+        """Weights `(*batch, P)` by site."""
+        return {"w.weight": flat[..., None, :-1], "w.bias": flat[..., -1:]}
+
+    def predictive(self, x: Tensor) -> dist.Normal:
+        """The exact p(y | x, D), (B,)."""
+        rows = with_one(x)
+        return dist.Normal(rows @ self.mean, ((rows @ self.covariance * rows).sum(-1) + self.noise ** 2).sqrt())
+
+    def elbo(self, loc: Tensor, scale: Tensor) -> Tensor:
+        """Of the mean-field guide N(loc, scale^2), nats for all data."""
+        rows, y = with_one(self.batch["x"]), self.batch["y"].squeeze(-1)
+        spread = (rows ** 2 @ scale ** 2) / (2 * self.noise ** 2)
+        prior = dist.Normal(torch.zeros_like(loc), self.prior_scale)
+        kl = torch.distributions.kl_divergence(dist.Normal(loc, scale), prior).sum()
+        return dist.Normal(rows @ loc, self.noise).log_prob(y).sum() - spread.sum() - kl
+
+def with_one(x: Tensor) -> Tensor:
+    return torch.cat([x, torch.ones_like(x[..., :1])], dim=-1)
+
+
+def bayesian_regression(num_data: int = 12, inputs: int = 2, *, noise: float = 0.5, prior_scale: float = 1.5) -> Regression:
+    x = torch.randn(num_data, inputs)
+    rows = with_one(x)
+    marginal = dist.MultivariateNormal(torch.zeros(num_data),
+                                       prior_scale ** 2 * rows @ rows.T + noise ** 2 * torch.eye(num_data))
+    y = marginal.sample()
+    precision = torch.eye(inputs + 1) / prior_scale ** 2 + rows.T @ rows / noise ** 2
+    net = pv.Bayesian(nn.Linear(inputs, 1), normal(prior_scale))
+    return Regression(net, pv.Model(y=pv.Node(FixedScaleNormalHead(net, scale=noise), "x")),
+                      {"x": x, "y": y.unsqueeze(-1)}, noise, torch.linalg.solve(precision, rows.T @ y) / noise ** 2,
+                      torch.linalg.inv(precision), marginal.log_prob(y), prior_scale)
+
+
+def assert_mean(draws: Tensor, exact: Tensor | float) -> None:
+    """The mean of independent draws `(S, ...)` lies within 5 standard errors of what it should be."""
+    error = draws.std(0) / len(draws) ** 0.5
+    score = (draws.mean(0) - exact).abs() - 5 * error
+    assert (score <= 1e-10).all(), f"{draws.mean(0)} +- {error}, wanted {exact}"
+
+
+def assert_moments(draws: Tensor, mean: Tensor, covariance: Tensor) -> None:
+    """The same for the mean and covariance of vectors `(S, P)`."""
+    assert_mean(draws, mean)
+    centred = draws - mean
+    assert_mean(centred.unsqueeze(-1) * centred.unsqueeze(-2), covariance)

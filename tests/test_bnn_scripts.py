@@ -34,7 +34,8 @@ def test_every_method_on_a_regression_set_and_again_without_training(tmp_path: P
         assert len(list(csv.DictReader(file))) == 2 * len(METHODS)
     for method in ("bbb", "hmc"):
         data = az.from_netcdf(tmp_path / "arviz" / f"{method}.nc")
-        assert {"posterior", "posterior_predictive", "log_likelihood", "observed_data"} <= {g.strip("/") for g in data.groups()}
+        groups = {group.strip("/") for group in data.groups()}
+        assert {"posterior", "posterior_predictive", "log_likelihood", "observed_data"} <= groups
     before = (tmp_path / "methods" / "bbb.json").read_text()
     run(*command)
     assert (tmp_path / "methods" / "bbb.json").read_text() == before
@@ -42,8 +43,8 @@ def test_every_method_on_a_regression_set_and_again_without_training(tmp_path: P
 
 
 def test_classifiers_meet_data_they_have_not_seen(tmp_path: Path) -> None:
-    run("compare_bnn.py", "--dataset", "digits", "--methods", "map,bbb,mc-dropout,ensemble,laplace", "--laplace", "last-layer",
-        "--ood", "noise", *QUICK, "--out", tmp_path)
+    run("compare_bnn.py", "--dataset", "digits", "--methods", "map,bbb,mc-dropout,ensemble,laplace",
+        "--laplace", "last-layer", "--ood", "noise", *QUICK, "--out", tmp_path)
     results = json.loads((tmp_path / "comparison.json").read_text())
     for metrics in results.values():
         assert CLASSES <= set(metrics) and metrics["accuracy"]["se"] is None

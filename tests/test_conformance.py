@@ -1,10 +1,13 @@
 """What every conditional promises: shapes, a normalised density that matches its draws, gradients, independence."""
 import conformance
+import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from conformance import CONDITIONALS, Case, fingerprint, parents_of
+from conformance import CONDITIONALS, WEIGHT_GUIDES, WEIGHT_PRIORS, Case, fingerprint, parents_of
+from pyro import poutine
 from pyro.distributions.testing.gof import auto_goodness_of_fit
+from pyro.infer import Trace_ELBO
 from torch import nn
 from torch.distributions import biject_to, constraints
 
@@ -12,6 +15,8 @@ import pyrovae as pv
 from pyrovae.heads import BernoulliHead, CategoricalHead, FixedScaleNormalHead, LearnedScaleNormalHead
 from pyrovae.nets import MLP, ConvDecoder, ConvEncoder, Standardized
 from pyrovae.programs.adapter import as_pyro
+from pyrovae.store import private
+from pyrovae.traces import run_guide, run_model, weigh
 
 TEST_FAILURE_RATE = 2e-5
 """Chance that a right component fails one goodness-of-fit test (as in Pyro's own suite)."""
@@ -197,3 +202,96 @@ def test_bernoulli_is_the_cross_entropy() -> None:
     x, logits = torch.bernoulli(torch.full((3, 4), 0.5)), torch.randn(3, 4)
     expected = -nn.functional.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(-1)
     torch.testing.assert_close(BernoulliHead(nn.Identity())(logits).log_prob(x), expected)
+
+
+every_weight_prior = pytest.mark.parametrize("prior", WEIGHT_PRIORS)
+every_weight_guide = pytest.mark.parametrize("guide", WEIGHT_GUIDES)
+
+
+def weighed(prior: str, guide: str) -> tuple[pv.Bayesian, pv.Model, nn.Module, dict[str, torch.Tensor]]:
+    net = MLP(3, [4], 2)
+    bayesian = pv.Bayesian(net, WEIGHT_PRIORS[prior](net))
+    model = pv.Model(y=pv.Node(FixedScaleNormalHead(bayesian, scale=0.5), "x"))
+    return bayesian, model, WEIGHT_GUIDES[guide](bayesian), {"x": torch.randn(5, 3), "y": torch.randn(5, 2)}
+
+
+@every_weight_prior
+def test_weight_priors(prior: str) -> None:
+    """Shapes with and without particles, finite densities of their own draws, the precision of the net."""
+    net = nn.Sequential(nn.Conv2d(1, 2, 2), nn.Flatten(), nn.Linear(8, 3))
+    bayesian = pv.Bayesian(net, WEIGHT_PRIORS[prior](net), event_dim=3)
+    for num, lead in ((None, ()), (1, (1, 1)), (3, (3, 1))):
+        trace = run_guide(bayesian.draw, {}, num)
+        assert {f"w.{key}" for key in bayesian.initial} <= set(trace.nodes)
+        for key, parameter in bayesian.initial.items():
+            site = trace.nodes[f"w.{key}"]
+            assert site["value"].shape == (*lead, *parameter.shape)
+            assert site["fn"].event_shape == parameter.shape
+            log_prob = site["fn"].log_prob(site["value"])
+            assert log_prob.shape == lead and torch.isfinite(log_prob).all()
+    torch.set_default_dtype(torch.float32)
+    single = pv.Bayesian(net.float(), WEIGHT_PRIORS[prior](net), event_dim=3)
+    assert all(value.dtype == torch.float32 for value in single.draw().values())
+
+
+@every_weight_prior
+def test_densities_of_weight_priors_are_normalised_and_match_their_draws(prior: str) -> None:
+    net = nn.Linear(2, 1, bias=False)
+    bayesian = pv.Bayesian(net, WEIGHT_PRIORS[prior](net))
+    with poutine.block():
+        fn = bayesian.prior_of("weight", bayesian.initial["weight"])  # given its scales, where it draws any
+    draws = fn.sample((20_000,))
+    assert auto_goodness_of_fit(draws.reshape(20_000, -1), fn.log_prob(draws).exp()) > TEST_FAILURE_RATE
+    assert abs(float(sum_or_integral(dist.Independent(fn.base_dist, fn.reinterpreted_batch_ndims))) - 1) < 1e-5
+
+
+@every_weight_prior
+@every_weight_guide
+def test_weight_guides_with_weight_priors(guide: str, prior: str) -> None:
+    """Valid pairs, trained and scored under particles as one by one."""
+    _, model, q, batch = weighed(prior, guide)
+    pv.check(model, q, batch, num_data=5)
+    for num in (1, 3):
+        draws = run_guide(q, batch, num)
+        together = run_model(model, draws, batch, num)
+        weights = weigh(together, draws, num, plate=None)
+        assert weights.shape == (num,) and torch.isfinite(weights).all()
+        own = {name: site["value"][num - 1, 0] for name, site in draws.nodes.items() if site["type"] == "sample"}
+        with private():
+            alone = poutine.trace(poutine.condition(model, data=own)).get_trace(**batch)
+            scored = poutine.trace(poutine.condition(q, data=own)).get_trace(**batch)
+        torch.testing.assert_close(weights[num - 1], alone.log_prob_sum() - scored.log_prob_sum())
+    particles = Trace_ELBO(num_particles=3, vectorize_particles=True)  # one for each member of an ensemble
+    loss = pv.ElboLoss(model, q, num_data=5, elbo=particles)(**batch)
+    if loss.requires_grad:
+        loss.backward()
+    for name, parameter in q.named_parameters():
+        if parameter.requires_grad:
+            assert torch.isfinite(parameter.grad).all() and parameter.grad.abs().sum() > 0, name
+
+
+@every_weight_guide
+def test_weight_guides_travel_and_predict(guide: str, tmp_path: object) -> None:
+    _, model, q, batch = weighed("hierarchical", guide)
+    _, other_model, twin, _ = weighed("hierarchical", guide)
+    pv.save_weights(q, tmp_path / "weights")
+    pv.load_weights(twin, tmp_path / "weights")
+    pyro.set_rng_seed(3)
+    first = q()
+    pyro.set_rng_seed(3)
+    assert all(torch.equal(value, first[name]) for name, value in twin().items())
+    assert pv.predict(model, q, batch, num_samples=3)["y"].shape == (3, 5, 2)
+    assert torch.isfinite(pv.log_predictive(model, q, batch, num_samples=3)).all()
+    assert pv.predict_moments(model, q, batch, num_samples=3).mean.shape == (5, 2)
+    assert type(q).__name__ in repr(q)
+    assert all(value.dtype == torch.float32 for name, value in q.float()().items())
+
+
+@pytest.mark.parametrize("guide", ["MeanField", "Radial", "JointNormal", "JointNormal, low rank"])
+def test_densities_of_weight_guides_match_their_draws(guide: str) -> None:
+    q = WEIGHT_GUIDES[guide](pv.Bayesian(nn.Linear(2, 1, bias=False)))
+    with torch.no_grad():
+        trace = run_guide(q, {}, 20_000)
+        log_q = sum(site["fn"].log_prob(site["value"]) for site in trace.nodes.values() if site["type"] == "sample")
+    draws = trace.nodes["w.weight"]["value"].reshape(20_000, -1)
+    assert auto_goodness_of_fit(draws, log_q.reshape(-1).exp()) > TEST_FAILURE_RATE

@@ -121,7 +121,8 @@ def _read(path: Path, dimensions: int) -> np.ndarray:
     return numbers
 
 
-def uci(name: str, *, split: int = 0, batch_size: int = 100, root: str | os.PathLike | None = None) -> tuple[Batches, Batches]:
+def uci(name: str, *, split: int = 0, batch_size: int = 100,
+        root: str | os.PathLike | None = None) -> tuple[Batches, Batches]:
     """Minibatches of train (shuffled) and test (in order) of one split, standardised on its training part.
 
     Shapes: yields x (B, D) and y (B, T). Raises DataError as ``load_uci`` and ``Regression.split`` do.

@@ -1,12 +1,13 @@
 """The ELBO of traces whose latent draws are all reparameterised: one tensor, with no detour through Python numbers."""
 import torch
+from pyro.distributions import Delta
 from pyro.distributions.util import scale_and_mask
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from pyro.poutine import Trace
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from pyrovae.traces import sample_sites
+from pyrovae.traces import base_distribution, sample_sites
 
 KNOWN = (Trace_ELBO, TraceMeanField_ELBO)
 """The estimators that are read here rather than run, so that a step can be vmapped and captured as a graph."""
@@ -19,7 +20,8 @@ def is_pathwise(guide_trace: Trace) -> bool:
 def negative_elbo(model_trace: Trace, guide_trace: Trace, *, closed_form: bool) -> Tensor:
     """Minus the sum of weighed log-probabilities of the model less those of the guide; KLs of sites by formula if wanted.
 
-    As `Trace_ELBO` and `TraceMeanField_ELBO` have it, gradients included.
+    As `Trace_ELBO` and `TraceMeanField_ELBO` have it, gradients included, but for the log-density of a `Delta`, which Pyro's
+    closed form leaves out.
     """
     model, guide = _samples(model_trace), _samples(guide_trace)
     loss = torch.zeros(())
@@ -38,6 +40,8 @@ def _samples(trace: Trace) -> dict[str, dict]:
 
 
 def _kl(model_site: dict, guide_site: dict) -> Tensor | None:
+    if isinstance(base_distribution(guide_site["fn"]), Delta):
+        return None  # Pyro's formula leaves out the log_density, e.g. the Jacobian of an autoguide's positive site
     try:
         kl = kl_divergence(guide_site["fn"], model_site["fn"])
     except NotImplementedError:

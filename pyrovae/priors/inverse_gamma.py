@@ -8,8 +8,8 @@ from torch import Tensor
 class InverseGammaPrior(nn.Module):
     r"""v ~ InverseGamma(shape, rate), a single positive number: the prior of a noise variance.
 
-    The density is rate^shape / Gamma(shape) v^{-shape - 1} exp(-rate / v); its mode is rate / (shape + 1). Given the residuals
-    r of N normal data it is conjugate: v | r ~ InverseGamma(shape + N / 2, rate + sum r^2 / 2).
+    The density is rate^shape / Gamma(shape) v^{-shape - 1} exp(-rate / v); its mode is rate / (shape + 1). Given the
+    residuals r of N normal data it is conjugate: v | r ~ InverseGamma(shape + N / 2, rate + sum r^2 / 2).
 
     Example:
         >>> InverseGammaPrior(2.0, 1.0)().mean

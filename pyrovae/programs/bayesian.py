@@ -11,6 +11,7 @@ import torch.nn as nn
 from pyro import poutine
 from torch import Tensor
 from torch.distributions import Distribution
+from torch.nn.modules.conv import _ConvNd
 
 from pyrovae.origin import Origin, note, origin_of, redrawing
 from pyrovae.programs.adapter import as_pyro
@@ -28,13 +29,14 @@ class Bayesian(nn.Module):
 
     `prior(site, tensor)` is asked for each parameter and returns its distribution, or None where the parameter stays a
     number that training fits: `pyrovae.weight_priors` holds the usual ones. Parameter "layers.0.weight" of a net called
-    "w" is site "w.layers.0.weight". Inside `Model` the weights are drawn before the plate over data opens, once however many nodes
-    use the net; a hand-written program draws them by `with net.drawn():`.
+    "w" is site "w.layers.0.weight". Inside `Model` the weights are drawn before the plate over data opens, once
+    however many nodes use the net; a hand-written program draws them by `with net.drawn():`.
 
     The user's net is left as it is: the sampled parameters live in a copy, where their values are the starting point of
-    guides. What the prior leaves out, and all else the net shares with other modules, stays shared.
+    guides. Parameters that the prior leaves out stay shared with the net and whatever else uses them.
 
-    event_dim: dims of one input of the net; the default asks `net.in_shape` or `net.event_dim`, else 1. It is needed
+    event_dim: dims of one input of the net; the default asks `net.in_shape`, `net.event_dim` or a convolution that
+    comes first, else 1. It is needed
     only under vectorised particles, which apply K nets at once.
 
     Shapes: inputs `(B, *event)` or `(K, B, *event)`; with weights `(K, 1, *shape)` the output is `(K, B, *out)`.
@@ -77,7 +79,8 @@ class Bayesian(nn.Module):
 
     def draw(self) -> dict[str, Tensor]:
         """One `pyro.sample` for each Bayesian parameter; by the name of the parameter."""
-        return {key: pyro.sample(f"{self.name}.{key}", self.prior_of(key, value)) for key, value in self.initial.items()}
+        present = dict(self.net.named_parameters())  # not `initial`: `functional_call` may have put others in their place
+        return {key: pyro.sample(f"{self.name}.{key}", self.prior_of(key, present[key])) for key in self.initial}
 
     @contextmanager
     def drawn(self) -> Iterator[dict[str, Tensor]]:
@@ -93,16 +96,16 @@ class Bayesian(nn.Module):
 
     def forward(self, *xs: Tensor) -> Tensor:
         if self.weights is None:
-            raise RuntimeError(f"the Bayesian net {self.name!r} was called outside a program, so it has no weights. Use it in "
-                               "a Model; in a hand-written program write `with net.drawn():` before plate 'data' opens.")
+            raise RuntimeError(f"the Bayesian net {self.name!r} was called outside a program, so it has no weights. Use it "
+                               "in a Model; in a hand-written program write `with net.drawn():` before plate 'data' opens.")
         batch = torch.broadcast_shapes(*(value.shape[:value.dim() - self.initial[key].dim()]
                                          for key, value in self.weights.items()))
         if not batch:
             with redrawing():
                 return torch.func.functional_call(self.net, self.weights, xs)
         if batch[-1] != 1:
-            raise RuntimeError(f"weights of batch shape {tuple(batch)} were drawn inside the plate over data, wanted (K, 1): "
-                               "one net for all data. Draw them before the plate opens.")
+            raise RuntimeError(f"weights of batch shape {tuple(batch)} were drawn inside the plate over data, wanted "
+                               "(K, 1): one net for all data. Draw them before the plate opens.")
         return self._many(xs, batch[:-1])
 
     def _many(self, xs: tuple[Tensor, ...], lead: torch.Size) -> Tensor:
@@ -120,8 +123,9 @@ class Bayesian(nn.Module):
         for x in xs:
             rows = x.shape[:x.dim() - self.event_dim]
             if len(rows) > 1 and torch.broadcast_shapes(rows[:-1], lead) != lead:
-                raise RuntimeError(f"an input of shape {tuple(x.shape)} has batch dims {tuple(rows)} before {self.event_dim} event "
-                                   f"dims, wanted (B,) or (*{tuple(lead)}, B). Pass event_dim to Bayesian.")
+                raise RuntimeError(f"an input of shape {tuple(x.shape)} has batch dims {tuple(rows)} before "
+                                   f"{self.event_dim} event dims, wanted (B,) or (*{tuple(lead)}, B). Pass event_dim to "
+                                   "Bayesian.")
             inputs.append(x.expand(*lead, *x.shape[-self.event_dim - 1:]).flatten(0, len(lead) - 1) if len(rows) > 1 else x)
             dims.append(0 if len(rows) > 1 else None)
 
@@ -150,4 +154,7 @@ def drawn(program: nn.Module) -> Iterator[None]:
 
 def _event_dim(net: nn.Module) -> int:
     in_shape = getattr(net, "in_shape", None)
-    return len(in_shape) if in_shape is not None else getattr(net, "event_dim", 1)
+    if in_shape is not None or hasattr(net, "event_dim"):
+        return len(in_shape) if in_shape is not None else net.event_dim
+    first = next(part for part in net.modules() if any(True for _ in part.parameters(recurse=False)))
+    return len(first.kernel_size) + 1 if isinstance(first, _ConvNd) else 1

@@ -99,7 +99,8 @@ class Model(nn.Module):
     nothing names are ignored. Returns all values by name, each `(K, B, *event)` under whatever plates are open.
     All sites lie in plate "data" at dim -1, but for `Global` nodes and the weights of `Bayesian` nets, which come first.
 
-    Raises: ValueError for a node whose parents come later or nowhere, and for data of unequal leading size.
+    Raises: ValueError for a node whose parents come later or nowhere, for data of unequal leading size, and for data that
+    name a `Global` site.
 
     Example:
         >>> import torch
@@ -120,7 +121,7 @@ class Model(nn.Module):
         values = {name: value for name, value in data.items() if value is not None}
         size = plate_size(num, values)
         with drawn(self):
-            shared = self.draw_globals()
+            shared = _sample_globals("Model", self.nodes, values)
             values |= shared
             with data_plate(size):
                 for name, node in self.nodes.items():
@@ -133,7 +134,7 @@ class Model(nn.Module):
 
     def draw_globals(self) -> dict[str, Tensor]:
         """Sample the `Global` nodes alone."""
-        return _sample_globals("Model", self.nodes)
+        return _sample_globals("Model", self.nodes, {})
 
 
 class Guide(nn.Module):
@@ -160,8 +161,10 @@ class Guide(nn.Module):
     def forward(self, num: int | None = None, **data: Tensor) -> dict[str, Tensor]:
         announce(self, "guide")
         values = {name: value for name, value in data.items() if value is not None}
+        sampled = _sample_globals("Guide", self.nodes, values)
+        if all(isinstance(node, Global) for node in self.nodes.values()):
+            return sampled  # there need be no data
         size = plate_size(num, values)
-        sampled = _sample_globals("Guide", self.nodes)
         values |= sampled
         with data_plate(size):
             for name, node in self.nodes.items():
@@ -206,7 +209,11 @@ def _as_nodes(nodes: Mapping[str, nn.Module | Node]) -> nn.ModuleDict:
     return nn.ModuleDict({name: node if isinstance(node, (Node, Value)) else Node(node) for name, node in nodes.items()})
 
 
-def _sample_globals(program: str, nodes: nn.ModuleDict) -> dict[str, Tensor]:
+def _sample_globals(program: str, nodes: nn.ModuleDict, data: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    given = [name for name, node in nodes.items() if isinstance(node, Global) and name in data]
+    if given:
+        raise ValueError(f"the data name the Global sites {given}, which have one value for all data, not one for each. "
+                         "Fix them by pyro.condition(model, data={...}).")
     values = {}
     for name, node in nodes.items():
         if isinstance(node, Global):

@@ -1,9 +1,11 @@
 """Keep what a chain visits."""
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from pyrovae.run import Run
@@ -29,20 +31,27 @@ class Collect:
         self.folder = None if folder is None else Path(folder)
         self.kept: dict[int, dict[str, Tensor]] = {}
         for path in sorted(self.folder.glob("draw-*.safetensors")) if self.folder is not None else ():
-            self.kept[int(path.stem.removeprefix("draw-"))] = load_file(path)
+            self.kept[int(path.stem.removeprefix("draw-"))] = _read(path)
 
     def __call__(self, run: Run) -> None:
         self.keep(run.epoch)
 
     def keep(self, epoch: int) -> None:
         """Take the draw of this epoch, in place of those a longer run had made from here on."""
-        self.kept = {known: draw for known, draw in self.kept.items() if known < epoch}
+        for later in [known for known in self.kept if known >= epoch]:
+            del self.kept[later]
+            if self.folder is not None:
+                self._path(later).unlink(missing_ok=True)
         if not self.when(epoch):
             return
-        self.kept[epoch] = {name: value.detach().clone().cpu() for name, value in self.read().items()}
+        self.kept[epoch] = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+                            for name, value in self.read().items()}
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            save_file(self.kept[epoch], self.folder / f"draw-{epoch:06d}.safetensors")
+            save_file(self.kept[epoch], self._path(epoch), {"names": json.dumps(list(self.kept[epoch]))})
+
+    def _path(self, epoch: int) -> Path:
+        return self.folder / f"draw-{epoch:06d}.safetensors"
 
     def draws(self) -> dict[str, Tensor]:
         """`(S, *shape)` by name. Raises ValueError before the first draw."""
@@ -50,3 +59,9 @@ class Collect:
             raise ValueError("no draw was kept: no epoch so far was one to keep. Train longer, or lower `start`.")
         draws = list(self.kept.values())
         return {name: torch.stack([draw[name] for draw in draws]) for name in draws[0]}
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """In the order in which they were written: safetensors sorts, and `swag` goes by the order of the net."""
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in json.loads(file.metadata()["names"])}

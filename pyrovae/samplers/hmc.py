@@ -6,6 +6,7 @@ import pyro
 import torch
 from torch import Tensor
 
+from pyrovae.losses.pair import innermost
 from pyrovae.stacked import Stacked
 from pyrovae.store import private
 
@@ -37,20 +38,24 @@ def hmc(loss: Stacked, batch: Mapping[str, Tensor], *, num_data: int, num_sample
         step_size: float = 1e-3, target: float = 0.8, thin: int = 1,
         read: Callable[[torch.nn.Module], dict[str, Tensor]] = lambda loss: loss.guide.values(),
         progress: Callable[[int], object] = lambda iteration: None) -> Chains:
-    r"""HMC with U(w) = N * loss, the energy of `ElboLoss(model, PointEstimate(net), num_data=N)` on all N data, chains stacked.
+    r"""HMC of stacked chains with the energy U(w) = N * loss.
 
-    Each member of `loss` is a chain, on data of its own or `shared`. A path takes between half and all of `num_steps` leapfrog
-    steps; each chain has its step size, adapted over `warmup` iterations to accept a share `target` of the paths, then fixed.
-    The members start where their parameters are and end at the last draw, so a second call goes on. Exact up to Monte Carlo
-    error if it mixes: look at R-hat over members that share their data.
+    loss: of `ElboLoss(model, PointEstimate(net), num_data=N)`. batch: all N data.
+    Each member of `loss` is a chain, on data of its own or `shared`. A path takes between half and all of `num_steps`
+    leapfrog steps; each chain has its step size, adapted over `warmup` iterations to accept a share `target` of the
+    paths, then fixed. The members start where their parameters are and end at the last draw, so a second call goes on.
+    Exact up to Monte Carlo error if it mixes: look at R-hat over members that share their data.
 
     progress: called after each iteration.
-    Raises: ValueError for numbers below 1. Source: Neal 2011, arXiv:1206.1901, section 3; adaptation: Hoffman & Gelman 2014,
+    Raises: ValueError for numbers below 1, for other data than the loss counts on, and for positive sites without
+    their Jacobian.
+    Source: Neal 2011, arXiv:1206.1901, section 3; adaptation: Hoffman & Gelman 2014,
     arXiv:1111.4246, algorithm 5.
     """
     if min(num_data, num_samples, num_steps, thin) < 1 or warmup < 0:
-        raise ValueError(f"num_data={num_data}, num_samples={num_samples}, num_steps={num_steps}, thin={thin}, warmup={warmup}, "
-                         "wanted at least 1 of each, and a warm-up of at least 0.")
+        raise ValueError(f"num_data={num_data}, num_samples={num_samples}, num_steps={num_steps}, thin={thin}, "
+                         f"warmup={warmup}, wanted at least 1 of each, and a warm-up of at least 0.")
+    _check_energy(loss, num_data, loss.size_of(batch))
     parameters = [parameter for parameter in loss.stacked if parameter.requires_grad]
 
     def energy() -> tuple[Tensor, list[Tensor]]:
@@ -82,6 +87,19 @@ def hmc(loss: Stacked, batch: Mapping[str, Tensor], *, num_data: int, num_sample
             progress(iteration)
     draws = {name: torch.stack([values[name] for values, *_ in kept]) for name in kept[0][0]}
     return Chains(draws, *(torch.stack([entry[index] for entry in kept]) for index in (1, 2, 3)), adapt.value)
+
+
+def _check_energy(loss: Stacked, num_data: int, size: int) -> None:
+    pair = innermost(loss.template[0])
+    known = getattr(pair, "num_data", num_data)
+    if not known == num_data == size:
+        raise ValueError(f"num_data={num_data}, the loss has num_data={known}, and each chain sees {size} data, but "
+                         "the energy is that of all N data: wanted the same number thrice.")
+    guide = getattr(pair, "guide", None)
+    moved = [site.name for site in getattr(guide, "sites", ()) if not site.is_real]
+    if moved and not getattr(guide, "jacobian", True):
+        raise ValueError(f"the chains move the logarithms of sites {moved}, but the loss has the density of these sites "
+                         "themselves. Pass PointEstimate(net, jacobian=True).")
 
 
 def _path(parameters: list[Tensor], momentum: list[Tensor], gradient: list[Tensor], step: Tensor, length: int,

@@ -11,8 +11,8 @@ class SGLD(torch.optim.Optimizer):
     r"""Stochastic gradient Langevin dynamics: w <- w - lr grad L(w) + sqrt(2 lr T / N) noise.
 
     L is a loss in nats per datum, such as `ElboLoss(model, PointEstimate(net), num_data=N)`, whose N-fold is the energy
-    U(w) = -log p(w, D). For small `lr` the iterates are draws of exp(-U / T); in the units of U the step is 2 lr / N. There is
-    no acceptance step: the bias falls with `lr` and with the noise of the minibatches' gradients.
+    U(w) = -log p(w, D). For small `lr` the iterates are draws of exp(-U / T); in the units of U the step is 2 lr / N.
+    There is no acceptance step: the bias falls with `lr` and with the noise of the minibatches' gradients.
 
     Source: Welling & Teh 2011, ICML, eq. 4 (their epsilon is 2 lr / N).
 
@@ -32,6 +32,8 @@ class SGLD(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
+            if not params:
+                continue
             spread = math.sqrt(2.0 * group["lr"] * group["temperature"] / group["num_data"])
             torch._foreach_add_(params, [p.grad for p in params], alpha=-group["lr"])
             torch._foreach_add_(params, [torch.randn_like(p) for p in params], alpha=spread)
@@ -40,7 +42,8 @@ class SGLD(torch.optim.Optimizer):
 class SGHMC(torch.optim.Optimizer):
     r"""Stochastic gradient HMC: v <- (1 - a) v - lr grad L(w) + sqrt(2 a lr T / N) noise, w <- w + v.
 
-    L as for `SGLD`; `friction` a is 1 - momentum. In the units of U the step size is sqrt(lr / N) and the friction a / sqrt(lr / N).
+    L as for `SGLD`; `friction` a is 1 - momentum. In the units of U the step size is sqrt(lr / N) and the friction
+    a / sqrt(lr / N).
     Source: Chen, Fox & Guestrin 2014, arXiv:1402.4102, eq. 15, with no estimate of the gradient's noise; in this form:
     Zhang et al. 2020, arXiv:1902.03932, algorithm 2.
     """
@@ -56,6 +59,8 @@ class SGHMC(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
+            if not params:
+                continue
             for p in params:
                 self.state[p].setdefault("velocity", torch.zeros_like(p))
             velocity = [self.state[p]["velocity"] for p in params]
@@ -80,5 +85,5 @@ def cyclical(length: int, *, lowest: float = 0.0) -> Callable[[torch.optim.Optim
 
 def _check(lr: float, num_data: int, temperature: float) -> None:
     if not lr > 0 or num_data < 1 or temperature < 0:
-        raise ValueError(f"lr={lr}, num_data={num_data}, temperature={temperature}, wanted a positive rate, the number of data "
-                         "in the training set, and a temperature of at least 0.")
+        raise ValueError(f"lr={lr}, num_data={num_data}, temperature={temperature}, wanted a positive rate, the number of "
+                         "data in the training set, and a temperature of at least 0.")

@@ -5,12 +5,17 @@ from collections.abc import Callable, Mapping
 import pyro
 import torch
 from pyro import poutine
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor
+from torch.distributions import constraints
 
+from pyrovae.errors import PairError
 from pyrovae.feed import Data, batches, device_of, size_of
+from pyrovae.handlers import Afresh
 from pyrovae.plates import DATA
 from pyrovae.reach import modules_of
 from pyrovae.store import private
+from pyrovae.supports import support_of
 from pyrovae.traces import frame, log_prob, sample_sites
 from pyrovae.untouched import untouched
 
@@ -26,9 +31,12 @@ def laplace(model: Callable, mode: Mapping[str, Tensor], data: Data, *, full: bo
 
     mode: w* by site, as `PointEstimate.values()` gives it. data: the training set; its observed values are not used.
     Put the result into a guide by `JointNormal(net).set(loc, scale_tril=...)`, or `MeanField(net).set(loc, scale)`.
+    Raises: PairError for a latent site outside the plate that the mode lacks, and for one that is not real-valued (a
+    variance): hold it fixed by `pyro.condition`.
     Source: MacKay 1992, Neural Computation 4(3); with F for the Hessian: Martens 2020, arXiv:1412.1193, section 9.
     """
     mode = {name: value.detach() for name, value in mode.items()}
+    mode = {name: mode[name] for name in _sites(model, mode, data)}
     size = sum(value.numel() for value in mode.values())
     curvature = torch.diag(_prior(model, mode, data)) if full else _prior(model, mode, data)
     with pyro.validation_enabled(False), private(), untouched(modules_of(model).values(), training=False):
@@ -45,6 +53,22 @@ def laplace(model: Callable, mode: Mapping[str, Tensor], data: Data, *, full: bo
     return loc, upper
 
 
+def _sites(model: Callable, mode: Mapping[str, Tensor], data: Data) -> list[str]:
+    """The mode's sites in the order of the model, which is that of guides."""
+    batch = next(batches(data, None, device_of(model)))
+    with pyro.validation_enabled(False), private(), untouched(modules_of(model).values()), poutine.block():
+        sites = poutine.trace(model).get_trace(**batch).nodes
+    latent = {name: site for name, site in sites.items() if site["type"] == "sample" and not site["is_observed"]
+              and frame(site, DATA) is None and not site_is_subsample(site)}
+    bounded = {name for name, site in latent.items() if support_of(site["fn"]) is not constraints.real}
+    wrong = sorted(latent.keys() ^ mode.keys() | bounded)
+    if wrong:
+        raise PairError(f"sites {wrong} are in only one of the model and the mode, or not real-valued, so a normal at "
+                        "the mode is no posterior of theirs. Give the mode all weights, and hold the others fixed: "
+                        "laplace(pyro.condition(model, data={...}), ...).")
+    return list(latent)
+
+
 def _site_log_probs(model: Callable, weights: Mapping[str, Tensor], batch: Mapping[str, Tensor], observed: bool) -> Tensor:
     with poutine.block():
         trace = poutine.trace(poutine.condition(model, data=dict(weights))).get_trace(**batch)
@@ -59,14 +83,15 @@ def _prior(model: Callable, mode: Mapping[str, Tensor], data: Data) -> Tensor:
         weights = {name: value.clone().requires_grad_() for name, value in mode.items()}
         total = _site_log_probs(model, weights, batch, observed=False)
         first = torch.autograd.grad(total, list(weights.values()), create_graph=True)
-        second = torch.autograd.grad(sum(gradient.sum() for gradient in first), list(weights.values()), materialize_grads=True)
+        total = sum(gradient.sum() for gradient in first)
+        second = torch.autograd.grad(total, list(weights.values()), materialize_grads=True)
     return -torch.cat([value.flatten() for value in second])
 
 
 def _gradients(model: Callable, mode: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
     """`(B, P)`: the gradient of each datum's log-likelihood, at targets drawn from the model."""
     with torch.no_grad(), poutine.block():
-        trace = poutine.trace(poutine.condition(poutine.uncondition(model), data=dict(mode))).get_trace(**batch)
+        trace = poutine.trace(poutine.condition(Afresh(batch)(model), data=dict(mode))).get_trace(**batch)
     drawn = {name: site["value"] for name, site in trace.nodes.items()
              if site["type"] == "sample" and name not in mode and frame(site, DATA) is not None}
     rows = {**batch, **drawn}

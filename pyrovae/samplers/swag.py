@@ -6,10 +6,12 @@ from torch import Tensor
 
 
 def swag(draws: Mapping[str, Tensor], *, rank: int = 20) -> dict[str, Tensor]:
-    r"""Moments of N(mean, (diag(var) + D D^T / (rank - 1)) / 2), D the last deviations from the mean, of iterates `(S, *shape)`.
+    r"""Moments of N(mean, (diag(var) + D D^T / (rank - 1)) / 2), D the last deviations from the mean.
 
-    Returns `loc` (P,), `factor` (P, rank) and `scale` (P,) for `JointNormal(net, rank=rank).set(**moments)`; the sites must be
-    in the net's order, as `PointEstimate.values` gives them.
+    draws: iterates `(S, *shape)` by site.
+
+    Returns `loc` (P,), `factor` (P, rank) and `scale` (P,) for `JointNormal(net, rank=rank).set(**moments)`; the sites
+    must be in the net's order, as `PointEstimate.values` gives them.
     Raises: ValueError for fewer than `rank` + 1 iterates, or a rank below 2.
     Source: Maddox et al. 2019, arXiv:1902.02476, eq. 1 and algorithm 1; differing: deviations are from the final mean.
 

@@ -6,7 +6,7 @@ from torch.distributions import constraints
 
 
 class InOrder(TorchDistribution):
-    """An index into S things, each equally likely: K draws at once take them in order, one draw takes one at random.
+    """An index into S things, each equally likely: K draws at once are spread evenly over them in order, one is at random.
 
     So an ensemble of S nets under K = S particles is used whole, without the noise of drawing twice. Its log-probability
     is left at 0: a guide of stored values has no density.
@@ -27,7 +27,7 @@ class InOrder(TorchDistribution):
         shape = sample_shape + self.batch_shape
         if shape.numel() == 1:
             return torch.randint(self.count, shape)
-        return (torch.arange(shape.numel()) % self.count).reshape(shape)
+        return (torch.arange(shape.numel()) * self.count // shape.numel()).reshape(shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
         return torch.zeros(torch.broadcast_shapes(value.shape, self.batch_shape))

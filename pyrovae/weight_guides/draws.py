@@ -11,15 +11,15 @@ from pyrovae.store import announce
 from pyrovae.weight_guides.choice import InOrder
 from pyrovae.weight_guides.sites import weight_sites
 
-INDEX = "_net"
-"""The auxiliary site that says which net a particle takes."""
+INDEX = "_net."
+"""The auxiliary site that says which net a particle takes is this and the name of the first weight."""
 
 
 class Draws(nn.Module):
     r"""q(w) = 1/S sum_s delta(w - w_s), the draws of any sampler as a guide, e.g. for `predict` and `log_predictive`.
 
     `samples` holds `(S, *shape)` for each site; all sites of one particle come from the same draw. S particles take each
-    draw once.
+    draw once, fewer are spread evenly over the chain.
     Raises: ValueError where the sites differ in S.
 
     Example:
@@ -68,8 +68,12 @@ class Ensemble(nn.Module):
         named = [dict(member.named_parameters()) for member in members]
         keys = [_key(site.name, named[0]) for site in self.sites]
         self.count = len(members)
-        self.loc = nn.ParameterList(torch.stack([site.unconstrained if key is None else parameters[key].detach()
-                                                 for parameters in named]) for site, key in zip(self.sites, keys))
+        self.loc = nn.ParameterList(torch.stack([site.unconstrained if key is None else
+                                                 site.transform.inv(parameters[key].detach()) for parameters in named])
+                                    for site, key in zip(self.sites, keys))
+        wrong = [site.name for site, loc in zip(self.sites, self.loc) if not torch.isfinite(loc).all()]
+        if wrong:
+            raise ValueError(f"some members' weights {wrong} lie outside the support of their prior. Start them inside.")
 
     def forward(self, *args: object, **data: object) -> dict[str, Tensor]:
         announce(self, "guide")
@@ -80,10 +84,10 @@ class Ensemble(nn.Module):
 
 
 def _choose(samples: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
-    index = pyro.sample(INDEX, InOrder(count), infer={"is_auxiliary": True})
+    index = pyro.sample(INDEX + next(iter(samples)), InOrder(count), infer={"is_auxiliary": True})
     return {name: pyro.sample(name, dist.Delta(value[index], event_dim=value.dim() - 1))
             for name, value in samples.items()}
 
 
 def _key(site: str, parameters: Mapping[str, Tensor]) -> str | None:
-    return next((key for key in parameters if site.endswith(f".{key}")), None)
+    return max((key for key in parameters if site.endswith(f".{key}")), key=len, default=None)  # "w.a.b" ends in "b" too

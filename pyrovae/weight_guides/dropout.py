@@ -50,7 +50,7 @@ class MCDropout(nn.Module):
 
     def rates(self) -> dict[str, float]:
         """The probability of dropping an input, for each layer that drops any."""
-        return {site.name: float(logit.sigmoid()) for site, logit, dropped in zip(self.sites, self.logit, self.is_dropped)
+        return {site.name: logit.sigmoid().item() for site, logit, dropped in zip(self.sites, self.logit, self.is_dropped)
                 if dropped}
 
     def _distribution(self, index: int, site: Site) -> Distribution:

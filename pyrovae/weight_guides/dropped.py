@@ -8,10 +8,11 @@ from torch.distributions import constraints
 class Dropped(TorchDistribution):
     r"""W = M o z with z ~ Bernoulli(1 - rate): one z for each input of the layer, or one for each weight.
 
-    A `learned` rate needs a gradient: z is then relaxed, z = sigmoid((logit(1 - rate) + logit(u)) / temperature), u ~ U(0, 1).
+    A `learned` rate needs a gradient: z is then relaxed, z = sigmoid((logit(1 - rate) + logit(u)) / temperature),
+    u ~ U(0, 1).
 
-    It has no density on weights. `log_prob` is minus the entropy of z for a learned rate, which is what the ELBO needs, and 0
-    for a fixed one.
+    It has no density on weights. `log_prob` is minus the entropy of z for a learned rate, which is what the ELBO
+    needs, and 0 for a fixed one.
     Shapes: `mean` (out, in, *kernel), the whole of it one event; `rate` ().
     Source: Gal & Ghahramani 2016, arXiv:1506.02142, eq. 2 (z by inputs); Wan et al. 2013 (by weights); the relaxation:
     Gal, Hron & Kendall 2017, arXiv:1705.07832, eq. 5.

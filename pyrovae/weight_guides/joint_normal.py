@@ -11,10 +11,10 @@ from torch.distributions import Distribution, transform_to
 from torch.distributions.constraints import lower_cholesky
 
 from pyrovae.store import announce
-from pyrovae.weight_guides.sites import weight_sites
+from pyrovae.weight_guides.sites import elementwise, weight_sites
 
-FLAT = "_weights"
-"""The auxiliary site of all weights in one vector."""
+FLAT = "_weights."
+"""The auxiliary site of all weights in one vector is this and the name of the first."""
 
 
 class JointNormal(nn.Module):
@@ -32,8 +32,8 @@ class JointNormal(nn.Module):
     def __init__(self, net: nn.Module, *, rank: int | None = None, init_scale: float = 1e-2) -> None:
         super().__init__()
         if not init_scale > 0 or (rank is not None and rank < 1):
-            raise ValueError(f"init_scale={init_scale}, rank={rank}, wanted a positive scale and a rank of at least 1 or None.")
-        self.sites, self.rank = weight_sites(net), rank
+            raise ValueError(f"init_scale={init_scale}, rank={rank}, wanted a positive scale and a rank >= 1 or None.")
+        self.sites, self.rank = elementwise(weight_sites(net)), rank
         self.loc = nn.Parameter(torch.cat([site.unconstrained.flatten() for site in self.sites]))
         size = len(self.loc)
         if rank is None:
@@ -62,7 +62,7 @@ class JointNormal(nn.Module):
 
     def forward(self, *args: object, **data: object) -> dict[str, Tensor]:
         announce(self, "guide")
-        flat = pyro.sample(FLAT, self.distribution(), infer={"is_auxiliary": True})
+        flat = pyro.sample(FLAT + self.sites[0].name, self.distribution(), infer={"is_auxiliary": True})
         values, start = {}, 0
         for site in self.sites:
             stop = start + site.initial.numel()

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from pyrovae.store import announce
-from pyrovae.weight_guides.sites import Site, weight_sites
+from pyrovae.weight_guides.sites import Site, elementwise, weight_sites
 
 
 class MeanField(nn.Module):
@@ -35,7 +35,7 @@ class MeanField(nn.Module):
         super().__init__()
         if not init_scale > 0:
             raise ValueError(f"init_scale={init_scale}, but a standard deviation is positive.")
-        self.sites = weight_sites(net)
+        self.sites = elementwise(weight_sites(net))
         self.loc = nn.ParameterList(site.unconstrained for site in self.sites)
         self.rho = nn.ParameterList(nn.Parameter(torch.full_like(loc, math.log(math.expm1(init_scale))), not site.point)
                                     for site, loc in zip(self.sites, self.loc))

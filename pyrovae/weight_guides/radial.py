@@ -17,7 +17,8 @@ from pyrovae.weight_guides.sites import weight_sites
 class RadialNormal(TorchDistribution):
     r"""w = mu + sigma o e / ||e|| * r with e ~ N(0, I) and r ~ |N(0, 1)|, over D = numel(mu) weights.
 
-    log q(w) = log 2 N(r; 0, 1) - log(2 pi^{D/2} / Gamma(D/2)) - (D - 1) log r - sum log sigma, where r = ||(w - mu) / sigma||.
+    log q(w) = log 2 N(r; 0, 1) - log(2 pi^{D/2} / Gamma(D/2)) - (D - 1) log r - sum log sigma,
+    where r = ||(w - mu) / sigma||.
     """
 
     has_rsample = True

@@ -21,7 +21,7 @@ class Site:
 
     name: str
     initial: Tensor
-    """Where a guide starts: the parameter of the user's net, or the median of the prior."""
+    """Where a guide starts: the parameter of the user's net where the prior allows it, else the median of the prior."""
     transform: Transform
     """From the reals to the support."""
     point: bool
@@ -45,13 +45,26 @@ def weight_sites(net: nn.Module) -> list[Site]:
                for key, value in part.initial.items()}
     with private(), poutine.block(), untouched([net], seed=0), torch.no_grad():
         sites = poutine.trace(_draw).get_trace(net).nodes.values()
-        found = [Site(site["name"], (initial[site["name"]] if site["name"] in initial else init_to_median(site)).detach(),
-                      _transform(site["fn"].support), site["infer"].get("point", False))
+        found = [Site(site["name"], _start(site, initial.get(site["name"])).detach(), _transform(site["fn"].support),
+                      site["infer"].get("point", False))
                  for site in sites if site["type"] == "sample" and not site["is_observed"]]
     if not found:
         raise ValueError(f"{type(net).__name__} holds no Bayesian net, so there are no weights to infer. "
                          "Wrap the net: Bayesian(net, prior).")
     return found
+
+
+def _start(site: dict, value: Tensor | None) -> Tensor:
+    return value if value is not None and site["fn"].support.check(value).all() else init_to_median(site)
+
+
+def elementwise(sites: list[Site]) -> list[Site]:
+    """The sites, for guides with one normal for each number. Raises ValueError for supports such as the simplex."""
+    for site in sites:
+        if site.transform.domain.event_dim:
+            raise ValueError(f"site {site.name!r} has a support whose numbers depend on each other (a simplex, a matrix), "
+                             "but this guide has a normal for each. Use PointEstimate, or an autoguide.")
+    return sites
 
 
 def _draw(net: nn.Module) -> None:

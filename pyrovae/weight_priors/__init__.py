@@ -2,7 +2,8 @@ r"""Priors of the weights of a `Bayesian` net: functions `(site, tensor) -> Dist
 
 `site` is the name of the weight's sample site, e.g. "w.layers.0.weight", `tensor` the parameter of the net in its shape.
 None leaves the parameter a number that training fits. A prior may sample sites of its own (`hierarchical`,
-`horseshoe`); name them after the site. Write yours as a function; nothing has to be registered.
+`horseshoe`); name them after the site, but not "{site}.NAME", which autoguides cannot hold beside the site. Write
+yours as a function; nothing has to be registered.
 """
 from pyrovae.programs.bayesian import WeightPrior, standard
 from pyrovae.weight_priors.hierarchical import hierarchical, horseshoe

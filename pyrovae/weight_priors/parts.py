@@ -2,6 +2,8 @@
 from fnmatch import fnmatch
 
 import torch.nn as nn
+from torch import Tensor
+from torch.distributions import Distribution
 
 from pyrovae.programs.bayesian import WeightPrior, standard
 
@@ -20,5 +22,12 @@ def last_layer(net: nn.Module, prior: WeightPrior = standard) -> WeightPrior:
         >>> sorted(Bayesian(net, last_layer(net)).initial)
         ['2.bias', '2.weight']
     """
+    keys = [key for key, _ in net.named_parameters()]
     last = [name for name, part in net.named_modules() if any(True for _ in part.parameters(recurse=False))][-1]
-    return only(prior, f"*.{last}.*")
+    wanted = {f"{last}.{name}" if last else name for name, _ in net.get_submodule(last).named_parameters(recurse=False)}
+
+    def part(site: str, tensor: Tensor) -> Distribution | None:
+        matches = [key for key in keys if site.endswith(f".{key}")]  # "w.0.1.bias" ends in "1.bias" too
+        return prior(site, tensor) if matches and max(matches, key=len) in wanted else None
+
+    return part
