@@ -62,9 +62,10 @@ def main(t: Training) -> Path:
     if trained.history is not None:
         drawn["history"] = plots.curves(trained.history.columns())
     plots.save(drawn, folder.figures)
+    pictures = ", ".join(sorted(path.name for path in folder.figures.glob("*.png")))
     print(f"trained {trained.steps} steps in {trained.seconds:.0f} s; {s.num_samples} draws; mean ± standard error over "
           f"splits and seeds\n\n{markdown({t.method: scores.summary()})}\n"
-          f"peak memory: {peak_memory_mib() or float('nan'):.0f} MiB; pictures: {', '.join(sorted(path.name for path in folder.figures.glob('*.png')))} in {folder.figures}")
+          f"peak memory: {peak_memory_mib() or float('nan'):.0f} MiB; pictures: {pictures} in {folder.figures}")
     return folder.path
 
 
