@@ -18,7 +18,7 @@ from pyrovae.data.uci import load_uci, load_uci_folder, uci
 
 __all__ = [
     "Batches", "DataError", "DictDataset", "Regression", "RegressionSplit", "Splits", "StackedBatches", "data_root",
-    "dynamic", "gap1d", "gap1d_function", "load_binarized_mnist", "load_diabetes", "load_digits", "load_fashion_mnist", "load_kmnist",
-    "load_mnist", "load_npz_regression", "load_path", "load_uci", "load_uci_folder", "mnist", "split_valid", "static",
-    "threshold", "uci",
+    "dynamic", "gap1d", "gap1d_function", "load_binarized_mnist", "load_diabetes", "load_digits", "load_fashion_mnist",
+    "load_kmnist", "load_mnist", "load_npz_regression", "load_path", "load_uci", "load_uci_folder", "mnist",
+    "split_valid", "static", "threshold", "uci",
 ]
