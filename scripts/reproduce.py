@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import torch.nn as nn
 import tyro
-from run_folder import choose_device, refuse_politely
+from run_folder import Refusal, choose_device, refuse_politely
 from tqdm.auto import tqdm
 from train_vae import make_loss, prepare, some_rows
 from vae_parts import build, fit_constants
@@ -179,10 +179,12 @@ def run(name: str, recipe: Recipe, ours: Reproduction, device: torch.device) -> 
                                num_particles=ours.eval_particles)
     units = pv.evaluate(loss, [{"x": data.train.take(500)["x"]}])["active_units"]
     np.savez(folder / "evidence.npz", log_px=evidence.log_px.numpy(), khat=evidence.khat.numpy())
+    theirs = recipe.settings.dataset
+    published = recipe.published + (f" ({theirs})" if s.dataset != theirs else "")
     row = {"run": name, "log_px": evidence.mean, "se": evidence.mean_se, "untrusted": int(evidence.untrusted.sum()),
            "num_data": len(evidence.log_px), "num_particles": ours.eval_particles, "active_units": units,
            "epochs": pieces * steps / len(data.train), "train_seconds": sum(history["seconds"]),
-           "seconds": time.perf_counter() - start, "published": recipe.published, "folder": str(folder)}
+           "seconds": time.perf_counter() - start, "published": published, "folder": str(folder)}
     write_atomically(result, (json.dumps(row, indent=2) + "\n").encode())
     return row
 
@@ -212,6 +214,8 @@ def main(ours: Reproduction) -> None:
     if ours.threads:
         torch.set_num_threads(ours.threads)
     recipes, conditions = {"iwae": iwae, "vamp": vamp, "flow-prior": flow_prior}[ours.paper](ours.scale)
+    if unknown := sorted(set(ours.only) - set(recipes)):
+        raise Refusal(f"--only names {unknown}, wanted some of {', '.join(map(repr, recipes))}.")
     recipes = {name: recipe for name, recipe in recipes.items() if not ours.only or name in ours.only}
     rows = [run(name, recipe, ours, device) for name, recipe in tqdm(recipes.items(), desc=ours.paper, unit="run")]
     text = table(rows, conditions, ours.scale)

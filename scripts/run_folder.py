@@ -119,7 +119,8 @@ def refuse_politely() -> Iterator[None]:
     except (Refusal, DataError, pv.PairError, pv.CheckpointError, pv.NonFiniteLossError) as error:
         sys.exit(_complain(f"error: {error}", 2))
     except KeyboardInterrupt:
-        sys.exit(_complain("interrupted; the last checkpoint is intact, go on with --out DIR --resume.", 130))
+        sys.exit(_complain("interrupted; what was saved is intact: train_*.py goes on with --out DIR --resume, the other "
+                           "scripts with the same command.", 130))
 
 
 def _complain(message: str, status: int) -> int:

@@ -249,11 +249,12 @@ def test_reproduce_prints_ours_beside_theirs(tmp_path: Path) -> None:
     ask = ("reproduce.py", "iwae", "--scale", 1e-4, "--dataset", "digits", "--out", tmp_path, "--eval-data", 20,
            "--eval-particles", 10, "--only", "1 layer, k = 1", "1 layer, k = 5", "2 layers, k = 5")
     text = run(*ask)
-    assert "86.76" in text and "85.54" in text and "K = 10, N = 20" in text and "Other than there" in text
+    assert "86.76 (mnist)" in text and "85.54 (mnist)" in text and "K = 10, N = 20" in text and "Other than there" in text
     assert text == run(*ask)  # read back, not trained anew
     vamp = run("reproduce.py", "vamp", "--scale", 1e-3, "--dataset", "digits", "--out", tmp_path, "--eval-data", 20,
                "--eval-particles", 10)
     assert "85.57" in vamp
+    assert "wanted some of" in run("reproduce.py", "vamp", "--only", "foo", "--out", tmp_path, status=2)
 
 
 def test_a_users_vectors(tmp_path: Path) -> None:
