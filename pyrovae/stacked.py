@@ -102,7 +102,6 @@ class Stacked(nn.Module):
                     tensor.copy_(state[name][index])
         return loss
 
-
     @property
     def num_data(self) -> int | None:
         return getattr(innermost(self.template[0]), "num_data", None)

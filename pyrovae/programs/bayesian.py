@@ -35,9 +35,8 @@ class Bayesian(nn.Module):
     The user's net is left as it is: the sampled parameters live in a copy, where their values are the starting point of
     guides. Parameters that the prior leaves out stay shared with the net and whatever else uses them.
 
-    event_dim: dims of one input of the net; the default asks `net.in_shape`, `net.event_dim` or a convolution that
-    comes first, else 1. It is needed
-    only under vectorised particles, which apply K nets at once.
+    event_dim: dims of one input of the net, needed only under vectorised particles, which apply K nets at once. The default
+    asks `net.in_shape`, `net.event_dim` or a convolution that comes first, else it is 1.
 
     Shapes: inputs `(B, *event)` or `(K, B, *event)`; with weights `(K, 1, *shape)` the output is `(K, B, *out)`.
     Raises: RuntimeError when called outside a program that drew its weights; ValueError for a prior of another shape.
