@@ -1,12 +1,11 @@
 """Bayesian nets as programs: exact evidence, exact optima, scaling, what they leave alone and what they refuse."""
 import copy
 
-import oracles
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from oracles import assert_mean, bayesian_regression
+from oracles import bayesian_regression
 from pyro import poutine
 from pyro.infer import MCMC, NUTS, SVI, Trace_ELBO, TraceMeanField_ELBO
 from pyro.infer.autoguide import AutoDelta, AutoLowRankMultivariateNormal, AutoMultivariateNormal, AutoNormal

@@ -1,6 +1,5 @@
 """Chains against the distributions they must keep, normals at the mode against exact posteriors, draws on disk."""
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import pyro
