@@ -24,7 +24,7 @@ from pyrovae.history import History
 from pyrovae.hooks import ProgressBar
 from pyrovae.nets import MLP
 from pyrovae.priors import InverseGammaPrior
-from pyrovae.samplers import SGHMC, SGLD, Collect, cyclical, laplace, swag
+from pyrovae.samplers import SGHMC, SGLD, Collect, cyclical, laplace, linearize, swag
 from pyrovae.samplers.hmc import Chains, hmc
 from pyrovae.weight_guides import Draws, JointNormal, MCDropout, MeanField, PointEstimate, Radial
 
@@ -232,7 +232,7 @@ def _pair(method: str, s: BnnSettings, task: Task, loss: nn.Module, members: int
         moments = swag({name: value[:, index] for name, value in collect.draws().items()}, rank=s.swag_rank)
         return model, JointNormal(model, rank=s.swag_rank).set(**moments)
     if method == "laplace":
-        return model, _laplace(model, guide, s, task, task.split_of(index, s.seeds))
+        return linearize(model, guide.values()), _laplace(model, guide, s, task, task.split_of(index, s.seeds))
     return model, guide
 
 

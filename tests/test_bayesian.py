@@ -393,3 +393,28 @@ def test_pyros_nuts_runs() -> None:
     draws = mcmc.get_samples()
     flat = torch.cat([draws[site].flatten(1) for site in exact.sites], dim=1)
     assert ((flat.mean(0) - exact.mean).abs() < 5 * (exact.covariance.diagonal() / 30).sqrt()).all()
+
+
+def test_a_linearized_net_is_affine_in_its_weights_and_touches_the_net_at_the_mode() -> None:
+    net = pv.Bayesian(nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2)))
+    x, (first, second, middle) = torch.randn(7, 3), [{key: torch.randn_like(value) for key, value in net.initial.items()}
+                                                     for _ in range(3)]
+    line = net.linearized({f"w.{key}": value for key, value in middle.items()})
+
+    def output(of: pv.Bayesian, weights: dict[str, torch.Tensor]) -> torch.Tensor:
+        def program() -> torch.Tensor:
+            with of.drawn():
+                return of(x)
+
+        return pyro.condition(program, data={f"w.{key}": value for key, value in weights.items()})()
+
+    between = {key: 0.25 * first[key] + 0.75 * second[key] for key in first}
+    torch.testing.assert_close(output(line, between), 0.25 * output(line, first) + 0.75 * output(line, second))
+    torch.testing.assert_close(output(line, middle), output(net, middle))
+    near = {key: value + 1e-5 * first[key] for key, value in middle.items()}
+    change = (output(net, near) - output(net, middle)) / 1e-5
+    torch.testing.assert_close((output(line, near) - output(line, middle)) / 1e-5, change, rtol=1e-3, atol=1e-3)
+    assert (output(line, first) - output(net, first)).abs().max() > 0.1
+    model = pv.Model(y=pv.Node(FixedScaleNormalHead(line, scale=0.1), "x"))
+    with pyro.plate("particles", 4, dim=-2):
+        assert model(x=x)["y"].shape == (4, 7, 2)

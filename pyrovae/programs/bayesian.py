@@ -1,6 +1,7 @@
 """A net whose weights are sample sites: what makes a program a Bayesian neural network."""
 import copy
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
@@ -63,6 +64,17 @@ class Bayesian(nn.Module):
         self.event_dim = _event_dim(net) if event_dim is None else event_dim
         self.initial = {key: value.requires_grad_(False) for key, value in self.net.named_parameters() if key in sampled}
         self.weights: dict[str, Tensor] | None = None
+        self.expanded_at: dict[str, Tensor] | None = None
+
+    def linearized(self, at: Mapping[str, Tensor]) -> "Bayesian":
+        r"""A copy whose output is linear in the weights, f(x, w*) + J(x) (w - w*), for predictions of Laplace's posterior.
+
+        `at` holds w* by site. The Gauss-Newton curvature behind such a posterior is that of this net, and far from w* the
+        net itself does what no datum asked of it. Source: Immer, Korzepa & Bauer 2021, arXiv:2008.08640, eq. 6.
+        """
+        other = copy.deepcopy(self)
+        other.expanded_at = {key: at[f"{self.name}.{key}"].detach() for key in self.initial}
+        return other
 
     def prior_of(self, key: str, value: Tensor) -> Distribution | None:
         """The prior of a parameter with all its dims in the event."""
@@ -101,7 +113,7 @@ class Bayesian(nn.Module):
                                          for key, value in self.weights.items()))
         if not batch:
             with redrawing():
-                return torch.func.functional_call(self.net, self.weights, xs)
+                return self._apply(self.weights, xs)
         if batch[-1] != 1:
             raise RuntimeError(f"weights of batch shape {tuple(batch)} were drawn inside the plate over data, wanted "
                                "(K, 1): one net for all data. Draw them before the plate opens.")
@@ -131,11 +143,21 @@ class Bayesian(nn.Module):
         def one(weights: Mapping[str, Tensor], parts: Mapping[str, tuple[Tensor, ...]], *inputs: Tensor) -> Tensor:
             for key, origin in sources.items():
                 note(weights[key], Origin(origin.rule, parts[key]))
-            return torch.func.functional_call(self.net, weights, inputs)
+            return self._apply(weights, inputs)
 
         with redrawing():
             result = torch.vmap(one, in_dims=(0, 0, *dims), randomness="different")(weights, parts, *inputs)
         return result.unflatten(0, lead)
+
+    def _apply(self, weights: Mapping[str, Tensor], xs: tuple[Tensor, ...]) -> Tensor:
+        if self.expanded_at is None:
+            return torch.func.functional_call(self.net, weights, xs)
+        step = {key: weights[key] - value for key, value in self.expanded_at.items()}
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*torch.jit.script", FutureWarning)  # torch's own, at the first jvp
+            output, change = torch.func.jvp(lambda at: torch.func.functional_call(self.net, at, xs), (self.expanded_at,),
+                                            (step,))
+        return output + change
 
     def extra_repr(self) -> str:
         return f"name={self.name}"

@@ -1,9 +1,11 @@
 """Laplace's approximation: a normal at the mode, with the curvature there."""
+import copy
 import math
 from collections.abc import Callable, Mapping
 
 import pyro
 import torch
+import torch.nn as nn
 from pyro import poutine
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
@@ -30,7 +32,8 @@ def laplace(model: Callable, mode: Mapping[str, Tensor], data: Data, *, full: bo
     for large nets the full one of the last layer (`weight_priors.last_layer`) is the usual choice.
 
     mode: w* by site, as `PointEstimate.values()` gives it. data: the training set; its observed values are not used.
-    Put the result into a guide by `JointNormal(net).set(loc, scale_tril=...)`, or `MeanField(net).set(loc, scale)`.
+    Predict by the model of `linearize(model, mode)`, whose curvature this is, with the result in a guide:
+    `JointNormal(net).set(loc, scale_tril=...)`, or `MeanField(net).set(loc, scale)`.
     Raises: PairError for a latent site outside the plate that the mode lacks, and for one that is not real-valued (a
     variance): hold it fixed by `pyro.condition`.
     Source: MacKay 1992, Neural Computation 4(3); with F for the Hessian: Martens 2020, arXiv:1412.1193, section 9.
@@ -51,6 +54,26 @@ def laplace(model: Callable, mode: Mapping[str, Tensor], data: Data, *, full: bo
     upper = torch.linalg.solve_triangular(torch.linalg.cholesky(curvature.flip(0, 1)).flip(0, 1).T,
                                           torch.eye(size, dtype=loc.dtype), upper=False)
     return loc, upper
+
+
+def linearize(model: nn.Module, mode: Mapping[str, Tensor]) -> nn.Module:
+    """A copy of a model whose `Bayesian` nets are `linearized` at w*, which `mode` holds by site: predict with it.
+
+    Example:
+        >>> from pyrovae import Bayesian, Model, Node
+        >>> from pyrovae.heads import FixedScaleNormalHead
+        >>> from pyrovae.weight_guides import PointEstimate
+        >>> net = Bayesian(nn.Linear(3, 1))
+        >>> model = Model(y=Node(FixedScaleNormalHead(net, scale=1.0), "x"))
+        >>> linearize(model, PointEstimate(net).values())(x=torch.zeros(5, 3))["y"].shape
+        torch.Size([5, 1])
+    """
+    result = copy.deepcopy(model)
+    for part in list(result.modules()):
+        for name, child in part.named_children():
+            if hasattr(child, "linearized"):
+                setattr(part, name, child.linearized(mode))
+    return result
 
 
 def _sites(model: Callable, mode: Mapping[str, Tensor], data: Data) -> list[str]:
