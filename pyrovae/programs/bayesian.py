@@ -113,7 +113,7 @@ class Bayesian(nn.Module):
                                          for key, value in self.weights.items()))
         if not batch:
             with redrawing():
-                return self._apply(self.weights, xs)
+                return self._output(self.weights, xs)
         if batch[-1] != 1:
             raise RuntimeError(f"weights of batch shape {tuple(batch)} were drawn inside the plate over data, wanted "
                                "(K, 1): one net for all data. Draw them before the plate opens.")
@@ -143,13 +143,13 @@ class Bayesian(nn.Module):
         def one(weights: Mapping[str, Tensor], parts: Mapping[str, tuple[Tensor, ...]], *inputs: Tensor) -> Tensor:
             for key, origin in sources.items():
                 note(weights[key], Origin(origin.rule, parts[key]))
-            return self._apply(weights, inputs)
+            return self._output(weights, inputs)
 
         with redrawing():
             result = torch.vmap(one, in_dims=(0, 0, *dims), randomness="different")(weights, parts, *inputs)
         return result.unflatten(0, lead)
 
-    def _apply(self, weights: Mapping[str, Tensor], xs: tuple[Tensor, ...]) -> Tensor:
+    def _output(self, weights: Mapping[str, Tensor], xs: tuple[Tensor, ...]) -> Tensor:
         if self.expanded_at is None:
             return torch.func.functional_call(self.net, weights, xs)
         step = {key: weights[key] - value for key, value in self.expanded_at.items()}
