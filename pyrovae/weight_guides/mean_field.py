@@ -66,6 +66,12 @@ class MeanField(nn.Module):
 
         Sites that `moments` does not name stay as they are, and names without a site (the heads of other tasks) are ignored.
         Raises: ValueError for another shape than the site's.
+
+        Example:
+            >>> from pyrovae import Bayesian
+            >>> guide = MeanField(Bayesian(nn.Linear(3, 2))).start_at({"w.bias": (torch.ones(2), torch.full((2,), 0.5))})
+            >>> guide.moments()["w.bias"][0].tolist()
+            [1.0, 1.0]
         """
         for site, loc, rho in zip(self.sites, self.loc, self.rho):
             if site.name not in moments or not site.is_real:
