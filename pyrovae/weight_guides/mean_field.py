@@ -1,5 +1,6 @@
 """Independent normals over the weights: Bayes by backprop."""
 import math
+from collections.abc import Mapping
 
 import pyro
 import pyro.distributions as dist
@@ -56,8 +57,37 @@ class MeanField(nn.Module):
         sizes = [value.numel() for value in self.loc]
         for index, (mean, spread) in enumerate(zip(loc.split(sizes), scale.split(sizes))):
             self.loc[index].copy_(mean.reshape(self.loc[index].shape))
-            self.rho[index].copy_((spread + torch.log(-torch.expm1(-spread))).reshape(self.loc[index].shape))
+            self.rho[index].copy_(_inverse_softplus(spread).reshape(self.loc[index].shape))
         return self
+
+    @torch.no_grad()
+    def start_at(self, moments: Mapping[str, tuple[Tensor, Tensor]]) -> "MeanField":
+        """Put means and standard deviations, as `moments()` of another guide gives them, in place of the parameters.
+
+        Sites that `moments` does not name stay as they are, and names without a site (the heads of other tasks) are ignored.
+        Raises: ValueError for another shape than the site's.
+
+        Example:
+            >>> from pyrovae import Bayesian
+            >>> guide = MeanField(Bayesian(nn.Linear(3, 2))).start_at({"w.bias": (torch.ones(2), torch.full((2,), 0.5))})
+            >>> guide.moments()["w.bias"][0].tolist()
+            [1.0, 1.0]
+        """
+        for site, loc, rho in zip(self.sites, self.loc, self.rho):
+            if site.name not in moments or not site.is_real:
+                continue
+            mean, spread = moments[site.name]
+            if mean.shape != loc.shape or spread.shape != loc.shape:
+                raise ValueError(f"the moments of site {site.name!r} have shapes {tuple(mean.shape)} and "
+                                 f"{tuple(spread.shape)}, wanted {tuple(loc.shape)} for both. Give nets that differ names "
+                                 "that differ: Bayesian(net, prior, name).")
+            loc.copy_(mean)
+            rho.copy_(_inverse_softplus(spread))
+        return self
+
+
+def _inverse_softplus(value: Tensor) -> Tensor:
+    return value + torch.log(-torch.expm1(-value))
 
 
 def _distribution(site: Site, loc: Tensor, rho: Tensor) -> Distribution:

@@ -1,0 +1,130 @@
+r"""Continual learning: tasks come one after another, and yesterday's posterior is today's prior.
+
+    python scripts/continual.py --problem permuted-mnist --out runs/permuted
+    python scripts/continual.py --problem permuted-digits --tasks 3 --epochs 50 --batch-size 64 --out runs/digits
+    python scripts/continual.py --problem regression-stream --tasks 5 --sort-by 2 --hidden 50 --epochs 200 --batch-size 16 \
+        --methods vcl,together,plain --out runs/stream
+
+writes continual.json, continual.md and figures. Started again with the same command, it goes on with the methods that are
+missing.
+"""
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import pyro
+import torch
+import tyro
+from continual_learners import Online, Plain, Together, nothing
+from continual_settings import ContinualSettings
+from continual_tasks import Stream, load_stream
+from run_folder import Refusal, as_json, choose_device, refuse_politely
+from tqdm.auto import tqdm
+
+import pyrovae as pv
+import pyrovae.plots as plots
+from pyrovae import metrics
+from pyrovae.data import Batches
+from pyrovae.files import write_atomically
+
+METHODS = {"vcl": Online, "vcl-coreset": lambda stream, s, device: Online(stream, s, device, coreset=s.coreset),
+           "together": Together, "plain": Plain}
+METRICS = {"accuracy": "mean accuracy", "log_predictive": "log p(y|x), nats", "rmse": "RMSE"}
+Result = dict[str, list]
+
+
+@dataclasses.dataclass(frozen=True)
+class Continual:
+    settings: tyro.conf.OmitArgPrefixes[ContinualSettings]
+    methods: str = "vcl,vcl-coreset,plain"
+    """Names joined by commas, of: vcl (variational continual learning), vcl-coreset (which also keeps a few points of each
+    task), plain (the same net by maximum likelihood, task after task), together (one fit to all data so far)."""
+    out: Annotated[Path, tyro.conf.arg(help="folder of the results")] = Path("runs/continual")
+
+
+def main(c: Continual) -> dict[str, Result]:
+    s, methods = c.settings, c.methods.split(",")
+    if wrong := [method for method in methods if method not in METHODS]:
+        raise Refusal(f"--methods names {wrong}, wanted some of {', '.join(METHODS)}.")
+    if not s.hidden or s.tasks < 1 or s.coreset < 1:
+        raise Refusal(f"--hidden {s.hidden}, --tasks {s.tasks}, --coreset {s.coreset}: wanted at least one of each.")
+    torch.set_num_threads(s.threads or 1)
+    device = choose_device(s.device)
+    stream = load_stream(s.problem, tasks=s.tasks, dataset=s.dataset, sort_by=s.sort_by, seed=s.seed)
+    if stream.heads > 1 and "together" in methods:
+        raise Refusal(f"--methods together: the tasks of {s.problem} have heads of their own, so no one fit has them all.")
+    path = c.out / "continual.json"
+    done = json.loads(path.read_text()) if path.exists() else {"settings": as_json(s), "results": {}}
+    if changed := sorted(name for name, value in as_json(s).items() if done["settings"].get(name) != value):
+        raise Refusal(f"{c.out} holds results of other settings ({', '.join(changed)}); choose another --out.")
+    for method in methods:
+        if method not in done["results"]:
+            pyro.set_rng_seed(s.seed)
+            done["results"][method] = run(METHODS[method], stream, s, device, method)
+            write_atomically(path, (json.dumps(done, indent=1) + "\n").encode())
+    results = {method: done["results"][method] for method in methods}
+    table = markdown(results)
+    write_atomically(c.out / "continual.md", table.encode())
+    plots.save(figures(results, stream), c.out / "figures")
+    print(f"{stream.name}: after each task, {s.epochs} epochs each\n\n{table}\nfigures: {c.out / 'figures'}")
+    return results
+
+
+def run(make: Callable, stream: Stream, s: ContinualSettings, device: torch.device, method: str) -> Result:
+    """metric -> its mean over the tasks seen so far, after each task; each -> of every task; seconds of training."""
+    learner, result = make(stream, s, device), {"seconds": []}
+    progress = tqdm(range(stream.num_tasks), desc=method, unit="task")
+    for task in progress:
+        start = time.perf_counter()
+        learner.learn(task, stream.train(task))
+        seen = stream.tests(task)
+        pairs = learner.pairs(seen)
+        result["seconds"].append(time.perf_counter() - start)
+        rows = [score(pair, index, stream, s) for pair, index in zip(pairs, seen)]
+        for name in rows[0]:
+            values = [row[name] for row in rows]
+            result.setdefault(name, []).append(sum(values) / len(values))
+            result.setdefault(f"{name}_each", []).append(values)
+            progress.set_postfix({name: f"{result[name][-1]:.4g}" for name in rows[0] if name in result})
+    return result
+
+
+def score(pair: tuple[Callable, Callable], task: int, stream: Stream, s: ContinualSettings) -> dict[str, float]:
+    data = stream.test(task)
+    batches, y = Batches(data, 1000), data.tensors["y"]
+    count = 1 if pair[1] is nothing else s.num_samples
+    moments = pv.predict_moments(*pair, batches, num_samples=count, site="y")
+    if stream.kind == "classification":
+        return {"accuracy": float(metrics.accuracy(moments.mean, y).double().mean())}
+    log_density = pv.log_predictive(*pair, batches, num_samples=count).mean() - torch.tensor(stream.y_scale).log()
+    return {"log_predictive": float(log_density),
+            "rmse": float(metrics.rmse(moments.mean * stream.y_scale, y.double() * stream.y_scale))}
+
+
+def markdown(results: dict[str, Result]) -> str:
+    """A table for each metric: methods by tasks."""
+    names = [name for name in METRICS if name in next(iter(results.values()))]
+    return "\n".join(_table(METRICS[name], name, results) for name in names)
+
+
+def _table(title: str, name: str, results: dict[str, Result]) -> str:
+    count = len(next(iter(results.values()))[name])
+    lines = [f"| {title} after task | " + " | ".join(str(task + 1) for task in range(count)) + " | seconds |",
+             "|---" * (count + 2) + "|"]
+    lines += [f"| {method} | " + " | ".join(f"{value:.4g}" for value in result[name]) + f" | {sum(result['seconds']):.0f} |"
+              for method, result in results.items()]
+    return "\n".join(lines) + "\n"
+
+
+def figures(results: dict[str, Result], stream: Stream) -> dict[str, object]:
+    return {name: plots.comparison({method: plots.Line(range(1, stream.num_tasks + 1), result[name])
+                                    for method, result in results.items()}, "tasks seen", label, title=stream.name)
+            for name, label in METRICS.items() if name in next(iter(results.values()))}
+
+
+if __name__ == "__main__":
+    with refuse_politely():
+        main(tyro.cli(Continual, description=__doc__))

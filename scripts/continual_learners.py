@@ -1,0 +1,157 @@
+"""Learners that see one task at a time: variational continual learning, and nets that forget."""
+from collections.abc import Callable
+
+import torch
+import torch.nn as nn
+from continual_settings import ContinualSettings
+from continual_tasks import Stream
+from pyro.infer import TraceMeanField_ELBO
+from torch import Tensor
+from torch.optim.lr_scheduler import CosineAnnealingLR
+
+import pyrovae as pv
+from pyrovae.data import Batches, DictDataset, split_valid
+from pyrovae.heads import CategoricalHead, NormalHead
+from pyrovae.hooks import ProgressBar
+from pyrovae.nets import MLP
+from pyrovae.weight_guides import MeanField
+from pyrovae.weight_priors import Previous, WeightPrior
+
+Pair = tuple[Callable, Callable]
+
+
+class WithNoise(nn.Module):
+    """A linear head whose log-scale is one more weight: what is learned of the noise is handed on with the others."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.loc = nn.Linear(features, 1)
+        self.log_scale = nn.Parameter(torch.zeros(1))
+
+    def forward(self, h: Tensor) -> Tensor:
+        loc = self.loc(h)
+        return torch.cat([loc, self.log_scale.expand_as(loc)], -1)
+
+
+class Nets:
+    """The layers that all tasks share and a head for each that has one, as plain modules."""
+
+    def __init__(self, stream: Stream, s: ContinualSettings, device: torch.device) -> None:
+        self.stream = stream
+        self.body = nn.Sequential(MLP(stream.features, s.hidden[:-1], s.hidden[-1]), nn.ReLU()).to(device)
+        self.heads = [(WithNoise(s.hidden[-1]) if stream.kind == "regression" else nn.Linear(s.hidden[-1], stream.classes))
+                      .to(device) for _ in range(stream.heads)]
+
+    def plain(self, task: int) -> pv.Model:
+        """p(y | x): numbers for weights."""
+        return self._likelihood(nn.Sequential(self.body, self.heads[self.stream.head_of(task)]))
+
+    def bayesian(self, task: int, prior: WeightPrior) -> pv.Model:
+        """p(w) p(y | x, w): "head0", "head1", ... beside one "body"."""
+        head = self.stream.head_of(task)
+        return self._likelihood(nn.Sequential(pv.Bayesian(self.body, prior, "body"),
+                                              pv.Bayesian(self.heads[head], prior, f"head{head}")))
+
+    def _likelihood(self, net: nn.Module) -> pv.Model:
+        return pv.Model(y=pv.Node(CategoricalHead(net) if self.stream.kind == "classification" else
+                                  NormalHead(net, min_scale=1e-3), "x"))
+
+
+class Plain:
+    """The same net by maximum likelihood, task after task."""
+
+    def __init__(self, stream: Stream, s: ContinualSettings, device: torch.device) -> None:
+        self.s, self.nets = s, Nets(stream, s, device)
+
+    def learn(self, task: int, data: DictDataset) -> None:
+        maximum_likelihood(self.nets, task, data, self.s)
+
+    def pairs(self, tasks: list[int]) -> list[Pair]:
+        return [(self.nets.plain(task), nothing) for task in tasks]
+
+
+class Together:
+    """One variational posterior of all data so far, learned anew after each task: what the others are measured against."""
+
+    def __init__(self, stream: Stream, s: ContinualSettings, device: torch.device) -> None:
+        self.stream, self.s, self.device = stream, s, device
+        self.seen: list[DictDataset] = []
+
+    def learn(self, task: int, data: DictDataset) -> None:
+        self.seen.append(data)
+        every, nets = merge(self.seen), Nets(self.stream, self.s, self.device)
+        maximum_likelihood(nets, task, every, self.s)
+        model = nets.bayesian(task, self.s.weight_prior)
+        self.pair = model, MeanField(model, init_scale=self.s.init_scale).to(self.device)
+        variational(*self.pair, every, self.s, self.s.epochs)
+
+    def pairs(self, tasks: list[int]) -> list[Pair]:
+        return [self.pair for _ in tasks]
+
+
+class Online:
+    r"""Variational continual learning, q_t(w) ~ q_{t-1}(w) p(D_t | w), begun at a maximum-likelihood fit of the first task.
+
+    coreset: so many points of each task are left out of q_t; before a test a copy of q_t is refined on those of all tasks so
+    far (with heads of their own, of the task that is tested).
+    Source: Nguyen et al. 2018, arXiv:1710.10628, algorithm 1.
+    """
+
+    def __init__(self, stream: Stream, s: ContinualSettings, device: torch.device, *, coreset: int = 0) -> None:
+        self.stream, self.s, self.device, self.coreset = stream, s, device, coreset
+        self.nets = Nets(stream, s, device)
+        self.prior: WeightPrior = s.weight_prior
+        self.posterior: dict[str, tuple[Tensor, Tensor]] = {}
+        self.coresets: list[DictDataset] = []
+
+    def learn(self, task: int, data: DictDataset) -> None:
+        data, coreset = split_valid(data, self.coreset, seed=self.s.seed)
+        if coreset is not None:
+            self.coresets.append(coreset)
+        if task == 0:
+            maximum_likelihood(self.nets, task, data, self.s)
+        model, guide = self.pair(task, self.prior)
+        variational(model, guide, data, self.s, self.s.epochs)
+        self.posterior |= {name: (loc.detach(), scale.detach()) for name, (loc, scale) in guide.moments().items()}
+        self.prior = Previous(guide, otherwise=self.s.weight_prior)
+
+    def pair(self, task: int, prior: WeightPrior) -> Pair:
+        """A model under `prior` and the posterior so far as a guide, in copies to be trained or tested."""
+        model = self.nets.bayesian(task, prior)
+        return model, MeanField(model, init_scale=self.s.init_scale).start_at(self.posterior).to(self.device)
+
+    def pairs(self, tasks: list[int]) -> list[Pair]:
+        if not self.coreset:
+            return [self.pair(task, self.prior) for task in tasks]
+        if self.stream.heads > 1:
+            return [self.refined(task, self.coresets[task]) for task in tasks]
+        return len(tasks) * [self.refined(tasks[-1], merge(self.coresets))]
+
+    def refined(self, task: int, coreset: DictDataset) -> Pair:
+        model, guide = self.pair(task, Previous(self.pair(task, self.prior)[1]))
+        variational(model, guide, coreset, self.s, self.s.coreset_epochs)
+        return model, guide
+
+
+def maximum_likelihood(nets: Nets, task: int, data: DictDataset, s: ContinualSettings) -> None:
+    """Fit the numbers of the nets themselves: a model without latent variables, whose ELBO is log p(y | x)."""
+    _fit(pv.ElboLoss(nets.plain(task), nothing), data, s, s.epochs)
+
+
+def variational(model: pv.Model, guide: MeanField, data: DictDataset, s: ContinualSettings, epochs: int) -> None:
+    _fit(pv.ElboLoss(model, guide, num_data=len(data), elbo=TraceMeanField_ELBO()), data, s, epochs,
+         context=pv.LocalReparameterization)
+
+
+def nothing(**data: Tensor) -> None:
+    """The guide of a model without latent variables."""
+
+
+def merge(data: list[DictDataset]) -> DictDataset:
+    return DictDataset(**{name: torch.cat([part.tensors[name] for part in data]) for name in data[0].tensors})
+
+
+def _fit(loss: pv.ElboLoss, data: DictDataset, s: ContinualSettings, epochs: int, **options: object) -> None:
+    batches = Batches(data, s.batch_size, shuffle=True).to(next(loss.parameters()).device)
+    pv.fit(loss, batches, epochs=epochs, lr=s.lr, hooks=[ProgressBar()],
+           schedule=lambda optimizer: CosineAnnealingLR(optimizer, epochs), **options)
