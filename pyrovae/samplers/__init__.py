@@ -8,5 +8,5 @@ from pyrovae.samplers.laplace import laplace, linearize
 from pyrovae.samplers.mcmc import mcmc
 from pyrovae.samplers.swag import swag
 
-__all__ = ["Chains", "Collect", "Gibbs", "SGHMC", "SGLD", "chains_to_arviz", "cyclical", "hmc", "laplace", "linearize", "mcmc",
-           "noise_variance", "swag"]
+__all__ = ["Chains", "Collect", "Gibbs", "SGHMC", "SGLD", "chains_to_arviz", "cyclical", "hmc", "laplace", "linearize",
+           "mcmc", "noise_variance", "swag"]
