@@ -19,7 +19,7 @@ from pyrovae.data import Batches, DictDataset
 REPLICATES = 1000
 """Draws of y behind CRPS and coverage."""
 ANGLES = tuple(range(0, 181, 15))
-METRICS = {"rmse": "RMSE", "log_predictive": "log p(y|x)", "crps": "CRPS", "coverage_90": "coverage of 90 %",
+METRICS = {"rmse": "RMSE", "log_predictive": "log p(y given x)", "crps": "CRPS", "coverage_90": "coverage of 90 %",
            "width_90": "width of 90 %", "accuracy": "accuracy", "error_percent": "error %", "nll": "NLL", "brier": "Brier",
            "ece": "ECE", "ece_adaptive": "ECE, equal mass", "ood_auroc": "OOD AUROC", "ood_auroc_mi": "OOD AUROC by MI",
            "ood_aupr": "OOD AUPR", "train_seconds": "seconds"}
