@@ -108,6 +108,15 @@ def build_loss(method: str, s: BnnSettings, task: Task) -> pv.ElboLoss:
                        elbo=TraceMeanField_ELBO() if closed_form else None)
 
 
+def refuse_short(method: str, s: BnnSettings, task: Task) -> None:
+    """Raise Refusal where training would end before a sampler has kept its draws."""
+    epochs = epochs_of(s, task)
+    kept = sum(map(_when(method, s, epochs), range(1, epochs + 1)))
+    if method in (*SAMPLERS, "swag") and kept < (s.swag_rank + 1 if method == "swag" else 2):
+        raise Refusal(f"{method} keeps one draw an epoch from the last part of training, here {kept} of {epochs} epochs; "
+                      "raise --steps" + (" or lower --swag-rank." if method == "swag" else "."))
+
+
 def train(method: str, s: BnnSettings, task: Task, *, hooks: tuple = (), seconds: float | None = None,
           device: torch.device = torch.device("cpu"), resume: Path | None = None, draws: Path | None = None) -> Trained:
     """Train all R networks of the task (times `members`) side by side; `seconds` ends it early, after an epoch.
@@ -124,10 +133,7 @@ def train(method: str, s: BnnSettings, task: Task, *, hooks: tuple = (), seconds
     loss = (losses[0] if len(losses) == 1 else pv.Stacked(losses, shared=shared)).to(device)
     data = _batches(task, s, problems // task.num_splits * members, shared, device)
     epochs = epochs_of(s, task)
-    kept = sum(map(_when(method, s, epochs), range(1, epochs + 1)))
-    if method in (*SAMPLERS, "swag") and kept < (s.swag_rank + 1 if method == "swag" else 2):
-        raise Refusal(f"{method} keeps one draw an epoch from the last part of training, here {kept} of {epochs} epochs; "
-                      "raise --steps" + (" or lower --swag-rank." if method == "swag" else "."))
+    refuse_short(method, s, task)
     collect = Collect(lambda: _read(loss), when=_when(method, s, epochs), folder=draws)
     rates = (lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, epochs))
     optimizer: Callable | None = lambda p: torch.optim.Adam(p, lr=s.lr)  # noqa: E731

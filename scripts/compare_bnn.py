@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import torch
 import tyro
 from bnn_figures import bands, figures
-from bnn_methods import train
+from bnn_methods import refuse_short, train
 from bnn_report import Scores, markdown, read_scores, save_scores, score, to_arviz
 from bnn_settings import METHODS, BnnSettings
 from bnn_task import load_task, load_unknown
@@ -51,6 +51,8 @@ def compare(c: Comparison) -> dict[str, Scores]:
     unknown = load_unknown(c.ood, task) if c.ood else None
     if unknown is not None and task.kind == "regression":
         raise Refusal("--ood scores classifiers, but the targets of this set are numbers.")
+    for method in methods:  # before any of them has taken its time
+        refuse_short(method, s, task)
     begun = c.out / "settings.json"
     settings = {**as_json(s), "ood": c.ood, "budget": c.budget}
     if begun.exists() and (old := json.loads(begun.read_text())) != settings:

@@ -88,7 +88,8 @@ def test_wrong_requests_are_refused_in_a_line(tmp_path: Path) -> None:
     out = ("--out", tmp_path)
     assert "nonesuch" in run("compare_bnn.py", "--methods", "nonesuch", *out, status=2)
     assert "scores classifiers" in run("compare_bnn.py", "--ood", "noise", *out, status=2)
-    assert "raise --steps" in run("compare_bnn.py", "--methods", "swag", "--steps", "10", *out, status=2)
+    assert "raise --steps" in run("compare_bnn.py", "--methods", "map,swag", "--steps", "10", *out, status=2)
+    assert not (tmp_path / "methods").exists()
     assert "no-such-set" in run("compare_bnn.py", "--dataset", "no-such-set", *out, status=2)
 
 
