@@ -1,8 +1,9 @@
 """Every method as the same few calls: a loss for each network, one `fit` for all of them, a guide that predicts."""
 import dataclasses
+import functools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from bnn_task import Task, epochs_of
 from pyro.infer import TraceMeanField_ELBO
 from run_folder import Refusal
 from torch import Tensor
+from tqdm.auto import tqdm
 
 import pyrovae as pv
 from pyrovae import weight_priors
@@ -135,22 +137,14 @@ def train(method: str, s: BnnSettings, task: Task, *, hooks: tuple = (), seconds
     epochs = epochs_of(s, task)
     refuse_short(method, s, task)
     collect = Collect(lambda: _read(loss), when=_when(method, s, epochs), folder=draws)
-    rates = (lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, epochs))
-    optimizer: Callable | None = lambda p: torch.optim.Adam(p, lr=s.lr)  # noqa: E731
-    if method in SAMPLERS:
-        lr = s.sampler_lr or (0.01 if task.kind == "regression" else 0.05)
-        kind = SGLD if method == "sgld" else SGHMC
-        rates = cyclical(_cycle(epochs), lowest=0.05)
-        optimizer = lambda p: kind(p, lr if method == "sgld" else 0.1 * lr, num_data=task.num_data)  # noqa: E731
-    elif method == "swag":  # Adam to the mode, then a constant rate about it
-        rates = lambda o: torch.optim.lr_scheduler.LambdaLR(o, lambda e: _swag_rate(e, epochs))  # noqa: E731
+    optimizer, rates = _optimizer(method, s, task, epochs)
     trained = loss if not s.adversarial or method != "ensemble" else Perturbed(loss, s.adversarial)
     start, history, chains = time.perf_counter(), None, None
     local = s.local_reparameterization and isinstance(losses[0].guide, (MeanField, MCDropout))
     hooks = [*([collect] if method in (*SAMPLERS, "swag") else []), *hooks,
              *([StopAfter(seconds)] if seconds else []), ProgressBar()]
     if method == "hmc":
-        chains = _hmc(loss, losses, s, task, data, shared)
+        chains = _hmc(loss, losses, s, task, data)
     else:
         history = pv.fit(trained, data, epochs=epochs, optimizer=optimizer, schedule=rates, hooks=hooks,
                          context=pv.LocalReparameterization if local else nullcontext, resume=resume)
@@ -161,6 +155,18 @@ def train(method: str, s: BnnSettings, task: Task, *, hooks: tuple = (), seconds
     if method in SAMPLERS:
         count = len(next(iter(collect.draws().values())))
     return Trained(pairs, count, history, seconds, steps, loss, chains)
+
+
+def _optimizer(method: str, s: BnnSettings, task: Task, epochs: int) -> tuple[Callable, Callable]:
+    """What moves the parameters, and how its rate falls."""
+    if method in SAMPLERS:
+        lr = s.sampler_lr or (0.01 if task.kind == "regression" else 0.05)
+        kind, lr = (SGLD, lr) if method == "sgld" else (SGHMC, 0.1 * lr)
+        return functools.partial(kind, lr=lr, num_data=task.num_data), cyclical(_cycle(epochs), lowest=0.05)
+    adam = functools.partial(torch.optim.Adam, lr=s.lr)
+    if method == "swag":  # to the mode, then at a constant rate about it
+        return adam, lambda optimizer: torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: _swag_rate(epoch, epochs))
+    return adam, lambda optimizer: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
 
 
 def _batches(task: Task, s: BnnSettings, repeat: int, shared: bool, device: torch.device) -> Batches | StackedBatches:
@@ -198,28 +204,15 @@ def _read(loss: nn.Module) -> Mapping[str, Tensor]:
     return {name: value.unsqueeze(0) for name, value in loss.guide.unconstrained().items()}
 
 
-def _hmc(loss: nn.Module, losses: list[nn.Module], s: BnnSettings, task: Task, data: object, shared: bool) -> Chains:
+def _hmc(loss: nn.Module, losses: list[nn.Module], s: BnnSettings, task: Task,
+         data: Batches | StackedBatches) -> Chains:
     """From the mode, on all data at once."""
     loss = loss if isinstance(loss, pv.Stacked) else pv.Stacked(losses, shared=True)
     pv.fit(loss, data, epochs=max(1, epochs_of(s, task) // 2), lr=s.lr, hooks=[ProgressBar()])
-    whole = {name: value[0] if shared else value for name, value in data.data.tensors.items()} if not shared else \
-        dict(data.data.tensors)
-    with _progress(s.hmc_warmup + s.hmc_samples) as advance:
-        return hmc(loss, whole, num_data=task.num_data, num_samples=s.draws, thin=max(1, s.hmc_samples // s.draws),
-                   warmup=s.hmc_warmup, num_steps=s.hmc_leapfrogs, step_size=1e-3, progress=advance)
-
-
-def _progress(total: int) -> object:
-    from contextlib import contextmanager
-
-    from tqdm.auto import tqdm
-
-    @contextmanager
-    def bar() -> Iterator[Callable[[int], object]]:
-        with tqdm(total=total, desc="HMC", unit="path") as progress:
-            yield lambda iteration: progress.update()
-
-    return bar()
+    thin = max(1, s.hmc_samples // s.draws)
+    with tqdm(total=s.hmc_warmup + s.draws * thin, desc="HMC", unit="path") as progress:
+        return hmc(loss, data.data.tensors, num_data=task.num_data, num_samples=s.draws, thin=thin, warmup=s.hmc_warmup,
+                   num_steps=s.hmc_leapfrogs, step_size=1e-3, progress=lambda iteration: progress.update())
 
 
 def _pair(method: str, s: BnnSettings, task: Task, loss: nn.Module, members: int, index: int, collect: Collect,

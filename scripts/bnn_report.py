@@ -15,6 +15,7 @@ from torch import Tensor
 import pyrovae as pv
 from pyrovae import metrics
 from pyrovae.data import Batches, DictDataset
+from pyrovae.feed import device_of
 
 REPLICATES = 1000
 """Draws of y behind CRPS and coverage."""
@@ -62,7 +63,8 @@ def _regression(model: object, guide: object, data: Batches, num_samples: int, t
     y, scale = data.data.tensors["y"].double(), task.y_scale[split].double()
     moments = pv.predict_moments(model, guide, data, num_samples=num_samples, site="y")
     log_density = pv.log_predictive(model, guide, data, num_samples=num_samples) - scale.log().sum()
-    draws = torch.cat([pv.predict(model, guide, {"x": x}, num_samples=REPLICATES, sites=["y"])["y"]
+    device = device_of(model, guide)
+    draws = torch.cat([pv.predict(model, guide, {"x": x.to(device)}, num_samples=REPLICATES, sites=["y"])["y"].cpu()
                        for x in data.data.tensors["x"].split(100)], dim=1).double()
     each = [(draws[..., target] * scale[..., target], y[:, target] * scale[..., target]) for target in range(y.shape[-1])]
     row = {"rmse": float(metrics.rmse(moments.mean * scale, y * scale)), "log_predictive": float(log_density.mean()),
@@ -110,9 +112,8 @@ def to_arviz(trained: Trained, task: Task, path: Path, *, num_data: int = 1000, 
     """Draws of the first network on its training data as an ArviZ file; weights are left out where they are many."""
     model, guide = trained.pairs[0]
     chains = trained.chains
-    samples = trained.num_samples if trained.num_samples > 1 else 1
-    samples = samples if samples <= num_samples else num_samples
-    batch = {name: value[0, :num_data] for name, value in task.train.tensors.items()}
+    samples = min(trained.num_samples, num_samples)
+    batch = {name: value[0, :num_data].to(device_of(model, guide)) for name, value in task.train.tensors.items()}
     draws = pv.posterior_draws(model, guide, batch, num_samples=samples)
     size = sum(value[0].numel() for value in draws["posterior"].values())
     draws["posterior"] = {name: value.squeeze(1) for name, value in draws["posterior"].items()
