@@ -154,7 +154,7 @@ class Bayesian(nn.Module):
             return torch.func.functional_call(self.net, weights, xs)
         step = {key: weights[key] - value for key, value in self.expanded_at.items()}
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*torch.jit.script", FutureWarning)  # torch's own, at the first jvp
+            warnings.filterwarnings("ignore", ".*torch.jit.script")  # torch's own, at the first jvp
             output, change = torch.func.jvp(lambda at: torch.func.functional_call(self.net, at, xs), (self.expanded_at,),
                                             (step,))
         return output + change
