@@ -30,7 +30,7 @@ class BnnSettings:
     """Adam's; it falls to 0 along a cosine."""
     sampler_lr: float | None = None
     """Rate of SGLD and SGHMC, in the units of SGD on the loss per datum; default 0.01 for regression, 0.05 for classes."""
-    prior: Literal["fan-in", "normal"] = "fan-in"
+    prior: Literal["fan-in", "normal"] = "normal"
     """fan-in: N(0, scale^2 / inputs) on weights and N(0, scale^2) on biases; normal: N(0, scale^2) on both. bbb-mixture and
     bbb-hierarchical bring their own."""
     prior_scale: float = 1.0
