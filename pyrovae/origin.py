@@ -1,7 +1,7 @@
 """Which distribution a drawn tensor came from, for handlers that draw in another place than the site does."""
 from collections.abc import Callable
-from contextvars import ContextVar
 from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import torch.nn.functional as F

@@ -46,7 +46,7 @@ def load_path(path: str | os.PathLike, *, valid_size: int | None = None) -> Spli
     if not path.exists():
         raise DataError(f"{path} does not exist (looked from {Path.cwd()}). "
                         "Give a .npy or .npz file or a folder of images.")
-    arrays, note = read_image_folder(path) if path.is_dir() else _read_file(path)
+    arrays, note = read_image_folder(path) if path.is_dir() else read_file(path)
     _check_names(arrays, path)
     try:
         xs = {name: arrays[name] for name in _KEYS if name in arrays}
@@ -70,7 +70,7 @@ def load_path(path: str | os.PathLike, *, valid_size: int | None = None) -> Spli
     return Splits(path.stem, train, valid, test, levels=levels, source=f"{path}: {note + ', ' if note else ''}{how}")
 
 
-def _read_file(path: Path) -> tuple[dict[str, np.ndarray], str]:
+def read_file(path: Path) -> tuple[dict[str, np.ndarray], str]:
     if path.suffix.lower() not in (".npy", ".npz"):
         is_image = path.suffix.lower() in SUFFIXES
         way_out = "Give the folder it lies in." if is_image else "Save arrays with np.save or np.savez."

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pyrovae.data.errors import DataError, whole_number
-from pyrovae.data.files import _read_file
+from pyrovae.data.files import read_file
 from pyrovae.data.regression import Regression, check_matrix, random_splits
 
 
@@ -65,7 +65,7 @@ def load_npz_regression(path: str | os.PathLike, splits: int = 20, seed: int = 0
     path = Path(path).expanduser()
     if not path.is_file():
         raise DataError(f"{path} is no file (looked from {Path.cwd()}). Give an .npz file with x and y.")
-    arrays, note = _read_file(path)
+    arrays, note = read_file(path)
     if "y" not in arrays:
         raise DataError(f"{path} holds {sorted(arrays)} and no 'y'. Save it with np.savez(path, x=..., y=...).")
     if more := sorted(set(arrays) - {"x", "y"}):
