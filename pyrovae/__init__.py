@@ -4,7 +4,7 @@ Importing pyrovae sets nothing in Pyro and loads neither torchvision, matplotlib
 """
 from pyrovae.check import check
 from pyrovae.checkpoint import load_weights, save_weights
-from pyrovae.errors import CheckpointError, CollapseWarning, NonFiniteLossError, PairError
+from pyrovae.errors import CaptureError, CheckpointError, CollapseWarning, NonFiniteLossError, PairError
 from pyrovae.evaluation import evaluate
 from pyrovae.evidence import Evidence, log_evidence
 from pyrovae.export import to_inference_data
@@ -21,8 +21,8 @@ from pyrovae.train import fit
 
 __version__ = "0.1.0"
 
-__all__ = ["Bayesian", "CheckpointError", "CollapseWarning", "ElboLoss", "Evidence", "Flipout", "Global", "Guide",
-           "History", "IwaeLoss", "Joint", "LinearWarmup", "LocalReparameterization", "Model", "Moments", "Node",
-           "NonFiniteLossError", "PairError", "Stacked", "Surgery", "Value", "as_svi", "check", "elbo_surgery",
-           "evaluate", "fit", "load_weights", "log_evidence", "log_predictive", "log_weights", "posterior_draws",
-           "predict", "predict_moments", "save_weights", "to_inference_data"]
+__all__ = ["Bayesian", "CaptureError", "CheckpointError", "CollapseWarning", "ElboLoss", "Evidence", "Flipout", "Global",
+           "Guide", "History", "IwaeLoss", "Joint", "LinearWarmup", "LocalReparameterization", "Model", "Moments", "Node",
+           "NonFiniteLossError", "PairError", "Stacked", "Surgery", "Value", "as_svi", "check", "elbo_surgery", "evaluate",
+           "fit", "load_weights", "log_evidence", "log_predictive", "log_weights", "posterior_draws", "predict",
+           "predict_moments", "save_weights", "to_inference_data"]

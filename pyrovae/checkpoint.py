@@ -47,7 +47,7 @@ def save_run(run: Run, path: str | Path) -> None:
     tensors: dict[str, Tensor] = {f"weights/{name}": value for name, value in tensors_of(run).items()}
     state = {"optimizer_type": type(run.optimizer).__name__, "optimizer": run.optimizer.state_dict(),
              "schedule": run.schedule and run.schedule.state_dict(), "history": run.history.rows,
-             "random": random_state(run.generators), "stop": run.stop}
+             "random": random_state(run.generators), "stop": run.stop, "compiled": run.compiled}
     _write(path, tensors, {"kind": "run", "state": json.dumps(_pack(state, "state", tensors))})
 
 
@@ -74,6 +74,7 @@ def load_run(run: Run, path: str | Path) -> None:
     if run.schedule is not None:
         run.schedule.load_state_dict(state["schedule"])
     run.history, run.stop = History(state["history"]), state["stop"]
+    run.compiled = state.get("compiled", False)
     set_random_state(state["random"], run.generators)
 
 

@@ -13,5 +13,9 @@ class NonFiniteLossError(FloatingPointError):
     """Training met NaN or infinity; names the epoch, the batch, the site and the parameter norms."""
 
 
+class CaptureError(RuntimeError):
+    """A program that cannot be recorded and replayed, because more than tensors decides what it does."""
+
+
 class CollapseWarning(UserWarning):
     """Training ended with latent variables that say nothing about the data."""

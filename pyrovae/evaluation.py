@@ -35,10 +35,20 @@ def evaluate(loss: nn.Module, data: Data, *, names: Sequence[str] | None = None,
             if not averages.size:
                 check_batch_of(pair, batch, None)
             with InSupport(), context():
-                averages.add(loss(**batch), batch, pair)
+                averages.add(batch, pair, *parts_of(loss(**batch), pair))
     if not averages.size:
         raise PairError("the validation data yield no batch; wanted at least one datum.")
     return averages.row()
+
+
+def parts_of(value: Tensor, loss: nn.Module) -> tuple[tuple[str, ...], Tensor]:
+    """A loss and its terms in nats per datum: their names and the numbers, `(names,)`."""
+    parts, terms = {"loss": value.detach()}, getattr(loss, "terms", None)
+    if terms is not None:
+        parts |= {"elbo": terms.elbo, "reconstruction": terms.reconstruction, "kl": sum(terms.kl.values())}
+        parts |= {f"kl_{site}": kl for site, kl in terms.kl.items()} if len(terms.kl) > 1 else {}
+    return tuple(parts), torch.stack([torch.as_tensor(part, dtype=value.dtype, device=value.device)
+                                      for part in parts.values()])
 
 
 class Averages:
@@ -47,20 +57,16 @@ class Averages:
     def __init__(self, *, active_units: bool) -> None:
         self.size, self.totals, self.units, self.active_units = 0, {}, {}, active_units
 
-    def add(self, value: Tensor, batch: Mapping[str, Tensor], loss: nn.Module) -> None:
-        size = getattr(loss, "size_of", size_of)(batch)
-        parts, terms = {"loss": value.detach()}, getattr(loss, "terms", None)
-        if terms is not None:
-            parts |= {"elbo": terms.elbo, "reconstruction": terms.reconstruction, "kl": sum(terms.kl.values())}
-            parts |= {f"kl_{site}": kl for site, kl in terms.kl.items()} if len(terms.kl) > 1 else {}
-            for site, means in terms.means.items() if self.active_units else ():
-                self.units.setdefault(site, ActiveUnits()).add(*means)
+    def add(self, batch: Mapping[str, Tensor], loss: nn.Module, names: tuple[str, ...], parts: Tensor) -> None:
+        size, terms = getattr(loss, "size_of", size_of)(batch), getattr(loss, "terms", None)
+        for site, means in terms.means.items() if terms is not None and self.active_units else ():
+            self.units.setdefault(site, ActiveUnits()).add(*means)
         self.size += size
-        for name, part in parts.items():
-            self.totals[name] = self.totals.get(name, 0.0) + size * part
+        self.totals[names] = self.totals.get(names, 0.0) + size * parts
 
     def row(self) -> dict[str, float]:
-        row = {name: float(total) / self.size for name, total in self.totals.items()}
+        row = {name: total / self.size for names, totals in self.totals.items()
+               for name, total in zip(names, totals.tolist())}
         if self.units:
             row["active_units"] = sum(units.count() for units in self.units.values())
         return row

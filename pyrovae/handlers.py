@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pyrovae.errors import PairError
 from pyrovae.plates import PARTICLES
-from pyrovae.supports import check_support
+from pyrovae.supports import check_support, lies_in_support
 
 
 class PerDatum(Messenger):
@@ -70,3 +70,17 @@ class InSupport(Messenger):
     def _pyro_sample(self, msg: dict) -> None:
         if msg["is_observed"] and not msg["infer"].get("_deterministic"):
             check_support(msg)
+
+
+class Supported(Messenger):
+    """Note for each observed site whether all its data lie in the support, as a tensor: `good`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.good: list[Tensor] = []
+
+    def _pyro_sample(self, msg: dict) -> None:
+        if msg["is_observed"] and not msg["infer"].get("_deterministic"):
+            good = lies_in_support(msg)
+            if good is not None:
+                self.good.append(good.all())

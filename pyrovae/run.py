@@ -22,6 +22,8 @@ class Run:
     generators: list[torch.Generator] = field(default_factory=list)
     stop: bool = False
     """A hook sets this to end the run after the present epoch."""
+    compiled: bool = False
+    """Whether the steps are captured and compiled."""
 
     @property
     def epoch(self) -> int:

@@ -23,17 +23,16 @@ def check_support(site: dict) -> None:
     if event_dim and inner != fn.event_shape and not isinstance(base_distribution(fn), Unit):
         raise PairError(f"site {site['name']!r} has event shape {tuple(fn.event_shape)}, but its data {tuple(value.shape)} "
                         f"end in {tuple(inner)}, which would be broadcast. Let the net return one value for each element.")
-    if masks_of(site):
+    good = lies_in_support(site)
+    if good is None or bool(good.all()):
         return
-    try:
-        support = site["fn"].support
-        good = support.check(value)
-    except (NotImplementedError, ValueError, RuntimeError):
-        return
-    base = base_distribution(site["fn"])
-    if bool(good.all()):
-        _check_ends(site["name"], base, value)
-        return
+    base, support = base_distribution(site["fn"]), site["fn"].support
+    if isinstance(base, dist.Beta) and bool(support.check(value).all()):
+        ends = int(((value == 0) | (value == 1)).sum())
+        raise PairError(f"site {site['name']!r} is a Beta on the open interval (0, 1), but {ends} of {value.numel()} values "
+                        "are exactly 0 or 1, where its density is 0 or infinite. Use ContinuousBernoulliHead, which takes "
+                        "them; or dequantise 8-bit pixels, x = (255 x + u) / 256 with u uniform on (0, 1); or shrink the "
+                        "data to x = (x (N - 1) + 0.5) / N for N data.")
     low, high = float(value.min()), float(value.max())
     outside = value[~_base_support(support).check(value)].flatten()
     example = f"{float(outside[0]):.4g}" if len(outside) else f"{high:.4g}"
@@ -54,13 +53,17 @@ def check_support(site: dict) -> None:
     raise PairError(text)
 
 
-def _check_ends(name: str, base: dist.Distribution, value: Tensor) -> None:
-    """Torch's Beta takes 0 and 1 for part of its support."""
-    if isinstance(base, dist.Beta) and (ends := int(((value == 0) | (value == 1)).sum())):
-        raise PairError(f"site {name!r} is a Beta on the open interval (0, 1), but {ends} of {value.numel()} values are "
-                        "exactly 0 or 1, where its density is 0 or infinite. Use ContinuousBernoulliHead, which takes "
-                        "them; or dequantise 8-bit pixels, x = (255 x + u) / 256 with u uniform on (0, 1); or shrink the "
-                        "data to x = (x (N - 1) + 0.5) / N for N data.")
+def lies_in_support(site: dict) -> Tensor | None:
+    """For each observed value whether it lies in the support; None where a mask or the distribution leaves that open."""
+    if masks_of(site):
+        return None
+    try:
+        good = site["fn"].support.check(site["value"])
+    except (NotImplementedError, ValueError, RuntimeError):
+        return None
+    if isinstance(base_distribution(site["fn"]), dist.Beta):  # torch takes 0 and 1 for part of its support
+        return good & ((site["value"] > 0) & (site["value"] < 1)).all()
+    return good
 
 
 def check_parameters(role: str, site: dict) -> None:

@@ -4,7 +4,8 @@ from collections.abc import Callable
 import torch.nn as nn
 from torch import Tensor
 
-from pyrovae.losses.elbo import ElboLoss, Schedule
+from pyrovae.losses.elbo import ElboLoss
+from pyrovae.losses.schedules import Schedule, weight_of
 from pyrovae.plates import DATA
 
 
@@ -43,6 +44,5 @@ class CapacityLoss(nn.Module):
 
     def forward(self, **batch: Tensor) -> Tensor:
         loss, terms = self.inner.parts(batch, purpose="CapacityLoss")
-        capacity = self.capacity() if callable(self.capacity) else self.capacity
         self.inner.terms = terms.detach()
-        return loss + self.gamma * (sum(terms.kl.values()) - capacity).abs()
+        return loss + self.gamma * (sum(terms.kl.values()) - weight_of(self.capacity)).abs()

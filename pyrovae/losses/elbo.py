@@ -13,12 +13,11 @@ from torch import Tensor
 from pyrovae.handlers import PerDatum
 from pyrovae.losses.pair import hold, refuse_score_functions
 from pyrovae.losses.pathwise import KNOWN, is_pathwise, negative_elbo
+from pyrovae.losses.schedules import Schedule, weight_of
 from pyrovae.losses.terms import Terms, read_terms
 from pyrovae.plates import DATA, MAX_PLATE_NESTING
 from pyrovae.store import private
 from pyrovae.traces import for_batch, set_up
-
-Schedule = Callable[[], float | Tensor]
 
 
 class ElboLoss(nn.Module):
@@ -84,7 +83,7 @@ class ElboLoss(nn.Module):
         guide = for_batch(self.guide, batch)
         if self.terms is None:
             set_up(guide, batch)
-        beta = self.beta() if callable(self.beta) else self.beta
+        beta = weight_of(self.beta)
         traces: list[tuple[Trace, Trace]] = []
         with private(), PerDatum(self.plate, self.num_data, beta) as weights, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Encountered NaN: loss")  # fit says more

@@ -1,7 +1,22 @@
 """Weights that change while training."""
+from collections.abc import Callable
+
 import torch
 import torch.nn as nn
 from torch import Tensor
+
+from pyrovae.recording import refuse_number
+
+Schedule = Callable[[], float | Tensor]
+
+
+def weight_of(weight: float | Schedule) -> float | Tensor:
+    """A number, or the present one of a schedule, which counts a step."""
+    if not callable(weight):
+        return weight
+    value = weight()
+    refuse_number(value, weight)
+    return value
 
 
 class LinearWarmup(nn.Module):

@@ -1,0 +1,199 @@
+"""Record what a program does to tensors, once, and replay it without the program: no handlers, no Python, compiled."""
+import random
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pyro.util
+import torch
+import torch.nn as nn
+from torch import Tensor, fx
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+from pyrovae.errors import CaptureError
+from pyrovae.matmul import use_fastest_route
+from pyrovae.recording import recording
+from pyrovae.untouched import untouched
+
+Batch = dict[str, Tensor]
+
+
+class Captured:
+    r"""What `program(batch)` computes, as one flat graph that is replayed for other batches of the same shapes.
+
+    program: a function of a dict of tensors; it may close over modules, draw random numbers and call `autograd.grad`.
+        It returns nested tuples, lists and dicts of tensors without gradient.
+    modules: where buffers live that the program may change. A replay changes them likewise.
+    compiled: compile the graph with inductor, in some seconds to a minute; False replays it operation by operation.
+
+    Closed-over tensors are read anew at each call, random numbers come from torch's generators in the order of the
+    program, and shapes, `training` flags, Python numbers and the number of threads are those of the capture. The graph
+    is run beside the program twice before it is trusted. Use it under `torch.no_grad()`.
+
+    Raises: CaptureError for a program whose way depends on the values of tensors (`float(tensor)`, `if tensor:`, enumeration)
+    or on anything that changes besides tensors (counters, Python's or numpy's random numbers), and where the compiler
+    fails or is missing.
+
+    Example:
+        >>> net = nn.Linear(3, 2)
+        >>> def gradients(batch: Batch) -> list[Tensor]:
+        ...     with torch.enable_grad():
+        ...         return list(torch.autograd.grad(net(batch["x"]).square().mean(), list(net.parameters())))
+        >>> replay = Captured(gradients, {"x": torch.ones(4, 3)}, compiled=False)
+        >>> with torch.no_grad():
+        ...     [gradient.shape for gradient in replay({"x": torch.zeros(4, 3)})]
+        [torch.Size([2, 3]), torch.Size([2])]
+    """
+
+    def __init__(self, program: Callable[[Batch], object], batch: Batch, *, modules: Iterable[nn.Module] = (),
+                 compiled: bool = True) -> None:
+        parts = {id(part): part for module in modules for part in module.modules()}.values()
+        self.slots = [(part, name) for part in parts for name, buffer in part._buffers.items() if buffer is not None]
+        self.names = list(batch)
+        with untouched(parts):
+            graph = self._trace(program, batch)
+            self.constants = _lift(graph)
+            self.run: Callable[..., list[Tensor]] = graph
+            self._compare(program, batch, parts)
+            if compiled:
+                use_fastest_route(graph)
+                self.run = _compile(graph, self._inputs(batch))
+
+    def __call__(self, batch: Batch) -> object:
+        return pytree.tree_unflatten(self.run(*self._inputs(batch)), self.layout)
+
+    def _inputs(self, batch: Batch) -> list[Tensor]:
+        return [*(batch[name] for name in self.names), *(part._buffers[name] for part, name in self.slots), *self.constants]
+
+    def _trace(self, program: Callable[[Batch], object], batch: Batch) -> fx.GraphModule:
+        from torch.fx.experimental.proxy_tensor import make_fx  # which loads a computer algebra system
+
+        found: list[pytree.TreeSpec] = []
+
+        def flat(batch: list[Tensor], buffers: list[Tensor]) -> list[Tensor]:
+            """The program as a function of its buffers too, which it may change in place or by assignment."""
+            for (part, name), buffer in zip(self.slots, buffers):
+                part._buffers[name] = buffer
+            leaves, layout = pytree.tree_flatten(program(dict(zip(self.names, batch))))
+            for (part, name), buffer in zip(self.slots, buffers):
+                if part._buffers[name] is not buffer:
+                    buffer.copy_(part._buffers[name])
+            found.append(layout)
+            return leaves
+
+        own = [part._buffers[name] for part, name in self.slots]
+        before = _python_random()
+        try:
+            with recording(), _ItemsStayTensors(), _without_nan_warnings():
+                graph = make_fx(flat, tracing_mode="fake", _allow_non_fake_inputs=True)(list(batch.values()), own)
+        except CaptureError:
+            raise
+        except Exception as error:  # whatever the program did that a recording cannot follow
+            raise CaptureError(f"the program cannot be recorded ({type(error).__name__}: {_first_line(error)}). Does its way "
+                               "depend on the value of a tensor?") from error
+        finally:
+            for (part, name), buffer in zip(self.slots, own):
+                part._buffers[name] = buffer
+        if _python_random() != before:
+            raise CaptureError("the program draws from Python's or numpy's random numbers; draw by torch.")
+        for node in reversed(graph.graph.nodes):
+            if getattr(node.target, "namespace", None) == "profiler":  # marks that optimisers leave
+                graph.graph.erase_node(node)
+            elif not _has_known_shape(node.meta.get("val")):
+                raise CaptureError(f"the program reads the value of a tensor ({node.target}), as float(tensor) does.")
+        self.layout = found[0]
+        return graph
+
+    def _compare(self, program: Callable[[Batch], object], batch: Batch, parts: Iterable[nn.Module]) -> None:
+        """Twice in a row, so that what counts its calls shows."""
+        results, numbers = [], _python_numbers(parts)
+        for run in (program, self):
+            with untouched(parts, seed=0), torch.no_grad():
+                results.append([pytree.tree_leaves(run(batch)) for _ in range(2)])
+        changed = [name for (_, name), value in _python_numbers(parts).items() - numbers.items()]
+        if changed:
+            raise CaptureError(f"{min(changed)} is a Python number that changes from call to call; keep it in a buffer.")
+        for wanted, seen in zip(*results):
+            for one, other in zip(wanted, seen):
+                one, other = one.double(), other.double()
+                if not torch.allclose(one, other, rtol=0.0, atol=1e-5 * _largest(one), equal_nan=True):
+                    raise CaptureError("replayed, the program gives other results than it does itself: something besides "
+                                       "tensors changes from call to call. Keep it in a buffer.")
+
+
+class _ItemsStayTensors(TorchFunctionMode):
+    """`.item()` gives the detached tensor: what is only added to others, as in Pyro's estimators, is followed."""
+
+    def __torch_function__(self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> object:
+        return args[0].detach() if func is Tensor.item else func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def _without_nan_warnings() -> Iterator[None]:
+    """Pyro's look at the values of losses and gradients, which no setting turns off."""
+    looks = {name: getattr(pyro.util, name) for name in ("torch_isnan", "torch_isinf")}
+    try:
+        for name in looks:
+            setattr(pyro.util, name, lambda value: False)
+        yield
+    finally:
+        for name, look in looks.items():
+            setattr(pyro.util, name, look)
+
+
+def _has_known_shape(value: object) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_has_known_shape, value))
+    return value is None or isinstance(value, Tensor) and all(isinstance(size, int) for size in value.shape)
+
+
+def _lift(graph: fx.GraphModule) -> list[Tensor]:
+    """Make inputs of the tensors that the program closed over; they are returned in the order of those inputs."""
+    nodes: dict[str, fx.Node] = {}
+    last = [node for node in graph.graph.nodes if node.op == "placeholder"][-1:]
+    for node in list(graph.graph.nodes):
+        if node.op != "get_attr":
+            continue
+        if node.target not in nodes:
+            with graph.graph.inserting_after(last[-1]) if last else graph.graph.inserting_before(node):
+                nodes[node.target] = graph.graph.placeholder(f"constant_{len(nodes)}")
+            nodes[node.target].meta = node.meta
+            last.append(nodes[node.target])
+        node.replace_all_uses_with(nodes[node.target])
+        graph.graph.erase_node(node)
+    graph.graph.set_codegen(fx.graph.CodeGen())  # flat arguments, a flat result
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    return [getattr(graph, name) for name in nodes]
+
+
+def _compile(graph: fx.GraphModule, inputs: list[Tensor]) -> Callable[..., list[Tensor]]:
+    import torch._inductor.config as config
+    from torch._inductor.compile_fx import compile_fx
+
+    try:  # its own random numbers are another stream than torch's, and gave NaN beside normalisation layers
+        with config.patch(fallback_random=True), torch.no_grad():
+            run = compile_fx(graph, inputs)
+            run(*inputs)  # compiles
+            return run
+    except Exception as error:
+        raise CaptureError(f"the compiler failed ({type(error).__name__}: {_first_line(error)})") from error
+
+
+def _largest(tensor: Tensor) -> float:
+    finite = tensor[tensor.isfinite()]
+    return float(finite.abs().max()) if finite.numel() else 0.0
+
+
+def _python_numbers(parts: Iterable[nn.Module]) -> dict[tuple[int, str], str]:
+    return {(index, f"{type(part).__name__}.{name}"): repr(value) for index, part in enumerate(parts) for name, value in vars(part).items()
+            if isinstance(value, (bool, int, float)) and name != "training"}
+
+
+def _python_random() -> tuple:
+    return random.getstate(), str(np.random.get_state(legacy=False))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,173 @@
+"""One training step after another: as the program runs, or captured and replayed."""
+import logging
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from pyrovae.capture import Captured, CaptureError
+from pyrovae.evaluation import parts_of
+from pyrovae.handlers import InSupport, Supported
+from pyrovae.losses.pair import innermost
+from pyrovae.losses.terms import Terms
+from pyrovae.run import Run
+from pyrovae.untouched import untouched
+
+logger = logging.getLogger(__name__)
+Batch = dict[str, Tensor]
+Parts = tuple[tuple[str, ...], Tensor]
+Failed = Callable[[Tensor], Exception]
+
+
+class Steps:
+    """What moves the parameters of a run by one batch, and returns the loss and its parts before the move.
+
+    module, optimizer, backward: the run's own and `Tensor.backward`, or as a fabric has set them up.
+    """
+
+    def __init__(self, run: Run, module: nn.Module, optimizer: torch.optim.Optimizer, backward: Callable[[Tensor], object],
+                 context: Callable[[], AbstractContextManager], clip_norm: float | None) -> None:
+        self.run, self.module, self.optimizer, self.backward = run, module, optimizer, backward
+        self.context, self.clip_norm = context, clip_norm
+        self.pair = innermost(run.loss)
+
+    def __call__(self, batch: Batch, *, check_data: bool, failed: Failed) -> Parts:
+        """`failed` makes the error for a loss that is not finite."""
+        with InSupport() if check_data else nullcontext(), self.context():
+            value = self.module(**batch)
+        if not torch.isfinite(value):
+            raise failed(value)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.backward(value)
+        if self.clip_norm is not None:
+            nn.utils.clip_grad_norm_(list(self.run.parameters.values()), self.clip_norm)
+        self.optimizer.step()
+        return parts_of(value, self.pair)
+
+
+class CapturedSteps:
+    """The same steps, replayed where a batch has shapes that came before; see `Captured`.
+
+    Shapes that come once an epoch, as a ragged last batch does, run as they are; the first ones, and those that come again
+    in an epoch, are captured, `limit` of them.
+    """
+
+    def __init__(self, eager: Steps, *, compiled: bool = True, limit: int = 8) -> None:
+        self.eager, self.compiled, self.limit = eager, compiled, limit
+        self.captured: dict[tuple, _Replay] = {}
+        self.seen: set[tuple] = set()
+
+    def __call__(self, batch: Batch, *, check_data: bool, failed: Failed) -> Parts:
+        key = (torch.get_num_threads(), *((name, value.shape, value.dtype, value.device) for name, value in batch.items()))
+        if key not in self.captured and (not self.captured or key in self.seen) and len(self.captured) < self.limit:
+            self._capture(key, batch)
+        self.seen.add(key)
+        step = self.captured.get(key, self.eager)
+        return step(batch, check_data=check_data, failed=failed)
+
+    def new_epoch(self) -> "CapturedSteps":
+        """A hook may have changed the optimiser's state."""
+        self.seen.clear()
+        for replay in self.captured.values():
+            replay.fused = None
+        return self
+
+    def _capture(self, key: tuple, batch: Batch) -> None:
+        start = time.perf_counter()
+        try:
+            self.captured[key] = _Replay(self.eager, batch, self.compiled)
+        except CaptureError as error:
+            self.limit = 0
+            logger.warning("training goes on uncompiled: %s", error)
+        else:
+            logger.info("captured the training step in %.1f s", time.perf_counter() - start)
+
+
+class _Replay:
+    """Value, parts and gradients from a replayed graph; then the optimiser."""
+
+    def __init__(self, eager: Steps, batch: Batch, compiled: bool) -> None:
+        self.eager = eager
+        self.moved: list[Tensor] = []
+        self.fused: _FusedAdam | None = None
+        self.replay = Captured(self._program, batch, modules=[eager.run.loss], compiled=compiled)
+
+    def _program(self, batch: Batch) -> dict[str, object]:
+        eager, parameters = self.eager, list(self.eager.run.parameters.values())
+        with torch.enable_grad():
+            with Supported() as supported, eager.context():
+                value = eager.module(**batch)
+            found = torch.autograd.grad(value, parameters, allow_unused=True)
+        gradients = {index: gradient for index, gradient in enumerate(found) if gradient is not None}
+        self.moved = [parameters[index] for index in gradients]
+        gradients = list(gradients.values())
+        if eager.clip_norm is not None:
+            norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]))
+            gradients = [gradient * (eager.clip_norm / (norm + 1e-6)).clamp(max=1.0) for gradient in gradients]
+        self.names, parts = parts_of(value, eager.pair)
+        terms = getattr(eager.pair, "terms", None)
+        fine = torch.stack([torch.isfinite(value.detach()), *supported.good]).all()
+        return {"parts": parts, "fine": fine, "gradients": gradients,
+                "terms": terms and (terms.log_px, terms.kl, terms.means)}
+
+    def __call__(self, batch: Batch, *, check_data: bool, failed: Failed) -> Parts:
+        with torch.no_grad():
+            result = self.replay(batch)
+        if result["terms"] is not None:
+            self.eager.pair.terms = Terms(*result["terms"])
+        if not result["fine"]:
+            self._refuse(batch, result["parts"][0], failed)
+        if self.fused is not None:
+            self.fused(result["gradients"])
+        else:
+            self.eager.optimizer.zero_grad(set_to_none=True)
+            for parameter, gradient in zip(self.moved, result["gradients"]):
+                parameter.grad = gradient
+            self.eager.optimizer.step()
+            self.fused = _FusedAdam.of(self.eager.optimizer, self.moved)
+        return self.names, result["parts"]
+
+    def _refuse(self, batch: Batch, value: Tensor, failed: Failed) -> None:
+        """Raise what the program itself raises; data outside the support may not matter, e.g. where they are masked."""
+        with untouched([self.eager.run.loss]), InSupport(), self.eager.context(), torch.no_grad():
+            self.eager.module(**batch)
+        if not torch.isfinite(value):
+            raise failed(value)
+
+
+class _FusedAdam:
+    """The update of torch's fused Adam, with the optimiser's own state but without its Python."""
+
+    @classmethod
+    def of(cls, optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> "_FusedAdam | None":
+        """None where the optimiser is another one or does more."""
+        kinds = {torch.optim.Adam: torch._fused_adam_, torch.optim.AdamW: torch._fused_adamw_}
+        hooks = [*optimizer._optimizer_step_pre_hooks, *optimizer._optimizer_step_post_hooks]
+        plain = all(group.get("fused") and not group["amsgrad"] and not group["maximize"]
+                    and not isinstance(group["lr"], Tensor) for group in optimizer.param_groups)
+        if type(optimizer) not in kinds or hooks or not plain:
+            return None
+        self = cls()
+        self.update, self.groups = kinds[type(optimizer)], []
+        if any(group.get("decoupled_weight_decay") for group in optimizer.param_groups):
+            self.update = torch._fused_adamw_
+        places = {id(parameter): index for index, parameter in enumerate(parameters)}
+        for group in optimizer.param_groups:
+            own = [parameter for parameter in group["params"] if id(parameter) in places]
+            if not own:
+                continue
+            states = [optimizer.state[parameter] for parameter in own]
+            self.groups.append((group, own, [places[id(parameter)] for parameter in own],
+                                *([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step"))))
+        return self
+
+    @torch.no_grad()
+    def __call__(self, gradients: list[Tensor]) -> None:
+        for group, parameters, places, first, second, steps in self.groups:
+            torch._foreach_add_(steps, 1)
+            self.update(parameters, [gradients[place] for place in places], first, second, [], steps, lr=group["lr"],
+                        beta1=group["betas"][0], beta2=group["betas"][1], weight_decay=group["weight_decay"],
+                        eps=group["eps"], amsgrad=False, maximize=False)

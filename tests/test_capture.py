@@ -1,0 +1,455 @@
+"""Capture: replays equal the programs, whatever the objective, and what cannot be replayed says so."""
+import logging
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+import zuko
+from pyro.infer import TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO, Trace_ELBO
+from pyro.infer.autoguide import AutoLowRankMultivariateNormal, AutoNormal
+from torch import Tensor, nn
+
+import pyrovae as pv
+from pyrovae.capture import Captured
+from pyrovae.data import Batches, DictDataset
+from pyrovae.heads import BernoulliHead, CategoricalHead, FixedScaleNormalHead, NormalHead
+from pyrovae.hooks import Checkpoint
+from pyrovae.losses import CapacityLoss, Lagging, Penalized, squared_jacobian
+from pyrovae.nets import MLP
+from pyrovae.posteriors import IAF, FlowPosterior, NonReparameterized
+from pyrovae.priors import StandardNormal, VampPrior
+from pyrovae.refine import SemiAmortized
+from pyrovae.store import private
+from pyrovae.weight_guides import JointNormal, MCDropout, MeanField, PointEstimate, Radial
+from pyrovae.weight_priors import hierarchical, scale_mixture
+
+X = (torch.rand(12, 4, generator=torch.Generator().manual_seed(0)) < 0.5).double()
+Y = torch.arange(12) % 3
+
+
+def vae(posterior: Callable[[], nn.Module] | None = None, prior: nn.Module | None = None) -> tuple[pv.Model, pv.Guide]:
+    head = NormalHead(MLP(4, [6], 4))
+    model = pv.Model(z=prior or StandardNormal(2), x=pv.Node(BernoulliHead(MLP(2, [6], 4)), "z"))
+    return model, pv.Guide(z=pv.Node(posterior(head) if posterior else head, "x"))
+
+
+def bnn(guide: Callable[[nn.Module], nn.Module] = MeanField, **prior: object) -> pv.ElboLoss:
+    model = pv.Model(y=pv.Node(CategoricalHead(pv.Bayesian(MLP(4, [5], 3), **prior)), "x"))
+    return pv.ElboLoss(model, guide(model), num_data=40)
+
+
+def stacked() -> nn.Module:
+    return pv.Stacked([bnn() for _ in range(3)], shared=True)
+
+
+class Noisy(nn.Module):
+    """Dropout, batch statistics and a buffer that is assigned anew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Dropout(0.3), nn.Linear(6, 4))
+        self.register_buffer("average", torch.zeros(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.average = 0.9 * self.average + 0.1 * x.detach().mean(0)
+        return self.net(x - self.average)
+
+
+def hand_written() -> tuple[Callable, Callable]:
+    """Pyro functions, one with its parameters in the store."""
+    net = nn.Linear(2, 4)
+
+    def model(x: Tensor) -> None:
+        pyro.module("net", net)
+        with pyro.plate("data", len(x), dim=-1):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0).expand([2]).to_event(1))
+            pyro.sample("x", dist.Bernoulli(logits=net(z)).to_event(1), obs=x)
+
+    def guide(x: Tensor) -> None:
+        loc, scale = pyro.param("loc", torch.zeros(2)), pyro.param("scale", torch.ones(2), dist.constraints.positive)
+        with pyro.plate("data", len(x), dim=-1):
+            pyro.sample("z", dist.Normal(loc.expand(len(x), 2), scale).to_event(1))
+
+    return model, guide
+
+
+def autoguide(kind: Callable) -> pv.ElboLoss:
+    model = pv.Model(y=pv.Node(CategoricalHead(pv.Bayesian(MLP(4, [5], 3))), "x"))
+    return pv.ElboLoss(model, kind(model), num_data=40)
+
+
+LOSSES: dict[str, Callable[[], nn.Module]] = {
+    "Trace_ELBO": lambda: pv.ElboLoss(*vae()),
+    "five particles": lambda: pv.ElboLoss(*vae(), elbo=Trace_ELBO(num_particles=5, vectorize_particles=True,
+                                                                  max_plate_nesting=1)),
+    "TraceMeanField_ELBO": lambda: pv.ElboLoss(*vae(), elbo=TraceMeanField_ELBO()),
+    "TraceGraph_ELBO": lambda: pv.ElboLoss(*vae(), elbo=TraceGraph_ELBO()),
+    "score function": lambda: pv.ElboLoss(*vae(NonReparameterized)),
+    "warm-up": lambda: pv.ElboLoss(*vae(), beta=pv.LinearWarmup(7)),
+    "free bits": lambda: pv.ElboLoss(*vae(), free_bits=0.5),
+    "capacity": lambda: CapacityLoss(*vae(), capacity=pv.LinearWarmup(7, stop=2.0), gamma=10.0),
+    "penalty": lambda: (lambda net: Penalized(pv.ElboLoss(*vae(lambda head: NormalHead(net))),
+                                              lambda x: squared_jacobian(net, x), weight=0.1))(MLP(4, [6], 4)),
+    "vamp": lambda: pv.ElboLoss(*vae(prior=VampPrior(NormalHead(MLP(4, [6], 4)), X[:3]))),
+    "iaf": lambda: pv.ElboLoss(*vae(lambda head: IAF(head, 2, 4, hidden=(4,)))),
+    "spline flow": lambda: pv.ElboLoss(*vae(lambda head: FlowPosterior(head, zuko.flows.NSF(
+        2, 4, transforms=1, hidden_features=(4,)).transform.inv))),
+    "hand-written": lambda: pv.ElboLoss(*hand_written()),
+    "Pyro's ELBO module": lambda: Trace_ELBO()(*vae()),
+    "dropout, batch norm, buffers": lambda: pv.ElboLoss(*vae(lambda head: NormalHead(Noisy()))),
+    **{f"IWAE, {gradient}": lambda gradient=gradient: pv.IwaeLoss(*vae(), num_particles=4, gradient=gradient)
+       for gradient in ("plain", "stl", "dreg")},
+    "Renyi": lambda: pv.IwaeLoss(*vae(), num_particles=4, alpha=0.5),
+    "mean-field weights": bnn,
+    "scale mixture": lambda: bnn(prior=scale_mixture(0.5, 1.0, 0.01)),
+    "hierarchical": lambda: bnn(prior=hierarchical()),
+    "low-rank weights": lambda: bnn(lambda model: JointNormal(model, rank=2)),
+    "radial": lambda: bnn(Radial),
+    "dropout weights": lambda: bnn(lambda model: MCDropout(model, 0.2)),
+    "learned dropout": lambda: bnn(lambda model: MCDropout(model, 0.2, learn_rate=True)),
+    "point": lambda: bnn(PointEstimate),
+    "stacked": stacked,
+    "AutoNormal": lambda: autoguide(AutoNormal),
+    "AutoLowRank": lambda: autoguide(AutoLowRankMultivariateNormal),
+}
+
+
+def batch_for(loss: nn.Module, name: str) -> dict[str, Tensor]:
+    weights = "weights" in name or "ropout" in name and "norm" not in name or name in (
+        "scale mixture", "hierarchical", "radial", "point", "stacked") or name.startswith("Auto")
+    return {"x": X, "y": Y} if weights else {"x": X}
+
+
+def program_of(loss: nn.Module, batch: dict[str, Tensor]) -> Callable[[dict[str, Tensor]], object]:
+    """Value and gradients with respect to all that trains."""
+    from pyrovae.parameters import find_parameters
+
+    parameters = list(find_parameters(loss, batch).values())
+
+    def program(batch: dict[str, Tensor]) -> object:
+        with torch.enable_grad(), private(), pyro.validation_enabled(False):
+            value = loss(**batch)
+            gradients = torch.autograd.grad(value, parameters, allow_unused=True)
+        return value.detach(), [gradient for gradient in gradients if gradient is not None]
+
+    return program
+
+
+@pytest.mark.filterwarnings("ignore:.*parameters have no influence:UserWarning")
+@pytest.mark.parametrize("name", LOSSES)
+def test_replays_equal_the_program(name: str, uses_param_store: None) -> None:
+    loss = LOSSES[name]()
+    batch = batch_for(loss, name)
+    program = program_of(loss, batch)
+    other = {**batch, "x": 1 - X}
+    buffers = {key: buffer.clone() for key, buffer in loss.named_buffers()}
+    replay = Captured(program, batch, modules=[loss], compiled=False)
+    for key, buffer in loss.named_buffers():
+        assert torch.equal(buffer, buffers[key]), f"the capture changed {key}"
+    results, ends = [], []
+    for run in (program, replay):
+        torch.manual_seed(1)
+        with torch.no_grad():
+            loss.load_state_dict({**loss.state_dict(), **buffers})
+            results.append([torch.utils._pytree.tree_leaves(run(data)) for data in (batch, other, batch)])
+        ends.append([buffer.clone() for buffer in loss.buffers()] + [torch.get_rng_state()])
+    for wanted, seen in zip(*results):
+        assert len(wanted) == len(seen) > 1
+        for one, another in zip(wanted, seen):
+            assert torch.equal(one, another)
+    for one, another in zip(*ends):
+        assert torch.equal(one, another), "buffers or the random stream went another way"
+    assert not torch.equal(results[0][0][0], results[0][1][0])
+
+
+@pytest.mark.parametrize("context", [pv.LocalReparameterization, pv.Flipout])
+def test_contexts_are_captured(context: Callable) -> None:
+    loss = bnn()
+    batch = {"x": X, "y": Y}
+    plain = program_of(loss, batch)
+
+    def program(batch: dict[str, Tensor]) -> object:
+        with context():
+            return plain(batch)
+
+    replay = Captured(program, batch, modules=[loss], compiled=False)
+    values = []
+    for run in (program, replay, plain):
+        torch.manual_seed(1)
+        with torch.no_grad():
+            values.append(run(batch)[0])
+    assert torch.equal(values[0], values[1]) and not torch.equal(values[0], values[2])
+
+
+# --- what cannot be captured ----------------------------------------------------------------------------------------
+
+class Odd(nn.Module):
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way, self.calls, self.weight = way, 0, nn.Parameter(torch.ones(4))
+        self.register_buffer("step", torch.zeros((), dtype=torch.long))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += self.way == "counter"
+        self.step += 1
+        value = (self.weight * x).mean()
+        if self.way == "float":
+            return value * float(value)
+        if self.way == "branch":
+            return value if self.step % 2 == 0 else 2 * value
+        if self.way == "shape":
+            return (self.weight * x)[x > 0].mean()
+        return value * (self.calls if self.way == "counter" else random.random())
+
+
+@pytest.mark.parametrize("way, says", [("float", "value of a tensor"), ("branch", "value of a tensor"),
+                                       ("shape", "value of a tensor"), ("counter", "Odd.calls"),
+                                       ("random", "random numbers|other results")])
+def test_what_depends_on_more_than_tensors_is_refused(way: str, says: str) -> None:
+    odd = Odd(way)
+    step = odd.step
+    with pytest.raises(pv.CaptureError, match=says):
+        Captured(lambda batch: odd(**batch).detach(), {"x": X}, modules=[odd], compiled=False)
+    assert odd.step is step and int(step) == 0
+
+
+def test_items_are_tensors_in_a_recording() -> None:
+    replay = Captured(lambda batch: batch["x"] * batch["x"].sum().item(), {"x": X}, compiled=False)
+    assert torch.equal(replay({"x": 2 * X}), 4 * X * X.sum())
+
+
+def test_a_global_counter_shows_in_the_results() -> None:
+    calls = []
+
+    def program(batch: dict[str, Tensor]) -> Tensor:
+        calls.append(None)
+        return batch["x"].sum() * (1 + 1e-3 * len(calls))
+
+    with pytest.raises(pv.CaptureError, match="other results"):
+        Captured(program, {"x": X}, compiled=False)
+
+
+@pytest.mark.parametrize("loss", [lambda: pv.ElboLoss(*vae(), beta=lambda: 0.5),
+                                  lambda: CapacityLoss(*vae(), capacity=lambda: 0.5)])
+def test_schedules_of_python_numbers_are_refused(loss: Callable[[], nn.Module]) -> None:
+    loss = loss()
+    with pytest.raises(pv.CaptureError, match="LinearWarmup"):
+        Captured(program_of(loss, {"x": X}), {"x": X}, modules=[loss], compiled=False)
+
+
+def fallback_of(loss: nn.Module, caplog: pytest.LogCaptureFixture) -> list[str]:
+    with caplog.at_level(logging.WARNING, logger="pyrovae"):
+        pv.fit(loss, {"x": X}, epochs=2, compile="on")
+    return warnings_of(caplog)
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.message for record in caplog.records if record.levelno >= logging.WARNING
+            and record.name.startswith("pyrovae")]
+
+
+def semi_amortised() -> pv.ElboLoss:
+    """Its refinement sets random states back, which a replay does not."""
+    model, guide = vae()
+    return pv.ElboLoss(model, SemiAmortized(guide, model, steps=1))
+
+
+@pytest.mark.parametrize("name", ["enumeration", "lagging", "schedule", "semi-amortised"])
+def test_training_goes_on_uncompiled_and_says_why(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    def discrete() -> pv.ElboLoss:
+        net = nn.Embedding(2, 4)
+
+        def model(x: Tensor) -> None:
+            with pyro.plate("data", len(x), dim=-1):
+                k = pyro.sample("k", dist.Bernoulli(0.5), infer={"enumerate": "parallel"})
+                pyro.sample("x", dist.Bernoulli(logits=net(k.long())).to_event(1), obs=x)
+
+        return pv.ElboLoss(model, lambda x: None, elbo=TraceEnum_ELBO(max_plate_nesting=1))
+
+    losses = {"enumeration": discrete, "lagging": lambda: Lagging(pv.ElboLoss(*vae()), guide_steps=2),
+              "schedule": lambda: pv.ElboLoss(*vae(), beta=lambda: 0.5), "semi-amortised": semi_amortised}
+    results = []
+    for mode in ("off", "on"):
+        pyro.set_rng_seed(0)
+        loss = losses[name]()
+        if mode == "on":
+            messages = fallback_of(loss, caplog)
+        else:
+            pv.fit(loss, {"x": X}, epochs=2, compile="off")
+        results.append([parameter.detach().clone() for parameter in loss.parameters()])
+    assert len(messages) == 1 and messages[0].startswith("training goes on uncompiled")
+    for one, another in zip(*results):
+        assert torch.equal(one, another), "the attempt left its mark"
+
+
+# --- training -------------------------------------------------------------------------------------------------------
+
+def data(size: int = 8) -> Batches:
+    return Batches(DictDataset(x=torch.cat([X] * 3)), size, shuffle=True)
+
+
+@pytest.fixture
+def uncompiled(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Steps are captured but not compiled, which is quick and exact; a fallback fails the test."""
+    monkeypatch.setattr("pyrovae.capture._compile", lambda graph, inputs: graph)
+    monkeypatch.setattr("pyrovae.capture.use_fastest_route", lambda graph: None)
+    yield
+    assert not warnings_of(caplog)
+
+
+OPTIMIZERS = {"adam": None, "adamw": lambda p: torch.optim.AdamW(p, lr=1e-2, weight_decay=0.1, fused=True),
+              "decay": lambda p: torch.optim.Adam(p, lr=1e-2, weight_decay=0.1, fused=True),
+              "plain adam": lambda p: torch.optim.Adam(p, lr=1e-2),
+              "groups": lambda p: torch.optim.Adam([{"params": p[:2], "lr": 0.0}, {"params": p[2:]}], lr=1e-2, fused=True),
+              "sgd": lambda p: torch.optim.SGD(p, lr=1e-2, momentum=0.9)}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("clip_norm", [None, 0.5])
+def test_training_is_the_same_captured(optimizer: str, clip_norm: float | None, uncompiled: None) -> None:
+    """Ragged batches, schedules, buffers, dropout and optimiser state included: to the last bit without clipping."""
+    results = []
+    for mode in ("off", "on"):
+        pyro.set_rng_seed(0)
+        loss = pv.ElboLoss(*vae(lambda head: NormalHead(Noisy())), beta=pv.LinearWarmup(10))
+        history = pv.fit(loss, data(), epochs=4, valid=[{"x": X}], lr=1e-2, optimizer=OPTIMIZERS[optimizer], compile=mode,
+                         schedule=lambda opt: torch.optim.lr_scheduler.ExponentialLR(opt, 0.5), clip_norm=clip_norm)
+        rows = [{key: value for key, value in row.items() if key != "seconds"} for row in history.rows]
+        results.append((rows, {name: value.clone() for name, value in loss.state_dict().items()}))
+    (rows, state), (captured_rows, captured_state) = results
+    close = {"rtol": 0, "atol": 0} if clip_norm is None else {"rtol": 1e-12, "atol": 1e-12}
+    for row, captured in zip(rows, captured_rows):
+        assert captured == pytest.approx(row, rel=1e-12 if clip_norm is None else 1e-9)
+    for name in state:
+        torch.testing.assert_close(captured_state[name], state[name], **close)
+
+
+def test_resumed_runs_go_on_bit_for_bit(tmp_path: Path, uncompiled: None) -> None:
+    def run(folder: Path, epochs: int, mode: str, resume: bool = False) -> dict[str, Tensor]:
+        pyro.set_rng_seed(0)
+        loss = pv.ElboLoss(*vae(), beta=pv.LinearWarmup(10))
+        pv.fit(loss, data(), epochs=epochs, hooks=[Checkpoint(folder / "run")], compile=mode,
+               resume=folder / "run" if resume else None)
+        return {name: value.clone() for name, value in loss.state_dict().items()}
+
+    whole = run(tmp_path / "a", 5, "on")
+    run(tmp_path / "b", 2, "on")
+    for one, another in zip(whole.values(), run(tmp_path / "b", 5, "on", resume=True).values()):
+        assert torch.equal(one, another)
+    run(tmp_path / "c", 2, "on")
+    for one, another in zip(whole.values(), run(tmp_path / "c", 5, "off", resume=True).values()):
+        assert torch.equal(one, another), "checkpoints of one mode serve the other"
+
+
+def test_auto_compiles_long_runs_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, uncompiled: None) -> None:
+    captures = []
+    monkeypatch.setattr("pyrovae.steps.Captured", lambda *args, **kwargs: captures.append(None) or Captured(*args, **kwargs))
+    pv.fit(pv.ElboLoss(*vae()), data(), epochs=3)
+    assert not captures
+    monkeypatch.setattr("pyrovae.train.WORTH_COMPILING", 0.0)
+    loss = pv.ElboLoss(*vae())
+    pv.fit(loss, data(), epochs=1)
+    assert not captures, "nothing is ahead"
+    pv.fit(loss, data(), epochs=2, hooks=[Checkpoint(tmp_path / "run")])
+    assert len(captures) == 1
+    monkeypatch.setattr("pyrovae.train.WORTH_COMPILING", 1e9)
+    pv.fit(loss, data(), epochs=3, resume=tmp_path / "run")
+    assert len(captures) == 2, "a resumed run goes on as it was"
+
+
+def test_shapes_are_captured_when_they_come_again(monkeypatch: pytest.MonkeyPatch, uncompiled: None) -> None:
+    shapes = []
+    monkeypatch.setattr("pyrovae.steps.Captured", lambda program, batch, **kwargs: shapes.append(len(batch["x"]))
+                        or Captured(program, batch, **kwargs))
+    pv.fit(pv.ElboLoss(*vae()), [{"x": X}, {"x": X[:5]}], epochs=3, compile="on")
+    assert shapes == [12]
+    pv.fit(pv.ElboLoss(*vae()), [{"x": X}, {"x": X[:5]}, {"x": X[:5]}], epochs=3, compile="on")
+    assert shapes == [12, 12, 5]
+
+
+def test_bad_losses_and_data_stop_a_captured_run(uncompiled: None) -> None:
+    loss = pv.ElboLoss(*vae())
+    before = None
+
+    def look(run: object) -> None:
+        nonlocal before
+        before = {name: value.clone() for name, value in loss.state_dict().items()}
+
+    spoiled = [{"x": X}, {"x": X}]
+
+    class Spoil:
+        def __iter__(self) -> object:
+            yield from spoiled
+
+    def spoil(run: object) -> None:
+        look(run)
+        spoiled[0] = {"x": 0.5 * X}
+
+    with pytest.raises(pv.PairError, match="grey values"):
+        pv.fit(loss, Spoil(), epochs=3, compile="on", hooks=[spoil])
+    for name, value in loss.state_dict().items():
+        assert torch.equal(value, before[name])
+    spoiled[0] = {"x": X}
+
+    def explode(run: object) -> None:
+        with torch.no_grad():
+            loss.guide.nodes["z"].conditional.net.layers[0].weight.fill_(torch.nan)
+        look(run)
+
+    with pytest.raises(pv.NonFiniteLossError, match="epoch 2, batch 0"):
+        pv.fit(loss, Spoil(), epochs=3, compile="on", hooks=[explode])
+
+
+# --- compiled -------------------------------------------------------------------------------------------------------
+
+MODELS = {"vae": lambda: pv.ElboLoss(*vae()), "dreg": LOSSES["IWAE, dreg"], "bnn": bnn, "stacked": stacked,
+          "noisy": LOSSES["dropout, batch norm, buffers"]}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_compiled_gradients_and_training_equal_eager_ones(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """In float32: gradients within 1e-6 relative to the largest, 60 steps within what rounding makes of them."""
+    torch.set_default_dtype(torch.float32)
+    batch = {"x": X.float(), "y": Y} if name in ("bnn", "stacked") else {"x": X.float()}
+    loss = MODELS[name]()
+    program = program_of(loss, batch)
+    replay, values = Captured(program, batch, modules=[loss]), []
+    for run in (program, replay):
+        torch.manual_seed(1)
+        with torch.no_grad():
+            value, gradients = run(batch)
+        values.append([value, *gradients])
+    largest = max(one.abs().max() for one in values[0])
+    for one, another in zip(*values):
+        assert (one - another).abs().max() <= 1e-6 * largest
+    ends = []
+    for mode in ("off", "on"):
+        pyro.set_rng_seed(0)
+        loss = MODELS[name]()
+        ends.append(pv.fit(loss, [batch] * 20, epochs=3, lr=1e-2, compile=mode)["loss"])
+    torch.testing.assert_close(torch.tensor(ends[1]), torch.tensor(ends[0]), rtol=1e-3, atol=1e-4)
+    assert not warnings_of(caplog)
+
+
+def test_either_route_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_default_dtype(torch.float32)
+    net = nn.Linear(5, 3)
+    programs = {"addmm": lambda batch: net(batch["x"]).detach(), "mm": lambda batch: batch["x"] @ net.weight.detach().t()}
+    for name, program in programs.items():
+        for faster in (False, True):
+            monkeypatch.setattr("pyrovae.matmul.onednn_is_faster", lambda *layout: faster)
+            replay = Captured(program, {"x": torch.rand(7, 5)}, modules=[net])
+            x = torch.rand(7, 5)
+            torch.testing.assert_close(replay({"x": x}), program({"x": x}))
+
+
+def test_the_measurement_of_routes_disturbs_nothing() -> None:
+    from pyrovae.matmul import onednn_is_faster
+
+    before = torch.get_rng_state()
+    assert onednn_is_faster(((64, 32), (32, 1)), ((32, 16), (1, 32)), True, 1) in (True, False)
+    assert torch.equal(torch.get_rng_state(), before)
