@@ -31,9 +31,9 @@ class Captured:
     program, and shapes, `training` flags, Python numbers and the number of threads are those of the capture. The graph
     is run beside the program twice before it is trusted. Use it under `torch.no_grad()`.
 
-    Raises: CaptureError for a program whose way depends on the values of tensors (`float(tensor)`, `if tensor:`, enumeration)
-    or on anything that changes besides tensors (counters, Python's or numpy's random numbers), and where the compiler
-    fails or is missing.
+    Raises: CaptureError for a program whose way depends on the values of tensors (`float(tensor)`, `if tensor:`,
+    enumeration) or on anything that changes besides tensors (counters, Python's or numpy's random numbers), and where the
+    compiler fails or is missing.
 
     Example:
         >>> net = nn.Linear(3, 2)
@@ -90,8 +90,8 @@ class Captured:
         except CaptureError:
             raise
         except Exception as error:  # whatever the program did that a recording cannot follow
-            raise CaptureError(f"the program cannot be recorded ({type(error).__name__}: {_first_line(error)}). Does its way "
-                               "depend on the value of a tensor?") from error
+            raise CaptureError(f"the program cannot be recorded ({type(error).__name__}: {_first_line(error)}). Does its "
+                               "way depend on the value of a tensor?") from error
         finally:
             for (part, name), buffer in zip(self.slots, own):
                 part._buffers[name] = buffer
@@ -187,8 +187,8 @@ def _largest(tensor: Tensor) -> float:
 
 
 def _python_numbers(parts: Iterable[nn.Module]) -> dict[tuple[int, str], str]:
-    return {(index, f"{type(part).__name__}.{name}"): repr(value) for index, part in enumerate(parts) for name, value in vars(part).items()
-            if isinstance(value, (bool, int, float)) and name != "training"}
+    return {(index, f"{type(part).__name__}.{name}"): repr(value) for index, part in enumerate(parts)
+            for name, value in vars(part).items() if isinstance(value, (bool, int, float)) and name != "training"}
 
 
 def _python_random() -> tuple:

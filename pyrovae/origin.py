@@ -38,6 +38,11 @@ def origin_of(tensor: Tensor) -> Origin | None:
     return None if entry is None else entry[1]
 
 
+def are_noted() -> bool:
+    """Whether a handler runs that follows tensors as such, which values passed on as numbers would escape."""
+    return origins.get() is not None
+
+
 def note(tensor: Tensor, origin: Origin | None) -> None:
     """Remember it, unless the tensor is known: a model that replays a guide's draw did not draw it."""
     known = origins.get()

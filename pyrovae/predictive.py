@@ -1,4 +1,6 @@
 """What a posterior over weights predicts: one path for every method, be it a guide, an ensemble or a Markov chain."""
+import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,13 +13,16 @@ from torch.distributions import Bernoulli, Categorical
 from pyrovae.errors import PairError
 from pyrovae.feed import Data, batches, device_of, size_of
 from pyrovae.handlers import Afresh
-from pyrovae.origin import narrow
+from pyrovae.origin import are_noted, narrow
 from pyrovae.plates import DATA
 from pyrovae.predict import evaluating
+from pyrovae.reach import modules_of
+from pyrovae.replays import Compile, Replays
 from pyrovae.traces import Batch, base_distribution, frame, log_prob, run_guide, run_model, sample_sites, set_up
 
 ROWS = 4096
 """Draws times data that go through the nets at once: enough to keep the machine busy, and small in memory."""
+DRAW = "draw of "
 
 
 @dataclass(frozen=True)
@@ -37,13 +42,13 @@ class Moments:
         return self.aleatoric + self.epistemic
 
 
-def log_predictive(model: Callable, guide: Callable, data: Data, *, num_samples: int, names: Sequence[str] | None = None,
-                   plate: str = DATA) -> Tensor:
+def log_predictive(model: Callable, guide: Callable, data: Data, *, num_samples: int, compile: Compile = "auto",
+                   names: Sequence[str] | None = None, plate: str = DATA) -> Tensor:
     r"""log p(y_i | x_i, D) = log 1/S sum_s p(y_i | x_i, w_s), w_s ~ q: the density of the mixture, in nats.
 
     Shapes: `(N,)`, in the order of the data, all observed sites of a datum together. S = `num_samples` draws are made once
     and serve all data (for `Draws` and `Ensemble` a multiple of their number uses each alike). The guide does not see what
-    the model observes. Eval mode, no gradients; flags and buffers stay as they were.
+    the model observes. Eval mode, no gradients; flags and buffers stay as they were. compile: as in `log_evidence`.
 
     Biased low by about Var / 2S nats, as any log of a mean is; compare methods at one S.
     Raises: PairError where a latent site lies in the plate: its guide would have read the targets; see `log_evidence`.
@@ -59,26 +64,28 @@ def log_predictive(model: Callable, guide: Callable, data: Data, *, num_samples:
         >>> log_predictive(model, MeanField(net), batch, num_samples=10).shape
         torch.Size([5])
     """
+    def score(trace: Trace, count: int) -> Tensor:
+        sites = sample_sites(trace, observed=True).values()
+        inside = [log_prob(site).expand(count, -1) for site in sites if frame(site, plate) is not None]
+        if not inside:
+            raise PairError(f"the model observes nothing in plate {plate!r} on these data, so there is nothing to score. "
+                            "Name the targets after their site.")
+        return sum(inside).double().logsumexp(0)
+
     results = []
     with evaluating(model, guide):
-        for batch, traces in _run(model, guide, data, num_samples, names, plate):
-            total = torch.full((size_of(batch),), -torch.inf, dtype=torch.float64)
-            for trace, count in traces:
-                sites = sample_sites(trace, observed=True).values()
-                inside = [log_prob(site).expand(count, -1) for site in sites if frame(site, plate) is not None]
-                if not inside:
-                    raise PairError(f"the model observes none of {sorted(batch)} in plate {plate!r}, so there is nothing to "
-                                    "score. Name the targets after their site.")
-                total = torch.logaddexp(total, sum(inside).double().logsumexp(0).cpu())
-            results.append(total - torch.log(torch.tensor(float(num_samples))))
+        for parts in _run(model, guide, data, num_samples, names, plate, score, compile):
+            total = functools.reduce(torch.logaddexp, parts)
+            results.append(total.cpu() - math.log(num_samples))
     return torch.cat(results)
 
 
 def predict_moments(model: Callable, guide: Callable, data: Data, *, num_samples: int, site: str | None = None,
-                    names: Sequence[str] | None = None, plate: str = DATA) -> Moments:
+                    compile: Compile = "auto", names: Sequence[str] | None = None, plate: str = DATA) -> Moments:
     """Mean and uncertainty of `site` (the model's only one in the plate by default), split into its two sources.
 
-    Averages run over the S draws as they come, so memory does not grow with S. Targets among the data are not read. For
+    Averages run over the S draws as they come, so memory does not grow with S. Targets among the data are not read.
+    compile: as in `log_evidence`. For
     categorical and Bernoulli sites the parts are entropies in nats, else variances in the units of y squared.
 
     Raises: PairError as `log_predictive`, for an unknown site, and for one whose distribution has no mean.
@@ -86,12 +93,9 @@ def predict_moments(model: Callable, guide: Callable, data: Data, *, num_samples
     """
     results = []
     with evaluating(model, guide):
-        for _, traces in _run(Afresh(())(model), guide, data, num_samples, names, plate):
-            sums: list[Tensor] = []
-            for trace, count in traces:
-                parts = _summed(_only(trace, site, plate), count)
-                sums = [a + b for a, b in zip(sums, parts)] if sums else list(parts)
-            results.append(_moments(*(part / num_samples for part in sums)))
+        for parts in _run(Afresh(())(model), guide, data, num_samples, names, plate,
+                          lambda trace, count: _summed(_only(trace, site, plate), count), compile):
+            results.append(_moments(*(sum(each) / num_samples for each in zip(*parts))))
     return Moments(*(torch.cat([getattr(result, name) for result in results])
                      for name in ("mean", "aleatoric", "epistemic")))
 
@@ -127,16 +131,28 @@ def _only(trace: Trace, name: str | None, plate: str) -> torch.distributions.Dis
     return sites[name]["fn"]
 
 
-def _run(model: Callable, guide: Callable, data: Data, num_samples: int, names: Sequence[str] | None,
-         plate: str) -> Iterator[tuple[dict[str, Tensor], Iterator[tuple[Trace, int]]]]:
-    """Each batch, with traces of the model under parts of the same S draws."""
+def _run(model: Callable, guide: Callable, data: Data, num_samples: int, names: Sequence[str] | None, plate: str,
+         read: Callable[[Trace, int], object], compile: Compile) -> Iterator[Iterator[object]]:
+    """For each batch what is read of the model under parts of the same S draws."""
     if num_samples < 1:
         raise ValueError(f"num_samples={num_samples}, wanted at least one draw.")
     draws = None
+
+    def program(inputs: Batch) -> object:
+        """Those inputs that are named for it are draws."""
+        part = draws.copy()
+        values = {name.removeprefix(DRAW): value for name, value in inputs.items() if name.startswith(DRAW)}
+        for name, value in values.items():
+            part.nodes[name] = {**draws.nodes[name], "value": value}
+        size = len(next(iter(values.values()))) if values else num_samples
+        return read(run_model(model, part, {name: value for name, value in inputs.items() if not name.startswith(DRAW)},
+                              size), size)
+
+    replay = Replays(program, modules_of(model, guide).values(), compile="off" if are_noted() else compile)
     for batch in batches(data, names, device_of(model, guide)):
         if draws is None:
             draws = _draw(model, guide, batch, num_samples, plate)
-        yield batch, _parts(model, draws, batch, num_samples)
+        yield (replay({**batch, **part}) for part in _parts(draws, size_of(batch), num_samples))
 
 
 def _draw(model: Callable, guide: Callable, batch: Batch, num_samples: int, plate: str) -> Trace:
@@ -158,11 +174,10 @@ def _draw(model: Callable, guide: Callable, batch: Batch, num_samples: int, plat
     return draws
 
 
-def _parts(model: Callable, draws: Trace, batch: Batch, num_samples: int) -> Iterator[tuple[Trace, int]]:
-    step = max(1, ROWS // size_of(batch))
+def _parts(draws: Trace, num_data: int, num_samples: int) -> Iterator[dict[str, Tensor]]:
+    """The draws, as many at a time as make up the rows; all of them, once, where there are none of anything."""
+    sites = sample_sites(draws, observed=False)
+    step = max(1, ROWS // num_data) if sites else num_samples
     for start in range(0, num_samples, step):
-        part, size = draws.copy(), min(step, num_samples - start)
-        for name, site in sample_sites(draws, observed=False).items():
-            part.nodes[name] = {**site, "value": narrow(site["value"], start, start + size)}
-        yield run_model(model, part, batch, size), size
+        yield {DRAW + name: narrow(site["value"], start, min(start + step, num_samples)) for name, site in sites.items()}
 

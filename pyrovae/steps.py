@@ -13,6 +13,7 @@ from pyrovae.evaluation import parts_of
 from pyrovae.handlers import InSupport, Supported
 from pyrovae.losses.pair import innermost
 from pyrovae.losses.terms import Terms
+from pyrovae.replays import shapes_of
 from pyrovae.run import Run
 from pyrovae.untouched import untouched
 
@@ -61,7 +62,7 @@ class CapturedSteps:
         self.seen: set[tuple] = set()
 
     def __call__(self, batch: Batch, *, check_data: bool, failed: Failed) -> Parts:
-        key = (torch.get_num_threads(), *((name, value.shape, value.dtype, value.device) for name, value in batch.items()))
+        key = shapes_of(batch)
         if key not in self.captured and (not self.captured or key in self.seen) and len(self.captured) < self.limit:
             self._capture(key, batch)
         self.seen.add(key)

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Literal
 
 import pyro
 import torch
@@ -22,13 +21,12 @@ from pyrovae.history import History
 from pyrovae.losses.pair import innermost
 from pyrovae.parameters import find_parameters
 from pyrovae.plates import DATA
+from pyrovae.replays import Compile
 from pyrovae.run import Run
 from pyrovae.steps import CapturedSteps, Steps
 from pyrovae.store import private
 from pyrovae.traces import tied_to_rows
 from pyrovae.untouched import untouched
-
-Compile = Literal["auto", "on", "off"]
 
 WORTH_COMPILING = 240.0
 """Seconds of training ahead from which "auto" compiles."""

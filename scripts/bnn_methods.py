@@ -146,7 +146,7 @@ def train(method: str, s: BnnSettings, task: Task, *, hooks: tuple = (), seconds
     if method == "hmc":
         chains = _hmc(loss, losses, s, task, data)
     else:
-        history = pv.fit(trained, data, epochs=epochs, optimizer=optimizer, schedule=rates, hooks=hooks,
+        history = pv.fit(trained, data, epochs=epochs, optimizer=optimizer, schedule=rates, hooks=hooks, compile=s.compile,
                          context=pv.LocalReparameterization if local else nullcontext, resume=resume)
     pairs = [_pair(method, s, task, loss, members, index, collect, chains) for index in range(problems)]
     seconds = time.perf_counter() - start
@@ -208,7 +208,7 @@ def _hmc(loss: nn.Module, losses: list[nn.Module], s: BnnSettings, task: Task,
          data: Batches | StackedBatches) -> Chains:
     """From the mode, on all data at once."""
     loss = loss if isinstance(loss, pv.Stacked) else pv.Stacked(losses, shared=True)
-    pv.fit(loss, data, epochs=max(1, epochs_of(s, task) // 2), lr=s.lr, hooks=[ProgressBar()])
+    pv.fit(loss, data, epochs=max(1, epochs_of(s, task) // 2), lr=s.lr, compile=s.compile, hooks=[ProgressBar()])
     thin = max(1, s.hmc_samples // s.draws)
     with tqdm(total=s.hmc_warmup + s.draws * thin, desc="HMC", unit="path") as progress:
         return hmc(loss, data.data.tensors, num_data=task.num_data, num_samples=s.draws, thin=thin, warmup=s.hmc_warmup,

@@ -153,5 +153,5 @@ def merge(data: list[DictDataset]) -> DictDataset:
 
 def _fit(loss: pv.ElboLoss, data: DictDataset, s: ContinualSettings, epochs: int, **options: object) -> None:
     batches = Batches(data, s.batch_size, shuffle=True).to(next(loss.parameters()).device)
-    pv.fit(loss, batches, epochs=epochs, lr=s.lr, hooks=[ProgressBar()],
+    pv.fit(loss, batches, epochs=epochs, lr=s.lr, compile=s.compile, hooks=[ProgressBar()],
            schedule=lambda optimizer: CosineAnnealingLR(optimizer, epochs), **options)

@@ -1,5 +1,6 @@
 """The settings of continual learning."""
 import dataclasses
+from typing import Literal
 
 from continual_tasks import Problem
 
@@ -35,6 +36,8 @@ class ContinualSettings:
     seed: int = 0
     device: str = "auto"
     threads: int | None = None
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Capture the training step as one compiled graph; auto: where four minutes lie ahead after one epoch."""
 
     @property
     def weight_prior(self) -> weight_priors.WeightPrior:

@@ -63,6 +63,8 @@ class Reproduction:
     seed: int = 0
     device: str = "auto"
     threads: int | None = None
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Capture the training step as one compiled graph; auto: where four minutes lie ahead after one epoch."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,7 +174,7 @@ def run(name: str, recipe: Recipe, ours: Reproduction, device: torch.device) -> 
     history = pv.fit(loss, Pieces(data.train.to(device), steps), epochs=pieces, optimizer=optimizer,
                      schedule=lambda o: torch.optim.lr_scheduler.LambdaLR(o, lambda i: recipe.rates(i / pieces) / base),
                      hooks=[Checkpoint(checkpoint), HistoryFile(folder / "history.csv"), ProgressBar()],
-                     resume=checkpoint if checkpoint.exists() else None)
+                     compile=ours.compile, resume=checkpoint if checkpoint.exists() else None)
     pv.save_weights(loss, folder / "weights.safetensors")
     torch.manual_seed(s.seed)
     evidence = pv.log_evidence(model, guide, tqdm(some_rows(data.test, ours.eval_data, s.seed), desc=f"{name}: log p(x)"),

@@ -176,7 +176,7 @@ def train(s: Settings) -> Path:
     if s.tensorboard:
         hooks.append(TensorBoard(folder.path / "tensorboard"))
     history = pv.fit(loss, data.train.to(device), epochs=s.epochs, valid=data.valid and data.valid.to(device),
-                     lr=s.lr, schedule=learning_rates(s), clip_norm=s.clip_norm, hooks=hooks,
+                     lr=s.lr, schedule=learning_rates(s), clip_norm=s.clip_norm, hooks=hooks, compile=s.compile,
                      context=autocast(s, device), resume=folder.checkpoint if s.resume else None)
     train_seconds = sum(history["seconds"])
     pv.save_weights(loss, folder.weights)

@@ -453,3 +453,74 @@ def test_the_measurement_of_routes_disturbs_nothing() -> None:
     before = torch.get_rng_state()
     assert onednn_is_faster(((64, 32), (32, 1)), ((32, 16), (1, 32)), True, 1) in (True, False)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+# --- evidence and prediction ----------------------------------------------------------------------------------------
+
+def captures(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    found: list[None] = []
+    monkeypatch.setattr("pyrovae.replays.Captured", lambda *args, **kwargs: found.append(None) or Captured(*args, **kwargs))
+    return found
+
+
+@pytest.mark.parametrize("num_particles, chunk", [(40, 500), (600, 100)])
+def test_captured_evidence_is_the_same(num_particles: int, chunk: int, monkeypatch: pytest.MonkeyPatch,
+                                       uncompiled: None) -> None:
+    model, guide = vae()
+    found, results = captures(monkeypatch), []
+    for mode in ("off", "on"):
+        torch.manual_seed(0)
+        results.append(pv.log_evidence(model, guide, {"x": torch.cat([X] * 12)}, num_particles=num_particles, chunk=chunk,
+                                       compile=mode))
+    assert found and torch.equal(results[0].log_px, results[1].log_px)
+    assert torch.equal(results[0].khat, results[1].khat)
+
+
+def test_captured_evidence_refuses_data_outside_the_support(uncompiled: None) -> None:
+    model, guide = vae()
+    with pytest.raises(pv.PairError, match="grey values"):
+        pv.log_evidence(model, guide, [{"x": X}, {"x": 0.5 * X}], num_particles=400, compile="on")
+
+
+def test_guides_that_adapt_to_data_are_not_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, guide = vae()
+    found = captures(monkeypatch)
+    pv.log_evidence(model, SemiAmortized(guide, model, steps=1), {"x": X}, num_particles=5, compile="on")
+    assert not found
+
+
+@pytest.mark.parametrize("guide", [MeanField, PointEstimate, lambda model: MCDropout(model, 0.2), Radial])
+def test_captured_predictions_are_the_same(guide: Callable, monkeypatch: pytest.MonkeyPatch, uncompiled: None) -> None:
+    loss, found = bnn(guide), captures(monkeypatch)
+    monkeypatch.setattr("pyrovae.predictive.ROWS", 60)
+    batch, results = {"x": X, "y": Y}, []
+    for mode in ("off", "on"):
+        torch.manual_seed(0)
+        moments = pv.predict_moments(loss.model, loss.guide, batch, num_samples=7, compile=mode)
+        results.append([pv.log_predictive(loss.model, loss.guide, batch, num_samples=7, compile=mode), moments.mean,
+                        moments.aleatoric, moments.epistemic])
+    assert len(found) == 2
+    for one, another in zip(*results):
+        assert torch.equal(one, another)
+    with pv.LocalReparameterization():
+        pv.log_predictive(loss.model, loss.guide, batch, num_samples=7, compile="on")
+    assert len(found) == 2, "what follows tensors by identity is not captured"
+
+
+def test_auto_captures_what_took_long(monkeypatch: pytest.MonkeyPatch, uncompiled: None) -> None:
+    model, guide = vae()
+    found = captures(monkeypatch)
+    data = [{"x": X}] * 40
+    plain = pv.log_evidence(model, guide, data, num_particles=500)
+    assert not found
+    monkeypatch.setattr("pyrovae.replays.PATIENCE", 0.0)
+    pv.log_evidence(model, guide, data, num_particles=500)
+    assert found and plain.log_px.shape == (480,)
+
+
+def test_modes_of_compiling_are_named() -> None:
+    model, guide = vae()
+    for call in (lambda: pv.fit(pv.ElboLoss(model, guide), {"x": X}, epochs=1, compile="yes"),
+                 lambda: pv.log_evidence(model, guide, {"x": X}, num_particles=2, compile="yes")):
+        with pytest.raises(ValueError, match="wanted one of auto, on, off"):
+            call()

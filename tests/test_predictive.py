@@ -190,7 +190,7 @@ def test_refusals() -> None:
     guide = MeanField(exact.net)
     with pytest.raises(ValueError, match="num_samples=0"):
         pv.log_predictive(exact.model, guide, exact.batch, num_samples=0)
-    with pytest.raises(pv.PairError, match="observes none"):
+    with pytest.raises(pv.PairError, match="observes nothing"):
         pv.log_predictive(exact.model, guide, {"x": exact.batch["x"]}, num_samples=2)
     with pytest.raises(pv.PairError, match="wanted one of the model's sites"):
         pv.predict_moments(exact.model, guide, exact.batch, num_samples=2, site="z")

@@ -4,30 +4,31 @@ from collections.abc import Callable, Sequence
 import pyro.distributions as dist
 import torch
 from pyro.poutine import Trace
-from torch import Tensor
 
 from pyrovae.check import check
 from pyrovae.errors import PairError
+from pyrovae.evidence.blocks import Blocks
 from pyrovae.evidence.defensive import Mixture
 from pyrovae.evidence.result import Evidence
 from pyrovae.evidence.setting import derived_seed, evaluation, peek, tile_size
 from pyrovae.evidence.weights import WeightSummary
 from pyrovae.feed import Data, retile
 from pyrovae.plates import DATA
-from pyrovae.supports import check_support
-from pyrovae.traces import (Batch, base_distribution, check_matched, for_batch, frame, is_auxiliary, log_joint, run_guide,
-                            run_model, sample_sites, tied_to_rows)
+from pyrovae.replays import Compile
+from pyrovae.traces import base_distribution, for_batch, is_auxiliary, run_guide, run_model, sample_sites, tied_to_rows
 
 BLOCK = 250
 """Particles that are drawn together, from a seed of their own."""
 
 
 def log_evidence(model: Callable, guide: Callable, data: Data, *, num_particles: int, defensive: float = 0.0,
-                 chunk: int = 500, names: Sequence[str] | None = None, plate: str = DATA) -> Evidence:
+                 chunk: int = 500, compile: Compile = "auto", names: Sequence[str] | None = None,
+                 plate: str = DATA) -> Evidence:
     r"""Estimate log p(x_i) = log (1/K) \sum_k p(x_i, z_k) / q(z_k | x_i), z_k ~ q, for each datum, in nats.
 
     data: an iterable of dict batches (of tuples with `names`), or one batch. num_particles: K. chunk: the most
-    particles that enter the model at once; lower it where a large decoder runs out of memory.
+    particles that enter the model at once; lower it where a large decoder runs out of memory. compile: replay a captured
+    graph in place of the programs, "auto" after they ran for 15 seconds (see `fit`).
 
     Runs in eval mode without gradients and leaves parameters, flags and buffers as they were; takes one draw from
     torch's generator as its seed. For one seed the result depends neither on `chunk` nor on how the data were
@@ -58,6 +59,7 @@ def log_evidence(model: Callable, guide: Callable, data: Data, *, num_particles:
     """
     if num_particles < 1 or chunk < 1:
         raise ValueError(f"num_particles={num_particles} and chunk={chunk}, wanted at least 1 of each.")
+    blocks = Blocks(model, guide, chunk, plate, compile)
     mixture = Mixture(model, defensive, num_particles, chunk, plate) if defensive else None
     block = min(num_particles, BLOCK)
     summaries = []
@@ -78,31 +80,8 @@ def log_evidence(model: Callable, guide: Callable, data: Data, *, num_particles:
                 torch.manual_seed(derived_seed(seed, index, start))
                 stop = min(start + block, num_particles)
                 summaries[-1].add(mixture.log_weights(tile_guide, tile, start, stop) if mixture else
-                                  _block(model, tile_guide, tile, stop - start, chunk, plate))
+                                  blocks(tile_guide, tile, stop - start))
     return Evidence.of(summaries)
-
-
-def _block(model: Callable, guide: Callable, tile: Batch, num: int, chunk: int, plate: str) -> Tensor:
-    """`(num, B)` log-weights: drawn at once, scored by the model `chunk` particles at a time."""
-    guide_trace = run_guide(guide, tile, num)
-    _refuse_subsampling(guide_trace, plate)
-    log_q = log_joint(guide_trace, num, plate=plate)
-    log_p = []
-    for start in range(0, num, chunk):
-        size = min(chunk, num - start)
-        model_trace = run_model(model, _particles_of(guide_trace, start, size) if size < num else guide_trace, tile, size)
-        check_matched(model_trace, guide_trace)
-        for site in sample_sites(model_trace, observed=True).values():
-            check_support(site)
-        log_p.append(log_joint(model_trace, size, plate=plate))
-    return torch.cat(log_p).double() - log_q.double()
-
-
-def _particles_of(trace: Trace, start: int, size: int) -> Trace:
-    part = trace.copy()
-    for name, site in sample_sites(trace, observed=False).items():
-        part.nodes[name] = {**site, "value": site["value"][start:start + size]}
-    return part
 
 
 def refuse_point_masses(guide_trace: Trace) -> None:
@@ -121,11 +100,3 @@ def _refuse_flat_priors(model_trace: Trace) -> None:
         if isinstance(base_distribution(site["fn"]), dist.ImproperUniform):
             raise PairError(f"latent site {name!r} has a flat prior, whose density is known but for a constant, and so is "
                             "log p(x). Use a proper prior, e.g. StandardNormal.")
-
-
-def _refuse_subsampling(guide_trace: Trace, plate: str) -> None:
-    for site in sample_sites(guide_trace, observed=False).values():
-        inside = frame(site, plate)
-        if inside is not None and inside.full_size not in (None, inside.size):
-            raise PairError(f"plate {plate!r} subsamples {inside.size} of {inside.full_size} data inside the guide, so the "
-                            "rows of a batch are not those that were scored. Pass minibatches instead.")

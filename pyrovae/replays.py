@@ -1,0 +1,67 @@
+"""Programs without gradients that are captured once it pays."""
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from pyrovae.capture import Batch, Captured
+from pyrovae.errors import CaptureError
+
+logger = logging.getLogger(__name__)
+Compile = Literal["auto", "on", "off"]
+
+PATIENCE = 15.0
+"""Seconds that a program runs as it is before "auto" compiles it: about what compiling takes, so that at most twice the
+least time is spent whatever lies ahead."""
+
+
+class Replays:
+    """`program(batch)`, in time captured and replayed (see `Captured`) for the shapes that take the most of it.
+
+    compile: "on" captures the first shapes at once and others as "auto" does: after `PATIENCE` seconds with them.
+    A program that cannot be captured runs as it is, and the log says why.
+
+    Example:
+        >>> double = Replays(lambda batch: 2 * batch["x"], compile="off")
+        >>> double({"x": torch.ones(2)})
+        tensor([2., 2.])
+    """
+
+    def __init__(self, program: Callable[[Batch], object], modules: Iterable[nn.Module] = (), *,
+                 compile: Compile = "auto", limit: int = 4) -> None:
+        if compile not in Compile.__args__:
+            raise ValueError(f"compile={compile!r}, wanted one of {', '.join(Compile.__args__)}.")
+        self.program, self.modules, self.compile = program, list(modules), compile
+        self.limit = 0 if compile == "off" else limit
+        self.captured: dict[tuple, Captured] = {}
+        self.spent: dict[tuple, float] = {}
+
+    def __call__(self, batch: Batch) -> object:
+        if not self.limit:
+            return self.program(batch)
+        key = shapes_of(batch)
+        if key not in self.captured and len(self.captured) < self.limit and (
+                self.compile == "on" and not self.captured or self.spent.get(key, 0.0) > PATIENCE):
+            self._capture(key, batch)
+        if key in self.captured:
+            return self.captured[key](batch)
+        start = time.perf_counter()
+        result = self.program(batch)
+        self.spent[key] = self.spent.get(key, 0.0) + time.perf_counter() - start
+        return result
+
+    def _capture(self, key: tuple, batch: Batch) -> None:
+        try:
+            self.captured[key] = Captured(self.program, batch, modules=self.modules)
+        except CaptureError as error:
+            self.limit = 0
+            logger.log(logging.WARNING if self.compile == "on" else logging.INFO, "not compiled: %s", error)
+
+
+def shapes_of(batch: dict[str, Tensor]) -> tuple:
+    """What a capture is valid for."""
+    return (torch.get_num_threads(), *((name, value.shape, value.dtype, value.device) for name, value in batch.items()))
