@@ -61,7 +61,14 @@ class Captured:
                 self.run = _compile(graph, self._inputs(batch))
 
     def __call__(self, batch: Batch) -> object:
-        return pytree.tree_unflatten(self.run(*self._inputs(batch)), self.layout)
+        return self.unflatten(self.leaves(batch))
+
+    def leaves(self, batch: Batch) -> list[Tensor]:
+        """The tensors of the result in order, without the time that its nesting takes."""
+        return self.run(*self._inputs(batch))
+
+    def unflatten(self, leaves: list[Tensor]) -> object:
+        return pytree.tree_unflatten(leaves, self.layout)
 
     def _inputs(self, batch: Batch) -> list[Tensor]:
         return [*(batch[name] for name in self.names), *(part._buffers[name] for part, name in self.slots), *self.constants]

@@ -29,16 +29,23 @@ class ActiveUnits:
     threshold = 0.01
 
     def __init__(self) -> None:
-        self.size, self.first, self.second, self.product = 0, 0.0, 0.0, 0.0
+        self.size, self.sums = 0, 0.0
 
     def add(self, first: Tensor, second: Tensor) -> None:
+        self.add_sums(len(first), self.sums_of(first, second))
+
+    @staticmethod
+    def sums_of(first: Tensor, second: Tensor) -> Tensor:
+        """All that is kept of a batch, `(3, D)` float64: the sums of either and of their products."""
         a, b = (means.detach().reshape(len(means), -1).double() for means in (first, second))
-        self.size += len(a)
-        self.first, self.second = self.first + a.sum(0), self.second + b.sum(0)
-        self.product = self.product + (a * b).sum(0)
+        return torch.stack([a.sum(0), b.sum(0), (a * b).sum(0)])
+
+    def add_sums(self, size: int, sums: Tensor) -> None:
+        self.size, self.sums = self.size + size, self.sums + sums
 
     def variance(self) -> Tensor:
-        return self.product / self.size - self.first * self.second / self.size ** 2
+        first, second, product = self.sums
+        return product / self.size - first * second / self.size ** 2
 
     def count(self) -> int:
         return int((self.variance() > self.threshold).sum())

@@ -1,6 +1,7 @@
 """Averages of a loss and its terms over data."""
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import pyro
 import torch
@@ -29,40 +30,51 @@ def evaluate(loss: nn.Module, data: Data, *, names: Sequence[str] | None = None,
     Raises: PairError where `data` are empty, for what `check` refuses on the first batch, and for data outside the
     support of their likelihood in any.
     """
-    device, averages, pair = device_of(loss), Averages(active_units=True), innermost(loss)
+    device, averages, pair = device_of(loss), Averages(), innermost(loss)
     with torch.no_grad(), pyro.validation_enabled(False), private(), untouched([loss], training=False, seed=EVALUATION_SEED):
         for batch in batches(data, names, device):
             if not averages.size:
                 check_batch_of(pair, batch, None)
             with InSupport(), context():
-                averages.add(batch, pair, *parts_of(loss(**batch), pair))
+                averages.add(getattr(pair, "size_of", size_of)(batch), measure(loss(**batch), pair, active_units=True))
     if not averages.size:
         raise PairError("the validation data yield no batch; wanted at least one datum.")
     return averages.row()
 
 
-def parts_of(value: Tensor, loss: nn.Module) -> tuple[tuple[str, ...], Tensor]:
-    """A loss and its terms in nats per datum: their names and the numbers, `(names,)`."""
+@dataclass(frozen=True)
+class Measured:
+    """One batch of a loss: its value and terms in nats per datum, and the sums that count active units."""
+
+    names: tuple[str, ...]
+    numbers: Tensor
+    """`(names,)`."""
+    units: dict[str, Tensor]
+    """For each latent site `(3, D)`, see `ActiveUnits`."""
+
+
+def measure(value: Tensor, loss: nn.Module, *, active_units: bool) -> Measured:
     parts, terms = {"loss": value.detach()}, getattr(loss, "terms", None)
     if terms is not None:
         parts |= {"elbo": terms.elbo, "reconstruction": terms.reconstruction, "kl": sum(terms.kl.values())}
         parts |= {f"kl_{site}": kl for site, kl in terms.kl.items()} if len(terms.kl) > 1 else {}
-    return tuple(parts), torch.stack([torch.as_tensor(part, dtype=value.dtype, device=value.device)
-                                      for part in parts.values()])
+    means = terms.means if terms is not None and active_units else {}
+    return Measured(tuple(parts), torch.stack([torch.as_tensor(part, dtype=value.dtype, device=value.device)
+                                               for part in parts.values()]),
+                    {site: ActiveUnits.sums_of(*pair) for site, pair in means.items()})
 
 
 class Averages:
     """Averages over data of the loss and its terms, whatever the sizes of the batches."""
 
-    def __init__(self, *, active_units: bool) -> None:
-        self.size, self.totals, self.units, self.active_units = 0, {}, {}, active_units
+    def __init__(self) -> None:
+        self.size, self.totals, self.units = 0, {}, {}
 
-    def add(self, batch: Mapping[str, Tensor], loss: nn.Module, names: tuple[str, ...], parts: Tensor) -> None:
-        size, terms = getattr(loss, "size_of", size_of)(batch), getattr(loss, "terms", None)
-        for site, means in terms.means.items() if terms is not None and self.active_units else ():
-            self.units.setdefault(site, ActiveUnits()).add(*means)
+    def add(self, size: int, measured: Measured) -> None:
+        for site, sums in measured.units.items():
+            self.units.setdefault(site, ActiveUnits()).add_sums(size, sums)
         self.size += size
-        self.totals[names] = self.totals.get(names, 0.0) + size * parts
+        self.totals[measured.names] = self.totals.get(measured.names, 0.0) + size * measured.numbers
 
     def row(self) -> dict[str, float]:
         row = {name: total / self.size for names, totals in self.totals.items()

@@ -9,7 +9,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from pyrovae.capture import Captured, CaptureError
-from pyrovae.evaluation import parts_of
+from pyrovae.evaluation import Measured, measure
 from pyrovae.handlers import InSupport, Supported
 from pyrovae.losses.pair import innermost
 from pyrovae.losses.terms import Terms
@@ -19,7 +19,6 @@ from pyrovae.untouched import untouched
 
 logger = logging.getLogger(__name__)
 Batch = dict[str, Tensor]
-Parts = tuple[tuple[str, ...], Tensor]
 Failed = Callable[[Tensor], Exception]
 
 
@@ -27,15 +26,16 @@ class Steps:
     """What moves the parameters of a run by one batch, and returns the loss and its parts before the move.
 
     module, optimizer, backward: the run's own and `Tensor.backward`, or as a fabric has set them up.
+    active_units: whether to measure these too.
     """
 
     def __init__(self, run: Run, module: nn.Module, optimizer: torch.optim.Optimizer, backward: Callable[[Tensor], object],
-                 context: Callable[[], AbstractContextManager], clip_norm: float | None) -> None:
+                 context: Callable[[], AbstractContextManager], clip_norm: float | None, active_units: bool) -> None:
         self.run, self.module, self.optimizer, self.backward = run, module, optimizer, backward
-        self.context, self.clip_norm = context, clip_norm
+        self.context, self.clip_norm, self.active_units = context, clip_norm, active_units
         self.pair = innermost(run.loss)
 
-    def __call__(self, batch: Batch, *, check_data: bool, failed: Failed) -> Parts:
+    def __call__(self, batch: Batch, *, check_data: bool, failed: Failed) -> Measured:
         """`failed` makes the error for a loss that is not finite."""
         with InSupport() if check_data else nullcontext(), self.context():
             value = self.module(**batch)
@@ -46,7 +46,10 @@ class Steps:
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_(list(self.run.parameters.values()), self.clip_norm)
         self.optimizer.step()
-        return parts_of(value, self.pair)
+        return measure(value, self.pair, active_units=self.active_units)
+
+    def end_epoch(self) -> None:
+        """A pass through the data is over."""
 
 
 class CapturedSteps:
@@ -59,22 +62,39 @@ class CapturedSteps:
     def __init__(self, eager: Steps, *, compiled: bool = True, limit: int = 8) -> None:
         self.eager, self.compiled, self.limit = eager, compiled, limit
         self.captured: dict[tuple, _Replay] = {}
+        self.last: _Replay | None = None
+        self.fused: _FusedAdam | None = None
         self.seen: set[tuple] = set()
 
-    def __call__(self, batch: Batch, *, check_data: bool, failed: Failed) -> Parts:
+    def __call__(self, batch: Batch, *, check_data: bool, failed: Failed) -> Measured:
         key = shapes_of(batch)
         if key not in self.captured and (not self.captured or key in self.seen) and len(self.captured) < self.limit:
             self._capture(key, batch)
         self.seen.add(key)
-        step = self.captured.get(key, self.eager)
-        return step(batch, check_data=check_data, failed=failed)
+        self.last = self.captured.get(key)
+        if self.last is None:
+            return self.eager(batch, check_data=check_data, failed=failed)
+        measured, gradients = self.last(batch, failed)
+        self._update(self.last.moved, gradients)
+        return measured
 
-    def new_epoch(self) -> "CapturedSteps":
-        """A hook may have changed the optimiser's state."""
+    def end_epoch(self) -> None:
+        """Leave everything as uncaptured steps do: `terms` of the last batch; and let hooks change the optimiser's state."""
         self.seen.clear()
-        for replay in self.captured.values():
-            replay.fused = None
-        return self
+        self.fused = None
+        if self.last is not None:
+            self.last.set_terms()
+
+    def _update(self, parameters: list[Tensor], gradients: list[Tensor]) -> None:
+        if self.fused is not None and self.fused.parameters is parameters:
+            self.fused(gradients)
+            return
+        optimizer = self.eager.optimizer
+        optimizer.zero_grad(set_to_none=True)
+        for parameter, gradient in zip(parameters, gradients):
+            parameter.grad = gradient
+        optimizer.step()
+        self.fused = _FusedAdam.of(optimizer, parameters)
 
     def _capture(self, key: tuple, batch: Batch) -> None:
         start = time.perf_counter()
@@ -88,12 +108,11 @@ class CapturedSteps:
 
 
 class _Replay:
-    """Value, parts and gradients from a replayed graph; then the optimiser."""
+    """What is measured of a step, and the gradients of the parameters that `moved`, from a replayed graph."""
 
     def __init__(self, eager: Steps, batch: Batch, compiled: bool) -> None:
         self.eager = eager
         self.moved: list[Tensor] = []
-        self.fused: _FusedAdam | None = None
         self.replay = Captured(self._program, batch, modules=[eager.run.loss], compiled=compiled)
 
     def _program(self, batch: Batch) -> dict[str, object]:
@@ -108,28 +127,25 @@ class _Replay:
         if eager.clip_norm is not None:
             norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]))
             gradients = [gradient * (eager.clip_norm / (norm + 1e-6)).clamp(max=1.0) for gradient in gradients]
-        self.names, parts = parts_of(value, eager.pair)
-        terms = getattr(eager.pair, "terms", None)
+        measured, terms = measure(value, eager.pair, active_units=eager.active_units), getattr(eager.pair, "terms", None)
+        self.names, self.sites = measured.names, list(measured.units)
         fine = torch.stack([torch.isfinite(value.detach()), *supported.good]).all()
-        return {"parts": parts, "fine": fine, "gradients": gradients,
+        return {"numbers": measured.numbers, "fine": fine, "units": list(measured.units.values()), "gradients": gradients,
                 "terms": terms and (terms.log_px, terms.kl, terms.means)}
 
-    def __call__(self, batch: Batch, *, check_data: bool, failed: Failed) -> Parts:
+    def __call__(self, batch: Batch, failed: Failed) -> tuple[Measured, list[Tensor]]:
         with torch.no_grad():
-            result = self.replay(batch)
-        if result["terms"] is not None:
-            self.eager.pair.terms = Terms(*result["terms"])
-        if not result["fine"]:
-            self._refuse(batch, result["parts"][0], failed)
-        if self.fused is not None:
-            self.fused(result["gradients"])
-        else:
-            self.eager.optimizer.zero_grad(set_to_none=True)
-            for parameter, gradient in zip(self.moved, result["gradients"]):
-                parameter.grad = gradient
-            self.eager.optimizer.step()
-            self.fused = _FusedAdam.of(self.eager.optimizer, self.moved)
-        return self.names, result["parts"]
+            self.leaves = numbers, fine, *rest = self.replay.leaves(batch)
+        if not fine:
+            self.set_terms()
+            self._refuse(batch, numbers[0], failed)
+        start = len(self.sites)
+        return Measured(self.names, numbers, dict(zip(self.sites, rest))), rest[start:start + len(self.moved)]
+
+    def set_terms(self) -> None:
+        terms = self.replay.unflatten(self.leaves)["terms"]
+        if terms is not None:
+            self.eager.pair.terms = Terms(*terms)
 
     def _refuse(self, batch: Batch, value: Tensor, failed: Failed) -> None:
         """Raise what the program itself raises; data outside the support may not matter, e.g. where they are masked."""
@@ -152,7 +168,7 @@ class _FusedAdam:
         if type(optimizer) not in kinds or hooks or not plain:
             return None
         self = cls()
-        self.update, self.groups = kinds[type(optimizer)], []
+        self.parameters, self.update, self.groups = parameters, kinds[type(optimizer)], []
         if any(group.get("decoupled_weight_decay") for group in optimizer.param_groups):
             self.update = torch._fused_adamw_
         places = {id(parameter): index for index, parameter in enumerate(parameters)}
@@ -161,14 +177,17 @@ class _FusedAdam:
             if not own:
                 continue
             states = [optimizer.state[parameter] for parameter in own]
-            self.groups.append((group, own, [places[id(parameter)] for parameter in own],
+            counts = torch.stack([state["step"] for state in states])  # views of one tensor are counted up at once
+            for state, count in zip(states, counts.unbind()):
+                state["step"] = count
+            self.groups.append((group, own, [places[id(parameter)] for parameter in own], counts,
                                 *([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step"))))
         return self
 
     @torch.no_grad()
     def __call__(self, gradients: list[Tensor]) -> None:
-        for group, parameters, places, first, second, steps in self.groups:
-            torch._foreach_add_(steps, 1)
+        for group, parameters, places, counts, first, second, steps in self.groups:
+            counts += 1
             self.update(parameters, [gradients[place] for place in places], first, second, [], steps, lr=group["lr"],
                         beta1=group["betas"][0], beta2=group["betas"][1], weight_decay=group["weight_decay"],
                         eps=group["eps"], amsgrad=False, maximize=False)

@@ -16,7 +16,7 @@ from pyrovae.checkpoint import load_run
 from pyrovae.collapse import warn_if_collapsed
 from pyrovae.errors import NonFiniteLossError, PairError
 from pyrovae.evaluation import Averages, check_batch_of, evaluate
-from pyrovae.feed import Data, batches, device_of, generators_of
+from pyrovae.feed import Data, batches, device_of, generators_of, size_of
 from pyrovae.history import History
 from pyrovae.losses.pair import innermost
 from pyrovae.parameters import find_parameters
@@ -101,19 +101,19 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
     module, optimizer, backward = loss, run.optimizer, Tensor.backward
     if fabric is not None:
         (module, optimizer), backward = fabric.setup(loss, run.optimizer), fabric.backward
-    steps = Steps(run, module, optimizer, backward, context, clip_norm)
+    steps = Steps(run, module, optimizer, backward, context, clip_norm, active_units=valid is None)
     unchecked, averages, index = True, None, 0
     while not run.finished:
-        start, averages = time.perf_counter(), Averages(active_units=valid is None)
+        start, averages = time.perf_counter(), Averages()
         loss.train()
-        if run.compiled:
-            steps = CapturedSteps(steps) if isinstance(steps, Steps) else steps.new_epoch()
+        if run.compiled and isinstance(steps, Steps):
+            steps = CapturedSteps(steps)
         row = {"epoch": run.epoch + 1, "lr": run.optimizer.param_groups[0]["lr"], **_beta(pair)}
         with pyro.validation_enabled(False), private():
             for index, batch in enumerate(batches(data, names, device)):
-                parts = steps(batch, check_data=unchecked, failed=lambda value: NonFiniteLossError(
+                measured = steps(batch, check_data=unchecked, failed=lambda value: NonFiniteLossError(
                     _post_mortem(value, run, index, pair)))
-                averages.add(batch, pair, *parts)
+                averages.add(getattr(pair, "size_of", size_of)(batch), measured)
                 if index and tied:
                     raise PairError("the guide is an autoguide with parameters for each row of a batch, but an epoch has "
                                     "several batches, whose rows would share them. Train on one batch of all data, in one "
@@ -122,6 +122,7 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
             raise PairError(f"the data yielded no batch in epoch {run.epoch + 1}; pass an iterable that starts again for "
                             "each epoch (a DataLoader, pyrovae.data.Batches, a list), not a generator.")
         unchecked = False  # one look at all data is enough
+        steps.end_epoch()
         row |= averages.row()
         if valid is not None:
             row |= {name if name == "active_units" else f"valid_{name}": value

@@ -113,6 +113,8 @@ def load_unknown(name: str, task: Task) -> Tensor:
     """Inputs of another data set (`--ood`), `(1, N, D)`, at the size of this one's images; noise for "noise"."""
     if name == "noise":
         return torch.rand(1, 1000, task.num_features, generator=torch.Generator().manual_seed(0))
+    if name == "photographs":
+        return _patches(task).flatten(1).unsqueeze(0)
     splits = IMAGES[name]() if name in IMAGES else load_path(Path(name))
     x = splits.test.tensors["x"]
     if task.image_shape is not None and tuple(x.shape[1:]) != task.image_shape:
@@ -121,6 +123,21 @@ def load_unknown(name: str, task: Task) -> Tensor:
     if x.shape[1] != task.num_features:
         raise Refusal(f"--ood {name} has {x.shape[1]} features, {task.name} {task.num_features}.")
     return x.unsqueeze(0)
+
+
+def _patches(task: Task) -> Tensor:
+    """Grey squares, `(N, 1, H, W)`, of the two photographs that ship with scikit-learn."""
+    from sklearn.datasets import load_sample_images
+
+    if task.image_shape is None or task.image_shape[0] != 1:
+        raise Refusal(f"--ood photographs is for grey images, and {task.name} holds {task.num_features} features.")
+    height, width = task.image_shape[1:]
+    parts = []
+    for photograph in load_sample_images().images:
+        grey = torch.from_numpy(photograph).float().mean(-1) / 255.0
+        squares = grey.unfold(0, height, height).unfold(1, width, width)
+        parts.append(squares.reshape(-1, 1, height, width))
+    return torch.cat(parts)
 
 
 def epochs_of(s: BnnSettings, task: Task) -> int:

@@ -33,7 +33,8 @@ class Comparison:
     """Names joined by commas, of: map, bbb, bbb-mixture, bbb-hierarchical, radial, mc-dropout, concrete-dropout, ensemble,
     swag, laplace, sgld, sghmc, hmc."""
     ood: str | None = None
-    """A data set that the classifier has not seen: digits, mnist, fashion-mnist, kmnist, noise, or a PATH."""
+    """A data set that the classifier has not seen: digits, mnist, fashion-mnist, kmnist, noise, photographs
+    (squares of the two that ship with scikit-learn), or a PATH."""
     budget: Literal["equal-steps", "equal-time"] = "equal-steps"
     """equal-time: every method trains as long as the first one took (an epoch more or less); hmc keeps its own count."""
     bands: bool = True

@@ -1,0 +1,113 @@
+"""Time pyrovae against hand-written PyTorch, Pyro's own loops and NumPyro, in rounds that take turns in one process.
+
+    python scripts/benchmark.py train evidence --out runs/benchmark
+
+prints medians, and medians of the ratios within a round, and writes them to benchmark.json. NumPyro takes part where it
+is installed. Works: train (VAE steps), tiny (a step whose arithmetic is nothing), bnn (steps of a Bayesian net), evidence
+(log p(x)), predict (a Bayesian net's), import.
+"""
+import dataclasses
+import json
+import os
+import platform
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import benchmark_works as works
+import pyro
+import torch
+import tyro
+from run_folder import Refusal, refuse_politely
+from tqdm.auto import tqdm
+
+from pyrovae.files import write_atomically
+
+WORKS = ("train", "tiny", "bnn", "evidence", "predict", "import")
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    works: Annotated[tuple[str, ...], tyro.conf.Positional] = WORKS
+    """Some of train, tiny, bnn, evidence, predict, import."""
+    rounds: int = 9
+    """Timed blocks of each; medians are over these."""
+    seconds: float = 0.5
+    """About the length of a block of steps."""
+    threads: int = 1
+    """CPU threads; the process is kept to as many cores."""
+    out: Path | None = None
+    """A folder for benchmark.json."""
+
+
+def cases(b: Benchmark) -> dict[str, Callable[[], tuple[works.Times, dict[str, float]]]]:
+    def train(batch_size: int, particles: int = 1, x: int = 784, h: int = 400, z: int = 50) -> Callable:
+        steps = max(10, round(b.seconds / (3e-4 + 6e-5 * batch_size * particles * x / 784)))
+        return lambda: works.train(x, h, z, batch_size, particles, steps, b.rounds)
+
+    every = {
+        "train": {**{f"VAE 784-400-50, a step, B = {size}": train(size) for size in (32, 128, 256)},
+                  **{f"the same, IWAE k = 5, B = {size}": train(size, 5) for size in (32, 128)}},
+        "tiny": {"VAE 8-4-2, a step, B = 8": train(8, x=8, h=4, z=2)},
+        "bnn": {"mean-field 784-400-400-10, a step, B = 128": lambda: works.bnn(128, max(10, round(b.seconds / 0.02)), b.rounds)},
+        "evidence": {f"log p(x) of 16 images, K = {k}": lambda k=k: works.evidence(k, b.rounds) for k in (1000, 5000)},
+        "predict": {f"784-400-400-10, 100 draws, N = {n}": lambda n=n: works.predict(n, 100, b.rounds) for n in (1, 100, 1000)},
+        "import": {"import": lambda: works.imports(b.rounds)},
+    }
+    unknown = sorted(set(b.works) - set(every))
+    if unknown:
+        raise Refusal(f"there is no work {unknown}; wanted some of {', '.join(WORKS)}.")
+    return {name: case for work in b.works for name, case in every[work].items()}
+
+
+def table(name: str, times: works.Times, facts: dict[str, float], peak: float) -> tuple[str, dict[str, object]]:
+    """A Markdown table of one case, and its numbers."""
+    unit = next((peer for peer in ("hand-written PyTorch", "import pyro") if peer in times), next(iter(times)))
+    rows = {peer: {"seconds": statistics.median(seconds),
+                   "ratio": statistics.median(a / b for a, b in zip(seconds, times[unit]))}
+            for peer, seconds in times.items()}
+    lines = [f"| {name} | ms | x {unit} |", "|---|---|---|"]
+    lines += [f"| {peer} | {1e3 * row['seconds']:.3g} | {row['ratio']:.2f} |" for peer, row in rows.items()]
+    if "flops" in facts:
+        floor = facts["flops"] / peak
+        facts = {**facts, "floor_seconds": floor}
+        lines.append(f"| its matrix products at the measured peak | {1e3 * floor:.3g} | "
+                     f"{floor / rows[unit]['seconds']:.2f} |")
+    lines += [f"| compiling, {fact.removeprefix('compile_seconds ')} | {1e3 * value:.3g} | |"
+              for fact, value in facts.items() if fact.startswith("compile_seconds")]
+    return "\n".join(lines), {"peers": rows, "facts": facts, "unit": unit}
+
+
+def machine(threads: int) -> str:
+    model = next((line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.machine())
+    return (f"{model} ({torch.backends.cpu.get_cpu_capability()}), {threads} thread(s), torch {torch.__version__}, "
+            f"pyro {pyro.__version__}")
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def main(b: Benchmark) -> dict[str, object]:
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
+    if cores:
+        os.sched_setaffinity(0, cores[:b.threads])  # NumPyro takes what it finds
+    torch.set_num_threads(b.threads)
+    todo, peak, results = cases(b), works.peak(), {}
+    print(f"{machine(b.threads)}; matrix products up to {peak / 1e9:.0f} GFLOP/s; medians of {b.rounds} rounds\n")
+    for name, case in tqdm(todo.items(), unit="case"):
+        works.clear()
+        text, results[name] = table(name, *case(), peak)
+        tqdm.write(text + "\n")
+    if b.out is not None:
+        write_atomically(b.out / "benchmark.json", (json.dumps(
+            {"machine": machine(b.threads), "rounds": b.rounds, "peak_flops": peak, "cases": results}, indent=1)
+            + "\n").encode())
+    return results
+
+
+if __name__ == "__main__":
+    with refuse_politely():
+        main(tyro.cli(Benchmark, description=__doc__))

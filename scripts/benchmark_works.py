@@ -1,0 +1,204 @@
+"""The works that are timed: pyrovae's own way through each, with its peers taking turns."""
+import importlib.util
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import benchmark_references as references
+import pyro
+import torch
+import torch.nn as nn
+from pyro.infer import TraceMeanField_ELBO
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+import pyrovae as pv
+from pyrovae.data import Batches, DictDataset, dynamic
+from pyrovae.heads import BernoulliHead, CategoricalHead, NormalHead
+from pyrovae.nets import MLP
+from pyrovae.priors import StandardNormal
+from pyrovae.weight_guides import Draws, MeanField
+
+OURS, EAGER = "pyrovae, captured", "pyrovae, not captured"
+Times = dict[str, list[float]]
+BNN = (784, 400, 400, 10)
+NUM_DATA = 60_000
+WARM = 2
+"""Rounds that are not counted."""
+
+
+def pair(x: int, h: int, z: int) -> tuple[pv.Model, pv.Guide]:
+    encoder, decoder = MLP(x, [h], 2 * z, nn.Tanh), MLP(z, [h], x, nn.Tanh)
+    return pv.Model(z=StandardNormal(z), x=pv.Node(BernoulliHead(decoder), "z")), pv.Guide(z=pv.Node(NormalHead(encoder), "x"))
+
+
+def numpyro_is_here() -> bool:
+    return importlib.util.find_spec("numpyro") is not None
+
+
+def train(x: int, h: int, z: int, batch_size: int, particles: int, steps: int, rounds: int) -> tuple[Times, dict[str, float]]:
+    """Seconds a step, in blocks of `steps` that take turns; and the FLOPs of one step and seconds of compiling."""
+    data = Batches(DictDataset(x=torch.rand(steps * batch_size, x) ** 6), batch_size, shuffle=True, transform=dynamic)
+    loss = references.Vae(x, h, z, particles)
+    with FlopCounterMode(display=False) as counter:
+        loss(data.take(batch_size)["x"]).backward()
+    peers: dict[str, references.Step] = {
+        "hand-written PyTorch": references.by_hand(loss),
+        "hand-written, torch.compile": references.by_hand(references.Vae(x, h, z, particles), compiled=True),
+        "Pyro's SVI": references.svi_vae(x, h, z, particles)}
+    facts = {"flops": float(counter.get_total_flops())}
+    if numpyro_is_here():
+        from benchmark_numpyro import numpyro_step
+        step, facts["compile_seconds NumPyro"] = numpyro_step(x, h, z, particles, batch_size)
+        peers["NumPyro, jitted"] = lambda batch: step(batch.numpy())
+    blocks = {name: lambda peer=peer: [peer(batch["x"]) for batch in data] for name, peer in peers.items()}
+    blocks[EAGER] = _fit_block(_vae_loss(x, h, z, particles), data)
+    return _race(_vae_loss(x, h, z, particles), data, blocks, rounds, steps, facts), facts
+
+
+def _vae_loss(x: int, h: int, z: int, particles: int) -> nn.Module:
+    if particles > 1:
+        return pv.IwaeLoss(*pair(x, h, z), num_particles=particles)
+    return pv.ElboLoss(*pair(x, h, z), elbo=TraceMeanField_ELBO())
+
+
+def _fit_block(loss: nn.Module, data: Batches) -> Callable[[], float]:
+    """The second epoch of a short run: the first one checks the data."""
+    optimizer = torch.optim.Adam(loss.parameters(), lr=1e-3, fused=True)
+    return lambda: pv.fit(loss, data, epochs=2, optimizer=optimizer, compile="off")[-1]["seconds"]
+
+
+def _race(loss: nn.Module, data: Batches, blocks: dict[str, Callable[[], object]], rounds: int, steps: int,
+          facts: dict[str, float]) -> Times:
+    """`fit` captured, whose epochs take turns with the blocks; a block may return the seconds that count."""
+    times: Times = {name: [] for name in blocks}
+
+    def others(run: object) -> None:
+        for name, block in blocks.items():
+            start = time.perf_counter()
+            own = block()
+            seconds = own if isinstance(own, float) else time.perf_counter() - start
+            if run.epoch > WARM:
+                times[name].append(seconds / steps)
+
+    history = pv.fit(loss, data, epochs=WARM + rounds, compile="on", hooks=[others])
+    ours = [second / steps for second in history["seconds"]]
+    facts["compile_seconds pyrovae"] = ours[0] * steps - ours[-1] * steps
+    return {OURS: ours[WARM:], **times}
+
+
+def bnn(batch_size: int, steps: int, rounds: int) -> tuple[Times, dict[str, float]]:
+    """A step of a mean-field net, one draw of its weights for the batch."""
+    data = Batches(DictDataset(x=torch.rand(steps * batch_size, BNN[0]), y=torch.arange(steps * batch_size) % BNN[-1]),
+                   batch_size, shuffle=True)
+
+    def loss() -> pv.ElboLoss:
+        model, guide = bayesian()
+        return pv.ElboLoss(model, guide, num_data=NUM_DATA, elbo=TraceMeanField_ELBO())
+
+    by_hand = references.BayesByBackprop(BNN, NUM_DATA)
+    with FlopCounterMode(display=False) as counter:
+        by_hand(**data.take(batch_size)).backward()
+    facts = {"flops": float(counter.get_total_flops())}
+    peers = {"hand-written PyTorch": references.by_hand(by_hand),
+             "hand-written, torch.compile": references.by_hand(references.BayesByBackprop(BNN, NUM_DATA), compiled=True),
+             "Pyro's SVI": references.svi_bnn(BNN, NUM_DATA)}
+    blocks = {name: lambda peer=peer: [peer(batch["x"], batch["y"]) for batch in data] for name, peer in peers.items()}
+    return _race(loss(), data, {**blocks, EAGER: _fit_block(loss(), data)}, rounds, steps, facts), facts
+
+
+def bayesian() -> tuple[pv.Model, MeanField]:
+    net = pv.Bayesian(MLP(BNN[0], BNN[1:-1], BNN[-1]))
+    model = pv.Model(y=pv.Node(CategoricalHead(net), "x"))
+    return model, MeanField(model, init_scale=0.02)
+
+
+def evidence(particles: int, rounds: int, x: int = 784, h: int = 400, z: int = 50) -> tuple[Times, dict[str, float]]:
+    """Seconds for log p(x) of 16 data; the peers run while the estimate waits for its next data."""
+    model, guide = pair(x, h, z)
+    batch = (torch.rand(16, x) < 0.13).float()
+    hand = references.Vae(x, h, z, 1)
+    rows = references.products(x, h, z, 4000)
+    passes = particles * len(batch) // 4000
+    blocks: dict[str, Callable[[], object]] = {
+        "matrix products alone": lambda: [product() for _ in range(passes) for product in rows],
+        "hand-written PyTorch": lambda: references.evidence_by_hand(hand, batch, particles)}
+    facts: dict[str, float] = {}
+    if numpyro_is_here():
+        from benchmark_numpyro import numpyro_evidence
+        evaluate, facts["compile_seconds NumPyro"] = numpyro_evidence(x, h, z, particles, 4000)
+        blocks["NumPyro, jitted"] = lambda: evaluate(batch.numpy())
+    times: Times = {name: [] for name in (OURS, *blocks)}
+
+    def stream() -> Iterator[dict[str, Tensor]]:
+        yield {"x": batch}  # looked at before the first estimate
+        for index in range(WARM + rounds):
+            start = time.perf_counter()
+            yield {"x": batch}
+            if index >= WARM:
+                times[OURS].append(time.perf_counter() - start)
+                for name, block in blocks.items():
+                    times[name].append(references.seconds(block))
+
+    with torch.no_grad():
+        pv.log_evidence(model, guide, stream(), num_particles=particles, compile="on")
+        one = references.seconds(lambda: references.evidence_by_traces(model, guide, batch[:1], 100)) / 100
+    times["a loop of traces"] = [one * particles * len(batch)]
+    facts["image_samples_per_second"] = particles * len(batch) / sorted(times[OURS])[len(times[OURS]) // 2]
+    return times, facts
+
+
+def predict(num_data: int, draws: int, rounds: int) -> tuple[Times, dict[str, float]]:
+    """Class probabilities of `num_data` images under `draws` draws of all weights."""
+    model, guide = bayesian()
+    x = torch.rand(num_data, BNN[0])
+    net = references.BayesByBackprop(BNN, NUM_DATA)
+    with torch.no_grad():
+        kept = Draws({site.name: torch.stack([guide()[site.name] for _ in range(draws)]) for site in guide.sites})
+    times: Times = {}
+    predictive = references.predictive_bnn(BNN, x, draws)
+
+    def ours(posterior: Callable, data: object) -> Tensor:
+        return pv.predict_moments(model, posterior, data, num_samples=draws, compile="on").mean
+
+    def local() -> Tensor:
+        with pv.LocalReparameterization():
+            return ours(guide, {"x": x})
+
+    blocks = {"hand-written PyTorch": lambda: references.predict_by_hand(net, x, draws), "Pyro's Predictive": predictive,
+              "pyrovae, marginals of each datum": local}
+
+    def stream() -> Iterator[dict[str, Tensor]]:
+        for index in range(WARM + rounds):
+            start = time.perf_counter()
+            yield {"x": x}
+            if index >= WARM:
+                times.setdefault(OURS, []).append(time.perf_counter() - start)
+                with torch.no_grad():
+                    for name, block in blocks.items():
+                        times.setdefault(name, []).append(references.seconds(block))
+
+    ours(kept, stream())
+    return times, {}
+
+
+def imports(rounds: int) -> tuple[Times, dict[str, float]]:
+    times: Times = {"import pyro": [], "import pyrovae": []}
+    for _ in range(rounds):
+        for name, times_of in times.items():
+            times_of.append(references.seconds(lambda: subprocess.run([sys.executable, "-c", name], check=True)))
+    return times, {}
+
+
+def peak(size: int = 2048) -> float:
+    """FLOPs a second of the faster route on large square matrices in float32."""
+    a, b = torch.rand(size, size), torch.rand(size, size)
+    routes = (lambda: torch.mm(a, b), lambda: torch.ops.pyrovae.onednn(a, b, None))
+    return 2 * size ** 3 / min(references.seconds(route) for route in routes for _ in range(5))
+
+
+def clear() -> None:
+    """Between works: Pyro's store is global."""
+    pyro.clear_param_store()
+    pyro.set_rng_seed(0)
