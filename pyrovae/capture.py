@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from pyrovae.errors import CaptureError
+from pyrovae.cuda_graph import Recorded
 from pyrovae.matmul import use_fastest_route
 from pyrovae.recording import recording
 from pyrovae.untouched import untouched
@@ -59,12 +60,14 @@ class Captured:
             if compiled:
                 use_fastest_route(graph)
                 self.run = _compile(graph, self._inputs(batch))
+                if next(iter(batch.values())).is_cuda:
+                    self.run = Recorded(self.run, len(self.names))
 
     def __call__(self, batch: Batch) -> object:
-        return self.unflatten(self.leaves(batch))
+        return self.unflatten([leaf.clone() if leaf.is_cuda else leaf for leaf in self.leaves(batch)])
 
     def leaves(self, batch: Batch) -> list[Tensor]:
-        """The tensors of the result in order, without the time that its nesting takes."""
+        """The tensors of the result in order, without the time that its nesting takes; on CUDA the next call writes to them."""
         return self.run(*self._inputs(batch))
 
     def unflatten(self, leaves: list[Tensor]) -> object:

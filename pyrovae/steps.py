@@ -19,7 +19,8 @@ from pyrovae.untouched import untouched
 
 logger = logging.getLogger(__name__)
 Batch = dict[str, Tensor]
-Failed = Callable[[Tensor], Exception]
+Failed = Callable[[Tensor, int | None], Exception]
+"""Makes the error for a loss that is not finite, in the present batch or in that of an index."""
 
 
 class Steps:
@@ -36,11 +37,10 @@ class Steps:
         self.pair = innermost(run.loss)
 
     def __call__(self, batch: Batch, *, check_data: bool, failed: Failed) -> Measured:
-        """`failed` makes the error for a loss that is not finite."""
         with InSupport() if check_data else nullcontext(), self.context():
             value = self.module(**batch)
         if not torch.isfinite(value):
-            raise failed(value)
+            raise failed(value, None)
         self.optimizer.zero_grad(set_to_none=True)
         self.backward(value)
         if self.clip_norm is not None:
@@ -48,12 +48,15 @@ class Steps:
         self.optimizer.step()
         return measure(value, self.pair, active_units=self.active_units)
 
-    def end_epoch(self) -> None:
+    def end_epoch(self, failed: Failed) -> None:
         """A pass through the data is over."""
 
 
 class CapturedSteps:
     """The same steps, replayed where a batch has shapes that came before; see `Captured`.
+
+    On CUDA nobody waits for the device: once all data were seen, a loss that is not finite moves nothing, and becomes an
+    error when the epoch is over.
 
     Shapes that come once an epoch, as a ragged last batch does, run as they are; the first ones, and those that come again
     in an epoch, are captured, `limit` of them.
@@ -62,11 +65,15 @@ class CapturedSteps:
     def __init__(self, eager: Steps, *, compiled: bool = True, limit: int = 8) -> None:
         self.eager, self.compiled, self.limit = eager, compiled, limit
         self.captured: dict[tuple, _Replay] = {}
+        self.deferred = next(iter(eager.run.parameters.values())).is_cuda
+        self.verdicts: list[tuple[int, Tensor, Tensor]] = []
+        self.index = -1
         self.last: _Replay | None = None
         self.fused: _FusedAdam | None = None
         self.seen: set[tuple] = set()
 
     def __call__(self, batch: Batch, *, check_data: bool, failed: Failed) -> Measured:
+        self.index += 1
         key = shapes_of(batch)
         if key not in self.captured and (not self.captured or key in self.seen) and len(self.captured) < self.limit:
             self._capture(key, batch)
@@ -74,19 +81,35 @@ class CapturedSteps:
         self.last = self.captured.get(key)
         if self.last is None:
             return self.eager(batch, check_data=check_data, failed=failed)
-        measured, gradients = self.last(batch, failed)
+        measured, gradients, fine = self.last(batch)
+        if self.deferred and not check_data and self._is_ready(self.last.moved):
+            self.verdicts.append((self.index, measured.numbers[0].clone(), fine.clone()))
+            self.fused(gradients, skip=(~fine).float())
+            return measured
+        if not fine:
+            self.last.refuse(batch, measured.numbers[0], failed)
         self._update(self.last.moved, gradients)
         return measured
 
-    def end_epoch(self) -> None:
+    def end_epoch(self, failed: Failed) -> None:
         """Leave everything as uncaptured steps do: `terms` of the last batch; and let hooks change the optimiser's state."""
         self.seen.clear()
-        self.fused = None
+        self.fused, self.index = None, -1
         if self.last is not None:
             self.last.set_terms()
+        if self.verdicts:
+            indices, values, fine = zip(*self.verdicts)
+            self.verdicts.clear()
+            good = torch.stack(fine)
+            if not good.all():
+                first = int(good.int().argmin())
+                raise failed(values[first], indices[first])
+
+    def _is_ready(self, parameters: list[Tensor]) -> bool:
+        return self.fused is not None and self.fused.parameters is parameters
 
     def _update(self, parameters: list[Tensor], gradients: list[Tensor]) -> None:
-        if self.fused is not None and self.fused.parameters is parameters:
+        if self._is_ready(parameters):
             self.fused(gradients)
             return
         optimizer = self.eager.optimizer
@@ -133,26 +156,25 @@ class _Replay:
         return {"numbers": measured.numbers, "fine": fine, "units": list(measured.units.values()), "gradients": gradients,
                 "terms": terms and (terms.log_px, terms.kl, terms.means)}
 
-    def __call__(self, batch: Batch, failed: Failed) -> tuple[Measured, list[Tensor]]:
+    def __call__(self, batch: Batch) -> tuple[Measured, list[Tensor], Tensor]:
+        """What was measured, gradients, and whether loss and data are as they should be."""
         with torch.no_grad():
             self.leaves = numbers, fine, *rest = self.replay.leaves(batch)
-        if not fine:
-            self.set_terms()
-            self._refuse(batch, numbers[0], failed)
         start = len(self.sites)
-        return Measured(self.names, numbers, dict(zip(self.sites, rest))), rest[start:start + len(self.moved)]
+        return Measured(self.names, numbers, dict(zip(self.sites, rest))), rest[start:start + len(self.moved)], fine
 
     def set_terms(self) -> None:
         terms = self.replay.unflatten(self.leaves)["terms"]
         if terms is not None:
             self.eager.pair.terms = Terms(*terms)
 
-    def _refuse(self, batch: Batch, value: Tensor, failed: Failed) -> None:
+    def refuse(self, batch: Batch, value: Tensor, failed: Failed) -> None:
         """Raise what the program itself raises; data outside the support may not matter, e.g. where they are masked."""
+        self.set_terms()
         with untouched([self.eager.run.loss]), InSupport(), self.eager.context(), torch.no_grad():
             self.eager.module(**batch)
         if not torch.isfinite(value):
-            raise failed(value)
+            raise failed(value, None)
 
 
 class _FusedAdam:
@@ -185,9 +207,11 @@ class _FusedAdam:
         return self
 
     @torch.no_grad()
-    def __call__(self, gradients: list[Tensor]) -> None:
+    def __call__(self, gradients: list[Tensor], *, skip: Tensor | None = None) -> None:
+        """`skip`: 1.0 on the parameters' device for a step that is not to be taken."""
         for group, parameters, places, counts, first, second, steps in self.groups:
-            counts += 1
+            counts += 1 if skip is None else 1 - skip
             self.update(parameters, [gradients[place] for place in places], first, second, [], steps, lr=group["lr"],
                         beta1=group["betas"][0], beta2=group["betas"][1], weight_decay=group["weight_decay"],
-                        eps=group["eps"], amsgrad=False, maximize=False)
+                        eps=group["eps"], amsgrad=False, maximize=False,
+                        found_inf=skip)

@@ -103,6 +103,10 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
         (module, optimizer), backward = fabric.setup(loss, run.optimizer), fabric.backward
     steps = Steps(run, module, optimizer, backward, context, clip_norm, active_units=valid is None)
     unchecked, averages, index = True, None, 0
+
+    def failed(value: Tensor, at: int | None) -> NonFiniteLossError:
+        return NonFiniteLossError(_post_mortem(value, run, index if at is None else at, pair))
+
     while not run.finished:
         start, averages = time.perf_counter(), Averages()
         loss.train()
@@ -111,8 +115,7 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
         row = {"epoch": run.epoch + 1, "lr": run.optimizer.param_groups[0]["lr"], **_beta(pair)}
         with pyro.validation_enabled(False), private():
             for index, batch in enumerate(batches(data, names, device)):
-                measured = steps(batch, check_data=unchecked, failed=lambda value: NonFiniteLossError(
-                    _post_mortem(value, run, index, pair)))
+                measured = steps(batch, check_data=unchecked, failed=failed)
                 averages.add(getattr(pair, "size_of", size_of)(batch), measured)
                 if index and tied:
                     raise PairError("the guide is an autoguide with parameters for each row of a batch, but an epoch has "
@@ -122,7 +125,7 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
             raise PairError(f"the data yielded no batch in epoch {run.epoch + 1}; pass an iterable that starts again for "
                             "each epoch (a DataLoader, pyrovae.data.Batches, a list), not a generator.")
         unchecked = False  # one look at all data is enough
-        steps.end_epoch()
+        steps.end_epoch(failed)
         row |= averages.row()
         if valid is not None:
             row |= {name if name == "active_units" else f"valid_{name}": value

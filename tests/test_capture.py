@@ -524,3 +524,81 @@ def test_modes_of_compiling_are_named() -> None:
                  lambda: pv.log_evidence(model, guide, {"x": X}, num_particles=2, compile="yes")):
         with pytest.raises(ValueError, match="wanted one of auto, on, off"):
             call()
+
+
+# --- without waiting for a device -----------------------------------------------------------------------------------
+
+def deferred(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps as they are on CUDA."""
+    from pyrovae.steps import CapturedSteps
+
+    begin = CapturedSteps.__init__
+
+    def patched(self: CapturedSteps, *args: object, **kwargs: object) -> None:
+        begin(self, *args, **kwargs)
+        self.deferred = True
+
+    monkeypatch.setattr(CapturedSteps, "__init__", patched)
+
+
+def test_steps_that_do_not_wait_train_the_same(monkeypatch: pytest.MonkeyPatch, uncompiled: None) -> None:
+    ends = []
+    for wait in (True, False):
+        if not wait:
+            deferred(monkeypatch)
+        pyro.set_rng_seed(0)
+        loss = pv.ElboLoss(*vae())
+        pv.fit(loss, data(), epochs=4, compile="on")
+        ends.append([parameter.detach().clone() for parameter in loss.parameters()])
+    for one, another in zip(*ends):
+        assert torch.equal(one, another)
+
+
+def test_a_bad_step_that_nobody_waited_for_moves_nothing(monkeypatch: pytest.MonkeyPatch, uncompiled: None) -> None:
+    deferred(monkeypatch)
+    loss, spoiled = pv.ElboLoss(*vae()), [{"x": X}] * 3
+
+    class Spoil:
+        def __iter__(self) -> object:
+            yield from spoiled
+
+    def spoil(run: object) -> None:
+        if run.epoch == 1:
+            spoiled[1:2] = [{"x": X * torch.nan}]
+
+    with pytest.raises(pv.NonFiniteLossError, match="epoch 2, batch 1"):
+        pv.fit(loss, Spoil(), epochs=4, compile="on", hooks=[spoil])
+    assert all(parameter.isfinite().all() for parameter in loss.parameters())
+
+
+def test_a_recorded_graph_leaves_no_trace_of_its_recording(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With CUDA's calls played by others: what is copied where, and when the graph is made anew."""
+    from contextlib import nullcontext
+    from types import SimpleNamespace
+
+    from pyrovae import cuda_graph
+
+    recorded = []
+
+    def graph() -> SimpleNamespace:
+        recorded.append(None)
+        return SimpleNamespace(replay=lambda: replayed.results[0].copy_(run(*replayed.fixed)[0]))
+
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    fake = SimpleNamespace(CUDAGraph=graph, Stream=lambda: stream, current_stream=lambda: stream, graph=lambda g: nullcontext(),
+                           stream=lambda s: nullcontext(), get_rng_state=lambda device: torch.get_rng_state(),
+                           set_rng_state=lambda state, device: torch.set_rng_state(state))
+    monkeypatch.setattr(cuda_graph.torch, "cuda", fake)
+    count, weight = torch.zeros(()), torch.ones(3)
+
+    def run(x: Tensor, count: Tensor, weight: Tensor) -> list[Tensor]:
+        count += 1
+        return [x * weight]
+
+    replayed = cuda_graph.Recorded(run, 1)
+    before = torch.get_rng_state()
+    x = torch.rand(3)
+    assert torch.equal(replayed(x, count, weight)[0], x) and len(recorded) == 1
+    assert int(count) == 2 and torch.equal(torch.get_rng_state(), before) is False  # one of these was recording, on a CPU
+    assert torch.equal(replayed(2 * x, count, weight)[0], 2 * x) and len(recorded) == 1
+    assert torch.equal(replayed(x, count, 3 * weight)[0], 3 * x) and len(recorded) == 2
