@@ -67,7 +67,7 @@ class Captured:
         return self.unflatten([leaf.clone() if leaf.is_cuda else leaf for leaf in self.leaves(batch)])
 
     def leaves(self, batch: Batch) -> list[Tensor]:
-        """The tensors of the result in order, without the time that its nesting takes; on CUDA the next call writes to them."""
+        """The tensors of the result in order, without the time that nesting takes; on CUDA the next call overwrites them."""
         return self.run(*self._inputs(batch))
 
     def unflatten(self, leaves: list[Tensor]) -> object:
