@@ -11,6 +11,7 @@ from pyrovae.export import to_inference_data
 from pyrovae.history import History
 from pyrovae.local import Flipout, LocalReparameterization
 from pyrovae.losses import ElboLoss, IwaeLoss, LinearWarmup
+from pyrovae.parallel import Ranks
 from pyrovae.predict import posterior_draws, predict
 from pyrovae.predictive import Moments, log_predictive, predict_moments
 from pyrovae.programs import Bayesian, Global, Guide, Joint, Model, Node, Value, as_svi
@@ -23,6 +24,6 @@ __version__ = "0.1.0"
 
 __all__ = ["Bayesian", "CaptureError", "CheckpointError", "CollapseWarning", "ElboLoss", "Evidence", "Flipout", "Global",
            "Guide", "History", "IwaeLoss", "Joint", "LinearWarmup", "LocalReparameterization", "Model", "Moments", "Node",
-           "NonFiniteLossError", "PairError", "Stacked", "Surgery", "Value", "as_svi", "check", "elbo_surgery", "evaluate",
-           "fit", "load_weights", "log_evidence", "log_predictive", "log_weights", "posterior_draws", "predict",
+           "NonFiniteLossError", "PairError", "Ranks", "Stacked", "Surgery", "Value", "as_svi", "check", "elbo_surgery",
+           "evaluate", "fit", "load_weights", "log_evidence", "log_predictive", "log_weights", "posterior_draws", "predict",
            "predict_moments", "save_weights", "to_inference_data"]

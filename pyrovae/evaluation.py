@@ -76,6 +76,13 @@ class Averages:
         self.size += size
         self.totals[measured.names] = self.totals.get(measured.names, 0.0) + size * measured.numbers
 
+    def merge(self, all_reduce: Callable[..., Tensor]) -> None:
+        """With those of other processes, which saw other data."""
+        self.size = int(all_reduce(torch.tensor(float(self.size)), reduce_op="sum"))
+        self.totals = {names: all_reduce(total, reduce_op="sum") for names, total in self.totals.items()}
+        for units in self.units.values():
+            units.size, units.sums = self.size, all_reduce(units.sums, reduce_op="sum")
+
     def row(self) -> dict[str, float]:
         row = {name: total / self.size for names, totals in self.totals.items()
                for name, total in zip(names, totals.tolist())}

@@ -27,13 +27,15 @@ class Steps:
     """What moves the parameters of a run by one batch, and returns the loss and its parts before the move.
 
     module, optimizer, backward: the run's own and `Tensor.backward`, or as a fabric has set them up.
-    active_units: whether to measure these too.
+    active_units: whether to measure these too. reduce: makes of captured gradients those of all processes.
     """
 
     def __init__(self, run: Run, module: nn.Module, optimizer: torch.optim.Optimizer, backward: Callable[[Tensor], object],
-                 context: Callable[[], AbstractContextManager], clip_norm: float | None, active_units: bool) -> None:
+                 context: Callable[[], AbstractContextManager], clip_norm: float | None, *, active_units: bool,
+                 reduce: Callable[[list[Tensor]], object] | None = None) -> None:
         self.run, self.module, self.optimizer, self.backward = run, module, optimizer, backward
         self.context, self.clip_norm, self.active_units = context, clip_norm, active_units
+        self.reduce = reduce
         self.pair = innermost(run.loss)
 
     def __call__(self, batch: Batch, *, check_data: bool, failed: Failed) -> Measured:
@@ -82,6 +84,8 @@ class CapturedSteps:
         if self.last is None:
             return self.eager(batch, check_data=check_data, failed=failed)
         measured, gradients, fine = self.last(batch)
+        if self.eager.reduce is not None:
+            self.eager.reduce(gradients)
         if self.deferred and not check_data and self._is_ready(self.last.moved):
             self.verdicts.append((self.index, measured.numbers[0].clone(), fine.clone()))
             self.fused(gradients, skip=(~fine).float())

@@ -56,7 +56,8 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
         look at values) runs as it is, and the log of "pyrovae" says why. Gradients are the same within rounding.
     resume: a checkpoint of such a run (`pyrovae.hooks.Checkpoint`) to go on from; bit for bit on a CPU where compile is
         the same.
-    fabric: an object with `setup(module, optimizer)` and `backward(loss)`, as lightning.fabric.Fabric.
+    fabric: for several processes, `pyrovae.Ranks()` under torchrun, or a lightning.fabric.Fabric: an object with
+        `setup(module, optimizer)`, `backward(loss)` and perhaps `all_reduce(tensor, reduce_op=...)`.
 
     Every row holds epoch, loss, lr and seconds, and for losses with `terms` elbo, reconstruction and kl in nats per
     datum at beta = 1 (training: the average while the weights moved), the kl of each latent site where there are
@@ -95,13 +96,17 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
         load_run(run, resume)
     if compile not in Compile.__args__:
         raise ValueError(f"compile={compile!r}, wanted one of {', '.join(Compile.__args__)}.")
-    if compile == "on" and fabric is not None:
-        raise ValueError("compile='on' with a fabric, whose backward a captured step would leave out; use compile='auto'.")
-    run.compiled = compile == "on" or compile == "auto" and run.compiled and fabric is None
+    capturable = fabric is None or hasattr(fabric, "reduce") and clip_norm is None
+    if compile == "on" and not capturable:
+        raise ValueError("compile='on' with a fabric that wraps the backward pass, or clips a norm over processes, which a "
+                         "captured step would leave out; use compile='auto'.")
+    run.compiled = compile == "on" or compile == "auto" and run.compiled and capturable
     module, optimizer, backward = loss, run.optimizer, Tensor.backward
     if fabric is not None:
         (module, optimizer), backward = fabric.setup(loss, run.optimizer), fabric.backward
-    steps = Steps(run, module, optimizer, backward, context, clip_norm, active_units=valid is None)
+    all_reduce = getattr(fabric, "all_reduce", lambda value, reduce_op: value)
+    steps = Steps(run, module, optimizer, backward, context, clip_norm, active_units=valid is None,
+                  reduce=getattr(fabric, "reduce", None))
     unchecked, averages, index = True, None, 0
 
     def failed(value: Tensor, at: int | None) -> NonFiniteLossError:
@@ -126,6 +131,7 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
                             "each epoch (a DataLoader, pyrovae.data.Batches, a list), not a generator.")
         unchecked = False  # one look at all data is enough
         steps.end_epoch(failed)
+        averages.merge(all_reduce)
         row |= averages.row()
         if valid is not None:
             row |= {name if name == "active_units" else f"valid_{name}": value
@@ -135,8 +141,9 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
         elif run.schedule is not None:
             run.schedule.step()
         run.history.append({**row, "seconds": time.perf_counter() - start})
-        if compile == "auto" and run.epoch == 1 and fabric is None:
-            run.compiled = run.history[-1]["seconds"] * (run.epochs - 1) > WORTH_COMPILING
+        if compile == "auto" and run.epoch == 1 and capturable:
+            ahead = torch.tensor(run.history[-1]["seconds"] * (run.epochs - 1))
+            run.compiled = float(all_reduce(ahead, reduce_op="mean")) > WORTH_COMPILING  # the same on all processes
         for hook in hooks:
             hook(run)
     for hook in hooks:

@@ -1,0 +1,131 @@
+"""Several processes as one: started by torchrun, on the cores or the GPUs of one host or of many."""
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.distributed as distributed
+import torch.nn as nn
+from torch import Tensor
+
+
+class Ranks:
+    r"""The processes that `torchrun` started, for `fit(fabric=Ranks())`: one training on the union of their batches.
+
+    Each process builds the same loss, takes its part of every batch (`shard`) and draws from random streams of its own;
+    gradients and the history are averaged over processes, whose parts have one size, so they are those of one process on the
+    whole batch. All keep the same weights: let process 0 alone write checkpoints, `hooks=[...] if ranks.first else []`. A
+    checkpoint of N processes resumes on M, with other random numbers.
+
+    Outside torchrun it is one process. On CUDA each process has the GPU of its LOCAL_RANK (`device`).
+
+    Example:
+        >>> ranks = Ranks()
+        >>> ranks.first, ranks.size, ranks.share(["a", "b"])
+        (True, 1, ['a', 'b'])
+    """
+
+    def __init__(self) -> None:
+        started = "WORLD_SIZE" in os.environ and int(os.environ["WORLD_SIZE"]) > 1
+        self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() \
+            else torch.device("cpu")
+        if started and not distributed.is_initialized():
+            if self.device.type == "cuda":
+                torch.cuda.set_device(self.device)
+            distributed.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+        alone = not distributed.is_initialized()
+        self.rank, self.size = (0, 1) if alone else (distributed.get_rank(), distributed.get_world_size())
+        self.parameters: list[Tensor] = []
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes files."""
+        return self.rank == 0
+
+    def setup(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
+        """Begin with the weights of process 0, and give each process a random stream of its own."""
+        self.parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        seed = torch.randint(2 ** 62, (1,)).to(self.device)
+        if self.size > 1:
+            for tensor in (*self.parameters, *module.buffers(), seed):
+                distributed.broadcast(tensor.data, 0)
+            torch.manual_seed(int(seed) + self.rank)
+        return module, optimizer
+
+    def backward(self, value: Tensor) -> None:
+        value.backward()
+        self.reduce([parameter.grad for parameter in self.parameters if parameter.grad is not None])
+
+    def reduce(self, gradients: Sequence[Tensor]) -> None:
+        """Average them over processes, in place and in one message."""
+        if self.size > 1:
+            flat = torch.cat([gradient.flatten() for gradient in gradients])
+            distributed.all_reduce(flat)
+            for gradient, mean in zip(gradients, (flat / self.size).split([gradient.numel() for gradient in gradients])):
+                gradient.copy_(mean.view_as(gradient))
+
+    def all_reduce(self, value: Tensor, reduce_op: str = "sum") -> Tensor:
+        """The sum, or mean, over processes."""
+        if self.size > 1:
+            value = value.to(self.device, copy=True)
+            distributed.all_reduce(value)
+        return value / self.size if reduce_op == "mean" else value
+
+    def shard(self, batches: object) -> "Shard":
+        """This process's part of each batch of `pyrovae.data.Batches`."""
+        return Shard(batches, self)
+
+    def share(self, items: Sequence) -> list:
+        """Those of a list of works, or rows of a tensor, that are this process's."""
+        return list(items[self.rank::self.size])
+
+    def gather(self, result: object) -> object:
+        """Put together what each process made of its `share`: tensors by rows, or dataclasses of them, in the old order.
+
+        An `Evidence` of each process's data becomes that of all data, on every process.
+        """
+        if self.size == 1:
+            return result
+        if dataclasses.is_dataclass(result):
+            fields = {field.name: self.gather(getattr(result, field.name)) for field in dataclasses.fields(result)}
+            return type(result)(**fields)
+        if not isinstance(result, Tensor):
+            return result
+        parts: list[Tensor | None] = [None] * self.size
+        distributed.all_gather_object(parts, result.cpu())
+        whole = torch.empty((sum(map(len, parts)), *result.shape[1:]), dtype=result.dtype)
+        for rank, part in enumerate(parts):
+            whole[rank::self.size] = part
+        return whole
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.size > 1:
+            distributed.barrier()
+
+
+class Shard:
+    """The same order in every process, from a generator that checkpoints keep; rows that do not divide by their number are
+    left out of an epoch's last batch, others each time."""
+
+    def __init__(self, batches: object, ranks: Ranks) -> None:
+        if batches.batch_size % ranks.size:
+            raise ValueError(f"batches of {batches.batch_size} data for {ranks.size} processes, which must have equal parts; "
+                             f"take a multiple of {ranks.size}.")
+        self.batches, self.ranks, self.shuffle = batches, ranks, batches.shuffle
+        seed = ranks.all_reduce(torch.randint(2 ** 31, (1,)) * float(ranks.first))
+        self.generator = torch.Generator().manual_seed(int(seed))
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        size = len(self.batches.data)
+        order = torch.randperm(size, generator=self.generator) if self.shuffle else torch.arange(size)
+        device = next(iter(self.batches.data.tensors.values())).device
+        for rows in order.split(self.batches.batch_size):
+            whole = len(rows) // self.ranks.size * self.ranks.size
+            own = rows[:whole][self.ranks.rank::self.ranks.size].to(device)
+            if len(own):
+                batch = self.batches.data[own]
+                yield batch if self.batches.transform is None else self.batches.transform(batch)
