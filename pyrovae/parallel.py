@@ -98,6 +98,12 @@ class Ranks:
             whole[rank::self.size] = part
         return whole
 
+    def close(self) -> None:
+        """The end of a program, which all processes reach together."""
+        if self.size > 1:
+            self.wait()
+            distributed.destroy_process_group()
+
     def wait(self) -> None:
         """Until all processes are here."""
         if self.size > 1:
@@ -105,13 +111,15 @@ class Ranks:
 
 
 class Shard:
-    """The same order in every process, from a generator that checkpoints keep; rows that do not divide by their number are
-    left out of an epoch's last batch, others each time."""
+    """The same order in every process, from a generator that checkpoints keep.
+
+    Of a last batch that does not divide by their number a few rows are left out, others in each epoch.
+    """
 
     def __init__(self, batches: object, ranks: Ranks) -> None:
         if batches.batch_size % ranks.size:
-            raise ValueError(f"batches of {batches.batch_size} data for {ranks.size} processes, which must have equal parts; "
-                             f"take a multiple of {ranks.size}.")
+            raise ValueError(f"batches of {batches.batch_size} data for {ranks.size} processes, which must have equal "
+                             f"parts; take a multiple of {ranks.size}.")
         self.batches, self.ranks, self.shuffle = batches, ranks, batches.shuffle
         seed = ranks.all_reduce(torch.randint(2 ** 31, (1,)) * float(ranks.first))
         self.generator = torch.Generator().manual_seed(int(seed))

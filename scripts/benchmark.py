@@ -46,13 +46,15 @@ def cases(b: Benchmark) -> dict[str, Callable[[], tuple[works.Times, dict[str, f
         steps = max(10, round(b.seconds / (3e-4 + 6e-5 * batch_size * particles * x / 784)))
         return lambda: works.train(x, h, z, batch_size, particles, steps, b.rounds)
 
+    steps_of_bnn = max(10, round(b.seconds / 0.02))
     every = {
         "train": {**{f"VAE 784-400-50, a step, B = {size}": train(size) for size in (32, 128, 256)},
                   **{f"the same, IWAE k = 5, B = {size}": train(size, 5) for size in (32, 128)}},
         "tiny": {"VAE 8-4-2, a step, B = 8": train(8, x=8, h=4, z=2)},
-        "bnn": {"mean-field 784-400-400-10, a step, B = 128": lambda: works.bnn(128, max(10, round(b.seconds / 0.02)), b.rounds)},
+        "bnn": {"mean-field 784-400-400-10, a step, B = 128": lambda: works.bnn(128, steps_of_bnn, b.rounds)},
         "evidence": {f"log p(x) of 16 images, K = {k}": lambda k=k: works.evidence(k, b.rounds) for k in (1000, 5000)},
-        "predict": {f"784-400-400-10, 100 draws, N = {n}": lambda n=n: works.predict(n, 100, b.rounds) for n in (1, 100, 1000)},
+        "predict": {f"784-400-400-10, 100 draws, N = {n}": lambda n=n: works.predict(n, 100, b.rounds)
+                    for n in (1, 100, 1000)},
         "import": {"import": lambda: works.imports(b.rounds)},
     }
     unknown = sorted(set(b.works) - set(every))

@@ -1,4 +1,4 @@
-"""What pyrovae is timed against: the same work written by hand in PyTorch, with Pyro as its examples have it, with NumPyro."""
+"""What pyrovae is timed against: the same work written by hand in PyTorch, and with Pyro as its examples have it."""
 import math
 import time
 from collections.abc import Callable, Iterator

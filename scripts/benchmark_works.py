@@ -30,14 +30,16 @@ WARM = 2
 
 def pair(x: int, h: int, z: int) -> tuple[pv.Model, pv.Guide]:
     encoder, decoder = MLP(x, [h], 2 * z, nn.Tanh), MLP(z, [h], x, nn.Tanh)
-    return pv.Model(z=StandardNormal(z), x=pv.Node(BernoulliHead(decoder), "z")), pv.Guide(z=pv.Node(NormalHead(encoder), "x"))
+    model = pv.Model(z=StandardNormal(z), x=pv.Node(BernoulliHead(decoder), "z"))
+    return model, pv.Guide(z=pv.Node(NormalHead(encoder), "x"))
 
 
 def numpyro_is_here() -> bool:
     return importlib.util.find_spec("numpyro") is not None
 
 
-def train(x: int, h: int, z: int, batch_size: int, particles: int, steps: int, rounds: int) -> tuple[Times, dict[str, float]]:
+def train(x: int, h: int, z: int, batch_size: int, particles: int, steps: int,
+          rounds: int) -> tuple[Times, dict[str, float]]:
     """Seconds a step, in blocks of `steps` that take turns; and the FLOPs of one step and seconds of compiling."""
     data = Batches(DictDataset(x=torch.rand(steps * batch_size, x) ** 6), batch_size, shuffle=True, transform=dynamic)
     loss = references.Vae(x, h, z, particles)

@@ -134,7 +134,7 @@ def _patches(task: Task) -> Tensor:
     height, width = task.image_shape[1:]
     parts = []
     for photograph in load_sample_images().images:
-        grey = torch.from_numpy(photograph).float().mean(-1) / 255.0
+        grey = torch.tensor(photograph).float().mean(-1) / 255.0
         squares = grey.unfold(0, height, height).unfold(1, width, width)
         parts.append(squares.reshape(-1, 1, height, width))
     return torch.cat(parts)

@@ -153,39 +153,51 @@ def baseline(s: Settings, data: Prepared, scored: Batches, device: torch.device,
 
 def train(s: Settings) -> Path:
     start = time.perf_counter()
+    ranks = pv.Ranks()
+    if ranks.size > 1 and s.out is None:
+        raise Refusal("several processes need one folder to write to: --out DIR.")
     folder = Folder.for_run(s, default=f"runs/{Path(s.dataset).stem}-{time.strftime('%Y%m%d-%H%M%S')}")
+    ranks.wait()  # until all have looked at it
     data = prepare(s)
     splits = data.splits
     if s.patience and data.valid is None:
         raise Refusal("--patience waits for a better validation ELBO, but --valid-size 0 holds out no data; drop one.")
-    device = choose_device(s.device)
+    device = choose_device(s.device if ranks.size == 1 or s.device != "auto" else str(ranks.device))
+    if s.precision == "tf32":
+        torch.set_float32_matmul_precision("high")
     small = s.batch_size * s.particles * math.prod(data.shape) <= SMALL_BATCH
     torch.set_num_threads(s.threads or (1 if small else torch.get_num_threads()))
     pyro.set_rng_seed(s.seed)
     model, guide = build(s, data.shape, splits.levels, data.num_conditions)
     fit_constants(model, guide, _stored(data), s)
     loss = make_loss(model, guide, s, len(data.train)).to(device)
-    folder.begin(s, data={
-        "name": splits.name, "source": splits.source, "event_shape": list(splits.event_shape), "levels": splits.levels,
-        "binarize": data.binarize, "num_train": len(splits.train),
-        "num_valid": len(splits.valid) if splits.valid is not None else 0, "num_test": len(splits.test)}, device=device)
-    print(f"{splits.name}: {len(splits.train)} training data {tuple(splits.event_shape)}, binarize {data.binarize}; "
-          f"{sum(p.numel() for p in loss.parameters()):,} parameters on {device}; writing to {folder.path}")
     hooks = [EarlyStopping(folder.best, patience=s.patience, start=s.kl_warmup)] if s.patience else []
-    hooks += [Checkpoint(folder.checkpoint), HistoryFile(folder.history), ProgressBar()]
-    if s.tensorboard:
-        hooks.append(TensorBoard(folder.path / "tensorboard"))
-    history = pv.fit(loss, data.train.to(device), epochs=s.epochs, valid=data.valid and data.valid.to(device),
-                     lr=s.lr, schedule=learning_rates(s), clip_norm=s.clip_norm, hooks=hooks, compile=s.compile,
-                     context=autocast(s, device), resume=folder.checkpoint if s.resume else None)
+    if ranks.first:
+        folder.begin(s, data={
+            "name": splits.name, "source": splits.source, "event_shape": list(splits.event_shape), "levels": splits.levels,
+            "binarize": data.binarize, "num_train": len(splits.train),
+            "num_valid": len(splits.valid) if splits.valid is not None else 0, "num_test": len(splits.test)}, device=device)
+        print(f"{splits.name}: {len(splits.train)} training data {tuple(splits.event_shape)}, binarize {data.binarize}; "
+              f"{sum(p.numel() for p in loss.parameters()):,} parameters on {_where(ranks, device)}; "
+              f"writing to {folder.path}")
+        hooks += [Checkpoint(folder.checkpoint), HistoryFile(folder.history), ProgressBar()]
+        hooks += [TensorBoard(folder.path / "tensorboard")] if s.tensorboard else []
+    train_data = data.train.to(device)
+    history = pv.fit(loss, ranks.shard(train_data) if ranks.size > 1 else train_data, epochs=s.epochs,
+                     valid=data.valid and data.valid.to(device), lr=s.lr, schedule=learning_rates(s), clip_norm=s.clip_norm,
+                     hooks=hooks, compile=s.compile, context=autocast(s, device),
+                     resume=folder.checkpoint if s.resume else None, fabric=ranks if ranks.size > 1 else None)
     train_seconds = sum(history["seconds"])
+    scored = some_rows(data.test, s.eval_data, s.seed)
+    torch.manual_seed(s.seed + ranks.rank)
+    own = tqdm(_own(scored, ranks), desc="log p(x)", unit="batch")
+    evidence = ranks.gather(pv.log_evidence(model, proposal_of(loss), own, num_particles=s.eval_particles))
+    if not ranks.first:
+        ranks.close()
+        return folder.path
     pv.save_weights(loss, folder.weights)
     folder.record(train_seconds=train_seconds, epochs_done=len(history), last_epoch=history[-1],
                   train_peak_memory_mib=peak_memory_mib())
-    scored = some_rows(data.test, s.eval_data, s.seed)
-    torch.manual_seed(s.seed)
-    evidence = pv.log_evidence(model, proposal_of(loss), tqdm(scored, desc="log p(x)", unit="batch"),
-                               num_particles=s.eval_particles)
     metrics = {"log_px": evidence.mean, "se": evidence.mean_se, "elbo": evidence.elbo.mean().item(),
                "num_particles": s.eval_particles, "num_data": len(evidence.log_px), "split": "test"}
     lines = [f"trained {len(history)} epochs in {train_seconds:.0f} s; test {evidence}"]
@@ -196,7 +208,18 @@ def train(s: Settings) -> Path:
     plots.save(draw_figures(model, guide, data.test, history, splits, device, data.task), folder.figures)
     print("\n".join(lines) + f"\npeak memory: {peak_memory_mib() or math.nan:.0f} MiB\n"
           f"pictures: {', '.join(sorted(path.name for path in folder.figures.glob('*.png')))} in {folder.figures}")
+    ranks.close()
     return folder.path
+
+
+def _where(ranks: pv.Ranks, device: torch.device) -> str:
+    return f"{device}" if ranks.size == 1 else f"{ranks.size} x {device.type}"
+
+
+def _own(batches: Batches, ranks: pv.Ranks) -> Batches:
+    """This process's share of the rows."""
+    rows = torch.arange(ranks.rank, len(batches.data), ranks.size)
+    return Batches(type(batches.data)(**batches.data[rows]), batches.batch_size, transform=batches.transform)
 
 
 def _stored(data: Prepared) -> torch.Tensor:

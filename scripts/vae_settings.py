@@ -134,8 +134,9 @@ class Settings:
     """CPU threads; by default torch's choice, but one for batches so small that threads cost more than they save."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Capture the training step as one compiled graph; auto: where four minutes lie ahead after one epoch."""
-    precision: Literal["32", "bf16"] = "32"
-    """bf16: nets in bfloat16 under autocast (CUDA), densities and weights in float32."""
+    precision: Literal["32", "tf32", "bf16"] = "32"
+    """tf32: matrix products of a GPU in TensorFloat-32. bf16: nets in bfloat16 under autocast (CUDA), densities and weights
+    in float32."""
     tensorboard: bool = False
     """Also write TensorBoard event files (needs the tensorboard package)."""
     out: Path | None = None

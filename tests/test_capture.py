@@ -585,8 +585,9 @@ def test_a_recorded_graph_leaves_no_trace_of_its_recording(monkeypatch: pytest.M
         return SimpleNamespace(replay=lambda: replayed.results[0].copy_(run(*replayed.fixed)[0]))
 
     stream = SimpleNamespace(wait_stream=lambda other: None)
-    fake = SimpleNamespace(CUDAGraph=graph, Stream=lambda: stream, current_stream=lambda: stream, graph=lambda g: nullcontext(),
-                           stream=lambda s: nullcontext(), get_rng_state=lambda device: torch.get_rng_state(),
+    fake = SimpleNamespace(CUDAGraph=graph, Stream=lambda: stream, current_stream=lambda: stream,
+                           graph=lambda g: nullcontext(), stream=lambda s: nullcontext(),
+                           get_rng_state=lambda device: torch.get_rng_state(),
                            set_rng_state=lambda state, device: torch.set_rng_state(state))
     monkeypatch.setattr(cuda_graph.torch, "cuda", fake)
     count, weight = torch.zeros(()), torch.ones(3)

@@ -320,4 +320,43 @@ def test_help_names_every_choice() -> None:
     text = run("train_vae.py", "--help")
     for word in ("normal-predicted", "dynamic", "--kl-warmup", "--free-bits", "PYROVAE_DATA", "--resume"):
         assert word in text
-    assert "--num-particles" in run("evaluate.py", "--help") and "--rounds" in run("benchmark_vae.py", "--help")
+    assert "--num-particles" in run("evaluate.py", "--help") and "--rounds" in run("benchmark.py", "--help")
+
+
+def test_two_processes_train_one_run(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(pv.__file__).parent.parent), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+                           SCRIPTS / "train_vae.py", *QUICK, "--batch-size", "64", "--patience", "5", "--out",
+                           tmp_path / "run"], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("log p(x) = -") == 1 and "N = 50 data" in done.stdout and "2 x cpu" in done.stdout
+    assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) == 3
+
+
+def test_benchmark_prints_and_keeps_what_it_measured(tmp_path: Path) -> None:
+    """Of the works that compile nothing, in a process of its own, as it pins itself to its cores."""
+    done = run_alone("benchmark.py", "import", "--rounds", "1", "--out", tmp_path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "| import pyrovae |" in done.stdout and "GFLOP/s" in done.stdout
+    case = json.loads((tmp_path / "benchmark.json").read_text())["cases"]["import"]
+    assert case["unit"] == "import pyro" and case["peers"]["import pyrovae"]["seconds"] > 0.1
+    assert run_alone("benchmark.py", "nothing", cwd=tmp_path).returncode == 2
+
+
+@pytest.mark.parametrize("work", ["train", "bnn", "evidence", "predict"])
+def test_works_of_the_benchmark_take_turns(work: str, monkeypatch: pytest.MonkeyPatch, uses_param_store: None) -> None:
+    """Each at its smallest, replayed but not compiled."""
+    import benchmark_works as works
+    from benchmark import table
+
+    torch.set_default_dtype(torch.float32)
+    monkeypatch.setattr("pyrovae.capture._compile", lambda graph, inputs: graph)
+    monkeypatch.setattr(torch, "compile", lambda loss: loss)
+    monkeypatch.setattr(works, "numpyro_is_here", lambda: False)
+    monkeypatch.setattr(works, "BNN", (8, 4, 4, 3))
+    case = {"train": lambda: works.train(8, 4, 2, 8, 2, 3, 2), "bnn": lambda: works.bnn(8, 3, 2),
+            "evidence": lambda: works.evidence(250, 2, 8, 4, 2), "predict": lambda: works.predict(3, 5, 2)}[work]
+    times, facts = case()
+    assert all(seconds > 0 for peer in times.values() for seconds in peer) and works.OURS in times
+    text, numbers = table(work, times, facts, 1e9)
+    assert numbers["peers"]["hand-written PyTorch"]["ratio"] == 1.0 and f"| {works.OURS} |" in text
