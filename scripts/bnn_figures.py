@@ -27,7 +27,7 @@ def figures(scores: Mapping[str, Scores], kind: str) -> dict[str, Figure]:
         classes = next(iter(probs.values()))[0].shape[1]
         result["entropies"] = plots.entropy_histograms(with_unknown, num_classes=classes)
     turned = {name: plots.Line(torch.tensor(ANGLES), torch.from_numpy(s.arrays["rotation_accuracy"]))
-              for name, s in list(scores.items())[:8] if "rotation_accuracy" in s.arrays}
+              for name, s in scores.items() if "rotation_accuracy" in s.arrays}
     if turned:
         result["rotation"] = plots.comparison(turned, "rotation in degrees", "accuracy")
     return result

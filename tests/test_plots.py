@@ -404,8 +404,10 @@ def test_comparison_draws_sorted_lines_with_errors():
     assert second.lines[0].get_xydata().tolist() == [[0, 1], [45, 0.75], [90, 0.5]] and not second.has_yerr
     styles = {(c.lines[0].get_color(), c.lines[0].get_marker()) for c in axes.containers}
     assert len(styles) == 2 and [text.get_text() for text in figure.legends[0].get_texts()] == ["MAP", "HMC"]
+    many = plots.comparison({str(n): ([0, 1], [n, n]) for n in range(16)}, "x", "y").axes[0].containers
+    assert len({(c.lines[0].get_color(), c.lines[0].get_markerfacecolor()) for c in many}) == 16
     assert plots.comparison(lines | {"MAP": ([1], [1])}, "n", "error", xlog=True).axes[0].get_xscale() == "log"
-    for wrong, message in (({}, "0 lines"), ({str(n): ([0], [0]) for n in range(9)}, "9 lines"),
+    for wrong, message in (({}, "0 lines"), ({str(n): ([0], [0]) for n in range(17)}, "17 lines"),
                            ({"a": ([0, 1], [0])}, r"y \(1,\)"), ({"a": ([0], [NAN])}, "finite"),
                            ({"a": ([0], [0], [0, 1])}, r"se \(2,\)")):
         with pytest.raises(ValueError, match=message):

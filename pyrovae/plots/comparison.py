@@ -27,24 +27,26 @@ class Line(NamedTuple):
 def comparison(
     series: Mapping[str, Line], xlabel: str, ylabel: str, *, xlog: bool = False, title: str | None = None
 ) -> Figure:
-    """Draw a line a method with bars of one standard error, in eight styles at most.
+    """Draw a line a method with bars of one standard error; those after the eighth have hollow markers.
 
     For accuracy against the angle of a rotation, or error against the number of data seen; of a training history see
     `curves`.
 
     Shapes: x, y and se (T,), T of each line its own. A NaN in se draws no bar; x need not be sorted.
-    Errors: ValueError for no line or more than eight, lengths that differ, and values that are not finite.
+    Errors: ValueError for no line or more than sixteen, lengths that differ, and values that are not finite.
 
     Example:
         >>> figure = comparison({"MAP": Line([0, 90], [0.99, 0.2], [0.01, 0.02])}, "angle (degrees)", "accuracy")
         >>> figure.axes[0].get_xlabel(), len(figure.axes[0].containers)
         ('angle (degrees)', 1)
     """
-    if not 1 <= len(series) <= len(STYLES):
-        raise ValueError(f"there are {len(series)} lines, wanted 1 to {len(STYLES)}. Draw several figures.")
+    if not 1 <= len(series) <= 2 * len(STYLES):
+        raise ValueError(f"there are {len(series)} lines, wanted 1 to {2 * len(STYLES)}. Draw several figures.")
     figure = Figure(figsize=(7.0, 4.4), layout="constrained")
     axes = figure.subplots()
-    for (name, line), (colour, marker, style) in zip(series.items(), STYLES):
+    for index, (name, line) in enumerate(series.items()):
+        colour, marker, style = STYLES[index % len(STYLES)]
+        solid = index < len(STYLES)
         x, y, se = (None if values is None else to_array(values).astype(float) for values in Line(*line))
         if x.ndim != 1 or not len(x) or x.shape != y.shape or se is not None and se.shape != x.shape \
                 or not (np.isfinite(x) & np.isfinite(y)).all():
@@ -55,7 +57,8 @@ def comparison(
         order = np.argsort(x, kind="stable")
         axes.errorbar(
             x[order], y[order], None if se is None else se[order], color=colour, marker=marker, linestyle=style,
-            markersize=5.5, linewidth=1.6, elinewidth=1.2, capsize=2.5, markeredgecolor="white", markeredgewidth=0.6,
+            markersize=5.5, linewidth=1.6, elinewidth=1.2, capsize=2.5,
+            markeredgecolor="white" if solid else colour, markerfacecolor=colour if solid else "white", markeredgewidth=0.6,
             label=name,
         )  # fmt: skip
     tidy(axes, title=title or "", xlabel=xlabel, ylabel=ylabel)
