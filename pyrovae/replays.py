@@ -64,4 +64,5 @@ class Replays:
 
 def shapes_of(batch: dict[str, Tensor]) -> tuple:
     """What a capture is valid for."""
-    return (torch.get_num_threads(), *((name, value.shape, value.dtype, value.device) for name, value in batch.items()))
+    return (torch.get_num_threads(), *((name, value.shape, value.stride(), value.dtype, value.device)
+                                       for name, value in batch.items()))

@@ -4,7 +4,7 @@
 
 prints medians, and medians of the ratios within a round, and writes them to benchmark.json. NumPyro takes part where it
 is installed. Works: train (VAE steps), tiny (a step whose arithmetic is nothing), bnn (steps of a Bayesian net), evidence
-(log p(x)), predict (a Bayesian net's), import.
+(log p(x)), predict (a Bayesian net's), import; and profile, which says where the time of a captured step goes.
 """
 import dataclasses
 import json
@@ -25,12 +25,13 @@ from tqdm.auto import tqdm
 from pyrovae.files import write_atomically
 
 WORKS = ("train", "tiny", "bnn", "evidence", "predict", "import")
+PROFILE = "profile"
 
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
     works: Annotated[tuple[str, ...], tyro.conf.Positional] = WORKS
-    """Some of train, tiny, bnn, evidence, predict, import."""
+    """Some of train, tiny, bnn, evidence, predict, import, profile."""
     rounds: int = 9
     """Timed blocks of each; medians are over these."""
     seconds: float = 0.5
@@ -57,10 +58,22 @@ def cases(b: Benchmark) -> dict[str, Callable[[], tuple[works.Times, dict[str, f
                     for n in (1, 100, 1000)},
         "import": {"import": lambda: works.imports(b.rounds)},
     }
-    unknown = sorted(set(b.works) - set(every))
+    unknown = sorted(set(b.works) - {*every, PROFILE})
     if unknown:
-        raise Refusal(f"there is no work {unknown}; wanted some of {', '.join(WORKS)}.")
-    return {name: case for work in b.works for name, case in every[work].items()}
+        raise Refusal(f"there is no work {unknown}; wanted some of {', '.join((*WORKS, PROFILE))}.")
+    return {name: case for work in b.works if work != PROFILE for name, case in every[work].items()}
+
+
+def profiles(peak: float) -> str:
+    """Markdown tables."""
+    from benchmark_profile import CASES, bandwidth, where_time_goes
+
+    speed, tables = bandwidth(), []
+    for name, case in CASES.items():
+        spent = where_time_goes(case, peak, speed)
+        tables.append("\n".join([f"| {name} | ms | share |", "|---|---|---|", *(
+            f"| {kind} | {value:.2f} | {value / spent['a step']:.0%} |" for kind, value in spent.items())]))
+    return f"copies run at {speed / 1e9:.0f} GB/s\n\n" + "\n\n".join(tables)
 
 
 def table(name: str, times: works.Times, facts: dict[str, float], peak: float) -> tuple[str, dict[str, object]]:
@@ -103,6 +116,8 @@ def main(b: Benchmark) -> dict[str, object]:
         works.clear()
         text, results[name] = table(name, *case(), peak)
         tqdm.write(text + "\n")
+    if PROFILE in b.works:
+        print(profiles(peak))
     if b.out is not None:
         write_atomically(b.out / "benchmark.json", (json.dumps(
             {"machine": machine(b.threads), "rounds": b.rounds, "peak_flops": peak, "cases": results}, indent=1)

@@ -43,23 +43,21 @@ def train(x: int, h: int, z: int, batch_size: int, particles: int, steps: int,
     """Seconds a step, in blocks of `steps` that take turns; and the FLOPs of one step and seconds of compiling."""
     data = Batches(DictDataset(x=torch.rand(steps * batch_size, x) ** 6), batch_size, shuffle=True, transform=dynamic)
     loss = references.Vae(x, h, z, particles)
-    with FlopCounterMode(display=False) as counter:
-        loss(data.take(batch_size)["x"]).backward()
     peers: dict[str, references.Step] = {
         "hand-written PyTorch": references.by_hand(loss),
         "hand-written, torch.compile": references.by_hand(references.Vae(x, h, z, particles), compiled=True),
         "Pyro's SVI": references.svi_vae(x, h, z, particles)}
-    facts = {"flops": float(counter.get_total_flops())}
+    facts = {"flops": flops(loss, data.take(batch_size))}
     if numpyro_is_here():
         from benchmark_numpyro import numpyro_step
         step, facts["compile_seconds NumPyro"] = numpyro_step(x, h, z, particles, batch_size)
         peers["NumPyro, jitted"] = lambda batch: step(batch.numpy())
     blocks = {name: lambda peer=peer: [peer(batch["x"]) for batch in data] for name, peer in peers.items()}
-    blocks[EAGER] = _fit_block(_vae_loss(x, h, z, particles), data)
-    return _race(_vae_loss(x, h, z, particles), data, blocks, rounds, steps, facts), facts
+    blocks[EAGER] = _fit_block(vae_loss(x, h, z, particles), data)
+    return _race(vae_loss(x, h, z, particles), data, blocks, rounds, steps, facts), facts
 
 
-def _vae_loss(x: int, h: int, z: int, particles: int) -> nn.Module:
+def vae_loss(x: int, h: int, z: int, particles: int) -> nn.Module:
     if particles > 1:
         return pv.IwaeLoss(*pair(x, h, z), num_particles=particles)
     return pv.ElboLoss(*pair(x, h, z), elbo=TraceMeanField_ELBO())
@@ -95,19 +93,25 @@ def bnn(batch_size: int, steps: int, rounds: int) -> tuple[Times, dict[str, floa
     data = Batches(DictDataset(x=torch.rand(steps * batch_size, BNN[0]), y=torch.arange(steps * batch_size) % BNN[-1]),
                    batch_size, shuffle=True)
 
-    def loss() -> pv.ElboLoss:
-        model, guide = bayesian()
-        return pv.ElboLoss(model, guide, num_data=NUM_DATA, elbo=TraceMeanField_ELBO())
-
     by_hand = references.BayesByBackprop(BNN, NUM_DATA)
-    with FlopCounterMode(display=False) as counter:
-        by_hand(**data.take(batch_size)).backward()
-    facts = {"flops": float(counter.get_total_flops())}
+    facts = {"flops": flops(by_hand, data.take(batch_size))}
     peers = {"hand-written PyTorch": references.by_hand(by_hand),
              "hand-written, torch.compile": references.by_hand(references.BayesByBackprop(BNN, NUM_DATA), compiled=True),
              "Pyro's SVI": references.svi_bnn(BNN, NUM_DATA)}
     blocks = {name: lambda peer=peer: [peer(batch["x"], batch["y"]) for batch in data] for name, peer in peers.items()}
-    return _race(loss(), data, {**blocks, EAGER: _fit_block(loss(), data)}, rounds, steps, facts), facts
+    return _race(bnn_loss(), data, {**blocks, EAGER: _fit_block(bnn_loss(), data)}, rounds, steps, facts), facts
+
+
+def bnn_loss() -> pv.ElboLoss:
+    model, guide = bayesian()
+    return pv.ElboLoss(model, guide, num_data=NUM_DATA, elbo=TraceMeanField_ELBO())
+
+
+def flops(loss: nn.Module, batch: dict[str, Tensor]) -> float:
+    """Of the matrix products of one step."""
+    with FlopCounterMode(display=False) as counter:
+        loss(**batch).backward()
+    return float(counter.get_total_flops())
 
 
 def bayesian() -> tuple[pv.Model, MeanField]:

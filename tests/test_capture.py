@@ -16,7 +16,8 @@ from torch import Tensor, nn
 import pyrovae as pv
 from pyrovae.capture import Captured
 from pyrovae.data import Batches, DictDataset
-from pyrovae.heads import BernoulliHead, CategoricalHead, FixedScaleNormalHead, NormalHead
+from pyrovae.evidence import annealed_importance, bidirectional
+from pyrovae.heads import BernoulliHead, CategoricalHead, NormalHead
 from pyrovae.hooks import Checkpoint
 from pyrovae.losses import CapacityLoss, Lagging, Penalized, squared_jacobian
 from pyrovae.nets import MLP
@@ -480,6 +481,21 @@ def test_captured_evidence_refuses_data_outside_the_support(uncompiled: None) ->
     model, guide = vae()
     with pytest.raises(pv.PairError, match="grey values"):
         pv.log_evidence(model, guide, [{"x": X}, {"x": 0.5 * X}], num_particles=400, compile="on")
+
+
+@pytest.mark.parametrize("from_guide", [False, True])
+def test_captured_chains_go_the_same_way(from_guide: bool, monkeypatch: pytest.MonkeyPatch, uncompiled: None) -> None:
+    model, guide = vae()
+    found, results = captures(monkeypatch), []
+    monkeypatch.setattr("pyrovae.evidence.setting.ROWS", 16)
+    monkeypatch.setattr("pyrovae.replays.PATIENCE", 0.0)
+    for mode in ("off", "on"):
+        torch.manual_seed(0)
+        results.append(annealed_importance(model, {"x": X}, guide=guide if from_guide else None, num_chains=4, num_steps=5,
+                                           num_leapfrog=2, compile=mode).log_px)
+        torch.manual_seed(0)
+        results.append(bidirectional(model, 5, num_chains=4, num_steps=5, num_leapfrog=2, compile=mode).upper)
+    assert found and torch.equal(results[0], results[2]) and torch.equal(results[1], results[3])
 
 
 def test_guides_that_adapt_to_data_are_not_captured(monkeypatch: pytest.MonkeyPatch) -> None:

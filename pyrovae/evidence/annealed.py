@@ -3,20 +3,21 @@ from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
-from pyrovae.evidence.annealing import Annealing, Path, Schedule, check_path, sigmoidal
+from pyrovae.evidence.annealing import Annealing, Path, Schedule, Slopes, check_path, sigmoidal
 from pyrovae.evidence.result import Evidence
 from pyrovae.evidence.setting import derived_seed, evaluation, peek, tile_size
 from pyrovae.evidence.weights import WeightSummary
 from pyrovae.feed import Data, retile
 from pyrovae.frozen import frozen
 from pyrovae.plates import DATA
+from pyrovae.replays import Compile
 from pyrovae.traces import for_batch
 
 
 def annealed_importance(model: Callable, data: Data, *, guide: Callable | None = None, num_chains: int = 16,
                         num_steps: int = 1000, num_leapfrog: int = 10, pilot_chains: int = 4,
                         schedule: Schedule = sigmoidal, progress: Callable[[Iterable], Iterable] | None = None,
-                        names: Sequence[str] | None = None, plate: str = DATA) -> Evidence:
+                        compile: Compile = "auto", names: Sequence[str] | None = None, plate: str = DATA) -> Evidence:
     r"""Estimate log p(x_i) of each datum by chains that end at the posterior, in nats.
 
     A chain passes through the densities f_b(z) = q0(z)^{1 - b} p(x, z)^b, from a draw of q0 at b = 0 to b = 1, with
@@ -30,7 +31,7 @@ def annealed_importance(model: Callable, data: Data, *, guide: Callable | None =
     T to the T + 1 inverse temperatures, e.g. `sigmoidal` or `linear`. pilot_chains: chains that run first, to find
     for each temperature and datum the step size at which 65 % of trajectories are accepted; it is then held fixed,
     for sizes that depend on the chains they serve would make the estimate biased. progress: a wrapper of iterables
-    such as tqdm, put round the temperatures of each pass.
+    such as tqdm, put round the temperatures of each pass. compile: as in `log_evidence`.
 
     Any number of real-valued latent sites in the data plate, of any event shapes. One run takes (C + pilot_chains) T
     num_leapfrog evaluations of the model's gradient a datum. Runs in eval mode, leaves parameters and their gradients
@@ -53,13 +54,14 @@ def annealed_importance(model: Callable, data: Data, *, guide: Callable | None =
     """
     annealing = Annealing(num_chains, num_steps, num_leapfrog, pilot_chains, schedule, progress)
     programs = (model,) if guide is None else (model, guide)
+    slopes = Slopes(model, guide, compile)
     summaries = []
     with evaluation(*programs) as seed, frozen(*programs):
         first, stream = peek(data, names, *programs)
         check_path(model, guide, first, plate)
         for index, tile in enumerate(retile(stream, tile_size(num_chains))):
             torch.manual_seed(derived_seed(seed, index, 0))
-            path = Path(model, None if guide is None else for_batch(guide, tile), tile, plate)
+            path = Path(model, None if guide is None else for_batch(guide, tile), tile, plate, slopes)
             steps = annealing.steps(path)
             torch.manual_seed(derived_seed(seed, index, 1))
             start = path.draw(num_chains)

@@ -10,6 +10,8 @@ from pyrovae.evidence.hmc import Points, Weights, move, tuned_steps
 from pyrovae.evidence.latents import (Demand, FromPrior, Layout, check_latents, not_real, outside, score_guide, score_model,
                                       values_of, without_density)
 from pyrovae.handlers import InSupport
+from pyrovae.reach import modules_of
+from pyrovae.replays import Compile, Replays, shapes_of
 from pyrovae.traces import Batch, run_guide, run_model
 
 Schedule = Callable[[int], Tensor]
@@ -43,8 +45,9 @@ class Path:
     weighted 1 - b and b.
     """
 
-    def __init__(self, model: Callable, guide: Callable | None, batch: Batch, plate: str) -> None:
-        self.model, self.guide, self.batch, self.plate = model, guide, batch, plate
+    def __init__(self, model: Callable, guide: Callable | None, batch: Batch, plate: str,
+                 slopes: "Slopes | None" = None) -> None:
+        self.model, self.guide, self.batch, self.plate, self.slopes = model, guide, batch, plate, slopes
         with InSupport():
             trace = run_model(model, run_guide(FromPrior(model), batch, 1), batch, 1)
         self.layout = Layout.of(trace)
@@ -53,11 +56,19 @@ class Path:
                             "log_evidence with an empty guide gives it.")
 
     def __call__(self, place: Tensor) -> tuple[Tensor, Tensor]:
+        return self.terms(place, self.batch)
+
+    def terms(self, place: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Also for other data of the same shapes."""
         values = self.layout.unpack(place)
-        prior, likelihood = score_model(self.model, values, self.batch, self.plate)
+        prior, likelihood = score_model(self.model, values, batch, self.plate)
         if self.guide is None:
             return prior, likelihood
-        return score_guide(self.guide, values, self.batch, self.plate), prior + likelihood
+        return score_guide(self.guide, values, batch, self.plate), prior + likelihood
+
+    def at(self, place: Tensor) -> Points:
+        """Both terms and their gradients."""
+        return Points.at(place, self) if self.slopes is None else self.slopes(self, place)
 
     def weights(self, b: float) -> Weights:
         return (1.0, b) if self.guide is None else (1.0 - b, b)
@@ -65,6 +76,30 @@ class Path:
     def draw(self, num: int) -> Tensor:
         """`(num, B, D)` from q0."""
         return self.layout.pack(values_of(run_guide(self.guide or FromPrior(self.model), self.batch, num)))
+
+
+class Slopes:
+    """Terms and gradients for the paths of one estimate, which differ by their data alone: replayed where it pays."""
+
+    PLACE = "latent values"
+
+    def __init__(self, model: Callable, guide: Callable | None, compile: Compile) -> None:
+        self.modules = list(modules_of(*(program for program in (model, guide) if program is not None)).values())
+        self.compile = "off" if hasattr(guide, "for_batch") else compile  # which makes another guide for each tile
+        self.replays: dict[tuple, Replays] = {}
+
+    def __call__(self, path: Path, place: Tensor) -> Points:
+        if self.compile == "off":
+            return Points.at(place, path)
+        key = shapes_of(path.batch)
+        if key not in self.replays:
+            self.replays[key] = Replays(lambda inputs: self._program(path, inputs), self.modules, compile=self.compile)
+        return Points(place, *self.replays[key]({**path.batch, self.PLACE: place.contiguous()}))
+
+    def _program(self, path: Path, inputs: Batch) -> tuple[Tensor, Tensor]:
+        batch = {name: value for name, value in inputs.items() if name != self.PLACE}
+        points = Points.at(inputs[self.PLACE], lambda place: path.terms(place, batch))
+        return points.terms, points.gradients
 
 
 def check_path(model: Callable, guide: Callable | None, batch: Batch, plate: str,
@@ -103,7 +138,7 @@ class Annealing:
     def steps(self, path: Path) -> Tensor:
         """Step sizes for the T - 1 temperatures between the ends, `(T - 1, B)`, from chains that serve no other end."""
         between = [path.weights(b) for b in self.ladder[1:-1].tolist()]
-        points = Points.at(path.draw(self.pilot_chains), path)
+        points = path.at(path.draw(self.pilot_chains))
         if not between:
             return points.terms[0, :0]
         return tuned_steps(points, path, self._shown(between[:1] * SETTLING + between), self.num_leapfrog)[SETTLING:]
@@ -116,7 +151,7 @@ class Annealing:
         ladder = self.ladder.tolist()
         if backward:
             ladder, steps = ladder[::-1], steps.flip(0)
-        points, total = Points.at(start, path), 0.0
+        points, total = path.at(start), 0.0
         for index in self._shown(range(self.num_steps)):
             old, new = path.weights(ladder[index]), path.weights(ladder[index + 1])
             total = total + sum((b - a) * term.double() for a, b, term in zip(old, new, points.terms))

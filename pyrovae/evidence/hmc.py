@@ -42,6 +42,12 @@ class Points:
                       torch.where(rows, self.gradients, other.gradients))
 
 
+def points_at(place: Tensor, terms: Terms) -> Points:
+    """By the terms' own way, `at(place)`, where they have one."""
+    at = getattr(terms, "at", None)
+    return Points.at(place, terms) if at is None else at(place)
+
+
 def _gradient(value: Tensor, place: Tensor) -> Tensor:
     if not value.requires_grad:
         return torch.zeros_like(place)
@@ -63,7 +69,7 @@ def move(points: Points, terms: Terms, weights: Weights, step: Tensor, num_leapf
         place = now.place + step * momentum
         finite = torch.isfinite(place).all(-1, keepdim=True)
         sound = sound & finite.squeeze(-1)
-        now = Points.at(torch.where(finite, place, points.place), terms)
+        now = points_at(torch.where(finite, place, points.place), terms)
         momentum = momentum + (step if index < num_leapfrog - 1 else step / 2) * now.slope(weights)
     gain = now.log_density(weights) - momentum.square().sum(-1) / 2 - before
     probability = torch.where(sound & ~gain.isnan(), gain.clamp(max=0).exp(), 0)

@@ -7,7 +7,7 @@ from pyro import poutine
 from torch import Tensor
 
 from pyrovae.errors import PairError
-from pyrovae.evidence.annealing import Annealing, Path, Schedule, check_path, sigmoidal
+from pyrovae.evidence.annealing import Annealing, Path, Schedule, Slopes, check_path, sigmoidal
 from pyrovae.evidence.latents import values_of
 from pyrovae.evidence.result import Evidence, standard_error
 from pyrovae.evidence.setting import derived_seed, evaluation, tile_size
@@ -15,6 +15,7 @@ from pyrovae.evidence.weights import WeightSummary
 from pyrovae.feed import device_of
 from pyrovae.frozen import frozen
 from pyrovae.plates import DATA
+from pyrovae.replays import Compile
 from pyrovae.traces import Batch, for_batch, run_guide
 
 
@@ -53,7 +54,8 @@ class Sandwich:
 def bidirectional(model: Callable, num_data: int, *, observed: str | Sequence[str] = "x",
                   conditions: Mapping[str, Tensor] | None = None, guide: Callable | None = None, num_chains: int = 16,
                   num_steps: int = 1000, num_leapfrog: int = 10, pilot_chains: int = 4, schedule: Schedule = sigmoidal,
-                  progress: Callable[[Iterable], Iterable] | None = None, plate: str = DATA) -> Sandwich:
+                  progress: Callable[[Iterable], Iterable] | None = None, compile: Compile = "auto",
+                  plate: str = DATA) -> Sandwich:
     r"""Bound log p(x) from both sides on data simulated from the model (bidirectional Monte Carlo), in nats per datum.
 
     (z*, x) ~ p(z, x) makes z* an exact draw from p(z | x). Forward chains, from q0 to the posterior, give
@@ -80,6 +82,7 @@ def bidirectional(model: Callable, num_data: int, *, observed: str | Sequence[st
     """
     annealing = Annealing(num_chains, num_steps, num_leapfrog, pilot_chains, schedule, progress)
     programs = (model,) if guide is None else (model, guide)
+    slopes = Slopes(model, guide, compile)
     lower, upper = [], []
     with evaluation(*programs) as seed, frozen(*programs):
         torch.manual_seed(derived_seed(seed))
@@ -89,7 +92,7 @@ def bidirectional(model: Callable, num_data: int, *, observed: str | Sequence[st
         for index, start in enumerate(range(0, num_data, size)):
             tile, exact = ({name: value[start:start + size] for name, value in part.items()} for part in (data, latent))
             torch.manual_seed(derived_seed(seed, index))
-            path = Path(model, None if guide is None else for_batch(guide, tile), tile, plate)
+            path = Path(model, None if guide is None else for_batch(guide, tile), tile, plate, slopes)
             steps = annealing.steps(path)
             end = path.layout.pack({name: value.unsqueeze(0) for name, value in exact.items()}).expand(num_chains, -1, -1)
             lower.append(WeightSummary(num_chains))
