@@ -52,6 +52,9 @@ class Captured:
         parts = {id(part): part for module in modules for part in module.modules()}.values()
         self.slots = [(part, name) for part in parts for name, buffer in part._buffers.items() if buffer is not None]
         self.names = list(batch)
+        odd = [name for name, value in batch.items() if not isinstance(value, Tensor)]
+        if odd:
+            raise CaptureError(f"{odd[0]!r} among the data is no tensor, so replays would not see it change.")
         with untouched(parts):
             graph = self._trace(program, batch)
             self.constants = _lift(graph)

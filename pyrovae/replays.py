@@ -64,5 +64,6 @@ class Replays:
 
 def shapes_of(batch: dict[str, Tensor]) -> tuple:
     """What a capture is valid for."""
-    return (torch.get_num_threads(), *((name, value.shape, value.stride(), value.dtype, value.device)
-                                       for name, value in batch.items()))
+    kinds = ((value.shape, value.stride(), value.dtype, value.device) if isinstance(value, Tensor) else type(value)
+             for value in batch.values())
+    return (torch.get_num_threads(), *zip(batch, kinds))

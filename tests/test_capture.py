@@ -24,6 +24,7 @@ from pyrovae.nets import MLP
 from pyrovae.posteriors import IAF, FlowPosterior, NonReparameterized
 from pyrovae.priors import StandardNormal, VampPrior
 from pyrovae.refine import SemiAmortized
+from pyrovae.replays import Replays
 from pyrovae.store import private
 from pyrovae.weight_guides import JointNormal, MCDropout, MeanField, PointEstimate, Radial
 from pyrovae.weight_priors import hierarchical, scale_mixture
@@ -221,6 +222,18 @@ def test_what_depends_on_more_than_tensors_is_refused(way: str, says: str) -> No
 def test_items_are_tensors_in_a_recording() -> None:
     replay = Captured(lambda batch: batch["x"] * batch["x"].sum().item(), {"x": X}, compiled=False)
     assert torch.equal(replay({"x": 2 * X}), 4 * X * X.sum())
+
+
+def test_data_that_are_no_tensors_are_refused() -> None:
+    with pytest.raises(pv.CaptureError, match="'name' among the data"):
+        Captured(lambda batch: batch["x"], {"x": X, "name": "digits"}, compiled=False)
+
+
+def test_strides_are_part_of_a_shape(uncompiled: None) -> None:
+    replay = Replays(lambda batch: batch["x"].reshape(-1) * 2, compile="on")
+    square = torch.rand(4, 4)
+    assert torch.equal(replay({"x": square}), 2 * square.flatten())
+    assert torch.equal(replay({"x": square.t()}), 2 * square.t().flatten())
 
 
 def test_a_global_counter_shows_in_the_results() -> None:
