@@ -1,5 +1,6 @@
 """Record what a program does to tensors, once, and replay it without the program: no handlers, no Python, compiled."""
 import random
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -29,7 +30,7 @@ class Captured:
     compiled: compile the graph with inductor, in some seconds to a minute; False replays it operation by operation.
 
     Closed-over tensors are read anew at each call, random numbers come from torch's generators in the order of the
-    program, and shapes, `training` flags, Python numbers and the number of threads are those of the capture. The graph
+    program (compiled, before torch 2.13, in another order), and shapes, `training` flags, Python numbers and the number of threads are those of the capture. The graph
     is run beside the program twice before it is trusted. Use it under `torch.no_grad()`.
 
     Raises: CaptureError for a program whose way depends on the values of tensors (`float(tensor)`, `if tensor:`,
@@ -171,17 +172,22 @@ def _lift(graph: fx.GraphModule) -> list[Tensor]:
         if node.target not in nodes:
             with graph.graph.inserting_after(last[-1]) if last else graph.graph.inserting_before(node):
                 nodes[node.target] = graph.graph.placeholder(f"constant_{len(nodes)}")
-            nodes[node.target].meta = node.meta
+            nodes[node.target].meta["val"] = getattr(graph, node.target).detach()
             last.append(nodes[node.target])
         node.replace_all_uses_with(nodes[node.target])
         graph.graph.erase_node(node)
     graph.graph.set_codegen(fx.graph.CodeGen())  # flat arguments, a flat result
-    graph.graph.eliminate_dead_code()
     graph.recompile()
     return [getattr(graph, name) for name in nodes]
 
 
 def _compile(graph: fx.GraphModule, inputs: list[Tensor]) -> Callable[..., list[Tensor]]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the compiler's own
+        return _compiled(graph, inputs)
+
+
+def _compiled(graph: fx.GraphModule, inputs: list[Tensor]) -> Callable[..., list[Tensor]]:
     import torch._inductor.config as config
     from torch._inductor.compile_fx import compile_fx
 
