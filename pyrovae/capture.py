@@ -29,9 +29,10 @@ class Captured:
     modules: where buffers live that the program may change. A replay changes them likewise.
     compiled: compile the graph with inductor, in some seconds to a minute; False replays it operation by operation.
 
-    Closed-over tensors are read anew at each call, random numbers come from torch's generators in the order of the
-    program (compiled, before torch 2.13, in another order), and shapes, `training` flags, Python numbers and the number of threads are those of the capture. The graph
-    is run beside the program twice before it is trusted. Use it under `torch.no_grad()`.
+    Closed-over tensors are read anew at each call. Random numbers come from torch's generators in the order of the program
+    (compiled, before torch 2.13, in another order). Shapes, strides, `training` flags, Python numbers and the number of
+    threads are those of the capture. The graph is run beside the program twice before it is trusted. Use it under
+    `torch.no_grad()`.
 
     Raises: CaptureError for a program whose way depends on the values of tensors (`float(tensor)`, `if tensor:`,
     enumeration) or on anything that changes besides tensors (counters, Python's or numpy's random numbers), and where the
