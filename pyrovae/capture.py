@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 from pyrovae.errors import CaptureError
 from pyrovae.cuda_graph import Recorded
 from pyrovae.matmul import use_fastest_route
+from pyrovae.python_state import unchanged
 from pyrovae.recording import recording
 from pyrovae.untouched import untouched
 
@@ -53,15 +54,18 @@ class Captured:
                  compiled: bool = True) -> None:
         parts = {id(part): part for module in modules for part in module.modules()}.values()
         self.slots = [(part, name) for part in parts for name, buffer in part._buffers.items() if buffer is not None]
+        self.buffers = [part._buffers[name] for part, name in self.slots]
         self.names = list(batch)
         odd = [name for name, value in batch.items() if not isinstance(value, Tensor)]
         if odd:
             raise CaptureError(f"{odd[0]!r} among the data is no tensor, so replays would not see it change.")
         with untouched(parts):
-            graph = self._trace(program, batch)
+            with unchanged(parts):
+                graph = self._trace(program, batch)
             self.constants = _lift(graph)
             self.run: Callable[..., list[Tensor]] = graph
-            self._compare(program, batch, parts)
+            with unchanged(parts):
+                self._compare(program, batch, parts)
             if compiled:
                 use_fastest_route(graph)
                 self.run = _compile(graph, self._inputs(batch))
@@ -70,6 +74,19 @@ class Captured:
 
     def __call__(self, batch: Batch) -> object:
         return self.unflatten([leaf.clone() if leaf.is_cuda else leaf for leaf in self.leaves(batch)])
+
+    def fits(self) -> bool:
+        """Whether the modules' buffers are as they were at the capture but for their values; to be asked before a replay.
+
+        Buffers that are other tensors than before become ours, in copies: a replay writes to them.
+        """
+        for index, (part, name) in enumerate(self.slots):
+            buffer = part._buffers[name]
+            if buffer is not self.buffers[index]:
+                if _kind(buffer) != _kind(self.buffers[index]):
+                    return False
+                self.buffers[index] = part._buffers[name] = buffer.clone()
+        return True
 
     def leaves(self, batch: Batch) -> list[Tensor]:
         """The tensors of the result in order, without the time that nesting takes; on CUDA the next call overwrites them."""
@@ -92,8 +109,12 @@ class Captured:
                 part._buffers[name] = buffer
             leaves, layout = pytree.tree_flatten(program(dict(zip(self.names, batch))))
             for (part, name), buffer in zip(self.slots, buffers):
-                if part._buffers[name] is not buffer:
-                    buffer.copy_(part._buffers[name])
+                new = part._buffers[name]
+                if new is not buffer:
+                    if (new.shape, new.dtype) != (buffer.shape, buffer.dtype):
+                        raise CaptureError(f"buffer {name!r} of {type(part).__name__} was {tuple(buffer.shape)} "
+                                           f"{buffer.dtype} and becomes {tuple(new.shape)} {new.dtype}.")
+                    buffer.copy_(new)
             found.append(layout)
             return leaves
 
@@ -101,7 +122,7 @@ class Captured:
         before = _python_random()
         try:
             with recording(), _ItemsStayTensors(), _without_nan_warnings():
-                graph = make_fx(flat, tracing_mode="fake", _allow_non_fake_inputs=True)(list(batch.values()), own)
+                graph = make_fx(flat, tracing_mode="fake", _allow_non_fake_inputs=True)(_distinct(batch), own)
         except CaptureError:
             raise
         except Exception as error:  # whatever the program did that a recording cannot follow
@@ -121,20 +142,23 @@ class Captured:
         return graph
 
     def _compare(self, program: Callable[[Batch], object], batch: Batch, parts: Iterable[nn.Module]) -> None:
-        """Twice in a row, so that what counts its calls shows."""
-        results, numbers = [], _python_numbers(parts)
-        for run in (program, self):
+        """Twice in a row, so that what counts its calls shows; and the program once more, from the same state."""
+        results = []
+        for run in (program, self, program):
             with untouched(parts, seed=0), torch.no_grad():
-                results.append([pytree.tree_leaves(run(batch)) for _ in range(2)])
-        changed = [name for (_, name), value in _python_numbers(parts).items() - numbers.items()]
-        if changed:
-            raise CaptureError(f"{min(changed)} is a Python number that changes from call to call; keep it in a buffer.")
-        for wanted, seen in zip(*results):
-            for one, other in zip(wanted, seen):
-                one, other = one.double(), other.double()
-                if not torch.allclose(one, other, rtol=0.0, atol=1e-5 * _largest(one), equal_nan=True):
-                    raise CaptureError("replayed, the program gives other results than it does itself: something besides "
-                                       "tensors changes from call to call. Keep it in a buffer.")
+                try:
+                    results.append([tensor for _ in range(2) for tensor in pytree.tree_leaves(run(batch))])
+                except Exception as error:
+                    raise CaptureError(f"run once more, the program fails ({type(error).__name__}: {_first_line(error)}).") \
+                        from error
+        wanted, seen, again = results
+        if any(not torch.equal(one, other) for one, other in zip(wanted, again) if not (one.is_cuda or one.isnan().any())):
+            raise CaptureError("the program gives other results on the same numbers: something besides tensors and buffers "
+                               "changes from call to call. Keep it in a buffer.")
+        for one, other in zip(wanted, seen):
+            one, other = one.double(), other.double()
+            if not torch.allclose(one, other, rtol=0.0, atol=1e-5 * _largest(one), equal_nan=True):
+                raise CaptureError("replayed, the program gives other results than it does itself.")
 
 
 class _ItemsStayTensors(TorchFunctionMode):
@@ -206,9 +230,14 @@ def _largest(tensor: Tensor) -> float:
     return float(finite.abs().max()) if finite.numel() else 0.0
 
 
-def _python_numbers(parts: Iterable[nn.Module]) -> dict[tuple[int, str], str]:
-    return {(index, f"{type(part).__name__}.{name}"): repr(value) for index, part in enumerate(parts)
-            for name, value in vars(part).items() if isinstance(value, (bool, int, float)) and name != "training"}
+def _distinct(batch: Batch) -> list[Tensor]:
+    """Its tensors, in copies where one has two names: recorded as one, they would be one for ever."""
+    seen: set[int] = set()
+    return [value.clone() if id(value) in seen else (seen.add(id(value)) or value) for value in batch.values()]
+
+
+def _kind(tensor: Tensor) -> tuple:
+    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device
 
 
 def _python_random() -> tuple:

@@ -11,7 +11,7 @@ WARM_UPS = 3
 class Recorded:
     """`run(*inputs)` recorded and replayed: the first `num_copied` inputs are copied to fixed places, the others must stay.
 
-    Where one of the others is another tensor than before, the graph is recorded anew. Results lie in fixed places too: the
+    Where one of the others lies elsewhere than before, the graph is recorded anew. Results lie in fixed places too: the
     next call overwrites them. Random numbers come from the device's default generator, as without a graph. Calls before the
     recording happen on copies of what `run` writes to, so that they leave no trace.
     """
@@ -19,12 +19,14 @@ class Recorded:
     def __init__(self, run: Callable[..., list[Tensor]], num_copied: int) -> None:
         self.run, self.num_copied = run, num_copied
         self.fixed: list[Tensor] = []
+        self.places: list[int] = []
         self.graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, *inputs: Tensor) -> list[Tensor]:
         copied, kept = inputs[:self.num_copied], inputs[self.num_copied:]
-        if self.graph is None or any(one is not other for one, other in zip(kept, self.fixed[self.num_copied:])):
+        if self.graph is None or [value.data_ptr() for value in kept] != self.places:
             self._record(inputs)
+            self.places = [value.data_ptr() for value in kept]
         for place, value in zip(self.fixed, copied):
             place.copy_(value, non_blocking=True)
         self.graph.replay()

@@ -79,17 +79,26 @@ class Ranks:
         """Those of a list of works, or rows of a tensor, that are this process's."""
         return list(items[self.rank::self.size])
 
+    def synchronize(self, module: nn.Module) -> None:
+        """Running averages become those over processes, other buffers those of process 0."""
+        for buffer in module.buffers() if self.size > 1 else ():
+            if buffer.is_floating_point():
+                buffer.copy_(self.all_reduce(buffer, reduce_op="mean"))
+            else:
+                distributed.broadcast(buffer, 0)
+
     def gather(self, result: object) -> object:
         """Put together what each process made of its `share`: tensors by rows, or dataclasses of them, in the old order.
 
         An `Evidence` of each process's data becomes that of all data, on every process.
         """
-        if self.size == 1:
-            return result
         if dataclasses.is_dataclass(result):
-            fields = {field.name: self.gather(getattr(result, field.name)) for field in dataclasses.fields(result)}
-            return type(result)(**fields)
+            fields = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
+            return type(result)(**{name: self.gather(value) if isinstance(value, Tensor) else value
+                                   for name, value in fields.items()})
         if not isinstance(result, Tensor):
+            raise TypeError(f"gather puts together tensors, and dataclasses of them, but got a {type(result).__name__}.")
+        if self.size == 1:
             return result
         parts: list[Tensor | None] = [None] * self.size
         distributed.all_gather_object(parts, result.cpu())

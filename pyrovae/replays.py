@@ -47,7 +47,7 @@ class Replays:
         if key not in self.captured and len(self.captured) < self.limit and (
                 self.compile == "on" and not self.captured or self.spent.get(key, 0.0) > PATIENCE):
             self._capture(key, batch)
-        if key in self.captured:
+        if key in self.captured and self.captured[key].fits():
             return self.captured[key](batch)
         start = time.perf_counter()
         result = self.program(batch)

@@ -8,11 +8,13 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from pyrovae.capture import Captured, CaptureError
+from pyrovae.capture import Captured
+from pyrovae.errors import CaptureError
 from pyrovae.evaluation import Measured, measure
 from pyrovae.handlers import InSupport, Supported
 from pyrovae.losses.pair import innermost
 from pyrovae.losses.terms import Terms
+from pyrovae.python_state import fingerprint
 from pyrovae.replays import shapes_of
 from pyrovae.run import Run
 from pyrovae.untouched import untouched
@@ -27,15 +29,17 @@ class Steps:
     """What moves the parameters of a run by one batch, and returns the loss and its parts before the move.
 
     module, optimizer, backward: the run's own and `Tensor.backward`, or as a fabric has set them up.
-    active_units: whether to measure these too. reduce: makes of captured gradients those of all processes.
+    active_units: whether to measure these too. reduce, all_reduce: make of captured gradients, and of
+        a number, those of all processes.
     """
 
     def __init__(self, run: Run, module: nn.Module, optimizer: torch.optim.Optimizer, backward: Callable[[Tensor], object],
                  context: Callable[[], AbstractContextManager], clip_norm: float | None, *, active_units: bool,
-                 reduce: Callable[[list[Tensor]], object] | None = None) -> None:
+                 reduce: Callable[[list[Tensor]], object] | None = None,
+                 all_reduce: Callable[..., Tensor] = lambda value, reduce_op: value) -> None:
         self.run, self.module, self.optimizer, self.backward = run, module, optimizer, backward
         self.context, self.clip_norm, self.active_units = context, clip_norm, active_units
-        self.reduce = reduce
+        self.reduce, self.all_reduce = reduce, all_reduce
         self.pair = innermost(run.loss)
 
     def __call__(self, batch: Batch, *, check_data: bool, failed: Failed) -> Measured:
@@ -70,18 +74,23 @@ class CapturedSteps:
         self.deferred = next(iter(eager.run.parameters.values())).is_cuda
         self.verdicts: list[tuple[int, Tensor, Tensor]] = []
         self.index = -1
+        self.state: list[tuple] = []
         self.last: _Replay | None = None
         self.fused: _FusedAdam | None = None
         self.seen: set[tuple] = set()
 
     def __call__(self, batch: Batch, *, check_data: bool, failed: Failed) -> Measured:
         self.index += 1
+        if not self.index and (state := fingerprint(self.eager.run.loss)) != self.state:
+            self.captured.clear()  # a hook has changed something that captures hold fixed
+            self.state = state
         key = shapes_of(batch)
         if key not in self.captured and (not self.captured or key in self.seen) and len(self.captured) < self.limit:
             self._capture(key, batch)
         self.seen.add(key)
         self.last = self.captured.get(key)
-        if self.last is None:
+        if self.last is None or not self.last.replay.fits():
+            self.last = None
             return self.eager(batch, check_data=check_data, failed=failed)
         measured, gradients, fine = self.last(batch)
         if self.eager.reduce is not None:
@@ -101,6 +110,8 @@ class CapturedSteps:
         self.fused, self.index = None, -1
         if self.last is not None:
             self.last.set_terms()
+            for parameter, gradient in zip(self.last.moved, self.last.gradients):
+                parameter.grad = gradient.clone()
         if self.verdicts:
             indices, values, fine = zip(*self.verdicts)
             self.verdicts.clear()
@@ -124,14 +135,18 @@ class CapturedSteps:
         self.fused = _FusedAdam.of(optimizer, parameters)
 
     def _capture(self, key: tuple, batch: Batch) -> None:
-        start = time.perf_counter()
+        start, reason = time.perf_counter(), "another process cannot capture it"
         try:
-            self.captured[key] = _Replay(self.eager, batch, self.compiled)
+            replay = _Replay(self.eager, batch, self.compiled)
         except CaptureError as error:
-            self.limit = 0
-            logger.warning("training goes on uncompiled: %s", error)
-        else:
+            replay, reason = None, error
+        everywhere = float(self.eager.all_reduce(torch.tensor(float(replay is not None)), reduce_op="mean")) == 1.0
+        if replay is not None and everywhere:
+            self.captured[key] = replay
             logger.info("captured the training step in %.1f s", time.perf_counter() - start)
+        else:
+            self.limit = 0
+            logger.warning("training goes on uncompiled: %s", reason)
 
 
 class _Replay:
@@ -143,14 +158,19 @@ class _Replay:
         self.replay = Captured(self._program, batch, modules=[eager.run.loss], compiled=compiled)
 
     def _program(self, batch: Batch) -> dict[str, object]:
-        eager, parameters = self.eager, list(self.eager.run.parameters.values())
+        eager = self.eager
+        parameters = [parameter for group in eager.optimizer.param_groups for parameter in group["params"]
+                      if parameter.requires_grad]
+        if any(getattr(parameter, "_post_accumulate_grad_hooks", None) for parameter in parameters):
+            raise CaptureError("a parameter has hooks after the accumulation of its gradient, which a replay does not do.")
         with torch.enable_grad():
             with Supported() as supported, eager.context():
                 value = eager.module(**batch)
             found = torch.autograd.grad(value, parameters, allow_unused=True)
         gradients = {index: gradient for index, gradient in enumerate(found) if gradient is not None}
         self.moved = [parameters[index] for index in gradients]
-        gradients = list(gradients.values())
+        gradients = [gradient if gradient.stride() == parameter.stride() else torch.empty_like(parameter).copy_(gradient)
+                     for parameter, gradient in zip(self.moved, gradients.values())]  # fused updates go by memory
         if eager.clip_norm is not None:
             norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]))
             gradients = [gradient * (eager.clip_norm / (norm + 1e-6)).clamp(max=1.0) for gradient in gradients]
@@ -158,25 +178,26 @@ class _Replay:
         self.names, self.sites = measured.names, list(measured.units)
         fine = torch.stack([torch.isfinite(value.detach()), *supported.good]).all()
         return {"numbers": measured.numbers, "fine": fine, "units": list(measured.units.values()), "gradients": gradients,
-                "terms": terms and (terms.log_px, terms.kl, terms.means)}
+                "terms": () if terms is None else (terms.log_px, terms.kl, terms.means)}
 
     def __call__(self, batch: Batch) -> tuple[Measured, list[Tensor], Tensor]:
         """What was measured, gradients, and whether loss and data are as they should be."""
         with torch.no_grad():
             self.leaves = numbers, fine, *rest = self.replay.leaves(batch)
         start = len(self.sites)
-        return Measured(self.names, numbers, dict(zip(self.sites, rest))), rest[start:start + len(self.moved)], fine
+        self.gradients = rest[start:start + len(self.moved)]
+        return Measured(self.names, numbers, dict(zip(self.sites, rest))), self.gradients, fine
 
     def set_terms(self) -> None:
         terms = self.replay.unflatten(self.leaves)["terms"]
-        if terms is not None:
+        if terms:
             self.eager.pair.terms = Terms(*terms)
 
     def refuse(self, batch: Batch, value: Tensor, failed: Failed) -> None:
         """Raise what the program itself raises; data outside the support may not matter, e.g. where they are masked."""
-        self.set_terms()
         with untouched([self.eager.run.loss]), InSupport(), self.eager.context(), torch.no_grad():
             self.eager.module(**batch)
+        self.set_terms()
         if not torch.isfinite(value):
             raise failed(value, None)
 
@@ -189,14 +210,12 @@ class _FusedAdam:
         """None where the optimiser is another one or does more."""
         kinds = {torch.optim.Adam: torch._fused_adam_, torch.optim.AdamW: torch._fused_adamw_}
         hooks = [*optimizer._optimizer_step_pre_hooks, *optimizer._optimizer_step_post_hooks]
-        plain = all(group.get("fused") and not group["amsgrad"] and not group["maximize"]
-                    and not isinstance(group["lr"], Tensor) for group in optimizer.param_groups)
-        if type(optimizer) not in kinds or hooks or not plain:
+        if type(optimizer) not in kinds or hooks or not all(
+                group.get("fused") and not group["amsgrad"] and not group["maximize"] and not isinstance(group["lr"], Tensor)
+                for group in optimizer.param_groups):
             return None
         self = cls()
-        self.parameters, self.update, self.groups = parameters, kinds[type(optimizer)], []
-        if any(group.get("decoupled_weight_decay") for group in optimizer.param_groups):
-            self.update = torch._fused_adamw_
+        self.parameters, self.groups = parameters, []
         places = {id(parameter): index for index, parameter in enumerate(parameters)}
         for group in optimizer.param_groups:
             own = [parameter for parameter in group["params"] if id(parameter) in places]
@@ -206,16 +225,16 @@ class _FusedAdam:
             counts = torch.stack([state["step"] for state in states])  # views of one tensor are counted up at once
             for state, count in zip(states, counts.unbind()):
                 state["step"] = count
-            self.groups.append((group, own, [places[id(parameter)] for parameter in own], counts,
+            update = torch._fused_adamw_ if group.get("decoupled_weight_decay") else kinds[type(optimizer)]
+            self.groups.append((update, group, own, [places[id(parameter)] for parameter in own], counts,
                                 *([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step"))))
         return self
 
     @torch.no_grad()
     def __call__(self, gradients: list[Tensor], *, skip: Tensor | None = None) -> None:
         """`skip`: 1.0 on the parameters' device for a step that is not to be taken."""
-        for group, parameters, places, counts, first, second, steps in self.groups:
+        for update, group, parameters, places, counts, first, second, steps in self.groups:
             counts += 1 if skip is None else 1 - skip
-            self.update(parameters, [gradients[place] for place in places], first, second, [], steps, lr=group["lr"],
+            update(parameters, [gradients[place] for place in places], first, second, [], steps, lr=group["lr"],
                         beta1=group["betas"][0], beta2=group["betas"][1], weight_decay=group["weight_decay"],
-                        eps=group["eps"], amsgrad=False, maximize=False,
-                        found_inf=skip)
+                        eps=group["eps"], amsgrad=False, maximize=False, found_inf=skip)

@@ -106,7 +106,7 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
         (module, optimizer), backward = fabric.setup(loss, run.optimizer), fabric.backward
     all_reduce = getattr(fabric, "all_reduce", lambda value, reduce_op: value)
     steps = Steps(run, module, optimizer, backward, context, clip_norm, active_units=valid is None,
-                  reduce=getattr(fabric, "reduce", None))
+                  reduce=getattr(fabric, "reduce", None), all_reduce=all_reduce)
     unchecked, averages, index = True, None, 0
 
     def failed(value: Tensor, at: int | None) -> NonFiniteLossError:
@@ -133,9 +133,11 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
         steps.end_epoch(failed)
         averages.merge(all_reduce)
         row |= averages.row()
+        getattr(fabric, "synchronize", lambda module: None)(loss)
         if valid is not None:
-            row |= {name if name == "active_units" else f"valid_{name}": value
-                    for name, value in evaluate(loss, valid, names=names, context=context).items()}
+            found = {name: float(all_reduce(torch.tensor(float(value), dtype=torch.float64), reduce_op="mean"))
+                     for name, value in evaluate(loss, valid, names=names, context=context).items()}
+            row |= {name if name == "active_units" else f"valid_{name}": value for name, value in found.items()}
         if isinstance(run.schedule, ReduceLROnPlateau):
             run.schedule.step(row.get("valid_loss", row["loss"]))
         elif run.schedule is not None:
@@ -146,6 +148,7 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
             run.compiled = float(all_reduce(ahead, reduce_op="mean")) > WORTH_COMPILING  # the same on all processes
         for hook in hooks:
             hook(run)
+        run.stop = bool(all_reduce(torch.tensor(float(run.stop)), reduce_op="mean"))  # one process stops all
     for hook in hooks:
         getattr(hook, "finish", lambda run: None)(run)
     if averages is not None:

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -300,6 +301,41 @@ def test_training_goes_on_uncompiled_and_says_why(name: str, caplog: pytest.LogC
         assert torch.equal(one, another), "the attempt left its mark"
 
 
+class Kept(nn.Module):
+    """Modules that keep what a replay would not."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way, self.weight, self.seen = way, nn.Parameter(torch.ones(4)), {"n": 0}
+        self.average, self.list = 0.0, []
+        self.register_buffer("count", torch.zeros((), dtype=torch.long))
+
+    def forward(self, x: Tensor) -> Tensor:
+        value = (self.weight * x).mean()
+        if self.way == "dict":
+            self.seen["n"] += 1
+        elif self.way == "numpy":
+            self.calls = np.int64(getattr(self, "calls", 0) + 1)
+        elif self.way == "item":
+            self.average += value.item()
+        elif self.way == "attribute":
+            self.last = value.detach()
+        elif self.way == "list":
+            self.list.append(value.detach())
+        elif self.way == "dtype":
+            self.count = self.count * 0.5 + 1
+        return value
+
+
+@pytest.mark.parametrize("way", ["dict", "numpy", "item", "attribute", "list", "dtype"])
+def test_what_modules_keep_in_python_is_refused_and_left_alone(way: str) -> None:
+    kept = Kept(way)
+    with pytest.raises(pv.CaptureError, match="Kept"):
+        Captured(program_of(kept, {"x": X}), {"x": X}, modules=[kept], compiled=False)
+    assert kept.average == 0.0 or type(kept.average) is float
+    assert not [value for value in (*vars(kept).values(), *kept.list) if "Fake" in type(value).__name__]
+
+
 # --- training -------------------------------------------------------------------------------------------------------
 
 def data(size: int = 8) -> Batches:
@@ -416,6 +452,103 @@ def test_bad_losses_and_data_stop_a_captured_run(uncompiled: None) -> None:
 
     with pytest.raises(pv.NonFiniteLossError, match="epoch 2, batch 0"):
         pv.fit(loss, Spoil(), epochs=3, compile="on", hooks=[explode])
+
+
+def test_hooks_may_change_what_a_capture_holds_fixed(uncompiled: None) -> None:
+    """Numbers of the loss, what trains, and train or eval mode of a part."""
+    def change(run: object) -> None:
+        if run.epoch == 1:
+            run.loss.beta = 0.3
+        if run.epoch == 2:
+            run.loss.guide.nodes["z"].conditional.net.layers[0].weight.requires_grad_(False)
+        if run.epoch == 3:
+            run.optimizer.param_groups[0]["betas"] = (0.5, 0.9)
+
+    ends = []
+    for mode in ("off", "on"):
+        pyro.set_rng_seed(0)
+        loss = pv.ElboLoss(*vae())
+        pv.fit(loss, data(), epochs=5, hooks=[change], compile=mode)
+        ends.append([parameter.detach().clone() for parameter in loss.parameters()])
+    for one, another in zip(*ends):
+        assert torch.equal(one, another)
+
+
+class Odds(nn.Module):
+    """A gradient with strides of its own, one without any, and no terms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.randn(3, 4)), nn.Parameter(torch.randn(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.einsum("oi,bi->bo", self.weight, x).tanh().square().mean() + 0.01 * self.bias.sum()
+
+
+def test_gradients_are_applied_in_the_layout_of_their_parameters(uncompiled: None) -> None:
+    ends = []
+    for mode in ("off", "on"):
+        torch.manual_seed(0)
+        loss = Odds()
+        pv.fit(loss, [{"x": X}] * 5, epochs=3, lr=1e-2, compile=mode)
+        ends.append([*(p.detach() for p in loss.parameters()), *(p.grad for p in loss.parameters())])
+    for one, another in zip(*ends):
+        torch.testing.assert_close(one, another, rtol=0, atol=1e-12)
+
+
+def test_a_replay_writes_to_no_data(uncompiled: None) -> None:
+    class Reference(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Linear(4, 2)
+            self.register_buffer("reference", torch.zeros(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            value = self.net(x - 0.1 * self.reference).square().mean()
+            self.reference = x[0]
+            return value
+
+    ends = []
+    for mode in ("off", "on"):
+        torch.manual_seed(0)
+        loss, rows = Reference(), X.clone()
+        pv.fit(loss, [{"x": rows[:5]}, {"x": rows[5:10]}, {"x": rows[10:]}], epochs=3, compile=mode)
+        assert torch.equal(rows, X)
+        ends.append([value.clone() for value in loss.state_dict().values()])
+    for one, another in zip(*ends):
+        torch.testing.assert_close(one, another, rtol=0, atol=1e-12)
+
+
+def test_one_tensor_under_two_names() -> None:
+    replay = Captured(lambda batch: batch["x"] + 2 * batch["y"], {"x": X, "y": X}, compiled=False)
+    assert torch.equal(replay({"x": X, "y": 1 - X}), X + 2 * (1 - X))
+
+
+def two_groups(p: list[Tensor]) -> torch.optim.Adam:
+    return torch.optim.Adam([{"params": p[:1], "decoupled_weight_decay": True}, {"params": p[1:]}], weight_decay=0.1,
+                            fused=True)
+
+
+@pytest.mark.parametrize("make", [lambda p: torch.optim.SGD(p, lr=0.1, fused=True), two_groups])
+def test_other_fused_optimisers(make: Callable, uncompiled: None) -> None:
+    ends = []
+    for mode in ("off", "on"):
+        torch.manual_seed(0)
+        loss = nn.Linear(4, 1, bias=True)
+        wrapped = Wrapped(loss)
+        pv.fit(wrapped, [{"x": X}] * 5, epochs=3, optimizer=make, compile=mode)
+        ends.append([p.detach() for p in loss.parameters()])
+    for one, another in zip(*ends):
+        torch.testing.assert_close(one, another, rtol=0, atol=1e-12)
+
+
+class Wrapped(nn.Module):
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x).square().mean()
 
 
 # --- compiled -------------------------------------------------------------------------------------------------------

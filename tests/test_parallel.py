@@ -127,7 +127,9 @@ def test_one_process_needs_no_torchrun() -> None:
     loss, alone = train(ranks, 2), train(None, 2)
     close(loss, alone, 1e-12)
     evidence = pv.log_evidence(*vae(), {"x": X}, num_particles=5)
-    assert ranks.gather(evidence) is evidence
+    assert torch.equal(ranks.gather(evidence).log_px, evidence.log_px)
+    with pytest.raises(TypeError, match="tensors"):
+        ranks.gather([1.0])
 
 
 def test_batches_must_split_evenly() -> None:

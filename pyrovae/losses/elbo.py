@@ -60,7 +60,7 @@ class ElboLoss(nn.Module):
                  plate: str = DATA) -> None:
         super().__init__()
         self.model, self.guide = model, guide
-        self.found = hold(self, model, guide)
+        self.found = hold(self, model, guide, *([] if isinstance(beta, nn.Module) or not callable(beta) else [beta]))
         if num_data is not None and num_data < 1:
             raise ValueError(f"num_data={num_data}, wanted the number of data in the training set.")
         if free_bits < 0:

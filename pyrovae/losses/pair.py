@@ -9,11 +9,11 @@ from pyrovae.store import localize
 from pyrovae.traces import sample_sites
 
 
-def hold(loss: nn.Module, model: Callable, guide: Callable) -> nn.ModuleDict:
-    """Make a loss that has taken in its pair ready to run, and return the modules that functions of it close over."""
+def hold(loss: nn.Module, *programs: Callable) -> nn.ModuleDict:
+    """Make a loss that has taken in its programs ready to run, and return the modules that they close over."""
     localize(loss)
     found = nn.ModuleDict({f"{name}_" if hasattr(nn.ModuleDict, name) else name: module for name, module
-                           in modules_of(model, guide).items() if module is not model and module is not guide})
+                           in modules_of(*programs).items() if all(module is not program for program in programs)})
     localize(found)
     return found
 
