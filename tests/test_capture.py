@@ -10,7 +10,8 @@ import pyro.distributions as dist
 import pytest
 import torch
 import zuko
-from pyro.infer import TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO, Trace_ELBO
+from pyro.infer import (RenyiELBO, ReweightedWakeSleep, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO,
+                        TraceMeanField_ELBO)
 from pyro.infer.autoguide import AutoLowRankMultivariateNormal, AutoNormal
 from torch import Tensor, nn
 
@@ -20,7 +21,7 @@ from pyrovae.data import Batches, DictDataset
 from pyrovae.evidence import annealed_importance, bidirectional
 from pyrovae.heads import BernoulliHead, CategoricalHead, NormalHead
 from pyrovae.hooks import Checkpoint
-from pyrovae.losses import CapacityLoss, Lagging, Penalized, squared_jacobian
+from pyrovae.losses import CapacityLoss, Lagging, Penalized, PyroLoss, squared_jacobian
 from pyrovae.nets import MLP
 from pyrovae.posteriors import IAF, FlowPosterior, NonReparameterized
 from pyrovae.priors import StandardNormal, VampPrior
@@ -103,6 +104,10 @@ LOSSES: dict[str, Callable[[], nn.Module]] = {
         2, 4, transforms=1, hidden_features=(4,)).transform.inv))),
     "hand-written": lambda: pv.ElboLoss(*hand_written()),
     "Pyro's ELBO module": lambda: Trace_ELBO()(*vae()),
+    "RenyiELBO": lambda: PyroLoss(*vae(), RenyiELBO(num_particles=3)),
+    "RenyiELBO, vectorised": lambda: PyroLoss(*vae(), RenyiELBO(alpha=0.5, num_particles=3, vectorize_particles=True,
+                                                                max_plate_nesting=1)),
+    "wake-sleep": lambda: PyroLoss(*vae(), ReweightedWakeSleep(num_particles=3, vectorize_particles=False)),
     "dropout, batch norm, buffers": lambda: pv.ElboLoss(*vae(lambda head: NormalHead(Noisy()))),
     **{f"IWAE, {gradient}": lambda gradient=gradient: pv.IwaeLoss(*vae(), num_particles=4, gradient=gradient)
        for gradient in ("plain", "stl", "dreg")},

@@ -1,4 +1,6 @@
 """ElboLoss: exact, unbiased over minibatches, one scale whatever the batch, weights where they belong."""
+from collections.abc import Callable
+
 import oracles
 import pyro
 import pyro.distributions as dist
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 
 import pyrovae as pv
 from pyrovae.heads import BernoulliHead, NormalHead
+from pyrovae.losses import PyroLoss
 from pyrovae.nets import MLP
 from pyrovae.priors import StandardNormal
 
@@ -214,3 +217,27 @@ def test_gradients_are_those_of_pyro(elbo) -> None:
     pyro.clear_param_store()
     for parameter, gradient in zip(parameters, ours):
         torch.testing.assert_close(gradient, parameter.grad / len(oracle.log_px), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("make", [lambda: pyro.infer.RenyiELBO(num_particles=3), lambda: pyro.infer.Trace_ELBO(),
+                                  lambda: pyro.infer.TraceGraph_ELBO(),
+                                  lambda: pyro.infer.ReweightedWakeSleep(num_particles=3, vectorize_particles=False)])
+def test_estimators_with_a_backward_pass_of_their_own(make: Callable, uses_param_store: None) -> None:
+    """Value and gradients are those that loss_and_grads leaves, over B."""
+    oracle = oracles.linear_gaussian()
+    parameters = [*oracle.model.parameters(), *oracle.guide.parameters()]
+    torch.manual_seed(0)
+    value = make().loss_and_grads(oracle.model, oracle.guide, **oracle.batch)
+    wanted = [parameter.grad for parameter in parameters]
+    for parameter in parameters:
+        parameter.grad = None
+    torch.manual_seed(0)
+    loss = PyroLoss(oracle.model, oracle.guide, make())(**oracle.batch)
+    size = len(oracle.batch["x"])
+    assert float(loss.detach()) == pytest.approx((value[0] if isinstance(value, tuple) else value) / size, rel=1e-12)
+    for grad, got in zip(wanted, torch.autograd.grad(loss, parameters, allow_unused=True)):
+        assert (grad is None) == (got is None)
+        if grad is not None:
+            torch.testing.assert_close(got, grad / size, rtol=1e-12, atol=1e-12)
+    with pytest.raises(TypeError, match="loss_and_grads"):
+        PyroLoss(oracle.model, oracle.guide, "elbo")

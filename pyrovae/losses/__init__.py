@@ -5,8 +5,9 @@ from pyrovae.losses.iwae import IwaeLoss
 from pyrovae.losses.lagging import Lagging
 from pyrovae.losses.pair import innermost
 from pyrovae.losses.penalty import Penalized, squared_jacobian
+from pyrovae.losses.pyro_loss import PyroLoss
 from pyrovae.losses.schedules import LinearWarmup
 from pyrovae.losses.terms import Terms
 
-__all__ = ["CapacityLoss", "ElboLoss", "IwaeLoss", "Lagging", "LinearWarmup", "Penalized", "Terms",
+__all__ = ["CapacityLoss", "ElboLoss", "IwaeLoss", "Lagging", "LinearWarmup", "Penalized", "PyroLoss", "Terms",
            "innermost", "squared_jacobian"]

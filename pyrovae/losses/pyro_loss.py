@@ -1,0 +1,79 @@
+"""Estimators of Pyro that do their own backward pass, as losses."""
+from collections.abc import Callable
+
+import torch
+import torch.nn as nn
+from pyro.infer import ELBO
+from pyro.poutine.runtime import effectful
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from pyrovae.feed import size_of
+from pyrovae.losses.pair import hold
+from pyrovae.store import private
+from pyrovae.traces import set_up
+
+
+class PyroLoss(nn.Module):
+    r"""What `elbo.loss_and_grads` minimises, over the number of data in the batch: for estimators that `ElboLoss` refuses.
+
+    `RenyiELBO`, `ReweightedWakeSleep`, `TraceTailAdaptive_ELBO` and estimators of your own call `backward` and return
+    Python numbers; here their surrogate becomes the gradient of the returned scalar, so that `fit` trains, checkpoints and
+    captures them. Value and gradient are Pyro's, divided by B. It has no `terms`.
+
+    The pair is scaled as it is written: with sites outside the plate, or several data in one importance weight
+    (`RenyiELBO`), that is another objective than nats per datum of all data. `ElboLoss` and `IwaeLoss` are to be preferred
+    where they take the estimator.
+
+    Raises: TypeError for an estimator without `loss_and_grads`.
+
+    Example:
+        >>> from pyro.infer import RenyiELBO
+        >>> from pyrovae import Guide, Model, Node
+        >>> from pyrovae.heads import BernoulliHead, NormalHead
+        >>> from pyrovae.nets import MLP
+        >>> from pyrovae.priors import StandardNormal
+        >>> model = Model(z=StandardNormal(2), x=Node(BernoulliHead(MLP(2, [8], 4)), "z"))
+        >>> guide = Guide(z=Node(NormalHead(MLP(4, [8], 2 * 2)), "x"))
+        >>> PyroLoss(model, guide, RenyiELBO(num_particles=5))(x=torch.ones(3, 4)).shape
+        torch.Size([])
+    """
+
+    def __init__(self, model: Callable, guide: Callable, elbo: ELBO) -> None:
+        super().__init__()
+        if not hasattr(elbo, "loss_and_grads"):
+            raise TypeError(f"elbo={elbo!r} has no loss_and_grads; pass an estimator such as RenyiELBO(num_particles=5).")
+        self.model, self.guide, self.elbo = model, guide, elbo
+        self.found = hold(self, model, guide)
+
+    def forward(self, **batch: Tensor) -> Tensor:
+        set_up(self.guide, batch)
+        with private(), torch.enable_grad(), _Recorded() as recorded:
+            value = self.elbo.loss_and_grads(self.model, self._announced, **batch)
+        value = torch.as_tensor(value[0] if isinstance(value, tuple) else value)
+        surrogate = sum(recorded.surrogates, torch.zeros(()))
+        surrogate = surrogate if torch.is_grad_enabled() else surrogate.detach()
+        return (value.detach() + surrogate - surrogate.detach()) / size_of(batch)
+
+
+    def _announced(self, **batch: Tensor) -> object:
+        """The guide; estimators go backward only where some program has a `param` statement."""
+        _param(name="trained by its owner")
+        return self.guide(**batch)
+
+
+_param = effectful(lambda: torch.zeros(()), type="param")
+
+
+class _Recorded(TorchFunctionMode):
+    """`backward` notes the scalar it was called on, and `item` gives the tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.surrogates: list[Tensor] = []
+
+    def __torch_function__(self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> object:
+        if func is Tensor.backward:
+            self.surrogates.append(args[0])
+            return None
+        return args[0].detach() if func is Tensor.item else func(*args, **(kwargs or {}))
