@@ -12,8 +12,8 @@ from torch import Tensor, fx
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from pyrovae.errors import CaptureError
 from pyrovae.cuda_graph import Recorded
+from pyrovae.errors import CaptureError
 from pyrovae.matmul import use_fastest_route
 from pyrovae.python_state import unchanged
 from pyrovae.recording import recording

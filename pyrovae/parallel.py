@@ -17,7 +17,7 @@ class Ranks:
     whole batch. All keep the same weights: let process 0 alone write checkpoints, `hooks=[...] if ranks.first else []`. A
     checkpoint of N processes resumes on M, with other random numbers.
 
-    Outside torchrun it is one process. On CUDA each process has the GPU of its LOCAL_RANK (`device`).
+    Outside torchrun, and with `alone=True`, it is one process. On CUDA each process has the GPU of its LOCAL_RANK (`device`).
 
     Example:
         >>> ranks = Ranks()
@@ -25,16 +25,15 @@ class Ranks:
         (True, 1, ['a', 'b'])
     """
 
-    def __init__(self) -> None:
-        started = "WORLD_SIZE" in os.environ and int(os.environ["WORLD_SIZE"]) > 1
+    def __init__(self, *, alone: bool = False) -> None:
+        started = not alone and "WORLD_SIZE" in os.environ and int(os.environ["WORLD_SIZE"]) > 1
         self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() \
             else torch.device("cpu")
         if started and not distributed.is_initialized():
             if self.device.type == "cuda":
                 torch.cuda.set_device(self.device)
             distributed.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
-        alone = not distributed.is_initialized()
-        self.rank, self.size = (0, 1) if alone else (distributed.get_rank(), distributed.get_world_size())
+        self.rank, self.size = (0, 1) if alone or not distributed.is_initialized() else (distributed.get_rank(), distributed.get_world_size())
         self.parameters: list[Tensor] = []
 
     @property

@@ -22,6 +22,7 @@ from bnn_task import load_task, load_unknown
 from run_folder import Refusal, as_json, choose_device, refuse_politely
 from tqdm.auto import tqdm
 
+import pyrovae as pv
 import pyrovae.plots as plots
 from pyrovae.files import write_atomically
 
@@ -43,6 +44,7 @@ class Comparison:
 
 
 def compare(c: Comparison) -> dict[str, Scores]:
+    """The scores of all methods, which several processes share out; the first of them gets the scores."""
     s, methods = c.settings, tuple(c.methods.split(","))
     unknown_names = [method for method in methods if method not in METHODS]
     if unknown_names:
@@ -60,8 +62,11 @@ def compare(c: Comparison) -> dict[str, Scores]:
         changed = sorted(name for name in settings if old.get(name) != settings[name])
         raise Refusal(f"{c.out} holds a comparison with other settings ({', '.join(changed)}); choose another --out.")
     write_atomically(begun, (json.dumps(settings, indent=1) + "\n").encode())
-    scores, seconds = {}, None
-    for method in tqdm(methods, desc=task.name, unit="method"):
+    seconds = None
+    ranks = pv.Ranks()
+    if ranks.size > 1 and c.budget == "equal-time":
+        raise Refusal("--budget equal-time trains methods one after another, so it has no use for several processes.")
+    for method in tqdm(ranks.share(methods), desc=task.name, unit="method"):
         path = c.out / "methods" / f"{method}.json"
         if not path.exists():
             start = time.perf_counter()
@@ -70,8 +75,11 @@ def compare(c: Comparison) -> dict[str, Scores]:
                 "method": method, "steps": trained.steps, "seconds": trained.seconds, "num_samples": trained.num_samples,
                 "wall_seconds": time.perf_counter() - start})
             to_arviz(trained, task, c.out / "arviz" / f"{method}.nc")
-        scores[method] = read_scores(path)
         seconds = seconds or json.loads(path.read_text())["seconds"]
+    ranks.close()
+    if not ranks.first:
+        return {}
+    scores = {method: read_scores(c.out / "methods" / f"{method}.json") for method in methods}
     write(scores, c.out)
     drawn = figures(scores, task.kind)
     if task.kind == "regression" and c.bands and not (c.out / "figures" / "bands.png").exists():

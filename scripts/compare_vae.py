@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 from train_vae import train
 from vae_settings import Settings
 
+import pyrovae as pv
 import pyrovae.plots as plots
 from pyrovae.files import write_atomically
 
@@ -89,7 +90,7 @@ def run_one(comparison: Comparison, changes: dict[str, str], folder: Path) -> di
     settings = dataclasses.replace(comparison.settings, **{name: parse(name, text) for name, text in changes.items()},
                                    out=folder, resume=begun.checkpoint.exists())
     if not begun.weights.exists() or "metrics" not in begun.read():
-        train(settings)
+        train(settings, pv.Ranks(alone=True))
     elif dataclasses.replace(Settings.from_json(begun.read()["arguments"]), out=folder, resume=settings.resume) != settings:
         raise Refusal(f"{folder} holds a run with other settings; choose another --out.")
     wanted = Evaluation(folder, num_particles=comparison.score_particles, max_data=comparison.score_data,
@@ -156,15 +157,24 @@ def markdown(rows: list[dict[str, object]], gaps: bool) -> str:
                                f"datum by datum.{apart}\n")
 
 
+def name_of(changes: dict[str, str]) -> str:
+    return ",".join(f"{key}={value}" for key, value in changes.items()) or "default"
+
+
 def main(comparison: Comparison) -> list[dict[str, object]]:
     runs, out = combinations(comparison.grid), comparison.settings.out or Path("runs/grid")
     comparison = dataclasses.replace(comparison, settings=dataclasses.replace(comparison.settings, out=None, resume=False))
     for changes in runs:  # refuse senseless combinations before the first hour is spent
         dataclasses.replace(comparison.settings, **{name: parse(name, text) for name, text in changes.items()})
+    ranks = pv.Ranks()
+    for changes in ranks.share(runs) if ranks.size > 1 else ():
+        run_one(comparison, changes, out / name_of(changes))
+    ranks.close()
+    if not ranks.first:
+        return []
     rows = []
     for changes in tqdm(runs, desc="grid", unit="run"):
-        name = ",".join(f"{key}={value}" for key, value in changes.items()) or "default"
-        rows.append(run_one(comparison, changes, out / name))
+        rows.append(run_one(comparison, changes, out / name_of(changes)))
         compare(rows, out)
         columns = list(dict.fromkeys(column for row in rows for column in row))
         with (out / "table.csv").open("w", newline="") as file:

@@ -85,9 +85,9 @@ def as_json(settings: object) -> dict:
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one. Raises Refusal for a device that is not there."""
+    """`auto` is CUDA where there is one, this process's of several. Raises Refusal for a device that is not there."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return pv.Ranks(alone=True).device
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

@@ -151,9 +151,9 @@ def baseline(s: Settings, data: Prepared, scored: Batches, device: torch.device,
     return -pv.evaluate(loss, scored.to(device))["loss"]
 
 
-def train(s: Settings) -> Path:
+def train(s: Settings, ranks: pv.Ranks) -> Path:
+    """The folder of the run; several processes train it together."""
     start = time.perf_counter()
-    ranks = pv.Ranks()
     if ranks.size > 1 and s.out is None:
         raise Refusal("several processes need one folder to write to: --out DIR.")
     folder = Folder.for_run(s, default=f"runs/{Path(s.dataset).stem}-{time.strftime('%Y%m%d-%H%M%S')}")
@@ -162,7 +162,7 @@ def train(s: Settings) -> Path:
     splits = data.splits
     if s.patience and data.valid is None:
         raise Refusal("--patience waits for a better validation ELBO, but --valid-size 0 holds out no data; drop one.")
-    device = choose_device(s.device if ranks.size == 1 or s.device != "auto" else str(ranks.device))
+    device = choose_device(s.device)
     if s.precision == "tf32":
         torch.set_float32_matmul_precision("high")
     small = s.batch_size * s.particles * math.prod(data.shape) <= SMALL_BATCH
@@ -232,5 +232,5 @@ def _stored(data: Prepared) -> torch.Tensor:
 
 if __name__ == "__main__":
     with refuse_politely():
-        train(tyro.cli(Settings, description=__doc__))
+        train(tyro.cli(Settings, description=__doc__), pv.Ranks())
     sys.exit(0)
