@@ -17,7 +17,7 @@ class Ranks:
     whole batch. All keep the same weights: let process 0 alone write checkpoints, `hooks=[...] if ranks.first else []`. A
     checkpoint of N processes resumes on M, with other random numbers.
 
-    Outside torchrun, and with `alone=True`, it is one process. On CUDA each process has the GPU of its LOCAL_RANK (`device`).
+    Outside torchrun, and with `alone=True`, it is one process. On CUDA each has the GPU of its LOCAL_RANK (`device`).
 
     Example:
         >>> ranks = Ranks()
@@ -33,7 +33,9 @@ class Ranks:
             if self.device.type == "cuda":
                 torch.cuda.set_device(self.device)
             distributed.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
-        self.rank, self.size = (0, 1) if alone or not distributed.is_initialized() else (distributed.get_rank(), distributed.get_world_size())
+        self.rank, self.size = 0, 1
+        if distributed.is_initialized() and not alone:
+            self.rank, self.size = distributed.get_rank(), distributed.get_world_size()
         self.parameters: list[Tensor] = []
 
     @property
