@@ -25,6 +25,10 @@ Failed = Callable[[Tensor, int | None], Exception]
 """Makes the error for a loss that is not finite, in the present batch or in that of an index."""
 
 
+RENEWALS = 3
+"""How often a run is captured anew because something changed between epochs."""
+
+
 class Steps:
     """What moves the parameters of a run by one batch, and returns the loss and its parts before the move.
 
@@ -75,15 +79,15 @@ class CapturedSteps:
         self.verdicts: list[tuple[int, Tensor, Tensor]] = []
         self.index = -1
         self.state: list[tuple] = []
+        self.renewals = 0
         self.last: _Replay | None = None
         self.fused: _FusedAdam | None = None
         self.seen: set[tuple] = set()
 
     def __call__(self, batch: Batch, *, check_data: bool, failed: Failed) -> Measured:
         self.index += 1
-        if not self.index and (state := fingerprint(self.eager.run.loss)) != self.state:
-            self.captured.clear()  # a hook has changed something that captures hold fixed
-            self.state = state
+        if not self.index:
+            self._look_at_state()
         key = shapes_of(batch)
         if key not in self.captured and (not self.captured or key in self.seen) and len(self.captured) < self.limit:
             self._capture(key, batch)
@@ -119,6 +123,18 @@ class CapturedSteps:
             if not good.all():
                 first = int(good.int().argmin())
                 raise failed(values[first], indices[first])
+
+    def _look_at_state(self) -> None:
+        """A hook may have changed what captures hold fixed: then they are made anew, but not for ever."""
+        state = fingerprint(self.eager.run.loss)
+        if state != self.state and self.captured:
+            self.captured.clear()
+            self.renewals += 1
+            if self.renewals > RENEWALS:
+                self.limit = 0
+                logger.warning("training goes on uncompiled: numbers, flags or parameters of the loss change from epoch to "
+                               "epoch, e.g. by a hook. Let a schedule that returns a tensor do it, as LinearWarmup does.")
+        self.state = state
 
     def _is_ready(self, parameters: list[Tensor]) -> bool:
         return self.fused is not None and self.fused.parameters is parameters

@@ -556,6 +556,19 @@ class Wrapped(nn.Module):
         return self.net(x).square().mean()
 
 
+def test_a_loss_that_changes_every_epoch_is_not_captured_for_ever(caplog: pytest.LogCaptureFixture,
+                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyrovae.capture._compile", lambda graph, inputs: graph)
+    found = []
+    monkeypatch.setattr("pyrovae.steps.Captured", lambda *args, **kwargs: found.append(None) or Captured(*args, **kwargs))
+
+    def change(run: object) -> None:
+        run.loss.beta = 1 / (1 + run.epoch)
+
+    pv.fit(pv.ElboLoss(*vae()), data(), epochs=8, hooks=[change], compile="on")
+    assert len(found) == 4 and len(warnings_of(caplog)) == 1 and "from epoch to epoch" in warnings_of(caplog)[0]
+
+
 # --- compiled -------------------------------------------------------------------------------------------------------
 
 MODELS = {"vae": lambda: pv.ElboLoss(*vae()), "dreg": LOSSES["IWAE, dreg"], "bnn": bnn, "stacked": stacked,
