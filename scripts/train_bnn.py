@@ -57,7 +57,7 @@ def main(t: Training) -> Path:
                   wall_seconds=time.perf_counter() - start)
     to_arviz(trained, task, folder.path / "arviz.nc")
     drawn = figures({t.method: scores}, task.kind)
-    if task.kind == "regression":
+    if task.kind == "regression" and not (folder.figures / "bands.png").exists():
         drawn["bands"] = bands((t.method,), s)
     if trained.history is not None:
         drawn["history"] = plots.curves(trained.history.columns())
