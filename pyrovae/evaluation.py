@@ -78,7 +78,7 @@ class Averages:
 
     def merge(self, all_reduce: Callable[..., Tensor]) -> None:
         """With those of other processes, which saw other data."""
-        self.size = int(all_reduce(torch.tensor(float(self.size)), reduce_op="sum"))
+        self.size = int(all_reduce(torch.tensor(self.size), reduce_op="sum"))
         self.totals = {names: all_reduce(total, reduce_op="sum") for names, total in self.totals.items()}
         for units in self.units.values():
             units.size, units.sums = self.size, all_reduce(units.sums, reduce_op="sum")

@@ -11,6 +11,7 @@ from torch import Tensor
 from pyrovae.capture import Captured
 from pyrovae.errors import CaptureError
 from pyrovae.evaluation import Measured, measure
+from pyrovae.fused_adam import FusedAdam
 from pyrovae.handlers import InSupport, Supported
 from pyrovae.losses.pair import innermost
 from pyrovae.losses.terms import Terms
@@ -23,8 +24,6 @@ logger = logging.getLogger(__name__)
 Batch = dict[str, Tensor]
 Failed = Callable[[Tensor, int | None], Exception]
 """Makes the error for a loss that is not finite, in the present batch or in that of an index."""
-
-
 RENEWALS = 3
 """How often a run is captured anew because something changed between epochs."""
 
@@ -33,8 +32,8 @@ class Steps:
     """What moves the parameters of a run by one batch, and returns the loss and its parts before the move.
 
     module, optimizer, backward: the run's own and `Tensor.backward`, or as a fabric has set them up.
-    active_units: whether to measure these too. reduce, all_reduce: make of captured gradients, and of
-        a number, those of all processes.
+    active_units: whether to measure these too. reduce, all_reduce: make of captured gradients, and of a number, those of
+        all processes.
     """
 
     def __init__(self, run: Run, module: nn.Module, optimizer: torch.optim.Optimizer, backward: Callable[[Tensor], object],
@@ -81,7 +80,7 @@ class CapturedSteps:
         self.state: list[tuple] = []
         self.renewals = 0
         self.last: _Replay | None = None
-        self.fused: _FusedAdam | None = None
+        self.fused: FusedAdam | None = None
         self.seen: set[tuple] = set()
 
     def __call__(self, batch: Batch, *, check_data: bool, failed: Failed) -> Measured:
@@ -148,7 +147,7 @@ class CapturedSteps:
         for parameter, gradient in zip(parameters, gradients):
             parameter.grad = gradient
         optimizer.step()
-        self.fused = _FusedAdam.of(optimizer, parameters)
+        self.fused = FusedAdam.of(optimizer, parameters)
 
     def _capture(self, key: tuple, batch: Batch) -> None:
         start, reason = time.perf_counter(), "another process cannot capture it"
@@ -216,41 +215,3 @@ class _Replay:
         self.set_terms()
         if not torch.isfinite(value):
             raise failed(value, None)
-
-
-class _FusedAdam:
-    """The update of torch's fused Adam, with the optimiser's own state but without its Python."""
-
-    @classmethod
-    def of(cls, optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> "_FusedAdam | None":
-        """None where the optimiser is another one or does more."""
-        kinds = {torch.optim.Adam: torch._fused_adam_, torch.optim.AdamW: torch._fused_adamw_}
-        hooks = [*optimizer._optimizer_step_pre_hooks, *optimizer._optimizer_step_post_hooks]
-        if type(optimizer) not in kinds or hooks or not all(
-                group.get("fused") and not group["amsgrad"] and not group["maximize"] and not isinstance(group["lr"], Tensor)
-                for group in optimizer.param_groups):
-            return None
-        self = cls()
-        self.parameters, self.groups = parameters, []
-        places = {id(parameter): index for index, parameter in enumerate(parameters)}
-        for group in optimizer.param_groups:
-            own = [parameter for parameter in group["params"] if id(parameter) in places]
-            if not own:
-                continue
-            states = [optimizer.state[parameter] for parameter in own]
-            counts = torch.stack([state["step"] for state in states])  # views of one tensor are counted up at once
-            for state, count in zip(states, counts.unbind()):
-                state["step"] = count
-            update = torch._fused_adamw_ if group.get("decoupled_weight_decay") else kinds[type(optimizer)]
-            self.groups.append((update, group, own, [places[id(parameter)] for parameter in own], counts,
-                                *([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step"))))
-        return self
-
-    @torch.no_grad()
-    def __call__(self, gradients: list[Tensor], *, skip: Tensor | None = None) -> None:
-        """`skip`: 1.0 on the parameters' device for a step that is not to be taken."""
-        for update, group, parameters, places, counts, first, second, steps in self.groups:
-            counts += 1 if skip is None else 1 - skip
-            update(parameters, [gradients[place] for place in places], first, second, [], steps, lr=group["lr"],
-                        beta1=group["betas"][0], beta2=group["betas"][1], weight_decay=group["weight_decay"],
-                        eps=group["eps"], amsgrad=False, maximize=False, found_inf=skip)

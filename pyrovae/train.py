@@ -51,7 +51,7 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
     hooks: functions of the `Run`, called in order after each epoch (`pyrovae.hooks`); `finish` of one is called at the end.
     context: entered around each evaluation of the loss, e.g. `lambda: torch.autocast("cuda", torch.bfloat16)`.
     compile: "on" captures the step as one graph, compiles it and replays it, which takes some seconds to a minute and
-        then about half to four fifths of a hand-written step's time; "off" runs the programs; "auto" compiles after the
+        then less time a step than code written by hand (README, Speed); "off" runs the programs; "auto" compiles after the
         first epoch if the rest would take more than four minutes. What cannot be captured (enumeration, programs that
         look at values) runs as it is, and the log of "pyrovae" says why. Gradients are the same within rounding.
     resume: a checkpoint of such a run (`pyrovae.hooks.Checkpoint`) to go on from; bit for bit on a CPU where compile is

@@ -1,5 +1,6 @@
 """Two processes are one process on the union of their data."""
 import functools
+import logging
 import os
 import socket
 from pathlib import Path
@@ -43,10 +44,18 @@ def train(ranks: object, epochs: int, path: Path | None = None, resume: bool = F
     return history["loss"], {name: value.detach() for name, value in loss.named_parameters()}
 
 
+class Loud(logging.Handler):
+    """A warning, such as that of a step that was not captured, is an error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise AssertionError(record.getMessage())
+
+
 def worker(rank: int, port: int, size: int, task: object, folder: Path) -> None:
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1",
                       MASTER_PORT=str(port), TORCHELASTIC_RUN_ID="test", LOCAL_WORLD_SIZE=str(size), GROUP_RANK="0")
     torch.set_num_threads(1)
+    logging.getLogger("pyrovae").addHandler(Loud(logging.WARNING))
     pyro.set_rng_seed(rank + 7)
     torch.save(task(pv.Ranks()), folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()

@@ -19,7 +19,7 @@ class PyroLoss(nn.Module):
 
     `RenyiELBO`, `ReweightedWakeSleep`, `TraceTailAdaptive_ELBO` and estimators of your own call `backward` and return
     Python numbers; here their surrogate becomes the gradient of the returned scalar, so that `fit` trains, checkpoints and
-    captures them. Value and gradient are Pyro's, divided by B. It has no `terms`.
+    captures them. Value and gradient are Pyro's, in nats, divided by B. It has no `terms`.
 
     The pair is scaled as it is written: with sites outside the plate, or several data in one importance weight
     (`RenyiELBO`), that is another objective than nats per datum of all data. `ElboLoss` and `IwaeLoss` are to be preferred

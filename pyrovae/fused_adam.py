@@ -1,0 +1,41 @@
+"""Torch's fused Adam, called by those who have the gradients in hand."""
+import torch
+from torch import Tensor
+
+
+class FusedAdam:
+    """The update of torch's fused Adam, with the optimiser's own state but without its Python."""
+
+    @classmethod
+    def of(cls, optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> "FusedAdam | None":
+        """None where the optimiser is another one or does more."""
+        kinds = {torch.optim.Adam: torch._fused_adam_, torch.optim.AdamW: torch._fused_adamw_}
+        hooks = [*optimizer._optimizer_step_pre_hooks, *optimizer._optimizer_step_post_hooks]
+        if type(optimizer) not in kinds or hooks or not all(
+                group.get("fused") and not group["amsgrad"] and not group["maximize"] and not isinstance(group["lr"], Tensor)
+                for group in optimizer.param_groups):
+            return None
+        self = cls()
+        self.parameters, self.groups = parameters, []
+        places = {id(parameter): index for index, parameter in enumerate(parameters)}
+        for group in optimizer.param_groups:
+            own = [parameter for parameter in group["params"] if id(parameter) in places]
+            if not own:
+                continue
+            states = [optimizer.state[parameter] for parameter in own]
+            counts = torch.stack([state["step"] for state in states])  # views of one tensor are counted up at once
+            for state, count in zip(states, counts.unbind()):
+                state["step"] = count
+            update = torch._fused_adamw_ if group.get("decoupled_weight_decay") else kinds[type(optimizer)]
+            self.groups.append((update, group, own, [places[id(parameter)] for parameter in own], counts,
+                                *([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step"))))
+        return self
+
+    @torch.no_grad()
+    def __call__(self, gradients: list[Tensor], *, skip: Tensor | None = None) -> None:
+        """`skip`: 1.0 on the parameters' device for a step that is not to be taken."""
+        for update, group, parameters, places, counts, first, second, steps in self.groups:
+            counts += 1 if skip is None else 1 - skip
+            update(parameters, [gradients[place] for place in places], first, second, [], steps, lr=group["lr"],
+                   beta1=group["betas"][0], beta2=group["betas"][1], weight_decay=group["weight_decay"], eps=group["eps"],
+                   amsgrad=False, maximize=False, found_inf=skip)
