@@ -1,19 +1,17 @@
 """Record what a program does to tensors, once, and replay it without the program: no handlers, no Python, compiled."""
 import random
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 
 import numpy as np
-import pyro.util
 import torch
 import torch.nn as nn
 from torch import Tensor, fx
-from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from pyrovae.cuda_graph import Recorded
 from pyrovae.errors import CaptureError
+from pyrovae.following import Following, without_nan_warnings
 from pyrovae.matmul import use_fastest_route
 from pyrovae.python_state import unchanged
 from pyrovae.recording import recording
@@ -53,12 +51,18 @@ class Captured:
     def __init__(self, program: Callable[[Batch], object], batch: Batch, *, modules: Iterable[nn.Module] = (),
                  compiled: bool = True) -> None:
         parts = {id(part): part for module in modules for part in module.modules()}.values()
-        self.slots = [(part, name) for part in parts for name, buffer in part._buffers.items() if buffer is not None]
+        self.slots = [(part, name) for part in parts for name, buffer in part._buffers.items()
+                      if buffer is not None and buffer.dtype != torch.bool]
+        self.masks = [(part, name, buffer) for part in parts for name, buffer in part._buffers.items()
+                      if buffer is not None and buffer.dtype == torch.bool]
         self.buffers = [part._buffers[name] for part, name in self.slots]
         self.names = list(batch)
         odd = [name for name, value in batch.items() if not isinstance(value, Tensor)]
         if odd:
             raise CaptureError(f"{odd[0]!r} among the data is no tensor, so replays would not see it change.")
+        devices = {str(value.device) for value in (*batch.values(), *self.buffers)}
+        if len(devices) > 1:  # a CUDA graph would not see numbers on the host change
+            raise CaptureError(f"data and buffers lie on {sorted(devices)}; move them to one device.")
         with untouched(parts):
             with unchanged(parts):
                 graph = self._trace(program, batch)
@@ -77,6 +81,7 @@ class Captured:
 
     def fits(self) -> bool:
         """Whether the modules' buffers are as they were at the capture but for their values; to be asked before a replay.
+        Boolean ones are to have kept their values too: programs look at these.
 
         Buffers that are other tensors than before become ours, in copies: a replay writes to them.
         """
@@ -86,7 +91,7 @@ class Captured:
                 if _kind(buffer) != _kind(self.buffers[index]):
                     return False
                 self.buffers[index] = part._buffers[name] = buffer.clone()
-        return True
+        return all(part._buffers[name] is mask for part, name, mask in self.masks)
 
     def leaves(self, batch: Batch) -> list[Tensor]:
         """The tensors of the result in order, without the time that nesting takes; on CUDA the next call overwrites them."""
@@ -121,7 +126,7 @@ class Captured:
         own = [part._buffers[name] for part, name in self.slots]
         before = _python_random()
         try:
-            with recording(), _ItemsStayTensors(), _without_nan_warnings():
+            with recording(), Following(buffer for *_, buffer in self.masks), without_nan_warnings():
                 graph = make_fx(flat, tracing_mode="fake", _allow_non_fake_inputs=True)(_distinct(batch), own)
         except CaptureError:
             raise
@@ -131,6 +136,12 @@ class Captured:
         finally:
             for (part, name), buffer in zip(self.slots, own):
                 part._buffers[name] = buffer
+            fits = self.fits()
+            for part, name, mask in self.masks:
+                part._buffers[name] = mask
+        if not fits:
+            raise CaptureError("the program assigns to a Boolean buffer, whose values a recording holds fixed; make it "
+                               "one of numbers.")
         if _python_random() != before:
             raise CaptureError("the program draws from Python's or numpy's random numbers; draw by torch.")
         for node in reversed(graph.graph.nodes):
@@ -159,26 +170,6 @@ class Captured:
             one, other = one.double(), other.double()
             if not torch.allclose(one, other, rtol=0.0, atol=1e-5 * _largest(one), equal_nan=True):
                 raise CaptureError("replayed, the program gives other results than it does itself.")
-
-
-class _ItemsStayTensors(TorchFunctionMode):
-    """`.item()` gives the detached tensor: what is only added to others, as in Pyro's estimators, is followed."""
-
-    def __torch_function__(self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> object:
-        return args[0].detach() if func is Tensor.item else func(*args, **(kwargs or {}))
-
-
-@contextmanager
-def _without_nan_warnings() -> Iterator[None]:
-    """Pyro's look at the values of losses and gradients, which no setting turns off."""
-    looks = {name: getattr(pyro.util, name) for name in ("torch_isnan", "torch_isinf")}
-    try:
-        for name in looks:
-            setattr(pyro.util, name, lambda value: False)
-        yield
-    finally:
-        for name, look in looks.items():
-            setattr(pyro.util, name, look)
 
 
 def _has_known_shape(value: object) -> bool:

@@ -74,7 +74,9 @@ class Averages:
         for site, sums in measured.units.items():
             self.units.setdefault(site, ActiveUnits()).add_sums(size, sums)
         self.size += size
-        self.totals[measured.names] = self.totals.get(measured.names, 0.0) + size * measured.numbers
+        if measured.names not in self.totals:
+            self.totals[measured.names] = torch.zeros_like(measured.numbers, dtype=torch.float64)
+        self.totals[measured.names].add_(measured.numbers, alpha=size)
 
     def merge(self, all_reduce: Callable[..., Tensor]) -> None:
         """With those of other processes, which saw other data."""

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
+import torch
 import torch.nn as nn
 from torch import Tensor
 
@@ -14,9 +15,11 @@ RESERVED = set(vars(nn.Module())) - {"training"}
 
 
 def fingerprint(module: nn.Module) -> list[tuple]:
-    """What a capture holds fixed of a module and its parts: numbers, flags and hooks, and which tensors are theirs."""
+    """What a capture holds fixed of a module and its parts: numbers, flags, masks, hooks, and which tensors are theirs."""
     return [(id(part), type(part), _plain(part),
              [(name, id(value), value.requires_grad) for name, value in part._parameters.items() if value is not None],
+             [(name, value.tolist()) for name, value in part._buffers.items()
+              if value is not None and value.dtype == torch.bool],
              [*map(id, part._forward_hooks.values()), *map(id, part._forward_pre_hooks.values())])
             for part in module.modules()]
 

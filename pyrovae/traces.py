@@ -180,7 +180,8 @@ def log_joint(trace: Trace, num_particles: int, *, plate: str | None = DATA, obs
     """
     kinds = (True, False) if observed is None else (observed,)
     sites = {name: site for kind in kinds for name, site in sample_sites(trace, observed=kind).items()}
-    return sum((_per_datum(site, num_particles, plate) for site in sites.values()), torch.zeros(()))
+    values = [_per_datum(site, num_particles, plate) for site in sites.values()]
+    return sum(values[1:], values[0]) if values else torch.zeros(())
 
 
 def _per_datum(site: dict, num_particles: int, plate: str | None) -> Tensor:

@@ -24,7 +24,7 @@ def negative_elbo(model_trace: Trace, guide_trace: Trace, *, closed_form: bool) 
     closed form leaves out.
     """
     model, guide = _samples(model_trace), _samples(guide_trace)
-    loss = torch.zeros(())
+    loss = 0.0
     for name, site in model.items():
         kl = _kl(site, guide[name]) if closed_form and not site["is_observed"] else None
         if kl is None:

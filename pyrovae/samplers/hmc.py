@@ -62,7 +62,7 @@ def hmc(loss: Stacked, batch: Mapping[str, Tensor], *, num_data: int, num_sample
         potential = num_data * loss.losses(dict(batch))
         return potential.detach(), list(torch.autograd.grad(potential.sum(), parameters))
 
-    adapt = _StepSize(torch.full((loss.count,), step_size, dtype=parameters[0].dtype), target)
+    adapt = _StepSize(parameters[0].new_full((loss.count,), step_size), target)
     kept: list[tuple] = []
     with pyro.validation_enabled(False), private():
         potential, gradient = energy()

@@ -52,7 +52,7 @@ def laplace(model: Callable, mode: Mapping[str, Tensor], data: Data, *, full: bo
         return loc, curvature.rsqrt()
     # H = L L^T, so H^{-1} = L^{-T} L^{-1}; a lower factor of it by flipping both ways
     upper = torch.linalg.solve_triangular(torch.linalg.cholesky(curvature.flip(0, 1)).flip(0, 1).T,
-                                          torch.eye(size, dtype=loc.dtype), upper=False)
+                                          torch.eye(size, dtype=loc.dtype, device=loc.device), upper=False)
     return loc, upper
 
 

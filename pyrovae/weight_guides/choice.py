@@ -15,8 +15,8 @@ class InOrder(TorchDistribution):
     has_rsample = True  # there is nothing to differentiate, and no score function is needed
     arg_constraints = {}
 
-    def __init__(self, count: int, batch_shape: Size = Size()) -> None:
-        self.count = count
+    def __init__(self, count: int, device: torch.device, batch_shape: Size = Size()) -> None:
+        self.count, self.device = count, device
         super().__init__(batch_shape, validate_args=False)
 
     @property
@@ -26,11 +26,11 @@ class InOrder(TorchDistribution):
     def rsample(self, sample_shape: Size = Size()) -> Tensor:
         shape = sample_shape + self.batch_shape
         if shape.numel() == 1:
-            return torch.randint(self.count, shape)
-        return (torch.arange(shape.numel()) * self.count // shape.numel()).reshape(shape)
+            return torch.randint(self.count, shape, device=self.device)
+        return (torch.arange(shape.numel(), device=self.device) * self.count // shape.numel()).reshape(shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        return torch.zeros(torch.broadcast_shapes(value.shape, self.batch_shape))
+        return torch.zeros(torch.broadcast_shapes(value.shape, self.batch_shape), device=self.device)
 
     def expand(self, batch_shape: Size, _instance: object = None) -> "InOrder":
-        return InOrder(self.count, Size(batch_shape))
+        return InOrder(self.count, self.device, Size(batch_shape))

@@ -84,9 +84,11 @@ class Ensemble(nn.Module):
 
 
 def _choose(samples: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
-    index = pyro.sample(INDEX + next(iter(samples)), InOrder(count), infer={"is_auxiliary": True})
-    return {name: pyro.sample(name, dist.Delta(value[index], event_dim=value.dim() - 1))
-            for name, value in samples.items()}
+    first, value = next(iter(samples.items()))
+    index = pyro.sample(INDEX + first, InOrder(count, value.device), infer={"is_auxiliary": True})
+    rows = index.reshape(-1)  # a lone number would be read as one, and the host wait for it
+    return {name: pyro.sample(name, dist.Delta(value.index_select(0, rows).reshape(index.shape + value.shape[1:]),
+                                               event_dim=value.dim() - 1)) for name, value in samples.items()}
 
 
 def _key(site: str, parameters: Mapping[str, Tensor]) -> str | None:
