@@ -12,9 +12,12 @@ from pyrovae.check import check
 from pyrovae.diagnostics import ActiveUnits
 from pyrovae.errors import PairError
 from pyrovae.feed import Data, batches, device_of, size_of
-from pyrovae.handlers import InSupport
+from pyrovae.handlers import InSupport, Supported
 from pyrovae.losses.pair import innermost
 from pyrovae.plates import DATA
+from pyrovae.python_state import fingerprint
+from pyrovae.recording import is_recording
+from pyrovae.replays import Compile, Replays
 from pyrovae.store import private
 from pyrovae.untouched import untouched
 
@@ -30,16 +33,49 @@ def evaluate(loss: nn.Module, data: Data, *, names: Sequence[str] | None = None,
     Raises: PairError where `data` are empty, for what `check` refuses on the first batch, and for data outside the
     support of their likelihood in any.
     """
-    device, averages, pair = device_of(loss), Averages(), innermost(loss)
-    with torch.no_grad(), pyro.validation_enabled(False), private(), untouched([loss], training=False, seed=EVALUATION_SEED):
-        for batch in batches(data, names, device):
-            if not averages.size:
-                check_batch_of(pair, batch, None)
-            with InSupport(), context():
-                averages.add(getattr(pair, "size_of", size_of)(batch), measure(loss(**batch), pair, active_units=True))
-    if not averages.size:
-        raise PairError("the validation data yield no batch; wanted at least one datum.")
-    return averages.row()
+    return Evaluation(loss, names=names, context=context)(data)
+
+
+class Evaluation:
+    """`evaluate`, again and again: where that pays as replays of what it computes (see `Replays`)."""
+
+    def __init__(self, loss: nn.Module, *, names: Sequence[str] | None = None,
+                 context: Callable[[], AbstractContextManager] = nullcontext, compile: Compile = "off") -> None:
+        self.loss, self.pair, self.names, self.context = loss, innermost(loss), names, context
+        self.replays, self.state = Replays(self._program, [loss], compile=compile), []
+
+    def __call__(self, data: Data) -> dict[str, float]:
+        averages, good = Averages(), []
+        with torch.no_grad(), pyro.validation_enabled(False), private(), \
+                untouched([self.loss], training=False, seed=EVALUATION_SEED):
+            self._look_at_state()
+            for batch in batches(data, self.names, device_of(self.loss)):
+                if not averages.size:
+                    check_batch_of(self.pair, batch, None)
+                found = self.replays(batch)
+                size = getattr(self.pair, "size_of", size_of)(batch)
+                averages.add(size, Measured(self.parts, found["numbers"], found["units"]))
+                good.append(found["good"])
+        if not averages.size:
+            raise PairError("the validation data yield no batch; wanted at least one datum.")
+        if not torch.stack(good).all():
+            Evaluation(self.loss, names=self.names, context=self.context)(data)  # says what is wrong with the data
+        return averages.row()
+
+    def _program(self, batch: dict[str, Tensor]) -> dict[str, object]:
+        support = Supported() if is_recording() else InSupport()
+        with support, self.context():
+            measured = measure(self.loss(**batch), self.pair, active_units=True)
+        self.parts = measured.names
+        good = getattr(support, "good", []) or [torch.ones((), dtype=torch.bool, device=measured.numbers.device)]
+        return {"numbers": measured.numbers, "units": measured.units, "good": torch.stack(good).all()}
+
+    def _look_at_state(self) -> None:
+        """What captures hold fixed may have changed since; then they are worth nothing any more."""
+        state = fingerprint(self.loss)
+        if self.replays.captured and state != self.state:
+            self.replays = Replays(self._program, [self.loss], compile="off")
+        self.state = state
 
 
 @dataclass(frozen=True)

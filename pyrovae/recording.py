@@ -19,6 +19,10 @@ def recording() -> Iterator[None]:
         _recording.reset(token)
 
 
+def is_recording() -> bool:
+    return _recording.get()
+
+
 def refuse_number(value: object, source: object) -> None:
     """Raise CaptureError where a schedule gives Python numbers, which a recording would hold fixed."""
     if _recording.get() and not isinstance(value, Tensor):

@@ -15,7 +15,7 @@ from torch.utils.data import RandomSampler
 from pyrovae.checkpoint import load_run
 from pyrovae.collapse import warn_if_collapsed
 from pyrovae.errors import NonFiniteLossError, PairError
-from pyrovae.evaluation import Averages, check_batch_of, evaluate
+from pyrovae.evaluation import Averages, Evaluation, check_batch_of
 from pyrovae.feed import Data, batches, device_of, generators_of, size_of
 from pyrovae.history import History
 from pyrovae.losses.pair import innermost
@@ -52,8 +52,9 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
     context: entered around each evaluation of the loss, e.g. `lambda: torch.autocast("cuda", torch.bfloat16)`.
     compile: "on" captures the step as one graph, compiles it and replays it, which takes some seconds to a minute and
         then less time a step than code written by hand (README, Speed); "off" runs the programs; "auto" compiles after the
-        first epoch if the rest would take more than four minutes. What cannot be captured (enumeration, programs that
-        look at values) runs as it is, and the log of "pyrovae" says why. Gradients are the same within rounding.
+        first epoch if the rest would take more than four minutes; validation follows once 15 seconds went into it. What
+        cannot be captured (enumeration, programs that look at values) runs as it is, and the log of "pyrovae" says why.
+        Gradients are the same within rounding.
     resume: a checkpoint of such a run (`pyrovae.hooks.Checkpoint`) to go on from; bit for bit on a CPU where compile is
         the same.
     fabric: for several processes, `pyrovae.Ranks()` under torchrun, or a lightning.fabric.Fabric: an object with
@@ -107,6 +108,7 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
     all_reduce = getattr(fabric, "all_reduce", lambda value, reduce_op: value)
     steps = Steps(run, module, optimizer, backward, context, clip_norm, active_units=valid is None,
                   reduce=getattr(fabric, "reduce", None), all_reduce=all_reduce)
+    evaluation = Evaluation(loss, names=names, context=context, compile="off" if compile == "off" else "auto")
     unchecked, averages, index = True, None, 0
 
     def failed(value: Tensor, at: int | None) -> NonFiniteLossError:
@@ -136,7 +138,7 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
         getattr(fabric, "synchronize", lambda module: None)(loss)
         if valid is not None:
             found = {name: float(all_reduce(torch.tensor(float(value), dtype=torch.float64), reduce_op="mean"))
-                     for name, value in evaluate(loss, valid, names=names, context=context).items()}
+                     for name, value in evaluation(valid).items()}
             row |= {name if name == "active_units" else f"valid_{name}": value for name, value in found.items()}
         if isinstance(run.schedule, ReduceLROnPlateau):
             run.schedule.step(row.get("valid_loss", row["loss"]))

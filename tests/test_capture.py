@@ -17,6 +17,7 @@ from objective_cases import LOSSES, Noisy, X, Y, batch_for, bnn, program_of, sta
 import pyrovae as pv
 from pyrovae.capture import Captured
 from pyrovae.data import Batches, DictDataset
+from pyrovae.evaluation import Evaluation
 from pyrovae.evidence import annealed_importance, bidirectional
 from pyrovae.heads import NormalHead
 from pyrovae.hooks import Checkpoint
@@ -350,6 +351,43 @@ def test_shapes_are_captured_when_they_come_again(monkeypatch: pytest.MonkeyPatc
     assert shapes == [12]
     pv.fit(pv.ElboLoss(*vae()), [{"x": X}, {"x": X[:5]}, {"x": X[:5]}], epochs=3, compile="on")
     assert shapes == [12, 12, 5]
+
+
+@pytest.mark.parametrize("name", ["Trace_ELBO", "IWAE, dreg", "warm-up", "dropout, batch norm, buffers", "score function"])
+def test_validation_is_the_same_captured(name: str, monkeypatch: pytest.MonkeyPatch, uncompiled: None) -> None:
+    monkeypatch.setattr("pyrovae.replays.PATIENCE", 0.0)
+    histories = []
+    for mode in ("off", "auto"):
+        pyro.set_rng_seed(0)
+        loss = LOSSES[name]()
+        captures = []
+        monkeypatch.setattr("pyrovae.replays.Captured",
+                            lambda *args, **kwargs: captures.append(None) or Captured(*args, **kwargs))
+        history = pv.fit(loss, data(), epochs=4, valid=[{"x": X[:5]}, {"x": X[5:10]}, {"x": X[10:]}], compile=mode)
+        histories.append(history)
+        assert len(captures) == (2 if mode == "auto" else 0)
+    assert all("valid_loss" in row for row in histories[0])
+    for one, another in zip(*histories):
+        assert {**one, "seconds": 0} == {**another, "seconds": 0}
+
+
+def test_captured_validation_refuses_data_outside_the_support(monkeypatch: pytest.MonkeyPatch, uncompiled: None) -> None:
+    monkeypatch.setattr("pyrovae.replays.PATIENCE", 0.0)
+    evaluation = Evaluation(pv.ElboLoss(*vae()), compile="on")
+    fine = evaluation([{"x": X}] * 2)
+    assert fine == evaluation([{"x": X}] * 2) == pv.evaluate(evaluation.loss, [{"x": X}] * 2)
+    with pytest.raises(pv.PairError, match="grey values"):
+        evaluation([{"x": X}, {"x": 0.5 * X}])
+    assert evaluation.replays.captured
+
+
+def test_validation_is_not_replayed_once_the_loss_changed(uncompiled: None) -> None:
+    loss = pv.ElboLoss(*vae())
+    evaluation = Evaluation(loss, compile="on")
+    before = evaluation([{"x": X}])
+    loss.beta = 3.0
+    after = evaluation([{"x": X}])
+    assert after == pv.evaluate(loss, [{"x": X}]) and after["loss"] > before["loss"]
 
 
 def test_bad_losses_and_data_stop_a_captured_run(uncompiled: None) -> None:
