@@ -9,7 +9,7 @@ import torch.nn as nn
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from pyrovae.cuda_graph import Recorded
+from pyrovae.cuda_graph import Recorded, Then
 from pyrovae.errors import CaptureError
 from pyrovae.following import Following, without_nan_warnings
 from pyrovae.matmul import use_fastest_route
@@ -93,9 +93,17 @@ class Captured:
                 self.buffers[index] = part._buffers[name] = buffer.clone()
         return all(part._buffers[name] is mask for part, name, mask in self.masks)
 
-    def leaves(self, batch: Batch) -> list[Tensor]:
-        """The tensors of the result in order, without the time that nesting takes; on CUDA the next call overwrites them."""
-        return self.run(*self._inputs(batch))
+    def leaves(self, batch: Batch, then: Then | None = None) -> list[Tensor]:
+        """The tensors of the result in order, without the time that nesting takes; on CUDA the next call overwrites them.
+
+        `then(leaves)` is called behind, or once and replayed where the graph is one of CUDA.
+        """
+        if isinstance(self.run, Recorded):
+            return self.run(*self._inputs(batch), then=then)
+        leaves = self.run(*self._inputs(batch))
+        if then is not None:
+            then(leaves)
+        return leaves
 
     def unflatten(self, leaves: list[Tensor]) -> object:
         return pytree.tree_unflatten(leaves, self.layout)

@@ -6,33 +6,39 @@ from torch import Tensor
 
 WARM_UPS = 3
 """Calls before the recording, in which libraries set themselves up."""
+Then = Callable[[list[Tensor]], object]
+"""What is done with the results in the same graph, e.g. an optimiser's update; it has to have run before."""
 
 
 class Recorded:
     """`run(*inputs)` recorded and replayed: the first `num_copied` inputs are copied to fixed places, the others must stay.
 
-    Where one of the others lies elsewhere than before, the graph is recorded anew. Results lie in fixed places too: the
-    next call overwrites them. Random numbers come from the device's default generator, as without a graph. Calls before the
-    recording happen on copies of what `run` writes to, so that they leave no trace.
+    Where one of the others lies elsewhere than before, or something else is to be done `then`, it is recorded anew. Results
+    lie in fixed places too: the next call overwrites them. Random numbers come from the device's default generator, as
+    without a graph. Calls before the recording happen on copies of what `run` writes to, so that they leave no trace.
     """
 
     def __init__(self, run: Callable[..., list[Tensor]], num_copied: int) -> None:
         self.run, self.num_copied = run, num_copied
         self.fixed: list[Tensor] = []
-        self.places: list[int] = []
-        self.graph: torch.cuda.CUDAGraph | None = None
+        self.places: list[int] | None = None
+        self.graphs: dict[Then | None, tuple[torch.cuda.CUDAGraph, list[Tensor]]] = {}
 
-    def __call__(self, *inputs: Tensor) -> list[Tensor]:
-        copied, kept = inputs[:self.num_copied], inputs[self.num_copied:]
-        if self.graph is None or [value.data_ptr() for value in kept] != self.places:
-            self._record(inputs)
-            self.places = [value.data_ptr() for value in kept]
-        for place, value in zip(self.fixed, copied):
+    def __call__(self, *inputs: Tensor, then: Then | None = None) -> list[Tensor]:
+        places = [value.data_ptr() for value in inputs[self.num_copied:]]
+        if places != self.places:
+            self._warm_up(inputs)
+            self.places = places
+        if then not in self.graphs:
+            self._record(then)
+        for place, value in zip(self.fixed, inputs[:self.num_copied]):
             place.copy_(value, non_blocking=True)
-        self.graph.replay()
-        return self.results
+        graph, results = self.graphs[then]
+        graph.replay()
+        return results
 
-    def _record(self, inputs: tuple[Tensor, ...]) -> None:
+    def _warm_up(self, inputs: tuple[Tensor, ...]) -> None:
+        self.graphs.clear()
         self.fixed = [*(value.clone() for value in inputs[:self.num_copied]), *inputs[self.num_copied:]]
         before = [value.clone() for value in self.fixed]
         state = torch.cuda.get_rng_state(inputs[0].device)
@@ -45,6 +51,13 @@ class Recorded:
         for value, old in zip(self.fixed, before):
             value.copy_(old)
         torch.cuda.set_rng_state(state, inputs[0].device)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self.results = self.run(*self.fixed)
+
+    def _record(self, then: Then | None) -> None:
+        if then is not None:  # what came before is over
+            self.graphs = {key: value for key, value in self.graphs.items() if key is None}
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            results = self.run(*self.fixed)
+            if then is not None:
+                then(results)
+        self.graphs[then] = graph, results

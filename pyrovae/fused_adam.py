@@ -16,7 +16,7 @@ class FusedAdam:
                 for group in optimizer.param_groups):
             return None
         self = cls()
-        self.parameters, self.groups = parameters, []
+        self.optimizer, self.parameters, self.groups = optimizer, parameters, []
         places = {id(parameter): index for index, parameter in enumerate(parameters)}
         for group in optimizer.param_groups:
             own = [parameter for parameter in group["params"] if id(parameter) in places]
@@ -29,7 +29,19 @@ class FusedAdam:
             update = torch._fused_adamw_ if group.get("decoupled_weight_decay") else kinds[type(optimizer)]
             self.groups.append((update, group, own, [places[id(parameter)] for parameter in own], counts,
                                 *([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step"))))
+        self.before = self._look()
         return self
+
+    def is_current(self) -> bool:
+        """Whether the optimiser is as it was, but for the values of its state."""
+        return self._look() == self.before
+
+    def _look(self) -> list[object]:
+        optimizer = self.optimizer
+        return [*map(id, [*optimizer._optimizer_step_pre_hooks.values(), *optimizer._optimizer_step_post_hooks.values()]), *(
+            ({name: value for name, value in group.items() if name != "params"},
+             [(id(parameter), *map(id, optimizer.state.get(parameter, {}).values())) for parameter in group["params"]])
+            for group in optimizer.param_groups)]
 
     @torch.no_grad()
     def __call__(self, gradients: list[Tensor], *, skip: Tensor | None = None) -> None:

@@ -87,6 +87,8 @@ class CapturedSteps:
         self.index += 1
         if not self.index:
             self._look_at_state()
+            if self.fused is not None and not self.fused.is_current():
+                self.fused = None
         key = shapes_of(batch)
         if key not in self.captured and (not self.captured or key in self.seen) and len(self.captured) < self.limit:
             self._capture(key, batch)
@@ -95,12 +97,15 @@ class CapturedSteps:
         if self.last is None or not self.last.replay.fits():
             self.last = None
             return self.eager(batch, check_data=check_data, failed=failed)
-        measured, gradients, fine = self.last(batch)
+        deferred = self.deferred and not check_data and self._is_ready(self.last.moved)
+        inside = deferred and self.eager.reduce is None
+        measured, gradients, fine = self.last(batch, self.fused if inside else None)
         if self.eager.reduce is not None:
             self.eager.reduce(gradients)
-        if self.deferred and not check_data and self._is_ready(self.last.moved):
+        if deferred:
             self.verdicts.append((self.index, measured.numbers[0].clone(), fine.clone()))
-            self.fused(gradients, skip=(~fine).float())
+            if not inside:
+                self.fused(gradients, skip=(~fine).float())
             return measured
         if not fine:
             self.last.refuse(batch, measured.numbers[0], failed)
@@ -110,7 +115,7 @@ class CapturedSteps:
     def end_epoch(self, failed: Failed) -> None:
         """Leave everything as uncaptured steps do: `terms` of the last batch; and let hooks change the optimiser's state."""
         self.seen.clear()
-        self.fused, self.index = None, -1
+        self.index = -1
         if self.last is not None:
             self.last.set_terms()
             for parameter, gradient in zip(self.last.moved, self.last.gradients):
@@ -170,6 +175,7 @@ class _Replay:
     def __init__(self, eager: Steps, batch: Batch, compiled: bool) -> None:
         self.eager = eager
         self.moved: list[Tensor] = []
+        self.fused, self.update = None, None
         self.replay = Captured(self._program, batch, modules=[eager.run.loss], compiled=compiled)
 
     def _program(self, batch: Batch) -> dict[str, object]:
@@ -195,13 +201,19 @@ class _Replay:
         return {"numbers": measured.numbers, "fine": fine, "units": list(measured.units.values()), "gradients": gradients,
                 "terms": () if terms is None else (terms.log_px, terms.kl, terms.means)}
 
-    def __call__(self, batch: Batch) -> tuple[Measured, list[Tensor], Tensor]:
-        """What was measured, gradients, and whether loss and data are as they should be."""
+    def __call__(self, batch: Batch, fused: FusedAdam | None) -> tuple[Measured, list[Tensor], Tensor]:
+        """What was measured, gradients, and whether loss and data are as they should be; updated by `fused` if so."""
+        if fused is not self.fused:
+            self.fused, self.update = fused, None if fused is None else lambda leaves: fused(
+                self._gradients(leaves), skip=(~leaves[1]).float())
         with torch.no_grad():
-            self.leaves = numbers, fine, *rest = self.replay.leaves(batch)
-        start = len(self.sites)
-        self.gradients = rest[start:start + len(self.moved)]
+            self.leaves = numbers, fine, *rest = self.replay.leaves(batch, self.update)
+        self.gradients = self._gradients(self.leaves)
         return Measured(self.names, numbers, dict(zip(self.sites, rest))), self.gradients, fine
+
+    def _gradients(self, leaves: list[Tensor]) -> list[Tensor]:
+        start = 2 + len(self.sites)
+        return leaves[start:start + len(self.moved)]
 
     def set_terms(self) -> None:
         terms = self.replay.unflatten(self.leaves)["terms"]

@@ -2,6 +2,7 @@
 import logging
 import random
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -381,6 +382,18 @@ def test_captured_validation_refuses_data_outside_the_support(monkeypatch: pytes
     assert evaluation.replays.captured
 
 
+def test_autocast_is_captured(uncompiled: None) -> None:
+    def losses(mode: str, context: Callable) -> list[float]:
+        pyro.set_rng_seed(0)
+        loss = pv.ElboLoss(*vae()).float()
+        return pv.fit(loss, [{"x": X.float()}] * 4, epochs=3, compile=mode, context=context)["loss"]
+
+    def rough() -> torch.autocast:
+        return torch.autocast("cpu", torch.bfloat16)
+
+    assert losses("off", rough) == losses("on", rough) != losses("on", nullcontext)
+
+
 def test_validation_is_not_replayed_once_the_loss_changed(uncompiled: None) -> None:
     loss = pv.ElboLoss(*vae())
     evaluation = Evaluation(loss, compile="on")
@@ -424,8 +437,13 @@ def test_bad_losses_and_data_stop_a_captured_run(uncompiled: None) -> None:
 
 
 def test_hooks_may_change_what_a_capture_holds_fixed(uncompiled: None) -> None:
-    """Numbers of the loss, what trains, and train or eval mode of a part."""
+    """Numbers of the loss, what trains, numbers of the optimiser and its state."""
     def change(run: object) -> None:
+        if run.epoch == 4:
+            state = run.optimizer.state_dict()
+            for moments in state["state"].values():
+                moments["exp_avg"] = torch.zeros_like(moments["exp_avg"])
+            run.optimizer.load_state_dict(state)
         if run.epoch == 1:
             run.loss.beta = 0.3
         if run.epoch == 2:
@@ -437,7 +455,7 @@ def test_hooks_may_change_what_a_capture_holds_fixed(uncompiled: None) -> None:
     for mode in ("off", "on"):
         pyro.set_rng_seed(0)
         loss = pv.ElboLoss(*vae())
-        pv.fit(loss, data(), epochs=5, hooks=[change], compile=mode)
+        pv.fit(loss, data(), epochs=6, hooks=[change], compile=mode)
         ends.append([parameter.detach().clone() for parameter in loss.parameters()])
     for one, another in zip(*ends):
         assert torch.equal(one, another)
@@ -720,16 +738,22 @@ def test_a_bad_step_that_nobody_waited_for_moves_nothing(monkeypatch: pytest.Mon
 
 def test_a_recorded_graph_leaves_no_trace_of_its_recording(monkeypatch: pytest.MonkeyPatch) -> None:
     """With CUDA's calls played by others: what is copied where, and when the graph is made anew."""
-    from contextlib import nullcontext
     from types import SimpleNamespace
 
     from pyrovae import cuda_graph
 
-    recorded = []
+    recorded, updates = [], []
+
+    def play(graph: SimpleNamespace) -> None:
+        then, results = next((then, results) for then, (known, results) in replayed.graphs.items() if known is graph)
+        results[0].copy_(run(*replayed.fixed)[0])
+        if then is not None:
+            then(results)
 
     def graph() -> SimpleNamespace:
         recorded.append(None)
-        return SimpleNamespace(replay=lambda: replayed.results[0].copy_(run(*replayed.fixed)[0]))
+        made = SimpleNamespace(replay=lambda: play(made))
+        return made
 
     stream = SimpleNamespace(wait_stream=lambda other: None)
     fake = SimpleNamespace(CUDAGraph=graph, Stream=lambda: stream, current_stream=lambda: stream,
@@ -751,4 +775,10 @@ def test_a_recorded_graph_leaves_no_trace_of_its_recording(monkeypatch: pytest.M
     torch.rand(3), torch.rand(3)  # the replay's, and that of the recording, which on CUDA draws nothing
     assert int(count) == 2 and torch.equal(torch.get_rng_state(), after)
     assert torch.equal(replayed(2 * x, count, weight)[0], 2 * x) and len(recorded) == 1
-    assert torch.equal(replayed(x, count, 3 * weight)[0], 3 * x) and len(recorded) == 2
+    weight = 3 * weight
+    assert torch.equal(replayed(x, count, weight)[0], 3 * x) and len(recorded) == 2
+    first, second = (lambda leaves: updates.append("first")), (lambda leaves: updates.append("second"))
+    for then, wanted in ((first, ["first"]), (first, ["first"]), (None, []), (first, ["first"]), (second, ["second"])):
+        updates.clear()
+        assert torch.equal(replayed(2 * x, count, weight, then=then)[0], 6 * x) and updates[-1:] == wanted
+    assert len(recorded) == 4 and len(replayed.graphs) == 2
