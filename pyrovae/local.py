@@ -1,5 +1,6 @@
 """Weight noise drawn for each datum: local reparameterisation and flipout, as effect handlers."""
 from collections.abc import Callable
+from dataclasses import replace
 
 import pyro.distributions as dist
 import torch
@@ -90,17 +91,21 @@ class _Remember(Messenger):
     def _pyro_sample(self, msg: dict) -> None:
         if msg["done"]:  # replayed: whoever drew it, it was not this site
             self.known.setdefault(id(msg["value"]), (msg["value"], None))
+        elif not self.known.draws and not msg["is_observed"] and (origin := self._origin(msg["fn"])):
+            msg["value"], msg["done"] = origin.parts[0].view_as(origin.parts[0]), True
+            self.known[id(msg["value"])] = msg["value"], replace(origin, is_drawn=False)
 
     def _pyro_post_sample(self, msg: dict) -> None:
-        fn: Distribution = base_distribution(msg["fn"])
-        value, origin = msg["value"], None
-        if msg["is_observed"] or not isinstance(value, Tensor):
-            return
-        if isinstance(fn, dist.Normal):
-            origin = Origin(self.normal_rule, (fn.loc.expand(value.shape), fn.scale.expand(value.shape)))
-        elif getattr(fn, "local_parts", None) is not None:
-            origin = Origin(fn.local_rule, tuple(part.expand(value.shape) for part in fn.local_parts))
-        self.known.setdefault(id(value), (value, origin))
+        value = msg["value"]
+        if not msg["is_observed"] and isinstance(value, Tensor):
+            self.known.setdefault(id(value), (value, self._origin(msg["fn"])))
+
+    def _origin(self, fn: Distribution) -> Origin | None:
+        base = base_distribution(fn)
+        rule, parts = getattr(base, "local_rule", None), getattr(base, "local_parts", None)
+        if isinstance(base, dist.Normal):
+            rule, parts = self.normal_rule, (base.loc, base.scale)
+        return None if parts is None else Origin(rule, tuple(part.expand(fn.batch_shape + fn.event_shape) for part in parts))
 
 
 def _of_normal(operation: Operation, x: Tensor, parts: tuple[Tensor, ...], bias: Tensor | None, channel_dim: int) -> Tensor:

@@ -1,12 +1,13 @@
 """Which distribution a drawn tensor came from, for handlers that draw in another place than the site does."""
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
 
 CHANNEL_DIM = {F.linear: -1, F.conv1d: -2, F.conv2d: -3, F.conv3d: -4}
 """Layers whose weight noise can be drawn for each datum, and where their inputs have the features."""
@@ -18,6 +19,8 @@ class Origin:
 
     rule: Callable[..., Tensor]
     parts: tuple[Tensor, ...]
+    is_drawn: bool = True
+    """False where the tensor has only the place of a draw, not its numbers."""
 
 
 class Origins(dict[int, tuple[Tensor, Origin | None]]):
@@ -25,7 +28,7 @@ class Origins(dict[int, tuple[Tensor, Origin | None]]):
 
     def __init__(self, renew: Callable[[], AbstractContextManager]) -> None:
         super().__init__()
-        self.renew = renew
+        self.renew, self.draws = renew, True
 
 
 origins: ContextVar[Origins | None] = ContextVar("pyrovae_origins", default=None)
@@ -50,11 +53,43 @@ def note(tensor: Tensor, origin: Origin | None) -> None:
         known.setdefault(id(tensor), (tensor, origin))  # the tensor is kept, so that its id stays its own
 
 
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Within it, tensors that can be redrawn are not drawn at all."""
+    known = origins.get()
+    if known is not None:
+        known.draws = False
+    try:
+        yield
+    finally:
+        if known is not None:
+            known.draws = True
+
+
+LOOKS = {Tensor.__len__, Tensor.dim, Tensor.size, Tensor.stride, Tensor.numel, Tensor.is_floating_point}
+"""What may be asked of a tensor without numbers, beside its attributes."""
+
+
+class DrawNeeded(Exception):
+    """Something else than a rule asks for the numbers of a tensor that was not drawn."""
+
+
+class Guard(TorchFunctionMode):
+    """Raises DrawNeeded."""
+
+    def __torch_function__(self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> object:
+        if func not in LOOKS and getattr(func, "__name__", "") != "__get__":
+            for leaf in pytree.tree_leaves((args, kwargs)):
+                if isinstance(leaf, Tensor) and (origin := origin_of(leaf)) is not None and not origin.is_drawn:
+                    raise DrawNeeded(str(func))
+        return func(*args, **(kwargs or {}))
+
+
 def narrow(tensor: Tensor, start: int, stop: int) -> Tensor:
     """Part of the rows of a drawn tensor, whose origin they share."""
     part, origin = tensor[start:stop], origin_of(tensor)
     if origin is not None:
-        note(part, Origin(origin.rule, tuple(value[start:stop] for value in origin.parts)))
+        note(part, replace(origin, parts=tuple(value[start:stop] for value in origin.parts)))
     return part
 
 

@@ -13,12 +13,13 @@ from torch.distributions import Bernoulli, Categorical
 from pyrovae.errors import PairError
 from pyrovae.feed import Data, batches, device_of, size_of
 from pyrovae.handlers import Afresh
-from pyrovae.origin import are_noted, narrow
+from pyrovae.origin import DrawNeeded, Guard, are_noted, narrow, undrawn
 from pyrovae.plates import DATA
 from pyrovae.predict import evaluating
 from pyrovae.reach import modules_of
 from pyrovae.replays import Compile, Replays
 from pyrovae.traces import Batch, base_distribution, frame, log_prob, run_guide, run_model, sample_sites, set_up
+from pyrovae.untouched import untouched
 
 ROWS = 4096
 """Draws times data that go through the nets at once: enough to keep the machine busy, and small in memory."""
@@ -151,7 +152,15 @@ def _run(model: Callable, guide: Callable, data: Data, num_samples: int, names: 
     replay = Replays(program, modules_of(model, guide).values(), compile="off" if are_noted() else compile)
     for batch in batches(data, names, device_of(model, guide)):
         if draws is None:
-            draws = _draw(model, guide, batch, num_samples, plate)
+            with undrawn():
+                draws = _draw(model, guide, batch, num_samples, plate)
+            one = {name: value[:1] if isinstance(value, Tensor) else value for name, value in batch.items()}
+            one |= next(_parts(draws, ROWS, num_samples))
+            try:
+                with untouched(modules_of(model).values()), Guard():
+                    program(one)
+            except DrawNeeded:
+                draws = _draw(model, guide, batch, num_samples, plate)
         yield (replay({**batch, **part}) for part in _parts(draws, size_of(batch), num_samples))
 
 

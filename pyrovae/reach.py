@@ -20,12 +20,12 @@ def modules_of(*programs: Callable) -> dict[str, nn.Module]:
         {'net': Linear(in_features=2, out_features=3, bias=True)}
     """
     found: dict[str, nn.Module] = {}
-    seen: set[int] = set()
+    seen: dict[int, object] = {}  # by identity, and kept, so that none gets the identity of one that is gone
 
     def visit(name: str, value: object, home: str | None) -> None:
         if id(value) in seen:
             return
-        seen.add(id(value))
+        seen[id(value)] = value
         if isinstance(value, nn.Module):
             found[f"{name}_{len(found)}" if name in found else name] = value
         elif isinstance(value, Mapping):

@@ -266,3 +266,34 @@ def test_training_of_dropout_with_masks_of_their_own_is_unbiased() -> None:
     for handler in (pyro.poutine.block, pv.LocalReparameterization):
         with handler():
             assert_mean(torch.stack([loss(**batch).detach() for _ in range(100)]), exact)
+
+
+class Squared(nn.Module):
+    """A layer beside which its weight is used in another way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x) + self.linear.weight.square().sum()
+
+
+@pytest.mark.parametrize("handler", LOCAL.values())
+@pytest.mark.parametrize("make_net, is_drawn", [
+    (lambda: nn.Sequential(nn.Linear(2, 3, bias=False), nn.Linear(3, 1, bias=False)), False), (Squared, True)])
+def test_prediction_draws_the_weights_only_where_their_numbers_are_needed(
+        make_net: Callable[[], nn.Module], is_drawn: bool, handler: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = pv.Model(y=pv.Node(FixedScaleNormalHead(pv.Bayesian(make_net(), event_dim=1), scale=0.1), "x"))
+    guide, drawn, draw = MeanField(model, init_scale=0.7), [], dist.Normal.rsample
+    monkeypatch.setattr(dist.Normal, "rsample",
+                        lambda fn, shape=torch.Size(): drawn.append(fn.loc.shape[-2:]) or draw(fn, shape))
+    x = torch.randn(3, 2)
+    with handler():
+        local = pv.predict_moments(model, guide, {"x": x}, num_samples=20_000)
+    assert any(loc.shape in drawn for loc, _ in guide.moments().values()) == is_drawn  # the targets are
+    plain = pv.predict_moments(model, guide, {"x": x}, num_samples=20_000)
+    error = ((plain.epistemic + local.epistemic) / 20_000).sqrt()
+    assert ((plain.mean - local.mean).abs() < 5 * error).all()
+    if not is_drawn:
+        assert torch.allclose(local.epistemic, plain.epistemic, rtol=0.15)

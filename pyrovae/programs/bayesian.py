@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 import pyro
 import pyro.distributions as dist
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.nn.modules.conv import _ConvNd
 
-from pyrovae.origin import Origin, note, origin_of, redrawing
+from pyrovae.origin import note, origin_of, redrawing
 from pyrovae.programs.adapter import as_pyro
 
 WeightPrior = Callable[[str, Tensor], Distribution | None]
@@ -126,10 +127,21 @@ class Bayesian(nn.Module):
         def stack(value: Tensor, event_shape: torch.Size) -> Tensor:
             return value.expand(*lead, 1, *event_shape).reshape(count, *event_shape)
 
-        weights = {key: stack(value, self.initial[key].shape) for key, value in self.weights.items()}
+        def share(value: Tensor, event_shape: torch.Size) -> tuple[Tensor, int | None]:
+            """Also the dim of the particles; None where all have the same, which is then computed with once."""
+            value = value.expand(*lead, 1, *event_shape)
+            if any(value.stride()[:len(lead)]):
+                return stack(value, event_shape), 0
+            return value[(0,) * (len(lead) + 1)], None
+
         sources = {key: origin for key, value in self.weights.items() if (origin := origin_of(value)) is not None}
-        parts = {key: tuple(stack(part, self.initial[key].shape) for part in origin.parts)
-                 for key, origin in sources.items()}
+        shared = {key: [share(part, self.initial[key].shape) for part in origin.parts] for key, origin in sources.items()}
+        parts = {key: tuple(part for part, _ in pairs) for key, pairs in shared.items()}
+        part_dims = {key: tuple(dim for _, dim in pairs) for key, pairs in shared.items()}
+        drawn = {key for key in self.weights if key not in sources or sources[key].is_drawn}
+        weights = {key: stack(value, self.initial[key].shape) if key in drawn else parts[key][0].view_as(parts[key][0])
+                   for key, value in self.weights.items()}
+        weight_dims = {key: 0 if key in drawn else part_dims[key][0] for key in weights}
         inputs, dims = [], []
         for x in xs:
             rows = x.shape[:x.dim() - self.event_dim]
@@ -140,13 +152,15 @@ class Bayesian(nn.Module):
             inputs.append(x.expand(*lead, *x.shape[-self.event_dim - 1:]).flatten(0, len(lead) - 1) if len(rows) > 1 else x)
             dims.append(0 if len(rows) > 1 else None)
 
-        def one(weights: Mapping[str, Tensor], parts: Mapping[str, tuple[Tensor, ...]], *inputs: Tensor) -> Tensor:
+        def one(particle: Tensor, weights: Mapping[str, Tensor], parts: Mapping[str, tuple[Tensor, ...]],
+                *inputs: Tensor) -> Tensor:
             for key, origin in sources.items():
-                note(weights[key], Origin(origin.rule, parts[key]))
+                note(weights[key], replace(origin, parts=parts[key]))
             return self._output(weights, inputs)
 
         with redrawing():
-            result = torch.vmap(one, in_dims=(0, 0, *dims), randomness="different")(weights, parts, *inputs)
+            result = torch.vmap(one, in_dims=(0, weight_dims, part_dims, *dims), randomness="different")(
+                torch.arange(count), weights, parts, *inputs)
         return result.unflatten(0, lead)
 
     def _output(self, weights: Mapping[str, Tensor], xs: tuple[Tensor, ...]) -> Tensor:

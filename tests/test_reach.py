@@ -1,0 +1,24 @@
+"""What a callable reaches."""
+from functools import partial
+
+from objective_cases import vae
+from pyro import poutine
+from torch import nn
+
+import pyrovae as pv
+from pyrovae.reach import modules_of
+
+
+def test_modules_are_found_however_often_one_looks() -> None:
+    """Not so if things that are gone lend their identity to others."""
+    for _ in range(200):
+        first, second = nn.Linear(2, 2), nn.Linear(2, 2)
+        programs = [poutine.scale(net, 0.5) for net in (first, second)] + [partial(lambda net, x: net(x), second)]
+        assert {id(net) for net in modules_of(*programs).values()} == {id(first), id(second)}
+
+
+def test_a_scaled_pair_is_found_in_its_loss() -> None:
+    for _ in range(50):
+        model, guide = vae()
+        loss = pv.ElboLoss(poutine.scale(model, 0.5), poutine.scale(guide, 0.5))
+        assert len(list(loss.parameters())) == len([*model.parameters(), *guide.parameters()])
