@@ -33,10 +33,14 @@ def figures(scores: Mapping[str, Scores], kind: str) -> dict[str, Figure]:
     return result
 
 
+STEPS = 3000
+"""Of training on the set with a gap."""
+
+
 def bands(methods: tuple[str, ...], s: BnnSettings) -> Figure:
     """Each method trained on a 1-D set with a gap."""
     s = dataclasses.replace(s, dataset="gap", splits=None, seeds=1, hidden=(50, 50), activation="relu",
-                            noise="shared", steps=3000, batch_size=32, lr=1e-2, sampler_lr=None, valid_fraction=0.0,
+                            noise="shared", steps=STEPS, batch_size=32, lr=1e-2, sampler_lr=None, valid_fraction=0.0,
                             adversarial=0.0, prior="normal", prior_scale=0.5, laplace="last-layer", rate=0.02)
     task = load_task(s)
     x = torch.linspace(-5.0, 5.0, 200)

@@ -74,7 +74,8 @@ def test_a_users_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["bbb", "sgld"])
-def test_training_resumes_to_the_same_end(tmp_path: Path, method: str) -> None:
+def test_training_resumes_to_the_same_end(tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bnn_figures.STEPS", 60)
     common = ("--method", method, "--splits", "2", *QUICK[2:])
     run("train_bnn.py", *common, "--steps", "60", "--out", tmp_path / "whole")
     contents = json.loads((tmp_path / "whole" / "run.json").read_text())
