@@ -22,7 +22,7 @@ import benchmark_works as works
 import pyro
 import torch
 import tyro
-from run_folder import Refusal, refuse_politely
+from run_folder import Refusal, choose_device, refuse_politely
 from tqdm.auto import tqdm
 
 from pyrovae.files import write_atomically
@@ -41,6 +41,8 @@ class Benchmark:
     """About the length of a block of steps."""
     threads: int = 1
     """CPU threads; the process is kept to as many cores."""
+    device: str = "cpu"
+    """Or cuda, where a hand-written CUDA graph takes part and NumPyro does not."""
     out: Path | None = None
     """A folder for benchmark.json."""
 
@@ -48,19 +50,23 @@ class Benchmark:
 def cases(b: Benchmark) -> dict[str, Callable[[], tuple[works.Times, dict[str, float]]]]:
     def train(batch_size: int, particles: int = 1, x: int = 784, h: int = 400, z: int = 50) -> Callable:
         steps = max(10, round(b.seconds / (3e-4 + 6e-5 * batch_size * particles * x / 784)))
-        return lambda: works.train(x, h, z, batch_size, particles, steps, b.rounds)
+        return lambda: works.train(x, h, z, batch_size, particles, steps, b.rounds, device)
 
+    device = choose_device(b.device)
     steps_of_bnn = max(10, round(b.seconds / 0.02))
     every = {
         "train": {**{f"VAE 784-400-50, a step, B = {size}": train(size) for size in (32, 128, 256)},
                   **{f"the same, IWAE k = 5, B = {size}": train(size, 5) for size in (32, 128)}},
         "tiny": {"VAE 8-4-2, a step, B = 8": train(8, x=8, h=4, z=2)},
-        "bnn": {"mean-field 784-400-400-10, a step, B = 128": lambda: works.bnn(128, steps_of_bnn, b.rounds)},
-        "evidence": {f"log p(x) of 16 images, K = {k}": lambda k=k: works.evidence(k, b.rounds) for k in (1000, 5000)},
-        "predict": {f"784-400-400-10, 100 draws, N = {n}": lambda n=n: works.predict(n, 100, b.rounds)
+        "bnn": {"mean-field 784-400-400-10, a step, B = 128": lambda: works.bnn(128, steps_of_bnn, b.rounds, device)},
+        "evidence": {f"log p(x) of 16 images, K = {k}": lambda k=k: works.evidence(k, b.rounds, device=device)
+                     for k in (1000, 5000)},
+        "predict": {f"784-400-400-10, 100 draws, N = {n}": lambda n=n: works.predict(n, 100, b.rounds, device)
                     for n in (1, 100, 1000)},
         "import": {"import": lambda: works.imports(b.rounds)},
     }
+    if PROFILE in b.works and device.type != "cpu":
+        raise Refusal("profile is made for a CPU.")
     unknown = sorted(set(b.works) - {*every, PROFILE})
     if unknown:
         raise Refusal(f"there is no work {unknown}; wanted some of {', '.join((*WORKS, PROFILE))}.")
@@ -97,9 +103,10 @@ def table(name: str, times: works.Times, facts: dict[str, float], peak: float) -
     return "\n".join(lines), {"peers": rows, "facts": facts, "unit": unit}
 
 
-def machine(threads: int) -> str:
+def machine(threads: int, device: str) -> str:
     model = next((line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.machine())
-    return (f"{model} ({torch.backends.cpu.get_cpu_capability()}), {threads} thread(s), torch {torch.__version__}, "
+    gpu = f"{torch.cuda.get_device_name(device)}, " if torch.device(device).type == "cuda" else ""
+    return (f"{gpu}{model} ({torch.backends.cpu.get_cpu_capability()}), {threads} thread(s), torch {torch.__version__}, "
             f"pyro {pyro.__version__}")
 
 
@@ -114,8 +121,8 @@ def main(b: Benchmark) -> dict[str, object]:
         os.sched_setaffinity(0, cores[:b.threads])  # NumPyro takes what it finds
     torch.set_num_threads(b.threads)
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp()  # empty, or earlier runs would have compiled for this one
-    todo, peak, results = cases(b), works.peak(), {}
-    print(f"{machine(b.threads)}; matrix products up to {peak / 1e9:.0f} GFLOP/s; medians of {b.rounds} rounds\n")
+    todo, peak, results = cases(b), works.peak(choose_device(b.device)), {}
+    print(f"{machine(b.threads, b.device)}; matrix products up to {peak / 1e9:.0f} GFLOP/s; medians of {b.rounds} rounds\n")
     for name, case in tqdm(todo.items(), unit="case"):
         works.clear()
         text, results[name] = table(name, *case(), peak)
@@ -124,7 +131,7 @@ def main(b: Benchmark) -> dict[str, object]:
         print(profiles(peak))
     if b.out is not None:
         write_atomically(b.out / "benchmark.json", (json.dumps(
-            {"machine": machine(b.threads), "rounds": b.rounds, "peak_flops": peak, "cases": results}, indent=1)
+            {"machine": machine(b.threads, b.device), "rounds": b.rounds, "peak_flops": peak, "cases": results}, indent=1)
             + "\n").encode())
     return results
 

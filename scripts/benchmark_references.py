@@ -56,9 +56,39 @@ def by_hand(loss: nn.Module, *, compiled: bool = False) -> Step:
     return step
 
 
-def svi_vae(x: int, h: int, z: int, particles: int) -> Step:
+def in_a_graph(loss: nn.Module, *example: Tensor) -> Step:
+    """The whole step, data copied to their place, as one CUDA graph, as torch's documentation has it."""
+    optimizer = torch.optim.Adam(loss.parameters(), lr=1e-3, fused=True, capturable=True)
+    places, total = [value.clone() for value in example], torch.zeros((), device=example[0].device)
+
+    def work() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        value = loss(*places)
+        value.backward()
+        optimizer.step()
+        total.add_(value.detach())
+
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            work()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        work()
+
+    def step(*batch: Tensor) -> None:
+        for place, value in zip(places, batch):
+            place.copy_(value)
+        graph.replay()
+
+    return step
+
+
+def svi_vae(x: int, h: int, z: int, particles: int, device: torch.device) -> Step:
     """examples/vae/vae.py of Pyro: pyro.module, probabilities from a sigmoid, SVI and its Adam."""
-    encoder, decoder = mlp(x, h, 2 * z), nn.Sequential(*mlp(z, h, x), nn.Sigmoid())
+    encoder, decoder = mlp(x, h, 2 * z).to(device), nn.Sequential(*mlp(z, h, x), nn.Sigmoid()).to(device)
 
     def model(x: Tensor) -> None:
         pyro.module("decoder", decoder)
@@ -116,7 +146,7 @@ def predict_by_hand(net: BayesByBackprop, x: Tensor, draws: int) -> Tensor:
     return total / draws
 
 
-def pyro_bnn(sizes: tuple[int, ...], num_data: int) -> tuple[Callable, AutoNormal]:
+def pyro_bnn(sizes: tuple[int, ...], num_data: int, device: torch.device) -> tuple[Callable, AutoNormal]:
     """Weights as PyroSamples, as Pyro's tutorial on Bayesian regression has them."""
     from pyro.nn import PyroModule, PyroSample
 
@@ -136,17 +166,17 @@ def pyro_bnn(sizes: tuple[int, ...], num_data: int) -> tuple[Callable, AutoNorma
                 pyro.sample("y", dist.Categorical(logits=logits), obs=y)
             return logits
 
-    net = Net()
+    net = Net().to(device)
     return net, AutoNormal(net, init_scale=0.02)
 
 
-def svi_bnn(sizes: tuple[int, ...], num_data: int) -> Step:
-    return SVI(*pyro_bnn(sizes, num_data), pyro.optim.Adam({"lr": 1e-3}), Trace_ELBO()).step
+def svi_bnn(sizes: tuple[int, ...], num_data: int, device: torch.device) -> Step:
+    return SVI(*pyro_bnn(sizes, num_data, device), pyro.optim.Adam({"lr": 1e-3}), Trace_ELBO()).step
 
 
 def predictive_bnn(sizes: tuple[int, ...], x: Tensor, draws: int) -> Callable[[], Tensor]:
-    net, guide = pyro_bnn(sizes, len(x))
-    guide(x, torch.zeros(len(x), dtype=torch.long))
+    net, guide = pyro_bnn(sizes, len(x), x.device)
+    guide(x, torch.zeros(len(x), dtype=torch.long, device=x.device))
     predictive = Predictive(net, guide=guide, num_samples=draws, return_sites=("_RETURN",))
     return lambda: predictive(x)["_RETURN"].softmax(-1).mean(0)
 
@@ -156,7 +186,7 @@ def evidence_by_hand(vae: Vae, x: Tensor, particles: int, chunk: int = 250) -> T
     loc, log_scale = vae.encoder(x).chunk(2, -1)
     log_w = []
     for size in _chunks(particles, chunk):
-        noise = torch.randn(size, *loc.shape)
+        noise = torch.randn(size, *loc.shape, device=x.device)
         z = loc + log_scale.exp() * noise
         log_px = -F.binary_cross_entropy_with_logits(vae.decoder(z), x.expand(size, *x.shape), reduction="none").sum(-1)
         log_w.append(log_px + (0.5 * (noise ** 2 - z ** 2) + log_scale).sum(-1))
@@ -175,10 +205,10 @@ def evidence_by_traces(model: Callable, guide: Callable, x: Tensor, particles: i
     return torch.stack(log_w).logsumexp(0) - math.log(particles)
 
 
-def products(x: int, h: int, z: int, rows: int) -> list[Callable[[], Tensor]]:
+def products(x: int, h: int, z: int, rows: int, device: torch.device) -> list[Callable[[], Tensor]]:
     """The matrix products of a decoder on so many rows, which no evaluation of it can do without."""
     shapes = [(rows, z, h), (rows, h, x)]
-    pairs = [(torch.rand(m, k), torch.rand(n, k)) for m, k, n in shapes]
+    pairs = [(torch.rand(m, k, device=device), torch.rand(n, k, device=device)) for m, k, n in shapes]
     return [lambda a=a, b=b: torch.mm(a, b.t()) for a, b in pairs]
 
 
@@ -190,4 +220,11 @@ def _chunks(total: int, size: int) -> Iterator[int]:
 def seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
+    wait()
     return time.perf_counter() - start
+
+
+def wait() -> None:
+    """For a GPU, to which the host runs ahead."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()

@@ -24,6 +24,7 @@ OURS, EAGER = "pyrovae, captured", "pyrovae, not captured"
 Times = dict[str, list[float]]
 BNN = (784, 400, 400, 10)
 NUM_DATA = 60_000
+CPU = torch.device("cpu")
 WARM = 2
 """Rounds that are not counted."""
 
@@ -38,23 +39,29 @@ def numpyro_is_here() -> bool:
     return importlib.util.find_spec("numpyro") is not None
 
 
-def train(x: int, h: int, z: int, batch_size: int, particles: int, steps: int,
-          rounds: int) -> tuple[Times, dict[str, float]]:
+def train(x: int, h: int, z: int, batch_size: int, particles: int, steps: int, rounds: int,
+          device: torch.device = CPU) -> tuple[Times, dict[str, float]]:
     """Seconds a step, in blocks of `steps` that take turns; and the FLOPs of one step and seconds of compiling."""
-    data = Batches(DictDataset(x=torch.rand(steps * batch_size, x) ** 6), batch_size, shuffle=True, transform=dynamic)
-    loss = references.Vae(x, h, z, particles)
-    peers: dict[str, references.Step] = {
-        "hand-written PyTorch": references.by_hand(loss),
-        "hand-written, torch.compile": references.by_hand(references.Vae(x, h, z, particles), compiled=True),
-        "Pyro's SVI": references.svi_vae(x, h, z, particles)}
-    facts = {"flops": flops(loss, data.take(batch_size))}
-    if numpyro_is_here():
+    data = Batches(DictDataset(x=torch.rand(steps * batch_size, x) ** 6), batch_size, shuffle=True,
+                   transform=dynamic).to(device)
+    peers = by_hand(lambda: references.Vae(x, h, z, particles), data.take(batch_size))
+    peers["Pyro's SVI"] = references.svi_vae(x, h, z, particles, device)
+    facts = {"flops": flops(references.Vae(x, h, z, particles).to(device), data.take(batch_size))}
+    if numpyro_is_here() and device == CPU:
         from benchmark_numpyro import numpyro_step
         step, facts["compile_seconds NumPyro"] = numpyro_step(x, h, z, particles, batch_size)
         peers["NumPyro, jitted"] = lambda batch: step(batch.numpy())
     blocks = {name: lambda peer=peer: [peer(batch["x"]) for batch in data] for name, peer in peers.items()}
-    blocks[EAGER] = _fit_block(vae_loss(x, h, z, particles), data)
-    return _race(lambda: vae_loss(x, h, z, particles), data, blocks, rounds, steps, facts), facts
+    blocks[EAGER] = _fit_block(vae_loss(x, h, z, particles).to(device), data)
+    return _race(lambda: vae_loss(x, h, z, particles).to(device), data, blocks, rounds, steps, facts), facts
+
+
+def by_hand(make_loss: Callable[[], nn.Module], batch: dict[str, Tensor]) -> dict[str, references.Step]:
+    example = list(batch.values())
+    losses = [make_loss().to(example[0].device) for _ in range(3)]
+    peers = {"hand-written PyTorch": references.by_hand(losses[0]),
+             "hand-written, torch.compile": references.by_hand(losses[1], compiled=True)}
+    return peers | ({"hand-written, CUDA graph": references.in_a_graph(losses[2], *example)} if example[0].is_cuda else {})
 
 
 def vae_loss(x: int, h: int, z: int, particles: int) -> nn.Module:
@@ -78,6 +85,7 @@ def _race(make_loss: Callable[[], nn.Module], data: Batches, blocks: dict[str, C
         for name, block in blocks.items():
             start = time.perf_counter()
             own = block()
+            references.wait()
             seconds = own if isinstance(own, float) else time.perf_counter() - start
             if run.epoch > WARM:
                 times[name].append(seconds / steps)
@@ -90,18 +98,16 @@ def _race(make_loss: Callable[[], nn.Module], data: Batches, blocks: dict[str, C
     return {OURS: ours[WARM:], **times}
 
 
-def bnn(batch_size: int, steps: int, rounds: int) -> tuple[Times, dict[str, float]]:
+def bnn(batch_size: int, steps: int, rounds: int, device: torch.device = CPU) -> tuple[Times, dict[str, float]]:
     """A step of a mean-field net, one draw of its weights for the batch."""
     data = Batches(DictDataset(x=torch.rand(steps * batch_size, BNN[0]), y=torch.arange(steps * batch_size) % BNN[-1]),
-                   batch_size, shuffle=True)
-
-    by_hand = references.BayesByBackprop(BNN, NUM_DATA)
-    facts = {"flops": flops(by_hand, data.take(batch_size))}
-    peers = {"hand-written PyTorch": references.by_hand(by_hand),
-             "hand-written, torch.compile": references.by_hand(references.BayesByBackprop(BNN, NUM_DATA), compiled=True),
-             "Pyro's SVI": references.svi_bnn(BNN, NUM_DATA)}
+                   batch_size, shuffle=True).to(device)
+    facts = {"flops": flops(references.BayesByBackprop(BNN, NUM_DATA).to(device), data.take(batch_size))}
+    peers = by_hand(lambda: references.BayesByBackprop(BNN, NUM_DATA), data.take(batch_size))
+    peers["Pyro's SVI"] = references.svi_bnn(BNN, NUM_DATA, device)
     blocks = {name: lambda peer=peer: [peer(batch["x"], batch["y"]) for batch in data] for name, peer in peers.items()}
-    return _race(bnn_loss, data, {**blocks, EAGER: _fit_block(bnn_loss(), data)}, rounds, steps, facts), facts
+    blocks[EAGER] = _fit_block(bnn_loss().to(device), data)
+    return _race(lambda: bnn_loss().to(device), data, blocks, rounds, steps, facts), facts
 
 
 def bnn_loss() -> pv.ElboLoss:
@@ -122,18 +128,19 @@ def bayesian() -> tuple[pv.Model, MeanField]:
     return model, MeanField(model, init_scale=0.02)
 
 
-def evidence(particles: int, rounds: int, x: int = 784, h: int = 400, z: int = 50) -> tuple[Times, dict[str, float]]:
+def evidence(particles: int, rounds: int, x: int = 784, h: int = 400, z: int = 50,
+             device: torch.device = CPU) -> tuple[Times, dict[str, float]]:
     """Seconds for log p(x) of 16 data; the peers run while the estimate waits for its next data."""
-    model, guide = pair(x, h, z)
-    batch = (torch.rand(16, x) < 0.13).float()
-    hand = references.Vae(x, h, z, 1)
-    rows = references.products(x, h, z, 4000)
+    model, guide = (program.to(device) for program in pair(x, h, z))
+    batch = (torch.rand(16, x, device=device) < 0.13).float()
+    hand = references.Vae(x, h, z, 1).to(device)
+    rows = references.products(x, h, z, 4000, device)
     passes = particles * len(batch) // 4000
     blocks: dict[str, Callable[[], object]] = {
         "matrix products alone": lambda: [product() for _ in range(passes) for product in rows],
         "hand-written PyTorch": lambda: references.evidence_by_hand(hand, batch, particles)}
     facts: dict[str, float] = {}
-    if numpyro_is_here():
+    if numpyro_is_here() and device == CPU:
         from benchmark_numpyro import numpyro_evidence
         evaluate, facts["compile_seconds NumPyro"] = numpyro_evidence(x, h, z, particles, 4000)
         blocks["NumPyro, jitted"] = lambda: evaluate(batch.numpy())
@@ -157,11 +164,11 @@ def evidence(particles: int, rounds: int, x: int = 784, h: int = 400, z: int = 5
     return times, facts
 
 
-def predict(num_data: int, draws: int, rounds: int) -> tuple[Times, dict[str, float]]:
+def predict(num_data: int, draws: int, rounds: int, device: torch.device = CPU) -> tuple[Times, dict[str, float]]:
     """Class probabilities of `num_data` images under `draws` draws of all weights."""
-    model, guide = bayesian()
-    x = torch.rand(num_data, BNN[0])
-    net = references.BayesByBackprop(BNN, NUM_DATA)
+    model, guide = (program.to(device) for program in bayesian())
+    x = torch.rand(num_data, BNN[0], device=device)
+    net = references.BayesByBackprop(BNN, NUM_DATA).to(device)
     with torch.no_grad():
         kept = Draws({site.name: torch.stack([guide()[site.name] for _ in range(draws)]) for site in guide.sites})
     times: Times = {}
@@ -199,10 +206,11 @@ def imports(rounds: int) -> tuple[Times, dict[str, float]]:
     return times, {}
 
 
-def peak(size: int = 2048) -> float:
+def peak(device: torch.device) -> float:
     """FLOPs a second of the faster route on large square matrices in float32."""
-    a, b = torch.rand(size, size), torch.rand(size, size)
-    routes = (lambda: torch.mm(a, b), lambda: torch.ops.pyrovae.onednn(a, b, None))
+    size = 2048 if device == CPU else 8192
+    a, b = torch.rand(2, size, size, device=device)
+    routes = [lambda: torch.mm(a, b)] + [lambda: torch.ops.pyrovae.onednn(a, b, None)] * (device == CPU)
     return 2 * size ** 3 / min(references.seconds(route) for route in routes for _ in range(5))
 
 

@@ -341,6 +341,8 @@ def test_benchmark_prints_and_keeps_what_it_measured(tmp_path: Path) -> None:
     case = json.loads((tmp_path / "benchmark.json").read_text())["cases"]["import"]
     assert case["unit"] == "import pyro" and case["peers"]["import pyrovae"]["seconds"] > 0.1
     assert run_alone("benchmark.py", "nothing", cwd=tmp_path).returncode == 2
+    refused = run_alone("benchmark.py", "tiny", "--device", "cuda:77", cwd=tmp_path)
+    assert refused.returncode == 2 and "not available here" in refused.stderr
 
 
 @pytest.mark.parametrize("work", ["train", "bnn", "evidence", "predict"])
