@@ -149,17 +149,23 @@ def _run(model: Callable, guide: Callable, data: Data, num_samples: int, names: 
         return read(run_model(model, part, {name: value for name, value in inputs.items() if not name.startswith(DRAW)},
                               size), size)
 
+    def suffices(batch: Batch) -> bool:
+        """Whether the program, tried on one datum, asks for nothing of the weights that were not drawn."""
+        one = {name: value[:1] if isinstance(value, Tensor) else value for name, value in batch.items()}
+        one |= next(_parts(draws, ROWS, num_samples))
+        try:
+            with untouched(modules_of(model).values()), Guard():
+                program(one)
+        except DrawNeeded:
+            return False
+        return True
+
     replay = Replays(program, modules_of(model, guide).values(), compile="off" if are_noted() else compile)
     for batch in batches(data, names, device_of(model, guide)):
         if draws is None:
             with undrawn():
                 draws = _draw(model, guide, batch, num_samples, plate)
-            one = {name: value[:1] if isinstance(value, Tensor) else value for name, value in batch.items()}
-            one |= next(_parts(draws, ROWS, num_samples))
-            try:
-                with untouched(modules_of(model).values()), Guard():
-                    program(one)
-            except DrawNeeded:
+            if are_noted() and not suffices(batch):
                 draws = _draw(model, guide, batch, num_samples, plate)
         yield (replay({**batch, **part}) for part in _parts(draws, size_of(batch), num_samples))
 
