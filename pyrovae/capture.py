@@ -1,6 +1,5 @@
 """Record what a program does to tensors, once, and replay it without the program: no handlers, no Python, compiled."""
 import random
-import warnings
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -9,9 +8,10 @@ import torch.nn as nn
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from pyrovae.cuda_graph import Recorded, Then
-from pyrovae.errors import CaptureError
-from pyrovae.following import Following, without_nan_warnings
+from pyrovae.compiler import compile_graph
+from pyrovae.cuda_graph import Recorded, Then, recorded
+from pyrovae.errors import CaptureError, first_line
+from pyrovae.following import Following, place_of, without_nan_warnings
 from pyrovae.matmul import use_fastest_route
 from pyrovae.python_state import unchanged
 from pyrovae.recording import recording
@@ -67,21 +67,24 @@ class Captured:
             with unchanged(parts):
                 graph = self._trace(program, batch)
             self.constants = _lift(graph)
-            self.run: Callable[..., list[Tensor]] = graph
+            self.program, self.parts, self.shapes = program, parts, _kinds(batch)
+            self.graph, self.run = graph, graph
             with unchanged(parts):
-                self._compare(program, batch, parts)
+                self._compare(batch)
             if compiled:
                 use_fastest_route(graph)
-                self.run = _compile(graph, self._inputs(batch))
+                self.run = compile_graph(graph, self._inputs(batch))
                 if next(iter(batch.values())).is_cuda:
-                    self.run = Recorded(self.run, len(self.names))
+                    self.run = recorded(self.run, self._inputs(batch), len(self.names))
 
     def __call__(self, batch: Batch) -> object:
+        if (kinds := _kinds(batch)) != self.shapes:
+            raise CaptureError(f"captured for {self.shapes}, called with {kinds}.")
         return self.unflatten([leaf.clone() if leaf.is_cuda else leaf for leaf in self.leaves(batch)])
 
     def fits(self) -> bool:
         """Whether the modules' buffers are as they were at the capture but for their values; to be asked before a replay.
-        Boolean ones are to have kept their values too: programs look at these.
+        Boolean ones are to be the same tensors: programs look at their values.
 
         Buffers that are other tensors than before become ours, in copies: a replay writes to them.
         """
@@ -92,6 +95,14 @@ class Captured:
                     return False
                 self.buffers[index] = part._buffers[name] = buffer.clone()
         return all(part._buffers[name] is mask for part, name, mask in self.masks)
+
+    def agrees(self, batch: Batch) -> bool:
+        """Whether the program still does what was recorded; not so where Python numbers changed that it reads somewhere."""
+        try:
+            with unchanged(self.parts):
+                return _close(self._results(self.program, batch), self._results(self._replayed, batch))
+        except CaptureError:
+            return False
 
     def leaves(self, batch: Batch, then: Then | None = None) -> list[Tensor]:
         """The tensors of the result in order, without the time that nesting takes; on CUDA the next call overwrites them.
@@ -139,8 +150,8 @@ class Captured:
         except CaptureError:
             raise
         except Exception as error:  # whatever the program did that a recording cannot follow
-            raise CaptureError(f"the program cannot be recorded ({type(error).__name__}: {_first_line(error)}). Does its "
-                               "way depend on the value of a tensor?") from error
+            raise CaptureError(f"the program cannot be recorded{place_of(error)} ({type(error).__name__}: "
+                               f"{first_line(error)}). Does its way depend on the value of a tensor?") from error
         finally:
             for (part, name), buffer in zip(self.slots, own):
                 part._buffers[name] = buffer
@@ -160,24 +171,32 @@ class Captured:
         self.layout = found[0]
         return graph
 
-    def _compare(self, program: Callable[[Batch], object], batch: Batch, parts: Iterable[nn.Module]) -> None:
+    def _compare(self, batch: Batch) -> None:
         """Twice in a row, so that what counts its calls shows; and the program once more, from the same state."""
-        results = []
-        for run in (program, self, program):
-            with untouched(parts, seed=0), torch.no_grad():
-                try:
-                    results.append([tensor for _ in range(2) for tensor in pytree.tree_leaves(run(batch))])
-                except Exception as error:
-                    raise CaptureError(f"run once more, the program fails ({type(error).__name__}: {_first_line(error)}).") \
-                        from error
-        wanted, seen, again = results
+        wanted, seen, again = (self._results(run, batch, times=2) for run in (self.program, self._replayed, self.program))
         if any(not torch.equal(one, other) for one, other in zip(wanted, again) if not (one.is_cuda or one.isnan().any())):
             raise CaptureError("the program gives other results on the same numbers: something besides tensors and buffers "
                                "changes from call to call. Keep it in a buffer.")
-        for one, other in zip(wanted, seen):
-            one, other = one.double(), other.double()
-            if not torch.allclose(one, other, rtol=0.0, atol=1e-5 * _largest(one), equal_nan=True):
-                raise CaptureError("replayed, the program gives other results than it does itself.")
+        if not _close(wanted, seen):
+            raise CaptureError("replayed, the program gives other results than it does itself.")
+
+    def _results(self, run: Callable[[Batch], object], batch: Batch, times: int = 1) -> list[Tensor]:
+        with untouched(self.parts, seed=0), torch.no_grad():
+            try:
+                return [tensor for _ in range(times) for tensor in pytree.tree_leaves(
+                    run({name: value.clone() for name, value in batch.items()}))]
+            except Exception as error:
+                raise CaptureError(f"run once more, the program fails ({type(error).__name__}: {first_line(error)}).") \
+                    from error
+
+    def _replayed(self, batch: Batch) -> list[Tensor]:
+        """Uncompiled, which rounds as the program does and draws the same numbers."""
+        return self.graph(*self._inputs(batch))
+
+
+def _close(wanted: list[Tensor], seen: list[Tensor]) -> bool:
+    pairs = [(one.double(), other.double()) for one, other in zip(wanted, seen, strict=True)]
+    return all(torch.allclose(one, other, rtol=0.0, atol=1e-5 * _largest(one), equal_nan=True) for one, other in pairs)
 
 
 def _has_known_shape(value: object) -> bool:
@@ -205,25 +224,6 @@ def _lift(graph: fx.GraphModule) -> list[Tensor]:
     return [getattr(graph, name) for name in nodes]
 
 
-def _compile(graph: fx.GraphModule, inputs: list[Tensor]) -> Callable[..., list[Tensor]]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # the compiler's own
-        return _compiled(graph, inputs)
-
-
-def _compiled(graph: fx.GraphModule, inputs: list[Tensor]) -> Callable[..., list[Tensor]]:
-    import torch._inductor.config as config
-    from torch._inductor.compile_fx import compile_fx
-
-    try:  # its own random numbers are another stream than torch's, and gave NaN beside normalisation layers
-        with config.patch(fallback_random=True), torch.no_grad():
-            run = compile_fx(graph, inputs)
-            run(*inputs)  # compiles
-            return run
-    except Exception as error:
-        raise CaptureError(f"the compiler failed ({type(error).__name__}: {_first_line(error)})") from error
-
-
 def _largest(tensor: Tensor) -> float:
     finite = tensor[tensor.isfinite()]
     return float(finite.abs().max()) if finite.numel() else 0.0
@@ -235,13 +235,14 @@ def _distinct(batch: Batch) -> list[Tensor]:
     return [value.clone() if id(value) in seen else (seen.add(id(value)) or value) for value in batch.values()]
 
 
+def _kinds(batch: Batch) -> str:
+    return ", ".join(f"{name} {tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}" if isinstance(value, Tensor)
+                     else f"{name} {type(value).__name__}" for name, value in batch.items())
+
+
 def _kind(tensor: Tensor) -> tuple:
     return tensor.shape, tensor.stride(), tensor.dtype, tensor.device
 
 
 def _python_random() -> tuple:
     return random.getstate(), str(np.random.get_state(legacy=False))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

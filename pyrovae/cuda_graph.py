@@ -4,10 +4,22 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from pyrovae.errors import CaptureError, first_line
+
 WARM_UPS = 3
 """Calls before the recording, in which libraries set themselves up."""
 Then = Callable[[list[Tensor]], object]
 """What is done with the results in the same graph, e.g. an optimiser's update; it has to have run before."""
+
+
+def recorded(run: Callable[..., list[Tensor]], inputs: list[Tensor], num_copied: int) -> "Recorded":
+    """Tried once. Raises: CaptureError for what a CUDA graph cannot hold, e.g. a copy from the host."""
+    result = Recorded(run, num_copied)
+    try:
+        result(*inputs)
+    except Exception as error:
+        raise CaptureError(f"no CUDA graph can be made of it ({type(error).__name__}: {first_line(error)}).") from error
+    return result
 
 
 class Recorded:

@@ -17,5 +17,9 @@ class CaptureError(RuntimeError):
     """A program that cannot be recorded and replayed, because more than tensors decides what it does."""
 
 
+def first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
 class CollapseWarning(UserWarning):
     """Training ended with latent variables that say nothing about the data."""

@@ -17,7 +17,7 @@ from pyrovae.losses.pair import innermost
 from pyrovae.plates import DATA
 from pyrovae.python_state import fingerprint
 from pyrovae.recording import is_recording
-from pyrovae.replays import Compile, Replays
+from pyrovae.replays import Compile, Replays, shapes_of
 from pyrovae.store import private
 from pyrovae.untouched import untouched
 
@@ -48,13 +48,18 @@ class Evaluation:
         averages, good = Averages(), []
         with torch.no_grad(), pyro.validation_enabled(False), private(), \
                 untouched([self.loss], training=False, seed=EVALUATION_SEED):
-            self._look_at_state()
             for batch in batches(data, self.names, device_of(self.loss)):
                 if not averages.size:
                     check_batch_of(self.pair, batch, None)
-                found = self.replays(batch)
+                    self._look_for_changes(batch)
+                try:
+                    found = self.replays(batch)
+                except (RuntimeError, IndexError):
+                    self._program(batch)  # says what is wrong with the data, if that is it
+                    raise
                 size = getattr(self.pair, "size_of", size_of)(batch)
-                averages.add(size, Measured(self.parts, found["numbers"], found["units"]))
+                numbers = found["numbers"]
+                averages.add(size, Measured(tuple(numbers), torch.stack(list(numbers.values())), found["units"]))
                 good.append(found["good"])
         if not averages.size:
             raise PairError("the validation data yield no batch; wanted at least one datum.")
@@ -66,14 +71,14 @@ class Evaluation:
         support = Supported() if is_recording() else InSupport()
         with support, self.context():
             measured = measure(self.loss(**batch), self.pair, active_units=True)
-        self.parts = measured.names
+        numbers = dict(zip(measured.names, measured.numbers.unbind()))
         good = getattr(support, "good", []) or [torch.ones((), dtype=torch.bool, device=measured.numbers.device)]
-        return {"numbers": measured.numbers, "units": measured.units, "good": torch.stack(good).all()}
+        return {"numbers": numbers, "units": measured.units, "good": torch.stack(good).all()}
 
-    def _look_at_state(self) -> None:
+    def _look_for_changes(self, batch: dict[str, Tensor]) -> None:
         """What captures hold fixed may have changed since; then they are worth nothing any more."""
-        state = fingerprint(self.loss)
-        if self.replays.captured and state != self.state:
+        state, captured = fingerprint(self.loss), self.replays.captured.get(shapes_of(batch))
+        if self.replays.captured and (state != self.state or captured is not None and not captured.agrees(batch)):
             self.replays = Replays(self._program, [self.loss], compile="off")
         self.state = state
 
@@ -122,8 +127,10 @@ class Averages:
             units.size, units.sums = self.size, all_reduce(units.sums, reduce_op="sum")
 
     def row(self) -> dict[str, float]:
-        row = {name: total / self.size for names, totals in self.totals.items()
-               for name, total in zip(names, totals.tolist())}
+        row: dict[str, float] = {}
+        for names, totals in self.totals.items():  # a latent site of some data alone spends nothing on the others
+            for name, total in zip(names, totals.tolist()):
+                row[name] = row.get(name, 0.0) + total / self.size
         if self.units:
             row["active_units"] = sum(units.count() for units in self.units.values())
         return row

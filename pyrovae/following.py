@@ -1,8 +1,11 @@
 """What lets a recording follow a program past its looks at the values of tensors."""
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pyro.util
+import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
@@ -22,15 +25,41 @@ class Following(TorchFunctionMode):
 
     def __torch_function__(self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> object:
         tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        if tensors and all(id(tensor) in self.known for tensor in tensors):
+        known = [id(tensor) in self.known for tensor in tensors]
+        if tensors and all(known):
+            before = _random(tensors)
             with _for_real():
                 result = func(*args, **(kwargs or {}))
+            if not all(map(torch.equal, before, _random(tensors))):
+                raise CaptureError("the program makes random numbers of a Boolean buffer alone, which a recording would "
+                                   "hold fixed; make them of data.")
             self.known |= {id(leaf): leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor)}
             if any(mask._version != version for mask, version in self.versions):
                 raise CaptureError("the program changes a Boolean buffer, whose values a recording holds fixed; make it one "
                                    "of numbers.")
             return result
+        name = getattr(func, "__name__", "")
+        changed = (kwargs or {}).get("out")
+        if name.endswith("_") and not name.endswith("__") or name.startswith("__i") or name == "__setitem__":
+            changed = args[0] if args else None
+        if id(changed) in self.known:
+            raise CaptureError("the program changes in place what it made of a Boolean buffer; make a new tensor.")
         return args[0].detach() if func is Tensor.item else func(*args, **(kwargs or {}))
+
+
+def _random(tensors: list[Tensor]) -> list[Tensor]:
+    """The state of the generators that may be asked."""
+    devices = {tensor.device for tensor in tensors if tensor.is_cuda}
+    return [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in devices)]
+
+
+def place_of(error: Exception) -> str:
+    """The last line on the way to an error that is the user's own: not torch's, Pyro's or this package's."""
+    others = tuple(str(Path(package.__file__).parent) for package in (torch, pyro)) + (str(Path(__file__).parent), "<")
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not frame.filename.startswith(others):
+            return f" at {Path(frame.filename).name}:{frame.lineno}, `{frame.line}`"
+    return ""
 
 
 @contextmanager

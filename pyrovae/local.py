@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import pyro.distributions as dist
 import torch
+import torch.nn as nn
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import Distribution
 
 from pyrovae.origin import Origin, Origins, origin_of, origins
+from pyrovae.python_state import has_foreign_code
 from pyrovae.traces import base_distribution
 
 Operation = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -91,8 +93,9 @@ class _Remember(Messenger):
     def _pyro_sample(self, msg: dict) -> None:
         if msg["done"]:  # replayed: whoever drew it, it was not this site
             self.known.setdefault(id(msg["value"]), (msg["value"], None))
-        elif not self.known.draws and not msg["is_observed"] and (origin := self._origin(msg["fn"])):
-            msg["value"], msg["done"] = origin.parts[0].view_as(origin.parts[0]), True
+        elif not (self.known.draws or msg["is_observed"]) and isinstance(base_distribution(msg["fn"]), dist.Normal):
+            origin = self._origin(msg["fn"])
+            msg["value"], msg["done"] = torch.full_like(origin.parts[0][..., :1], torch.nan).expand_as(origin.parts[0]), True
             self.known[id(msg["value"])] = msg["value"], replace(origin, is_drawn=False)
 
     def _pyro_post_sample(self, msg: dict) -> None:
@@ -128,3 +131,17 @@ def _signs(like: Tensor, channel_dim: int) -> Tensor:
     """One sign for each datum and channel."""
     shape = [1 if dim > channel_dim % like.dim() else size for dim, size in enumerate(like.shape)]
     return torch.randint_like(like.new_empty(shape), 2) * 2 - 1
+
+
+def layers_draw(model: Callable, guide: Callable) -> bool:
+    """Whether `LocalReparameterization` runs and nothing but layers will ask for weights, so that they need not be drawn.
+
+    That is known of pyrovae's own programs, with independent normal weights and nets of usual layers; of all else it is not.
+    """
+    known = origins.get()
+    if known is None or known.renew is not LocalReparameterization or not isinstance(model, nn.Module) \
+            or not getattr(guide, "is_independent_normal", False) or has_foreign_code(model) or has_foreign_code(guide):
+        return False
+    nets = [part for part in model.modules() if hasattr(part, "only_layers_use")]
+    weights = {f"{net.name}.{key}" for net in nets for key in net.initial}
+    return weights >= {site.name for site in guide.sites if site.is_real} and all(net.only_layers_use for net in nets)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils import _pytree as pytree
 
 CHANNEL_DIM = {F.linear: -1, F.conv1d: -2, F.conv2d: -3, F.conv3d: -4}
 """Layers whose weight noise can be drawn for each datum, and where their inputs have the features."""
@@ -55,7 +54,7 @@ def note(tensor: Tensor, origin: Origin | None) -> None:
 
 @contextmanager
 def undrawn() -> Iterator[None]:
-    """Within it, tensors that can be redrawn are not drawn at all."""
+    """Within it, weights whose layers draw their own outputs are not drawn: NaN stands for them."""
     known = origins.get()
     if known is not None:
         known.draws = False
@@ -64,25 +63,6 @@ def undrawn() -> Iterator[None]:
     finally:
         if known is not None:
             known.draws = True
-
-
-LOOKS = {Tensor.__len__, Tensor.dim, Tensor.size, Tensor.stride, Tensor.numel, Tensor.is_floating_point}
-"""What may be asked of a tensor without numbers, beside its attributes."""
-
-
-class DrawNeeded(Exception):
-    """Something else than a rule asks for the numbers of a tensor that was not drawn."""
-
-
-class Guard(TorchFunctionMode):
-    """Raises DrawNeeded."""
-
-    def __torch_function__(self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> object:
-        if func not in LOOKS and getattr(func, "__name__", "") != "__get__":
-            for leaf in pytree.tree_leaves((args, kwargs)):
-                if isinstance(leaf, Tensor) and (origin := origin_of(leaf)) is not None and not origin.is_drawn:
-                    raise DrawNeeded(str(func))
-        return func(*args, **(kwargs or {}))
 
 
 def narrow(tensor: Tensor, start: int, stop: int) -> Tensor:

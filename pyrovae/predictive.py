@@ -2,6 +2,7 @@
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -13,13 +14,13 @@ from torch.distributions import Bernoulli, Categorical
 from pyrovae.errors import PairError
 from pyrovae.feed import Data, batches, device_of, size_of
 from pyrovae.handlers import Afresh
-from pyrovae.origin import DrawNeeded, Guard, are_noted, narrow, undrawn
+from pyrovae.local import layers_draw
+from pyrovae.origin import are_noted, narrow, undrawn
 from pyrovae.plates import DATA
 from pyrovae.predict import evaluating
 from pyrovae.reach import modules_of
 from pyrovae.replays import Compile, Replays
 from pyrovae.traces import Batch, base_distribution, frame, log_prob, run_guide, run_model, sample_sites, set_up
-from pyrovae.untouched import untouched
 
 ROWS = 4096
 """Draws times data that go through the nets at once: enough to keep the machine busy, and small in memory."""
@@ -75,7 +76,8 @@ def log_predictive(model: Callable, guide: Callable, data: Data, *, num_samples:
 
     results = []
     with evaluating(model, guide):
-        for parts in _run(model, guide, data, num_samples, names, plate, score, compile):
+        for parts in _run(model, guide, data, num_samples, names, plate, score, compile,
+                          layers_draw(model, guide)):
             total = functools.reduce(torch.logaddexp, parts)
             results.append(total.cpu() - math.log(num_samples))
     return torch.cat(results)
@@ -95,7 +97,8 @@ def predict_moments(model: Callable, guide: Callable, data: Data, *, num_samples
     results = []
     with evaluating(model, guide):
         for parts in _run(Afresh(())(model), guide, data, num_samples, names, plate,
-                          lambda trace, count: _summed(_only(trace, site, plate), count), compile):
+                          lambda trace, count: _summed(_only(trace, site, plate), count), compile,
+                          layers_draw(model, guide)):
             results.append(_moments(*(sum(each) / num_samples for each in zip(*parts))))
     return Moments(*(torch.cat([getattr(result, name) for result in results])
                      for name in ("mean", "aleatoric", "epistemic")))
@@ -133,8 +136,8 @@ def _only(trace: Trace, name: str | None, plate: str) -> torch.distributions.Dis
 
 
 def _run(model: Callable, guide: Callable, data: Data, num_samples: int, names: Sequence[str] | None, plate: str,
-         read: Callable[[Trace, int], object], compile: Compile) -> Iterator[Iterator[object]]:
-    """For each batch what is read of the model under parts of the same S draws."""
+         read: Callable[[Trace, int], object], compile: Compile, lean: bool) -> Iterator[Iterator[object]]:
+    """For each batch what is read of the model under parts of the same S draws; `lean` of weights that nobody asks for."""
     if num_samples < 1:
         raise ValueError(f"num_samples={num_samples}, wanted at least one draw.")
     draws = None
@@ -149,23 +152,10 @@ def _run(model: Callable, guide: Callable, data: Data, num_samples: int, names: 
         return read(run_model(model, part, {name: value for name, value in inputs.items() if not name.startswith(DRAW)},
                               size), size)
 
-    def suffices(batch: Batch) -> bool:
-        """Whether the program, tried on one datum, asks for nothing of the weights that were not drawn."""
-        one = {name: value[:1] if isinstance(value, Tensor) else value for name, value in batch.items()}
-        one |= next(_parts(draws, ROWS, num_samples))
-        try:
-            with untouched(modules_of(model).values()), Guard():
-                program(one)
-        except DrawNeeded:
-            return False
-        return True
-
     replay = Replays(program, modules_of(model, guide).values(), compile="off" if are_noted() else compile)
     for batch in batches(data, names, device_of(model, guide)):
         if draws is None:
-            with undrawn():
-                draws = _draw(model, guide, batch, num_samples, plate)
-            if are_noted() and not suffices(batch):
+            with undrawn() if lean else nullcontext():
                 draws = _draw(model, guide, batch, num_samples, plate)
         yield (replay({**batch, **part}) for part in _parts(draws, size_of(batch), num_samples))
 

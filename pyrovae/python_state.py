@@ -10,6 +10,8 @@ from torch import Tensor
 
 from pyrovae.errors import CaptureError
 
+KNOWN = ("pyrovae", "torch", "pyro", "zuko", "builtins")
+"""Packages whose modules keep in attributes what decides on their way."""
 RESERVED = set(vars(nn.Module())) - {"training"}
 """Where modules keep what belongs to torch."""
 
@@ -17,11 +19,24 @@ RESERVED = set(vars(nn.Module())) - {"training"}
 def fingerprint(module: nn.Module) -> list[tuple]:
     """What a capture holds fixed of a module and its parts: numbers, flags, masks, hooks, and which tensors are theirs."""
     return [(id(part), type(part), _plain(part),
-             [(name, id(value), value.requires_grad) for name, value in part._parameters.items() if value is not None],
+             [(name, id(value), value.requires_grad, list((value._backward_hooks or {}).values()))
+              for name, value in part._parameters.items() if value is not None],
              [(name, value.tolist()) for name, value in part._buffers.items()
               if value is not None and value.dtype == torch.bool],
-             [*map(id, part._forward_hooks.values()), *map(id, part._forward_pre_hooks.values())])
+             [*part._forward_hooks.values(), *part._forward_pre_hooks.values()])  # themselves, so that none can replace them
             for part in module.modules()]
+
+
+def has_foreign_code(module: nn.Module) -> bool:
+    """Whether classes or functions of the user's take part, which may read numbers from anywhere."""
+    return any(is_foreign(type(part)) or is_foreign([value for name, value in vars(part).items() if name not in RESERVED])
+               for part in module.modules())
+
+
+def is_foreign(value: object) -> bool:
+    if isinstance(value, (list, tuple, dict)):
+        return any(map(is_foreign, value.values() if isinstance(value, dict) else value))
+    return callable(value) and (getattr(value, "__module__", None) or "torch").partition(".")[0] not in KNOWN
 
 
 def _plain(part: nn.Module) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """Which modules a callable reaches: what has to be trained, moved, saved and put into eval mode with it."""
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from types import CellType, CodeType, FunctionType
 
 import torch.nn as nn
 
@@ -36,11 +37,10 @@ def modules_of(*programs: Callable) -> dict[str, nn.Module]:
                 visit(f"{name}_{index}", part, home)
         elif inspect.isfunction(value) and (home is None or value.__module__ == home):
             function = inspect.unwrap(value)
-            variables = inspect.getclosurevars(function)
-            reached = {**variables.globals, **variables.nonlocals, **(function.__kwdefaults__ or {})}
+            reached = {**_variables(function), **(function.__kwdefaults__ or {})}
             visit("default", function.__defaults__ or (), function.__module__)
             visit(name, reached, function.__module__)
-        elif home is None:
+        elif home is None or isinstance(value, functools.partial) or inspect.ismethod(value):
             enter(name, value)
 
     def enter(name: str, program: object) -> None:
@@ -60,3 +60,16 @@ def modules_of(*programs: Callable) -> dict[str, nn.Module]:
     for program in programs:
         visit(getattr(program, "__name__", type(program).__name__), program, None)
     return found
+
+
+def _variables(function: FunctionType) -> dict[str, object]:
+    """The globals that a function and those within it name, and what it closes over as far as that is there yet."""
+    def names(code: CodeType) -> Iterator[str]:
+        yield from code.co_names
+        for constant in code.co_consts:
+            if isinstance(constant, CodeType):
+                yield from names(constant)
+
+    cells = zip(function.__code__.co_freevars, function.__closure__ or ())
+    return {**{name: function.__globals__[name] for name in names(function.__code__) if name in function.__globals__},
+            **{name: cell.cell_contents for name, cell in cells if cell != CellType()}}

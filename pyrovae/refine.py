@@ -7,11 +7,12 @@ import torch.nn as nn
 from pyro import poutine
 from torch import Tensor
 
-from pyrovae.errors import PairError
+from pyrovae.errors import CaptureError, PairError
 from pyrovae.feed import size_of
 from pyrovae.losses.pair import refuse_score_functions
 from pyrovae.plates import DATA
 from pyrovae.reach import modules_of
+from pyrovae.recording import is_recording
 from pyrovae.traces import Batch, log_weights, run_guide
 
 
@@ -70,6 +71,8 @@ class SemiAmortized(nn.Module):
 
     def for_batch(self, batch: Batch) -> "Refined":
         """The guide refined for these data."""
+        if is_recording():
+            raise CaptureError("a semi-amortised guide is refined for each batch, by an optimiser of its own.")
         refined = Refined(self.guide, batch)
         with torch.enable_grad():
             biases = refined.biases

@@ -56,7 +56,9 @@ class Replays:
 
     def _capture(self, key: tuple, batch: Batch) -> None:
         try:
+            start = time.perf_counter()
             self.captured[key] = Captured(self.program, batch, modules=self.modules)
+            logger.info("captured an evaluation in %.1f s", time.perf_counter() - start)
         except CaptureError as error:
             self.limit = 0
             logger.log(logging.WARNING if self.compile == "on" else logging.INFO, "not compiled: %s", error)

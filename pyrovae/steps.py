@@ -9,13 +9,13 @@ import torch.nn as nn
 from torch import Tensor
 
 from pyrovae.capture import Captured
-from pyrovae.errors import CaptureError
+from pyrovae.errors import CaptureError, PairError
 from pyrovae.evaluation import Measured, measure
 from pyrovae.fused_adam import FusedAdam
 from pyrovae.handlers import InSupport, Supported
 from pyrovae.losses.pair import innermost
 from pyrovae.losses.terms import Terms
-from pyrovae.python_state import fingerprint
+from pyrovae.python_state import fingerprint, has_foreign_code, is_foreign
 from pyrovae.replays import shapes_of
 from pyrovae.run import Run
 from pyrovae.untouched import untouched
@@ -67,6 +67,9 @@ class CapturedSteps:
     On CUDA nobody waits for the device: once all data were seen, a loss that is not finite moves nothing, and becomes an
     error when the epoch is over.
 
+    Where code of the user's takes part, a replay is compared with the program at the start of each epoch, and captured anew
+    where they differ: Python numbers that it reads somewhere may have changed since.
+
     Shapes that come once an epoch, as a ragged last batch does, run as they are; the first ones, and those that come again
     in an epoch, are captured, `limit` of them.
     """
@@ -82,6 +85,7 @@ class CapturedSteps:
         self.last: _Replay | None = None
         self.fused: FusedAdam | None = None
         self.seen: set[tuple] = set()
+        self.is_foreign = is_foreign(eager.context) or has_foreign_code(eager.run.loss)
 
     def __call__(self, batch: Batch, *, check_data: bool, failed: Failed) -> Measured:
         self.index += 1
@@ -90,6 +94,9 @@ class CapturedSteps:
             if self.fused is not None and not self.fused.is_current():
                 self.fused = None
         key = shapes_of(batch)
+        if self.is_foreign and not self.index and key in self.captured and not self._everywhere(
+                self.captured[key].replay.agrees(batch)):
+            self._renew()
         if key not in self.captured and (not self.captured or key in self.seen) and len(self.captured) < self.limit:
             self._capture(key, batch)
         self.seen.add(key)
@@ -99,7 +106,11 @@ class CapturedSteps:
             return self.eager(batch, check_data=check_data, failed=failed)
         deferred = self.deferred and not check_data and self._is_ready(self.last.moved)
         inside = deferred and self.eager.reduce is None
-        measured, gradients, fine = self.last(batch, self.fused if inside else None)
+        try:
+            measured, gradients, fine = self.last(batch, self.fused if inside else None)
+        except (RuntimeError, IndexError):
+            self.last.refuse(batch, torch.zeros(()), failed)  # says what is wrong with the data, if that is it
+            raise
         if self.eager.reduce is not None:
             self.eager.reduce(gradients)
         if deferred:
@@ -126,19 +137,25 @@ class CapturedSteps:
             good = torch.stack(fine)
             if not good.all():
                 first = int(good.int().argmin())
+                if values[first].isfinite():
+                    raise PairError(f"batch {indices[first]} of the epoch holds data outside the support of their "
+                                    "likelihood; it moved nothing.")
                 raise failed(values[first], indices[first])
 
     def _look_at_state(self) -> None:
         """A hook may have changed what captures hold fixed: then they are made anew, but not for ever."""
         state = fingerprint(self.eager.run.loss)
         if state != self.state and self.captured:
-            self.captured.clear()
-            self.renewals += 1
-            if self.renewals > RENEWALS:
-                self.limit = 0
-                logger.warning("training goes on uncompiled: numbers, flags or parameters of the loss change from epoch to "
-                               "epoch, e.g. by a hook. Let a schedule that returns a tensor do it, as LinearWarmup does.")
+            self._renew()
         self.state = state
+
+    def _renew(self) -> None:
+        self.captured.clear()
+        self.renewals += 1
+        if self.renewals > RENEWALS:
+            self.limit = 0
+            logger.warning("training goes on uncompiled: numbers, flags or parameters that the loss reads change from epoch "
+                           "to epoch, e.g. by a hook. Let a schedule that returns a tensor do it, as LinearWarmup does.")
 
     def _is_ready(self, parameters: list[Tensor]) -> bool:
         return self.fused is not None and self.fused.parameters is parameters
@@ -154,14 +171,21 @@ class CapturedSteps:
         optimizer.step()
         self.fused = FusedAdam.of(optimizer, parameters)
 
+    def _everywhere(self, holds: bool) -> bool:
+        """On all processes."""
+        return float(self.eager.all_reduce(torch.tensor(float(holds)), reduce_op="mean")) == 1.0
+
     def _capture(self, key: tuple, batch: Batch) -> None:
         start, reason = time.perf_counter(), "another process cannot capture it"
         try:
             replay = _Replay(self.eager, batch, self.compiled)
         except CaptureError as error:
             replay, reason = None, error
-        everywhere = float(self.eager.all_reduce(torch.tensor(float(replay is not None)), reduce_op="mean")) == 1.0
+        everywhere = self._everywhere(replay is not None)
         if replay is not None and everywhere:
+            for other in self.captured.values():  # one update serves all that move the same parameters
+                if list(map(id, other.moved)) == list(map(id, replay.moved)):
+                    replay.moved = other.moved
             self.captured[key] = replay
             logger.info("captured the training step in %.1f s", time.perf_counter() - start)
         else:
@@ -189,7 +213,9 @@ class _Replay:
                 value = eager.module(**batch)
             found = torch.autograd.grad(value, parameters, allow_unused=True)
         gradients = {index: gradient for index, gradient in enumerate(found) if gradient is not None}
-        self.moved = [parameters[index] for index in gradients]
+        moved = [parameters[index] for index in gradients]
+        if list(map(id, moved)) != list(map(id, self.moved)):
+            self.moved = moved
         gradients = [gradient if gradient.stride() == parameter.stride() else torch.empty_like(parameter).copy_(gradient)
                      for parameter, gradient in zip(self.moved, gradients.values())]  # fused updates go by memory
         if eager.clip_norm is not None:
@@ -224,6 +250,6 @@ class _Replay:
         """Raise what the program itself raises; data outside the support may not matter, e.g. where they are masked."""
         with untouched([self.eager.run.loss]), InSupport(), self.eager.context(), torch.no_grad():
             self.eager.module(**batch)
-        self.set_terms()
         if not torch.isfinite(value):
+            self.set_terms()
             raise failed(value, None)

@@ -14,6 +14,7 @@ import os
 import platform
 import statistics
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +26,7 @@ import tyro
 from run_folder import Refusal, choose_device, refuse_politely
 from tqdm.auto import tqdm
 
+import pyrovae as pv
 from pyrovae.files import write_atomically
 
 WORKS = ("train", "tiny", "bnn", "evidence", "predict", "import")
@@ -92,15 +94,19 @@ def table(name: str, times: works.Times, facts: dict[str, float], peak: float) -
                    "ratio": statistics.median(a / b for a, b in zip(seconds, times[unit]))}
             for peer, seconds in times.items()}
     lines = [f"| {name} | ms | x {unit} |", "|---|---|---|"]
-    lines += [f"| {peer} | {1e3 * row['seconds']:.3g} | {row['ratio']:.2f} |" for peer, row in rows.items()]
+    lines += [f"| {peer} | {_digits(1e3 * row['seconds'])} | {row['ratio']:.2f} |" for peer, row in rows.items()]
     if "flops" in facts:
         floor = facts["flops"] / peak
         facts = {**facts, "floor_seconds": floor}
-        lines.append(f"| its matrix products at the measured peak | {1e3 * floor:.3g} | "
+        lines.append(f"| its matrix products at the measured peak | {_digits(1e3 * floor)} | "
                      f"{floor / rows[unit]['seconds']:.2f} |")
-    lines += [f"| compiling, {fact.removeprefix('compile_seconds ')} | {1e3 * value:.3g} | |"
+    lines += [f"| compiling, {fact.removeprefix('compile_seconds ')} | {_digits(1e3 * value)} | |"
               for fact, value in facts.items() if fact.startswith("compile_seconds")]
     return "\n".join(lines), {"peers": rows, "facts": facts, "unit": unit}
+
+
+def _digits(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
 def machine(threads: int, device: str) -> str:
@@ -120,7 +126,9 @@ def main(b: Benchmark) -> dict[str, object]:
     if cores:
         os.sched_setaffinity(0, cores[:b.threads])  # NumPyro takes what it finds
     torch.set_num_threads(b.threads)
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp()  # empty, or earlier runs would have compiled for this one
+    cache = tempfile.TemporaryDirectory()  # empty, or earlier runs would have compiled for this one
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache.name
+    warnings.simplefilter("ignore", pv.CollapseWarning)  # the nets learn noise
     todo, peak, results = cases(b), works.peak(choose_device(b.device)), {}
     print(f"{machine(b.threads, b.device)}; matrix products up to {peak / 1e9:.0f} GFLOP/s; medians of {b.rounds} rounds\n")
     for name, case in tqdm(todo.items(), unit="case"):

@@ -60,7 +60,7 @@ def where_time_goes(case: Callable[[], tuple[nn.Module, Batches, float]], peak: 
     whole = 1e3 * min(history["seconds"][4:]) / steps
     scale = whole / (1e3 * found[1] / steps)  # the profiler's own time falls on all alike
     spent = {kind: scale * value for kind, value in spent.items()}
-    count = sum(parameter.numel() for parameter in loss.parameters())
+    count = sum(parameter.numel() for parameter in loss.parameters() if parameter.requires_grad)
     return {**spent, "Python and small operations": whole - sum(spent.values()), "a step": whole,
             "floor: matrix products at the measured peak": 1e3 * flops / peak,
             "floor: weights, moments and gradients through memory once (28 bytes a parameter)": 28e3 * count / bandwidth}

@@ -1,6 +1,7 @@
 """What the scripts share: a run's folder on disk, the choice of a device, and one-line refusals."""
 import dataclasses
 import json
+import logging
 import platform
 import subprocess
 import sys
@@ -113,7 +114,12 @@ def device_name(device: torch.device) -> str:
 
 @contextmanager
 def refuse_politely() -> Iterator[None]:
-    """Turn the refusals a user can act on into one line and exit status 2; bugs keep their traceback."""
+    """Turn the refusals a user can act on into one line and exit status 2; bugs keep their traceback.
+
+    What the library logs, such as what was compiled or why not, goes to the terminal.
+    """
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("pyrovae").setLevel(logging.INFO)
     try:
         yield
     except (Refusal, DataError, pv.PairError, pv.CheckpointError, pv.NonFiniteLossError) as error:

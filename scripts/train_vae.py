@@ -190,8 +190,9 @@ def train(s: Settings, ranks: pv.Ranks) -> Path:
     train_seconds = sum(history["seconds"])
     scored = some_rows(data.test, s.eval_data, s.seed)
     torch.manual_seed(s.seed + ranks.rank)
-    own = tqdm(_own(scored, ranks), desc="log p(x)", unit="batch")
-    evidence = ranks.gather(pv.log_evidence(model, proposal_of(loss), own, num_particles=s.eval_particles))
+    own = tqdm(_own(scored, ranks), desc="log p(x)", unit="batch", disable=not ranks.first)
+    evidence = ranks.gather(pv.log_evidence(model, proposal_of(loss), own, num_particles=s.eval_particles,
+                                             compile=s.compile))
     if not ranks.first:
         ranks.close()
         return folder.path

@@ -29,11 +29,11 @@ def draw_figures(model: pv.Model, guide: pv.Guide, test: Batches, history: pv.Hi
     name = "z" if "z" in z else "z1"
     lowest, prior = z[name], model.nodes[name]
     figures = {"curves": plots.curves(history.columns())}
-    dims = tuple(lowest.var(0).argsort(descending=True)[:2].tolist())
+    dims = tuple(sorted(lowest.var(0).argsort(descending=True)[:2].tolist()))
     with contextlib.suppress(pv.PairError):  # where guide and prior factorise
         kl = kl_per_dim(model, guide, data, site=name)
         figures["kl_per_dim"] = plots.kl_per_dim(kl, threshold=0.01)
-        dims = tuple(kl.argsort(descending=True)[:2].tolist())
+        dims = tuple(sorted(kl.argsort(descending=True)[:2].tolist()))
     if len(dims) == 2:
         standard = isinstance(getattr(prior, "conditional", prior), StandardNormal)
         figures["latent_scatter"] = plots.latent_scatter(lowest[:5000].cpu(), _labels(test, 5000), dims=dims,

@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 import pyrovae as pv
+from pyrovae.evaluation import measure
 from pyrovae.evidence.blocks import Blocks
 from pyrovae.following import Following, without_nan_warnings
 from pyrovae.heads import CategoricalHead
+from pyrovae.losses.pair import innermost
 from pyrovae.nets import MLP
 from pyrovae.plates import DATA
 from pyrovae.recording import recording
@@ -90,8 +91,9 @@ def objective(name: str) -> Callable[[], object]:
     def run() -> object:
         move(loss)
         value = loss(**{key: moved(data) for key, data in batch.items()})
+        measured = measure(value, innermost(loss), active_units=True)
         parameters = [parameter for parameter in loss.parameters() if parameter.requires_grad]
-        return value, torch.autograd.grad(value, parameters, allow_unused=True)
+        return value, measured.numbers, measured.units, torch.autograd.grad(value, parameters, allow_unused=True)
 
     return run
 
@@ -147,6 +149,8 @@ def main() -> None:
     torch.set_default_dtype(torch.float64)
     torch.set_num_threads(1)
     numbers = torch.tensor
+    from torch.utils.backend_registration import _setup_privateuseone_for_python_backend  # from torch 2.9 on
+
     _setup_privateuseone_for_python_backend(DEVICE)
     torch.far.get_amp_supported_dtype = lambda: [torch.float32]
     cases: dict[str, Callable[[], Callable[[], object]]] = {

@@ -119,7 +119,16 @@ class Masked(nn.Module):
             self.mask.logical_not_()
         if self.way == "by assignment":
             self.mask = ~self.mask
-        count = int(self.mask.sum())
+        mask = self.mask.clone()
+        if self.way == "and=":
+            mask &= (x > -5).all(0)
+        if self.way == "at some":
+            mask[x.sum(0) < -5] = False
+        if self.way == "out":
+            torch.logical_and(mask, (x > -5).all(0), out=mask)
+        if self.way == "random":
+            return (self.weight * x * torch.bernoulli(0.5 * mask.double())).mean()
+        count = int(mask.sum())
         return count * (self.weight * x)[:, self.mask.nonzero().squeeze(-1)].mean()
 
 
@@ -131,10 +140,11 @@ def test_the_values_of_masks_may_be_looked_at(uncompiled: None) -> None:
     assert not replay.fits()
 
 
-@pytest.mark.parametrize("way", ["in place", "by assignment"])
+@pytest.mark.parametrize("way", ["in place", "by assignment", "and=", "at some", "out", "random"])
 def test_masks_that_a_program_changes_are_refused(way: str) -> None:
     masked = Masked(way)
     mask, before = masked.mask, masked.mask.clone()
+    torch.manual_seed(0)
     with pytest.raises(pv.CaptureError, match="Boolean buffer"):
         Captured(lambda batch: masked(**batch).detach(), {"x": X}, modules=[masked], compiled=False)
     assert masked.mask is mask and torch.equal(mask, before)
@@ -151,6 +161,59 @@ def test_masks_that_a_hook_changes_are_seen(uncompiled: None) -> None:
         pv.fit(masked, [{"x": X}] * 2, epochs=3, compile=compile, hooks=[swap])
         ends.append(masked.weight.detach())
     assert torch.equal(*ends)
+
+
+class Spoiling(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x -= 0.5
+        return (self.weight * x).mean()
+
+
+def test_a_capture_leaves_the_data_alone(uncompiled: None) -> None:
+    spoiling, x = Spoiling(), X.clone()
+    Captured(lambda batch: spoiling(**batch).detach(), {"x": x}, modules=[spoiling], compiled=False)
+    assert torch.equal(x, X)
+
+
+def test_messages_name_the_users_line() -> None:
+    with pytest.raises(pv.CaptureError, match=r"test_capture.py:\d+, `if batch"):
+        def program(batch: dict[str, Tensor]) -> Tensor:
+            if batch["x"].sum() > 0:
+                return batch["x"]
+            return -batch["x"]
+        Captured(program, {"x": X}, compiled=False)
+    replay = Captured(lambda batch: 2 * batch["x"], {"x": X}, compiled=False)
+    with pytest.raises(pv.CaptureError, match=r"captured for x \(12, 4\) float64, called with x \(3, 4\)"):
+        replay({"x": X[:3]})
+
+
+def test_a_gradients_hook_is_seen(uncompiled: None) -> None:
+    ends = []
+    for mode in ("off", "on"):
+        pyro.set_rng_seed(0)
+        loss = pv.ElboLoss(*vae())
+        weight = next(loss.parameters())
+
+        def freeze(run: object) -> None:
+            if run.epoch == 2:
+                weight.register_hook(torch.zeros_like)
+
+        pv.fit(loss, data(), epochs=4, hooks=[freeze], compile=mode)
+        ends.append(weight.detach())
+    assert torch.equal(*ends)
+
+
+def test_labels_out_of_range_are_named(uncompiled: None) -> None:
+    good, bad = {"x": X, "y": Y}, {"x": X, "y": Y + 5}
+    with pytest.raises(pv.PairError, match="y"):
+        pv.fit(bnn(), [good, bad], epochs=2, compile="on")
+    evaluation = Evaluation(bnn(), compile="on")
+    with pytest.raises(pv.PairError, match="y"):
+        evaluation([good, bad])
 
 
 def test_items_are_tensors_in_a_recording() -> None:
@@ -278,7 +341,7 @@ def data(size: int = 8) -> Batches:
 @pytest.fixture
 def uncompiled(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Steps are captured but not compiled, which is quick and exact; a fallback fails the test."""
-    monkeypatch.setattr("pyrovae.capture._compile", lambda graph, inputs: graph)
+    monkeypatch.setattr("pyrovae.capture.compile_graph", lambda graph, inputs: graph)
     monkeypatch.setattr("pyrovae.capture.use_fastest_route", lambda graph: None)
     yield
     assert not warnings_of(caplog)
@@ -461,6 +524,44 @@ def test_hooks_may_change_what_a_capture_holds_fixed(uncompiled: None) -> None:
         assert torch.equal(one, another)
 
 
+BETA = {"weight": 0.1}
+
+
+def annealed_by_hand() -> pv.ElboLoss:
+    """A pair whose weight of the KL is a number in a global."""
+    encoder, decoder = nn.Linear(4, 2), nn.Linear(2, 4)
+
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", len(x), dim=-1):
+            with pyro.poutine.scale(scale=BETA["weight"]):
+                z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Bernoulli(logits=decoder(z)).to_event(1), obs=x)
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", len(x), dim=-1), pyro.poutine.scale(scale=BETA["weight"]):
+            pyro.sample("z", dist.Normal(encoder(x), 0.5).to_event(1))
+
+    return pv.ElboLoss(model, guide)
+
+
+def test_numbers_that_a_program_reads_from_outside_may_change_between_epochs(monkeypatch: pytest.MonkeyPatch,
+                                                                             uncompiled: None) -> None:
+    monkeypatch.setattr("pyrovae.replays.PATIENCE", 0.0)
+    ends = []
+    for mode in ("off", "on"):
+        BETA["weight"] = 0.1
+        pyro.set_rng_seed(0)
+        loss = annealed_by_hand()
+        found = captures(monkeypatch)
+        history = pv.fit(loss, data(), epochs=6, valid=[{"x": X}] * 2, compile=mode,
+                         hooks=[lambda run: BETA.update(weight=0.1 if run.epoch < 4 else 1.0)])
+        ends.append((history["loss"], history["valid_loss"], [parameter.detach() for parameter in loss.parameters()]))
+        assert bool(found) == (mode == "on")
+    assert ends[0][:2] == ends[1][:2]
+    for one, another in zip(ends[0][2], ends[1][2]):
+        assert torch.equal(one, another)
+
+
 class Odds(nn.Module):
     """A gradient with strides of its own, one without any, and no terms."""
 
@@ -540,7 +641,7 @@ class Wrapped(nn.Module):
 
 def test_a_loss_that_changes_every_epoch_is_not_captured_for_ever(caplog: pytest.LogCaptureFixture,
                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyrovae.capture._compile", lambda graph, inputs: graph)
+    monkeypatch.setattr("pyrovae.capture.compile_graph", lambda graph, inputs: graph)
     found = []
     monkeypatch.setattr("pyrovae.steps.Captured", lambda *args, **kwargs: found.append(None) or Captured(*args, **kwargs))
 
@@ -733,6 +834,13 @@ def test_a_bad_step_that_nobody_waited_for_moves_nothing(monkeypatch: pytest.Mon
 
     with pytest.raises(pv.NonFiniteLossError, match="epoch 2, batch 1"):
         pv.fit(loss, Spoil(), epochs=4, compile="on", hooks=[spoil])
+    spoiled[1:2] = [{"x": X}]
+
+    def grey(run: object) -> None:
+        spoiled[2:3] = [{"x": 0.5 * X}]
+
+    with pytest.raises(pv.PairError, match="batch 2 of the epoch holds data outside the support"):
+        pv.fit(pv.ElboLoss(*vae()), Spoil(), epochs=3, compile="on", hooks=[grey])
     assert all(parameter.isfinite().all() for parameter in loss.parameters())
 
 

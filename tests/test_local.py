@@ -7,6 +7,7 @@ import pytest
 import torch
 from oracles import assert_mean, assert_moments, bayesian_regression
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
+from pyro.infer.autoguide import AutoNormal
 from torch import Tensor, nn
 
 import pyrovae as pv
@@ -279,21 +280,52 @@ class Squared(nn.Module):
         return self.linear(x) + self.linear.weight.square().sum()
 
 
+class Transposed(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.weight.T
+
+
+def tied() -> nn.Module:
+    net = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False), nn.Linear(2, 1))
+    net[1].weight = net[0].weight
+    return net
+
+
+def auto(model: nn.Module) -> AutoNormal:
+    guide = AutoNormal(model, init_scale=0.7)
+    guide(x=torch.zeros(1, 2), y=torch.zeros(1, 1))
+    return guide
+
+
+def mean_field(model: nn.Module) -> MeanField:
+    return MeanField(model, init_scale=0.7)
+
+
+def layers() -> nn.Module:
+    return nn.Sequential(nn.Linear(2, 3, bias=False), nn.Linear(3, 1, bias=False))
+
+
+@pytest.mark.parametrize("make_net, make_guide, is_drawn", [
+    (layers, mean_field, False), (layers, auto, True), (Squared, mean_field, True), (tied, mean_field, True),
+    (lambda: Transposed(2, 1, bias=False), mean_field, True)])
 @pytest.mark.parametrize("handler", LOCAL.values())
-@pytest.mark.parametrize("make_net, is_drawn", [
-    (lambda: nn.Sequential(nn.Linear(2, 3, bias=False), nn.Linear(3, 1, bias=False)), False), (Squared, True)])
 def test_prediction_draws_the_weights_only_where_their_numbers_are_needed(
-        make_net: Callable[[], nn.Module], is_drawn: bool, handler: type, monkeypatch: pytest.MonkeyPatch) -> None:
+        make_net: Callable[[], nn.Module], make_guide: Callable, is_drawn: bool, handler: type,
+        monkeypatch: pytest.MonkeyPatch, uses_param_store: None) -> None:
     model = pv.Model(y=pv.Node(FixedScaleNormalHead(pv.Bayesian(make_net(), event_dim=1), scale=0.1), "x"))
-    guide, drawn, draw = MeanField(model, init_scale=0.7), [], dist.Normal.rsample
+    guide, drawn, draw = make_guide(model), [], dist.Normal.rsample
+    is_drawn = is_drawn or handler is pv.Flipout
     monkeypatch.setattr(dist.Normal, "rsample",
                         lambda fn, shape=torch.Size(): drawn.append(fn.loc.shape[-2:]) or draw(fn, shape))
     x = torch.randn(3, 2)
     with handler():
         local = pv.predict_moments(model, guide, {"x": x}, num_samples=20_000)
-    assert any(loc.shape in drawn for loc, _ in guide.moments().values()) == is_drawn  # the targets are
+    if make_guide is mean_field:  # the targets are drawn in any case
+        assert any(loc.shape in drawn for loc, _ in guide.moments().values()) == is_drawn
     plain = pv.predict_moments(model, guide, {"x": x}, num_samples=20_000)
+    assert local.mean.isfinite().all() and (local.epistemic > 0.3 * plain.epistemic).all()
+    if make_net in (Squared, tied):  # whose two uses of a weight are drawn apart
+        return
     error = ((plain.epistemic + local.epistemic) / 20_000).sqrt()
     assert ((plain.mean - local.mean).abs() < 5 * error).all()
-    if not is_drawn:
-        assert torch.allclose(local.epistemic, plain.epistemic, rtol=0.15)
+    assert torch.allclose(local.epistemic, plain.epistemic, rtol=0.15)

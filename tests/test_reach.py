@@ -17,6 +17,29 @@ def test_modules_are_found_however_often_one_looks() -> None:
         assert {id(net) for net in modules_of(*programs).values()} == {id(first), id(second)}
 
 
+NETS = [nn.Linear(2, 2)]
+
+
+class Owner:
+    def __init__(self) -> None:
+        self.net = nn.Linear(2, 2)
+
+    def method(self, x: object) -> object:
+        return self.net(x)
+
+
+def test_modules_are_found_in_what_functions_name_inside() -> None:
+    first, owner = nn.Linear(2, 2), Owner()
+    bound, half = owner.method, partial(lambda net, x: net(x), first)
+
+    def program(x: object) -> object:
+        return [net(x) for net in NETS] + [bound(x), half(x)] + [later(x)]
+
+    assert {id(net) for net in modules_of(program).values()} == {id(NETS[0]), id(first), id(owner.net)}
+    later = nn.Linear(2, 2)
+    assert later in modules_of(program).values()
+
+
 def test_a_scaled_pair_is_found_in_its_loss() -> None:
     for _ in range(50):
         model, guide = vae()

@@ -27,7 +27,8 @@ class ElboLoss(nn.Module):
     for the full-data objective. `loss.terms` then holds the parts of that evaluation at beta = 1.
 
     num_data: N, needed only where sites lie outside the data plate (Bayesian weights): their KL weighs 1/N.
-    beta: weight of the KL; a number, or a schedule called once a step (`LinearWarmup`).
+    beta: weight of the KL; a number, or a schedule: a callable, called at each evaluation, those of checks included. One
+        that counts steps does so in a buffer and in training alone, as `LinearWarmup`; its `value()` is kept in histories.
     free_bits: nats of KL per datum that each latent site may spend free: its KL term is max(free_bits, KL), the KL
         averaged over the batch.
     elbo: the estimator, by default `Trace_ELBO()`. `TraceMeanField_ELBO()` takes the KL in closed form where there is

@@ -3,9 +3,10 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from pyrovae.errors import PairError
+from pyrovae.errors import CaptureError, PairError
 from pyrovae.frozen import frozen
 from pyrovae.losses.pair import innermost
+from pyrovae.recording import is_recording
 
 
 class Lagging(nn.Module):
@@ -41,6 +42,8 @@ class Lagging(nn.Module):
     def forward(self, **batch: Tensor) -> Tensor:
         if not self.training:
             return self.inner(**batch)
+        if is_recording():
+            raise CaptureError("Lagging trains all in some steps and the guide alone in the others.")
         step, self.step = int(self.step), self.step + 1
         if step % self.guide_steps == 0 or self.stop_after is not None and step >= self.stop_after:
             return self.inner(**batch)

@@ -26,6 +26,12 @@ def standard(name: str, tensor: Tensor) -> Distribution:
     return dist.Normal(torch.zeros_like(tensor), 1.0)
 
 
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+WITHOUT = ("pyrovae.nets", *(f"torch.nn.modules.{kind}" for kind in (
+    "activation", "container", "dropout", "flatten", "linear", "pooling")))
+"""Where modules come from that, having no weights of their own, leave those of layers to the layers."""
+
+
 class Bayesian(nn.Module):
     r"""Any net with weights drawn from a prior: p(w) p(y | x, w), the weights being sites outside the data plate.
 
@@ -94,6 +100,14 @@ class Bayesian(nn.Module):
         present = dict(self.net.named_parameters())  # not `initial`: `functional_call` may have put others in their place
         return {key: pyro.sample(f"{self.name}.{key}", self.prior_of(key, present[key])) for key in self.initial}
 
+    @property
+    def only_layers_use(self) -> bool:
+        """Whether the weights are known to be used by linear and convolutional layers alone, each by one of them."""
+        parts = list(self.net.modules())
+        values = [value for part in parts for value in part._parameters.values() if value is not None]
+        return self.expanded_at is None and len(set(map(id, values))) == len(values) and all(
+            type(part) in LAYERS or not part._parameters and type(part).__module__.startswith(WITHOUT) for part in parts)
+
     @contextmanager
     def drawn(self) -> Iterator[dict[str, Tensor]]:
         """Draw the weights, for use until the end of the block. No plate over data may be open yet."""
@@ -139,7 +153,7 @@ class Bayesian(nn.Module):
         parts = {key: tuple(part for part, _ in pairs) for key, pairs in shared.items()}
         part_dims = {key: tuple(dim for _, dim in pairs) for key, pairs in shared.items()}
         drawn = {key for key in self.weights if key not in sources or sources[key].is_drawn}
-        weights = {key: stack(value, self.initial[key].shape) if key in drawn else parts[key][0].view_as(parts[key][0])
+        weights = {key: stack(value, self.initial[key].shape) if key in drawn else torch.full_like(parts[key][0], torch.nan)
                    for key, value in self.weights.items()}
         weight_dims = {key: 0 if key in drawn else part_dims[key][0] for key in weights}
         inputs, dims = [], []

@@ -32,6 +32,9 @@ class MeanField(nn.Module):
         [('w.bias', (2,)), ('w.weight', (2, 3))]
     """
 
+    is_independent_normal = True
+    """Each real-valued site is one normal, whose draw serves for nothing but the model."""
+
     def __init__(self, net: nn.Module, *, init_scale: float = 1e-2) -> None:
         super().__init__()
         if not init_scale > 0:
