@@ -18,7 +18,7 @@ from objective_cases import LOSSES, Noisy, X, Y, batch_for, bnn, program_of, sta
 import pyrovae as pv
 from pyrovae.capture import Captured
 from pyrovae.data import Batches, DictDataset
-from pyrovae.evaluation import Evaluation
+from pyrovae.evaluation import Averages, Evaluation, Measured
 from pyrovae.evidence import annealed_importance, bidirectional
 from pyrovae.heads import NormalHead
 from pyrovae.hooks import Checkpoint
@@ -457,6 +457,13 @@ def test_autocast_is_captured(uncompiled: None) -> None:
     assert losses("off", rough) == losses("on", rough) != losses("on", nullcontext)
 
 
+def test_batches_with_other_latents_are_averaged_over_all_data() -> None:
+    averages = Averages()
+    averages.add(2, Measured(("loss", "kl_a"), torch.tensor([1.0, 2.0]), {}))
+    averages.add(6, Measured(("loss", "kl_b"), torch.tensor([5.0, 4.0]), {}))
+    assert averages.row() == {"loss": 4.0, "kl_a": 0.5, "kl_b": 3.0}
+
+
 def test_validation_is_not_replayed_once_the_loss_changed(uncompiled: None) -> None:
     loss = pv.ElboLoss(*vae())
     evaluation = Evaluation(loss, compile="on")
@@ -814,7 +821,8 @@ def test_steps_that_do_not_wait_train_the_same(monkeypatch: pytest.MonkeyPatch, 
             deferred(monkeypatch)
         pyro.set_rng_seed(0)
         loss = pv.ElboLoss(*vae())
-        pv.fit(loss, data(), epochs=4, compile="on")
+        pv.fit(loss, data(), epochs=6, compile="on", hooks=[lambda run: run.epoch != 4 or run.optimizer.state.clear()],
+               schedule=lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 2, 0.1))
         ends.append([parameter.detach().clone() for parameter in loss.parameters()])
     for one, another in zip(*ends):
         assert torch.equal(one, another)
