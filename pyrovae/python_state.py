@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyrovae.errors import CaptureError
 
-KNOWN = ("pyrovae", "torch", "pyro", "zuko", "builtins")
+KNOWN = ("pyrovae", "torch", "pyro", "zuko", "builtins", "contextlib")
 """Packages whose modules keep in attributes what decides on their way."""
 RESERVED = set(vars(nn.Module())) - {"training"}
 """Where modules keep what belongs to torch."""

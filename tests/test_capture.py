@@ -569,6 +569,15 @@ def test_numbers_that_a_program_reads_from_outside_may_change_between_epochs(mon
         assert torch.equal(one, another)
 
 
+def test_only_code_of_the_users_is_compared_each_epoch(monkeypatch: pytest.MonkeyPatch, uncompiled: None) -> None:
+    found, agrees = [], Captured.agrees
+    monkeypatch.setattr(Captured, "agrees", lambda self, batch: found.append(None) or agrees(self, batch))
+    pv.fit(pv.ElboLoss(*vae(), beta=pv.LinearWarmup(7)), data(), epochs=4, compile="on")
+    assert not found
+    pv.fit(annealed_by_hand(), data(), epochs=4, compile="on")
+    assert len(found) == 3
+
+
 class Odds(nn.Module):
     """A gradient with strides of its own, one without any, and no terms."""
 
