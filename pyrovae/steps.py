@@ -8,17 +8,15 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from pyrovae.capture import Captured
 from pyrovae.errors import CaptureError, PairError
 from pyrovae.evaluation import Measured, measure
 from pyrovae.fused_adam import FusedAdam
-from pyrovae.handlers import InSupport, Supported
+from pyrovae.handlers import InSupport
 from pyrovae.losses.pair import innermost
-from pyrovae.losses.terms import Terms
 from pyrovae.python_state import fingerprint, has_foreign_code, is_foreign
+from pyrovae.replayed_step import ReplayedStep
 from pyrovae.replays import shapes_of
 from pyrovae.run import Run
-from pyrovae.untouched import untouched
 
 logger = logging.getLogger(__name__)
 Batch = dict[str, Tensor]
@@ -76,13 +74,13 @@ class CapturedSteps:
 
     def __init__(self, eager: Steps, *, compiled: bool = True, limit: int = 8) -> None:
         self.eager, self.compiled, self.limit = eager, compiled, limit
-        self.captured: dict[tuple, _Replay] = {}
+        self.captured: dict[tuple, ReplayedStep] = {}
         self.deferred = next(iter(eager.run.parameters.values())).is_cuda
         self.verdicts: list[tuple[int, Tensor, Tensor]] = []
         self.index = -1
         self.state: list[tuple] = []
         self.renewals = 0
-        self.last: _Replay | None = None
+        self.last: ReplayedStep | None = None
         self.fused: FusedAdam | None = None
         self.seen: set[tuple] = set()
         self.is_foreign = is_foreign(eager.context) or has_foreign_code(eager.run.loss)
@@ -178,7 +176,7 @@ class CapturedSteps:
     def _capture(self, key: tuple, batch: Batch) -> None:
         start, reason = time.perf_counter(), "another process cannot capture it"
         try:
-            replay = _Replay(self.eager, batch, self.compiled)
+            replay = ReplayedStep(self.eager, batch, self.compiled)
         except CaptureError as error:
             replay, reason = None, error
         everywhere = self._everywhere(replay is not None)
@@ -191,65 +189,3 @@ class CapturedSteps:
         else:
             self.limit = 0
             logger.warning("training goes on uncompiled: %s", reason)
-
-
-class _Replay:
-    """What is measured of a step, and the gradients of the parameters that `moved`, from a replayed graph."""
-
-    def __init__(self, eager: Steps, batch: Batch, compiled: bool) -> None:
-        self.eager = eager
-        self.moved: list[Tensor] = []
-        self.fused, self.update = None, None
-        self.replay = Captured(self._program, batch, modules=[eager.run.loss], compiled=compiled)
-
-    def _program(self, batch: Batch) -> dict[str, object]:
-        eager = self.eager
-        parameters = [parameter for group in eager.optimizer.param_groups for parameter in group["params"]
-                      if parameter.requires_grad]
-        if any(getattr(parameter, "_post_accumulate_grad_hooks", None) for parameter in parameters):
-            raise CaptureError("a parameter has hooks after the accumulation of its gradient, which a replay does not do.")
-        with torch.enable_grad():
-            with Supported() as supported, eager.context():
-                value = eager.module(**batch)
-            found = torch.autograd.grad(value, parameters, allow_unused=True)
-        gradients = {index: gradient for index, gradient in enumerate(found) if gradient is not None}
-        moved = [parameters[index] for index in gradients]
-        if list(map(id, moved)) != list(map(id, self.moved)):
-            self.moved = moved
-        gradients = [gradient if gradient.stride() == parameter.stride() else torch.empty_like(parameter).copy_(gradient)
-                     for parameter, gradient in zip(self.moved, gradients.values())]  # fused updates go by memory
-        if eager.clip_norm is not None:
-            norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]))
-            gradients = [gradient * (eager.clip_norm / (norm + 1e-6)).clamp(max=1.0) for gradient in gradients]
-        measured, terms = measure(value, eager.pair, active_units=eager.active_units), getattr(eager.pair, "terms", None)
-        self.names, self.sites = measured.names, list(measured.units)
-        fine = torch.stack([torch.isfinite(value.detach()), *supported.good]).all()
-        return {"numbers": measured.numbers, "fine": fine, "units": list(measured.units.values()), "gradients": gradients,
-                "terms": () if terms is None else (terms.log_px, terms.kl, terms.means)}
-
-    def __call__(self, batch: Batch, fused: FusedAdam | None) -> tuple[Measured, list[Tensor], Tensor]:
-        """What was measured, gradients, and whether loss and data are as they should be; updated by `fused` if so."""
-        if fused is not self.fused:
-            self.fused, self.update = fused, None if fused is None else lambda leaves: fused(
-                self._gradients(leaves), skip=(~leaves[1]).float())
-        with torch.no_grad():
-            self.leaves = numbers, fine, *rest = self.replay.leaves(batch, self.update)
-        self.gradients = self._gradients(self.leaves)
-        return Measured(self.names, numbers, dict(zip(self.sites, rest))), self.gradients, fine
-
-    def _gradients(self, leaves: list[Tensor]) -> list[Tensor]:
-        start = 2 + len(self.sites)
-        return leaves[start:start + len(self.moved)]
-
-    def set_terms(self) -> None:
-        terms = self.replay.unflatten(self.leaves)["terms"]
-        if terms:
-            self.eager.pair.terms = Terms(*terms)
-
-    def refuse(self, batch: Batch, value: Tensor, failed: Failed) -> None:
-        """Raise what the program itself raises; data outside the support may not matter, e.g. where they are masked."""
-        with untouched([self.eager.run.loss]), InSupport(), self.eager.context(), torch.no_grad():
-            self.eager.module(**batch)
-        if not torch.isfinite(value):
-            self.set_terms()
-            raise failed(value, None)

@@ -393,7 +393,8 @@ def test_resumed_runs_go_on_bit_for_bit(tmp_path: Path, uncompiled: None) -> Non
 
 def test_auto_compiles_long_runs_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, uncompiled: None) -> None:
     captures = []
-    monkeypatch.setattr("pyrovae.steps.Captured", lambda *args, **kwargs: captures.append(None) or Captured(*args, **kwargs))
+    monkeypatch.setattr("pyrovae.replayed_step.Captured",
+                        lambda *args, **kwargs: captures.append(None) or Captured(*args, **kwargs))
     pv.fit(pv.ElboLoss(*vae()), data(), epochs=3)
     assert not captures
     monkeypatch.setattr("pyrovae.train.WORTH_COMPILING", 0.0)
@@ -409,7 +410,7 @@ def test_auto_compiles_long_runs_only(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 def test_shapes_are_captured_when_they_come_again(monkeypatch: pytest.MonkeyPatch, uncompiled: None) -> None:
     shapes = []
-    monkeypatch.setattr("pyrovae.steps.Captured", lambda program, batch, **kwargs: shapes.append(len(batch["x"]))
+    monkeypatch.setattr("pyrovae.replayed_step.Captured", lambda program, batch, **kwargs: shapes.append(len(batch["x"]))
                         or Captured(program, batch, **kwargs))
     pv.fit(pv.ElboLoss(*vae()), [{"x": X}, {"x": X[:5]}], epochs=3, compile="on")
     assert shapes == [12]
@@ -659,7 +660,8 @@ def test_a_loss_that_changes_every_epoch_is_not_captured_for_ever(caplog: pytest
                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pyrovae.capture.compile_graph", lambda graph, inputs: graph)
     found = []
-    monkeypatch.setattr("pyrovae.steps.Captured", lambda *args, **kwargs: found.append(None) or Captured(*args, **kwargs))
+    monkeypatch.setattr("pyrovae.replayed_step.Captured",
+                        lambda *args, **kwargs: found.append(None) or Captured(*args, **kwargs))
 
     def change(run: object) -> None:
         run.loss.beta = 1 / (1 + run.epoch)
