@@ -26,7 +26,8 @@ class FusedAdam:
             counts = torch.stack([state["step"] for state in states])  # views of one tensor are counted up at once
             for state, count in zip(states, counts.unbind()):
                 state["step"] = count
-            update = torch._fused_adamw_ if group.get("decoupled_weight_decay") else kinds[type(optimizer)]
+            decoupled = "decoupled_weight_decay" in optimizer.defaults and group["decoupled_weight_decay"]  # torch 2.7 on
+            update = torch._fused_adamw_ if decoupled else kinds[type(optimizer)]
             self.groups.append((update, group, own, [places[id(parameter)] for parameter in own], counts,
                                 *([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step"))))
         self.before = self._look()
