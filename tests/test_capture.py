@@ -179,6 +179,16 @@ def test_a_capture_leaves_the_data_alone(uncompiled: None) -> None:
     assert torch.equal(x, X)
 
 
+def test_a_program_that_gives_more_than_it_did_agrees_no_more() -> None:
+    factors = [2.0]
+    replay = Captured(lambda batch: [factor * batch["x"] for factor in factors], {"x": X}, compiled=False)
+    assert replay.agrees({"x": X})
+    factors[0] = 3.0
+    assert not replay.agrees({"x": X})
+    factors[:] = [2.0, 2.0]
+    assert not replay.agrees({"x": X})
+
+
 def test_messages_name_the_users_line() -> None:
     with pytest.raises(pv.CaptureError, match=r"test_capture.py:\d+, `if batch"):
         def program(batch: dict[str, Tensor]) -> Tensor:
