@@ -23,7 +23,10 @@ class Origin:
 
 
 class Origins(dict[int, tuple[Tensor, Origin | None]]):
-    """What a handler knows; `renew` makes another of its kind, for a program inside that no handler outside sees."""
+    """What a handler knows; `renew` makes another of its kind, for a program inside that no handler outside sees.
+
+    draws: whether weights get numbers; see `undrawn`.
+    """
 
     def __init__(self, renew: Callable[[], AbstractContextManager]) -> None:
         super().__init__()
@@ -54,15 +57,13 @@ def note(tensor: Tensor, origin: Origin | None) -> None:
 
 @contextmanager
 def undrawn() -> Iterator[None]:
-    """Within it, weights whose layers draw their own outputs are not drawn: NaN stands for them."""
+    """Within it, under a handler that redraws outputs, normal weights are not drawn: NaN stands for them."""
     known = origins.get()
-    if known is not None:
-        known.draws = False
+    known.draws = False
     try:
         yield
     finally:
-        if known is not None:
-            known.draws = True
+        known.draws = True
 
 
 def narrow(tensor: Tensor, start: int, stop: int) -> Tensor:

@@ -23,7 +23,8 @@ def fingerprint(module: nn.Module) -> list[tuple]:
               for name, value in part._parameters.items() if value is not None],
              [(name, value.tolist()) for name, value in part._buffers.items()
               if value is not None and value.dtype == torch.bool],
-             [*part._forward_hooks.values(), *part._forward_pre_hooks.values()])  # themselves, so that none can replace them
+             [hook for kind in ("forward", "forward_pre", "backward", "backward_pre")
+              for hook in getattr(part, f"_{kind}_hooks").values()])  # themselves: identities are lent again
             for part in module.modules()]
 
 
@@ -34,6 +35,7 @@ def has_foreign_code(module: nn.Module) -> bool:
 
 
 def is_foreign(value: object) -> bool:
+    """Whether it is, or holds, a class or function from outside the packages that are known."""
     if isinstance(value, (list, tuple, dict)):
         return any(map(is_foreign, value.values() if isinstance(value, dict) else value))
     return callable(value) and (getattr(value, "__module__", None) or "torch").partition(".")[0] not in KNOWN

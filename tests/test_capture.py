@@ -201,16 +201,20 @@ def test_messages_name_the_users_line() -> None:
         replay({"x": X[:3]})
 
 
-def test_a_gradients_hook_is_seen(uncompiled: None) -> None:
+@pytest.mark.parametrize("of", ["parameter", "module"])
+def test_a_gradients_hook_is_seen(of: str, uncompiled: None) -> None:
     ends = []
     for mode in ("off", "on"):
         pyro.set_rng_seed(0)
         loss = pv.ElboLoss(*vae())
-        weight = next(loss.parameters())
+        decoder = loss.model.nodes["x"].conditional.net
+        weight = loss.guide.nodes["z"].conditional.net.layers[0].weight
 
         def freeze(run: object) -> None:
-            if run.epoch == 2:
+            if run.epoch == 2 and of == "parameter":
                 weight.register_hook(torch.zeros_like)
+            if run.epoch == 2 and of == "module":
+                decoder.register_full_backward_hook(lambda part, inputs, outputs: (0.5 * inputs[0],))
 
         pv.fit(loss, data(), epochs=4, hooks=[freeze], compile=mode)
         ends.append(weight.detach())
