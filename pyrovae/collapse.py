@@ -50,7 +50,7 @@ def warn_if_collapsed(loss: nn.Module, row: Mapping[str, float], batch: dict[str
             + (" and no posterior mean varies over the data (0 active units)" if units == 0 else "") + ". Try a KL warm-up "
             "(beta=LinearWarmup(num_steps)), free bits (free_bits=0.5), a weaker decoder (a smaller one, or one that is not "
             "autoregressive), or several steps of the guide for each of the model (losses.Lagging). elbo_surgery says more. "
-            "If z is not meant to be used, filter this CollapseWarning.", CollapseWarning, stacklevel=3)
+            "If z is not meant to be used, filter this CollapseWarning.", CollapseWarning, stacklevel=4)
 
 
 def _ignored(row: Mapping[str, float], sites: list[str], least: float) -> bool:

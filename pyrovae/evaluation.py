@@ -19,6 +19,7 @@ from pyrovae.python_state import fingerprint
 from pyrovae.recording import is_recording
 from pyrovae.replays import Compile, Replays, shapes_of
 from pyrovae.store import private
+from pyrovae.subnormals import flush_subnormals
 from pyrovae.untouched import untouched
 
 EVALUATION_SEED = 0
@@ -46,7 +47,7 @@ class Evaluation:
 
     def __call__(self, data: Data) -> dict[str, float]:
         averages, good = Averages(), []
-        with torch.no_grad(), pyro.validation_enabled(False), private(), \
+        with torch.no_grad(), pyro.validation_enabled(False), private(), flush_subnormals(), \
                 untouched([self.loss], training=False, seed=EVALUATION_SEED):
             for batch in batches(data, self.names, device_of(self.loss)):
                 if not averages.size:

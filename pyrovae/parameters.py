@@ -39,7 +39,7 @@ def find_parameters(loss: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tens
     if idle:
         warnings.warn(f"{len(idle)} parameters have no influence on the loss and will not train: {', '.join(idle[:5])}"
                       f"{', ...' if len(idle) > 5 else ''}. A net called under no_grad, or left unused? Freeze them with "
-                      "requires_grad_(False) if that is meant.", stacklevel=4)
+                      "requires_grad_(False) if that is meant.", stacklevel=5)
     return named
 
 

@@ -10,6 +10,7 @@ from pyrovae.errors import PairError
 from pyrovae.handlers import Afresh
 from pyrovae.plates import DATA
 from pyrovae.reach import modules_of
+from pyrovae.subnormals import flush_subnormals
 from pyrovae.traces import frame, log_prob, run_guide, run_model, sample_sites
 from pyrovae.untouched import untouched
 
@@ -72,6 +73,6 @@ def posterior_draws(model: Callable, guide: Callable, batch: Mapping[str, Tensor
 @contextmanager
 def evaluating(*programs: Callable) -> Iterator[None]:
     """Eval mode without gradients or validation; flags and buffers come back, random streams move on."""
-    with torch.no_grad(), pyro.validation_enabled(False), untouched(modules_of(*programs).values(), training=False,
-                                                                    random=False):
+    with torch.no_grad(), pyro.validation_enabled(False), flush_subnormals(), \
+            untouched(modules_of(*programs).values(), training=False, random=False):
         yield

@@ -25,6 +25,7 @@ from pyrovae.replays import Compile
 from pyrovae.run import Run
 from pyrovae.steps import CapturedSteps, Steps
 from pyrovae.store import private
+from pyrovae.subnormals import flush_subnormals
 from pyrovae.traces import tied_to_rows
 from pyrovae.untouched import untouched
 
@@ -32,6 +33,7 @@ WORTH_COMPILING = 240.0
 """Seconds of training ahead from which "auto" compiles."""
 
 
+@flush_subnormals()
 def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, names: Sequence[str] | None = None,
         lr: float = 1e-3, optimizer: Callable[[list[Tensor]], torch.optim.Optimizer] | torch.optim.Optimizer | None = None,
         schedule: Callable[[torch.optim.Optimizer], LRScheduler] | None = None, clip_norm: float | None = None,
@@ -66,7 +68,8 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
 
     Before the first step the pair is checked on the first batch (`pyrovae.check`), and in the first epoch the data of
     each batch against the support of their likelihood; within the loop Pyro's and torch's argument validation is off.
-    Where the model ends up ignoring its latent variables, a `CollapseWarning` says so and what to try.
+    Where the model ends up ignoring its latent variables, a `CollapseWarning` says so and what to try. Subnormal numbers
+    (below 1.2e-38 in float32) are rounded to zero, here and in estimates and predictions: processors are slow at them.
 
     Raises: PairError for a pair or data that would train wrongly; NonFiniteLossError, before the step that would spoil
     the weights; CheckpointError for a bad `resume`.

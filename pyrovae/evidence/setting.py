@@ -10,6 +10,7 @@ import torch
 from pyrovae.errors import PairError
 from pyrovae.feed import Data, batches, device_of
 from pyrovae.reach import modules_of
+from pyrovae.subnormals import flush_subnormals
 from pyrovae.traces import Batch
 from pyrovae.untouched import untouched
 
@@ -24,7 +25,8 @@ def evaluation(*programs: Callable) -> Iterator[int]:
     The seed is the one draw from torch's generator that does last, so that estimates in a row are independent.
     """
     seed = int(torch.randint(2 ** 62, ()))
-    with torch.no_grad(), untouched(list(modules_of(*programs).values()), training=False), pyro.validation_enabled(False):
+    with torch.no_grad(), untouched(list(modules_of(*programs).values()), training=False), \
+            pyro.validation_enabled(False), flush_subnormals():
         yield seed
 
 
