@@ -1,6 +1,7 @@
 """Record what a program does to tensors, once, and replay it without the program: no handlers, no Python, compiled."""
 import random
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -11,13 +12,18 @@ from torch.utils import _pytree as pytree
 from pyrovae.compiler import compile_graph
 from pyrovae.cuda_graph import Recorded, Then, recorded
 from pyrovae.errors import CaptureError, first_line
+from pyrovae.flat_graph import are_close, distinct, has_known_shape, lift
 from pyrovae.following import Following, place_of, without_nan_warnings
 from pyrovae.matmul import use_fastest_route
-from pyrovae.python_state import unchanged
+from pyrovae.python_state import has_backward_hooks, watch_user_code
+from pyrovae.reachable import is_user_code
 from pyrovae.recording import recording
+from pyrovae.rollback import UndoWrites, rolled_back
 from pyrovae.untouched import untouched
 
 Batch = dict[str, Tensor]
+DEPENDS_ON_VALUES = ("DataDependentOutputException", "DynamicOutputShapeException", "GuardOnDataDependentSymNode")
+"""What torch calls a look at the value of a tensor that has none."""
 
 
 class Captured:
@@ -26,16 +32,18 @@ class Captured:
     program: a function of a dict of tensors; it may close over modules, draw random numbers and call `autograd.grad`.
         It returns nested tuples, lists and dicts of tensors without gradient.
     modules: where buffers live that the program may change. A replay changes them likewise.
+    reads: functions and objects beside these and `program` whose Python state takes part.
     compiled: compile the graph with inductor, in some seconds to a minute; False replays it operation by operation.
 
     Closed-over tensors are read anew at each call. Random numbers come from torch's generators in the order of the program
     (compiled, before torch 2.13, in another order). Shapes, strides, `training` flags, Python numbers and the number of
-    threads are those of the capture. The graph is run beside the program twice before it is trusted. Use it under
-    `torch.no_grad()`.
+    threads are those of the capture. The graph is run beside the program twice before it is trusted; what those runs change
+    in tensors, attributes, containers, closures and globals is undone. `runs_user_code` says whether functions from outside
+    torch, Pyro and pyrovae were seen to run. Use it under `torch.no_grad()`.
 
-    Raises: CaptureError for a program whose way depends on the values of tensors (`float(tensor)`, `if tensor:`,
-    enumeration) or on anything that changes besides tensors (counters, Python's or numpy's random numbers), and where the
-    compiler fails or is missing.
+    Raises: CaptureError, and no other exception, for a program whose way depends on the values of tensors (`float(tensor)`,
+    `if tensor:`, enumeration) or on anything that changes besides tensors (counters, Python's or numpy's random numbers),
+    and where the compiler fails or is missing.
 
     Example:
         >>> net = nn.Linear(3, 2)
@@ -49,7 +57,17 @@ class Captured:
     """
 
     def __init__(self, program: Callable[[Batch], object], batch: Batch, *, modules: Iterable[nn.Module] = (),
-                 compiled: bool = True) -> None:
+                 reads: Iterable[object] = (), compiled: bool = True) -> None:
+        modules = list(modules)
+        self.reads = [*modules, *reads, *([program] if is_user_code(getattr(program, "__module__", None)) else [])]
+        try:
+            self._capture(program, batch, modules, compiled)
+        except CaptureError:
+            raise
+        except Exception as error:
+            raise CaptureError(f"it failed{place_of(error)} ({type(error).__name__}: {first_line(error)}).") from error
+
+    def _capture(self, program: Callable[[Batch], object], batch: Batch, modules: list[nn.Module], compiled: bool) -> None:
         parts = {id(part): part for module in modules for part in module.modules()}.values()
         self.slots = [(part, name) for part in parts for name, buffer in part._buffers.items()
                       if buffer is not None and buffer.dtype != torch.bool]
@@ -64,18 +82,25 @@ class Captured:
         if len(devices) > 1:  # a CUDA graph would not see numbers on the host change
             raise CaptureError(f"data and buffers lie on {sorted(devices)}; move them to one device.")
         with untouched(parts):
-            with unchanged(parts):
+            with rolled_back(self.reads):
                 graph = self._trace(program, batch)
-            self.constants = _lift(graph)
+            self.constants = lift(graph)
             self.program, self.parts, self.shapes = program, parts, _kinds(batch)
             self.graph, self.run = graph, graph
-            with unchanged(parts):
+            self.kinds = list(map(_kind, self.constants))
+            versions = [constant._version for constant in self.constants]
+            with rolled_back(self.reads):
                 self._compare(batch)
+            self.written = [constant for constant, version in zip(self.constants, versions) if constant._version != version]
             if compiled:
+                copies = [constant.clone() for constant in self.written]
                 use_fastest_route(graph)
                 self.run = compile_graph(graph, self._inputs(batch))
                 if next(iter(batch.values())).is_cuda:
                     self.run = recorded(self.run, self._inputs(batch), len(self.names))
+                with torch.no_grad():
+                    for constant, copy in zip(self.written, copies):
+                        constant.copy_(copy)
 
     def __call__(self, batch: Batch) -> object:
         if (kinds := _kinds(batch)) != self.shapes:
@@ -96,12 +121,24 @@ class Captured:
                 self.buffers[index] = part._buffers[name] = buffer.clone()
         return all(part._buffers[name] is mask for part, name, mask in self.masks)
 
-    def agrees(self, batch: Batch) -> bool:
-        """Whether the program still does what was recorded; not so where Python numbers changed that it reads somewhere."""
+    def agrees(self, batch: Batch, *, suspect: bool = True) -> bool:
+        """Whether the program still does what was recorded; not so where Python numbers changed that it reads somewhere.
+
+        `suspect=False` trusts that it writes to no tensors that it did not write to before, which saves time.
+        """
+        if list(map(_kind, self.constants)) != self.kinds:
+            return False
         try:
-            with unchanged(self.parts):
-                return _close(self._results(self.program, batch), self._results(self._replayed, batch))
-        except CaptureError:
+            with rolled_back(self.reads):
+                if self.runs_user_code and not suspect:
+                    expected = self._results(self.program, batch, undo=bool(self.written))
+                else:
+                    expected = self._watched(batch)
+                if not (self.written or expected[0].is_cuda):  # the quick way first, which rounds otherwise
+                    if are_close(expected, self._results(lambda batch: self.run(*self._inputs(batch)), batch, undo=False)):
+                        return True
+                return are_close(expected, self._results(self._replayed, batch))
+        except Exception:
             return False
 
     def leaves(self, batch: Batch, then: Then | None = None) -> list[Tensor]:
@@ -146,12 +183,15 @@ class Captured:
         before = _python_random()
         try:
             with recording(), Following(buffer for *_, buffer in self.masks), without_nan_warnings():
-                graph = make_fx(flat, tracing_mode="fake", _allow_non_fake_inputs=True)(_distinct(batch), own)
+                graph = make_fx(flat, tracing_mode="fake", _allow_non_fake_inputs=True)(distinct(batch), own)
         except CaptureError:
             raise
         except Exception as error:  # whatever the program did that a recording cannot follow
+            if type(error).__name__ in DEPENDS_ON_VALUES:
+                raise CaptureError(f"the value of a tensor decides what the program does{place_of(error)}, as in `if tensor:` "
+                                   "and `x[mask]`.") from error
             raise CaptureError(f"the program cannot be recorded{place_of(error)} ({type(error).__name__}: "
-                               f"{first_line(error)}). Does its way depend on the value of a tensor?") from error
+                               f"{first_line(error)}). Does the value of a tensor decide what it does?") from error
         finally:
             for (part, name), buffer in zip(self.slots, own):
                 part._buffers[name] = buffer
@@ -166,25 +206,35 @@ class Captured:
         for node in reversed(graph.graph.nodes):
             if getattr(node.target, "namespace", None) == "profiler":  # marks that optimisers leave
                 graph.graph.erase_node(node)
-            elif not _has_known_shape(node.meta.get("val")):
+            elif not has_known_shape(node.meta.get("val")):
                 raise CaptureError(f"the program reads the value of a tensor ({node.target}), as float(tensor) does.")
         self.layout = found[0]
         return graph
 
     def _compare(self, batch: Batch) -> None:
         """Twice in a row, so that what counts its calls shows; and the program once more, from the same state."""
-        wanted, seen, again = (self._results(run, batch, times=2) for run in (self.program, self._replayed, self.program))
+        wanted = self._watched(batch, times=2)
+        seen, again = (self._results(run, batch, times=2) for run in (self._replayed, self.program))
         if any(not torch.equal(one, other) for one, other in zip(wanted, again) if not (one.is_cuda or one.isnan().any())):
             raise CaptureError("the program gives other results on the same numbers: something besides tensors and buffers "
                                "changes from call to call. Keep it in a buffer.")
-        if not _close(wanted, seen):
+        if not are_close(wanted, seen):
             raise CaptureError("replayed, the program gives other results than it does itself.")
 
-    def _results(self, run: Callable[[Batch], object], batch: Batch, times: int = 1) -> list[Tensor]:
-        with untouched(self.parts, seed=0), torch.no_grad():
+    def _watched(self, batch: Batch, times: int = 1) -> list[Tensor]:
+        """Results of the program, and whether code of the user's ran for them."""
+        with watch_user_code() as found:
+            results = self._results(self.program, batch, times)
+        self.runs_user_code = bool(found) or self.program in self.reads or any(map(has_backward_hooks, self.parts))
+        return results
+
+    def _results(self, run: Callable[[Batch], object], batch: Batch, times: int = 1, *, undo: bool = True) -> list[Tensor]:
+        """What it returns, and buffers after it; `undo` what it writes to other tensors."""
+        with untouched(self.parts, seed=0), UndoWrites() if undo else nullcontext(), torch.no_grad():
             try:
-                return [tensor for _ in range(times) for tensor in pytree.tree_leaves(
+                results = [tensor.clone() for _ in range(times) for tensor in pytree.tree_leaves(
                     run({name: value.clone() for name, value in batch.items()}))]
+                return results + [part._buffers[name].clone() for part, name in self.slots]
             except Exception as error:
                 raise CaptureError(f"run once more, the program fails ({type(error).__name__}: {first_line(error)}).") \
                     from error
@@ -192,49 +242,6 @@ class Captured:
     def _replayed(self, batch: Batch) -> list[Tensor]:
         """Uncompiled, which rounds as the program does and draws the same numbers."""
         return self.graph(*self._inputs(batch))
-
-
-def _close(wanted: list[Tensor], seen: list[Tensor]) -> bool:
-    if [tensor.shape for tensor in wanted] != [tensor.shape for tensor in seen]:
-        return False
-    pairs = [(one.double(), other.double()) for one, other in zip(wanted, seen)]
-    return all(torch.allclose(one, other, rtol=0.0, atol=1e-5 * _largest(one), equal_nan=True) for one, other in pairs)
-
-
-def _has_known_shape(value: object) -> bool:
-    if isinstance(value, (list, tuple)):
-        return all(map(_has_known_shape, value))
-    return value is None or isinstance(value, Tensor) and all(isinstance(size, int) for size in value.shape)
-
-
-def _lift(graph: fx.GraphModule) -> list[Tensor]:
-    """Make inputs of the tensors that the program closed over; they are returned in the order of those inputs."""
-    nodes: dict[str, fx.Node] = {}
-    last = [node for node in graph.graph.nodes if node.op == "placeholder"][-1:]
-    for node in list(graph.graph.nodes):
-        if node.op != "get_attr":
-            continue
-        if node.target not in nodes:
-            with graph.graph.inserting_after(last[-1]) if last else graph.graph.inserting_before(node):
-                nodes[node.target] = graph.graph.placeholder(f"constant_{len(nodes)}")
-            nodes[node.target].meta["val"] = getattr(graph, node.target).detach()
-            last.append(nodes[node.target])
-        node.replace_all_uses_with(nodes[node.target])
-        graph.graph.erase_node(node)
-    graph.graph.set_codegen(fx.graph.CodeGen())  # flat arguments, a flat result
-    graph.recompile()
-    return [getattr(graph, name) for name in nodes]
-
-
-def _largest(tensor: Tensor) -> float:
-    finite = tensor[tensor.isfinite()]
-    return float(finite.abs().max()) if finite.numel() else 0.0
-
-
-def _distinct(batch: Batch) -> list[Tensor]:
-    """Its tensors, in copies where one has two names: recorded as one, they would be one for ever."""
-    seen: set[int] = set()
-    return [value.clone() if id(value) in seen else (seen.add(id(value)) or value) for value in batch.values()]
 
 
 def _kinds(batch: Batch) -> str:

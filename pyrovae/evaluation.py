@@ -15,7 +15,6 @@ from pyrovae.feed import Data, batches, device_of, size_of
 from pyrovae.handlers import InSupport, Supported
 from pyrovae.losses.pair import innermost
 from pyrovae.plates import DATA
-from pyrovae.python_state import fingerprint
 from pyrovae.recording import is_recording
 from pyrovae.replays import Compile, Replays, shapes_of
 from pyrovae.store import private
@@ -43,7 +42,7 @@ class Evaluation:
     def __init__(self, loss: nn.Module, *, names: Sequence[str] | None = None,
                  context: Callable[[], AbstractContextManager] = nullcontext, compile: Compile = "off") -> None:
         self.loss, self.pair, self.names, self.context = loss, innermost(loss), names, context
-        self.replays, self.state = Replays(self._program, [loss], compile=compile), []
+        self.replays = self._replays(compile)
 
     def __call__(self, data: Data) -> dict[str, float]:
         averages, good = Averages(), []
@@ -53,11 +52,7 @@ class Evaluation:
                 if not averages.size:
                     check_batch_of(self.pair, batch, None)
                     self._look_for_changes(batch)
-                try:
-                    found = self.replays(batch)
-                except (RuntimeError, IndexError):
-                    self._program(batch)  # says what is wrong with the data, if that is it
-                    raise
+                found = self.replays(batch)
                 size = getattr(self.pair, "size_of", size_of)(batch)
                 numbers = found["numbers"]
                 averages.add(size, Measured(tuple(numbers), torch.stack(list(numbers.values())), found["units"]))
@@ -78,10 +73,12 @@ class Evaluation:
 
     def _look_for_changes(self, batch: dict[str, Tensor]) -> None:
         """What captures hold fixed may have changed since; then they are worth nothing any more."""
-        state, captured = fingerprint(self.loss), self.replays.captured.get(shapes_of(batch))
-        if self.replays.captured and (state != self.state or captured is not None and not captured.agrees(batch)):
-            self.replays = Replays(self._program, [self.loss], compile="off")
-        self.state = state
+        captured = self.replays.captured.get(shapes_of(batch))
+        if self.replays.captured and (captured is None or not captured.agrees(batch)):
+            self.replays = self._replays("off")
+
+    def _replays(self, compile: Compile) -> Replays:
+        return Replays(self._program, [self.loss], reads=[self.context], compile=compile)
 
 
 @dataclass(frozen=True)

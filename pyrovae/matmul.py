@@ -35,9 +35,16 @@ def use_fastest_route(graph: fx.GraphModule) -> int:
 
 @functools.cache
 def onednn_is_faster(a: Layout, b: Layout, bias: bool, threads: int) -> bool:
-    """Time both routes in turns, on matrices of these layouts."""
+    """Time both routes in turns, on matrices of these layouts; False too where either does not take them."""
     if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
         return False
+    try:
+        return _time(a, b, bias)
+    except RuntimeError:
+        return False
+
+
+def _time(a: Layout, b: Layout, bias: bool) -> bool:
     first, second = _matrix(a), _matrix(b)
     offset = second[0].clone() if bias else None
     routes: list[Callable[[], Tensor]] = [
@@ -59,8 +66,10 @@ def _layout(matrix: Tensor) -> Layout:
 
 
 def _matrix(layout: Layout) -> Tensor:
+    """Random numbers in a layout that may repeat them (a stride of 0, of an expanded tensor)."""
     generator = torch.Generator().manual_seed(0)  # not a number of anybody's stream
-    return torch.empty_strided(*layout, dtype=torch.float32).uniform_(generator=generator)
+    size = 1 + sum((length - 1) * stride for length, stride in zip(*layout))
+    return torch.rand(size, dtype=torch.float32, generator=generator).as_strided(*layout)
 
 
 def _onednn(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:

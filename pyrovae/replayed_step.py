@@ -23,7 +23,7 @@ class ReplayedStep:
         self.eager = eager
         self.moved: list[Tensor] = []
         self.fused, self.update = None, None
-        self.replay = Captured(self._program, batch, modules=[eager.run.loss], compiled=compiled)
+        self.replay = Captured(self._program, batch, modules=[eager.run.loss], reads=[eager.context], compiled=compiled)
 
     def _program(self, batch: Batch) -> dict[str, object]:
         eager = self.eager

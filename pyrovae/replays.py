@@ -9,7 +9,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from pyrovae.capture import Batch, Captured
-from pyrovae.errors import CaptureError
+from pyrovae.errors import CaptureError, first_line
 
 logger = logging.getLogger(__name__)
 Compile = Literal["auto", "on", "off"]
@@ -32,10 +32,10 @@ class Replays:
     """
 
     def __init__(self, program: Callable[[Batch], object], modules: Iterable[nn.Module] = (), *,
-                 compile: Compile = "auto", limit: int = 4) -> None:
+                 reads: Iterable[object] = (), compile: Compile = "auto", limit: int = 4) -> None:
         if compile not in Compile.__args__:
             raise ValueError(f"compile={compile!r}, wanted one of {', '.join(Compile.__args__)}.")
-        self.program, self.modules, self.compile = program, list(modules), compile
+        self.program, self.modules, self.reads, self.compile = program, list(modules), list(reads), compile
         self.limit = 0 if compile == "off" else limit
         self.captured: dict[tuple, Captured] = {}
         self.spent: dict[tuple, float] = {}
@@ -48,7 +48,12 @@ class Replays:
                 self.compile == "on" and not self.captured or self.spent.get(key, 0.0) > PATIENCE):
             self._capture(key, batch)
         if key in self.captured and self.captured[key].fits():
-            return self.captured[key](batch)
+            try:
+                return self.captured[key](batch)
+            except Exception as error:
+                result = self.program(batch)  # raises if the data are the cause
+                self._give_up(f"a replay failed ({type(error).__name__}: {first_line(error)})")
+                return result
         start = time.perf_counter()
         result = self.program(batch)
         self.spent[key] = self.spent.get(key, 0.0) + time.perf_counter() - start
@@ -57,11 +62,15 @@ class Replays:
     def _capture(self, key: tuple, batch: Batch) -> None:
         try:
             start = time.perf_counter()
-            self.captured[key] = Captured(self.program, batch, modules=self.modules)
+            self.captured[key] = Captured(self.program, batch, modules=self.modules, reads=self.reads)
             logger.info("captured an evaluation in %.1f s", time.perf_counter() - start)
         except CaptureError as error:
-            self.limit = 0
-            logger.log(logging.WARNING if self.compile == "on" else logging.INFO, "not compiled: %s", error)
+            self._give_up(error)
+
+    def _give_up(self, reason: object) -> None:
+        self.limit = 0
+        self.captured.clear()
+        logger.log(logging.WARNING if self.compile == "on" else logging.INFO, "not compiled: %s", reason)
 
 
 def shapes_of(batch: dict[str, Tensor]) -> tuple:

@@ -8,12 +8,12 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from pyrovae.errors import CaptureError, PairError
+from pyrovae.errors import CaptureError, PairError, first_line
 from pyrovae.evaluation import Measured, measure
 from pyrovae.fused_adam import FusedAdam
 from pyrovae.handlers import InSupport
 from pyrovae.losses.pair import innermost
-from pyrovae.python_state import fingerprint, has_foreign_code, is_foreign
+from pyrovae.python_state import guard_state
 from pyrovae.replayed_step import ReplayedStep
 from pyrovae.replays import shapes_of
 from pyrovae.run import Run
@@ -24,6 +24,8 @@ Failed = Callable[[Tensor, int | None], Exception]
 """Makes the error for a loss that is not finite, in the present batch or in that of an index."""
 RENEWALS = 3
 """How often a run is captured anew because something changed between epochs."""
+COMPARED_AFTER = 1000
+"""Replays after which a step is compared with the program even if nothing suggests that it changed: a small part of them."""
 
 
 class Steps:
@@ -65,8 +67,9 @@ class CapturedSteps:
     On CUDA nobody waits for the device: once all data were seen, a loss that is not finite moves nothing, and becomes an
     error when the epoch is over.
 
-    Where code of the user's takes part, a replay is compared with the program at the start of each epoch, and captured anew
-    where they differ: Python numbers that it reads somewhere may have changed since.
+    At the start of an epoch a replay is compared with the program, and captured anew where they differ, if code of the
+    user's was seen to run (it may read Python numbers from anywhere), if anything changed that the loss reaches (its
+    attributes, those of its estimator, hooks), and in any case after 1000 replays.
 
     Shapes that come once an epoch, as a ragged last batch does, run as they are; the first ones, and those that come again
     in an epoch, are captured, `limit` of them.
@@ -78,23 +81,19 @@ class CapturedSteps:
         self.deferred = next(iter(eager.run.parameters.values())).is_cuda
         self.verdicts: list[tuple[int, Tensor, Tensor]] = []
         self.index = -1
-        self.state: list[tuple] = []
-        self.renewals = 0
+        self.state: tuple[list[object], list[object]] = ([], [])
+        self.renewals, self.replays = 0, 0
         self.last: ReplayedStep | None = None
         self.fused: FusedAdam | None = None
         self.seen: set[tuple] = set()
-        self.is_foreign = is_foreign(eager.context) or has_foreign_code(eager.run.loss)
 
     def __call__(self, batch: Batch, *, check_data: bool, failed: Failed) -> Measured:
         self.index += 1
+        key = shapes_of(batch)
         if not self.index:
-            self._look_at_state()
+            self._look_for_changes(key, batch)
             if self.fused is not None and not self.fused.is_current():
                 self.fused = None
-        key = shapes_of(batch)
-        if self.is_foreign and not self.index and key in self.captured and not self._everywhere(
-                self.captured[key].replay.agrees(batch)):
-            self._renew()
         if key not in self.captured and (not self.captured or key in self.seen) and len(self.captured) < self.limit:
             self._capture(key, batch)
         self.seen.add(key)
@@ -102,13 +101,15 @@ class CapturedSteps:
         if self.last is None or not self.last.replay.fits():
             self.last = None
             return self.eager(batch, check_data=check_data, failed=failed)
+        self.replays += 1
         deferred = self.deferred and not check_data and self._is_ready(self.last.moved)
         inside = deferred and self.eager.reduce is None
         try:
             measured, gradients, fine = self.last(batch, self.fused if inside else None)
-        except (RuntimeError, IndexError):
-            self.last.refuse(batch, torch.zeros(()), failed)  # says what is wrong with the data, if that is it
-            raise
+        except Exception as error:
+            self.last.refuse(batch, torch.zeros(()), failed)  # raises if the data are the cause
+            self._give_up(f"a replay failed ({type(error).__name__}: {first_line(error)})")
+            return self.eager(batch, check_data=check_data, failed=failed)
         if self.eager.reduce is not None:
             self.eager.reduce(gradients)
         if deferred:
@@ -140,20 +141,26 @@ class CapturedSteps:
                                     "likelihood; it moved nothing.")
                 raise failed(values[first], indices[first])
 
-    def _look_at_state(self) -> None:
-        """A hook may have changed what captures hold fixed: then they are made anew, but not for ever."""
-        state = fingerprint(self.eager.run.loss)
-        if state != self.state and self.captured:
-            self._renew()
-        self.state = state
+    def _look_for_changes(self, key: tuple, batch: Batch) -> None:
+        """Something may have changed that captures hold fixed: then they are made anew, but not for ever."""
+        state = guard_state([self.eager.run.loss, self.eager.context])
+        changed, self.state = state[0] != self.state[0], state
+        if not self.captured:
+            return
+        step = self.captured.get(key)
+        suspect = changed or self.replays >= COMPARED_AFTER or any(
+            other.replay.runs_user_code for other in self.captured.values())
+        if not self._everywhere(not suspect):
+            self.replays = 0
+            if not self._everywhere(step is not None and step.replay.agrees(batch, suspect=changed)):
+                self._renew()
 
     def _renew(self) -> None:
         self.captured.clear()
         self.renewals += 1
         if self.renewals > RENEWALS:
-            self.limit = 0
-            logger.warning("training goes on uncompiled: numbers, flags or parameters that the loss reads change from epoch "
-                           "to epoch, e.g. by a hook. Let a schedule that returns a tensor do it, as LinearWarmup does.")
+            self._give_up("numbers, flags or parameters that the loss reads change from epoch to epoch, e.g. by a hook. Let "
+                          "a schedule that returns a tensor do it, as LinearWarmup does.")
 
     def _is_ready(self, parameters: list[Tensor]) -> bool:
         return self.fused is not None and self.fused.parameters is parameters
@@ -187,5 +194,9 @@ class CapturedSteps:
             self.captured[key] = replay
             logger.info("captured the training step in %.1f s", time.perf_counter() - start)
         else:
-            self.limit = 0
-            logger.warning("training goes on uncompiled: %s", reason)
+            self._give_up(reason)
+
+    def _give_up(self, reason: object) -> None:
+        self.limit, self.last = 0, None
+        self.captured.clear()
+        logger.warning("training goes on uncompiled: %s", reason)

@@ -254,8 +254,9 @@ def test_a_global_counter_shows_in_the_results() -> None:
         calls.append(None)
         return batch["x"].sum() * (1 + 1e-3 * len(calls))
 
-    with pytest.raises(pv.CaptureError, match="other results"):
+    with pytest.raises(pv.CaptureError, match="^calls changes from call to call"):
         Captured(program, {"x": X}, compiled=False)
+    assert not calls
 
 
 @pytest.mark.parametrize("loss", [lambda: pv.ElboLoss(*vae(), beta=lambda: 0.5),
@@ -582,15 +583,6 @@ def test_numbers_that_a_program_reads_from_outside_may_change_between_epochs(mon
     assert ends[0][:2] == ends[1][:2]
     for one, another in zip(ends[0][2], ends[1][2]):
         assert torch.equal(one, another)
-
-
-def test_only_code_of_the_users_is_compared_each_epoch(monkeypatch: pytest.MonkeyPatch, uncompiled: None) -> None:
-    found, agrees = [], Captured.agrees
-    monkeypatch.setattr(Captured, "agrees", lambda self, batch: found.append(None) or agrees(self, batch))
-    pv.fit(pv.ElboLoss(*vae(), beta=pv.LinearWarmup(7)), data(), epochs=4, compile="on")
-    assert not found
-    pv.fit(annealed_by_hand(), data(), epochs=4, compile="on")
-    assert len(found) == 3
 
 
 class Odds(nn.Module):

@@ -5,17 +5,19 @@ from collections.abc import Callable
 
 import torch
 import torch.nn as nn
-from pyro.infer import (ELBO, RenyiELBO, Trace_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO, TraceTailAdaptive_ELBO,
-                        TraceTMC_ELBO)
+from pyro.infer import (ELBO, RenyiELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO,
+                        TraceTailAdaptive_ELBO, TraceTMC_ELBO)
 from pyro.poutine import Trace
 from torch import Tensor
 
+from pyrovae.errors import CaptureError
 from pyrovae.handlers import PerDatum
 from pyrovae.losses.pair import hold, refuse_score_functions
 from pyrovae.losses.pathwise import KNOWN, is_pathwise, negative_elbo
 from pyrovae.losses.schedules import Schedule, weight_of
 from pyrovae.losses.terms import Terms, read_terms
 from pyrovae.plates import DATA, MAX_PLATE_NESTING
+from pyrovae.recording import is_recording
 from pyrovae.store import private
 from pyrovae.traces import for_batch, set_up
 
@@ -84,6 +86,8 @@ class ElboLoss(nn.Module):
         guide = for_batch(self.guide, batch)
         if self.terms is None:
             set_up(guide, batch)
+        if is_recording() and isinstance(self.elbo, TraceEnum_ELBO):
+            raise CaptureError("sites that are enumerated are summed out by looking at values, which a recording cannot follow.")
         beta = weight_of(self.beta)
         traces: list[tuple[Trace, Trace]] = []
         with private(), PerDatum(self.plate, self.num_data, beta) as weights, warnings.catch_warnings():

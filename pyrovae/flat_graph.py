@@ -1,0 +1,51 @@
+"""Graphs of operations as functions of tensors alone."""
+import torch
+from torch import Tensor, fx
+
+
+def has_known_shape(value: object) -> bool:
+    """Whether what an operation returns has a shape that no value decides."""
+    if isinstance(value, (list, tuple)):
+        return all(map(has_known_shape, value))
+    return value is None or isinstance(value, Tensor) and all(isinstance(size, int) for size in value.shape)
+
+
+def distinct(batch: dict[str, Tensor]) -> list[Tensor]:
+    """Its tensors, in copies where one has two names: tracing would merge them into one input."""
+    seen: set[int] = set()
+    return [value.clone() if id(value) in seen else (seen.add(id(value)) or value) for value in batch.values()]
+
+
+def lift(graph: fx.GraphModule) -> list[Tensor]:
+    """Make inputs of the tensors that the program closed over; they are returned in the order of those inputs."""
+    nodes: dict[str, fx.Node] = {}
+    last = [node for node in graph.graph.nodes if node.op == "placeholder"][-1:]
+    for node in list(graph.graph.nodes):
+        if node.op != "get_attr":
+            continue
+        if node.target not in nodes:
+            with graph.graph.inserting_after(last[-1]) if last else graph.graph.inserting_before(node):
+                nodes[node.target] = graph.graph.placeholder(f"constant_{len(nodes)}")
+            nodes[node.target].meta["val"] = getattr(graph, node.target).detach()
+            last.append(nodes[node.target])
+        node.replace_all_uses_with(nodes[node.target])
+        graph.graph.erase_node(node)
+    graph.graph.set_codegen(fx.graph.CodeGen())  # flat arguments, a flat result
+    graph.recompile()
+    return [getattr(graph, name) for name in nodes]
+
+
+def are_close(wanted: list[Tensor], seen: list[Tensor]) -> bool:
+    """Whether results are alike but for rounding, each relative to its largest number."""
+    return [tensor.shape for tensor in wanted] == [tensor.shape for tensor in seen] and all(map(_is_close, wanted, seen))
+
+
+def _is_close(one: Tensor, other: Tensor) -> bool:
+    if not one.is_floating_point() or one.dtype != other.dtype:
+        one, other = one.double(), other.double()
+    size = one.abs().max() if one.numel() else torch.zeros(())
+    if size.isfinite():
+        return not one.numel() or bool((one - other).abs().max() <= 1e-5 * size)
+    finite = one[one.isfinite()]
+    return torch.allclose(one, other, rtol=0.0, equal_nan=True,
+                          atol=1e-5 * float(finite.abs().max()) if finite.numel() else 0.0)
