@@ -188,8 +188,8 @@ class Captured:
             raise
         except Exception as error:  # whatever the program did that a recording cannot follow
             if type(error).__name__ in DEPENDS_ON_VALUES:
-                raise CaptureError(f"the value of a tensor decides what the program does{place_of(error)}, as in `if tensor:` "
-                                   "and `x[mask]`.") from error
+                raise CaptureError(f"the value of a tensor decides what the program does{place_of(error)}, as in "
+                                   "`if tensor:` and `x[mask]`.") from error
             raise CaptureError(f"the program cannot be recorded{place_of(error)} ({type(error).__name__}: "
                                f"{first_line(error)}). Does the value of a tensor decide what it does?") from error
         finally:

@@ -9,7 +9,7 @@ from torch import Tensor
 from pyrovae.errors import PairError
 from pyrovae.plates import DATA, DATA_DIM
 from pyrovae.reach import modules_of
-from pyrovae.supports import check_latent, check_parameters, check_support, describe, masks_of
+from pyrovae.supports import check_latent, check_parameters, check_support, describe, masks_of, refuse_other_plate
 from pyrovae.traces import frame, is_auxiliary, log_prob, run_guide, run_model, sample_sites
 from pyrovae.untouched import untouched
 
@@ -134,6 +134,8 @@ def _misspelt(sites: Iterable[str], batch: Mapping[str, Tensor]) -> str:
 
 def _check_site(role: str, site: dict, size: int, num_data: int | None, plate: str) -> None:
     name, inside = site["name"], frame(site, plate)
+    if inside is None and site["is_observed"]:
+        refuse_other_plate(site, size, plate)
     if inside is None and num_data is None:
         raise PairError(f"{role} site {name!r} lies outside plate {plate!r}, so its weight in a minibatch needs the "
                         f"number of data N: pass num_data=N (not the batch size, here {size}), or plate='...' if your "

@@ -96,7 +96,7 @@ def measure(value: Tensor, loss: nn.Module, *, active_units: bool) -> Measured:
     parts, terms = {"loss": value.detach()}, getattr(loss, "terms", None)
     if terms is not None:
         parts |= {"elbo": terms.elbo, "reconstruction": terms.reconstruction, "kl": sum(terms.kl.values())}
-        parts |= {f"kl_{site}": kl for site, kl in terms.kl.items()} if len(terms.kl) > 1 else {}
+        parts |= {f"kl_{site}": kl for site, kl in terms.kl.items()}
     means = terms.means if terms is not None and active_units else {}
     return Measured(tuple(parts), torch.stack([torch.as_tensor(part, dtype=value.dtype, device=value.device)
                                                for part in parts.values()]),
@@ -104,10 +104,16 @@ def measure(value: Tensor, loss: nn.Module, *, active_units: bool) -> Measured:
 
 
 class Averages:
-    """Averages over data of the loss and its terms, whatever the sizes of the batches."""
+    """Averages of the loss and its terms, whatever the sizes of the batches: each over the data that reported it.
+
+    Batches may differ in what they report (semi-supervised ones in their latent sites, enumerated ones have no terms).
+    """
 
     def __init__(self) -> None:
-        self.size, self.totals, self.units = 0, {}, {}
+        self.size = 0
+        self.sizes: dict[tuple[str, ...], int] = {}
+        self.totals: dict[tuple[str, ...], Tensor] = {}
+        self.units: dict[str, ActiveUnits] = {}
 
     def add(self, size: int, measured: Measured) -> None:
         for site, sums in measured.units.items():
@@ -116,19 +122,32 @@ class Averages:
         if measured.names not in self.totals:
             self.totals[measured.names] = torch.zeros_like(measured.numbers, dtype=torch.float64)
         self.totals[measured.names].add_(measured.numbers, alpha=size)
+        self.sizes[measured.names] = self.sizes.get(measured.names, 0) + size
 
     def merge(self, all_reduce: Callable[..., Tensor]) -> None:
         """With those of other processes, which saw other data."""
-        self.size = int(all_reduce(torch.tensor(self.size), reduce_op="sum"))
-        self.totals = {names: all_reduce(total, reduce_op="sum") for names, total in self.totals.items()}
-        for units in self.units.values():
-            units.size, units.sums = self.size, all_reduce(units.sums, reduce_op="sum")
+        def total(size: int) -> int:
+            return int(all_reduce(torch.tensor(size), reduce_op="sum"))
+
+        self.size = total(self.size)
+        for names in sorted(self.totals):
+            self.sizes[names] = total(self.sizes[names])
+            self.totals[names] = all_reduce(self.totals[names], reduce_op="sum")
+        for _, units in sorted(self.units.items()):
+            units.size, units.sums = total(units.size), all_reduce(units.sums, reduce_op="sum")
 
     def row(self) -> dict[str, float]:
-        row: dict[str, float] = {}
-        for names, totals in self.totals.items():  # a latent site of some data alone spends nothing on the others
+        """The KL of each site apart where there are several."""
+        sums: dict[str, float] = {}
+        sizes: dict[str, int] = {}
+        for names, totals in self.totals.items():
             for name, total in zip(names, totals.tolist()):
-                row[name] = row.get(name, 0.0) + total / self.size
+                sums[name] = sums.get(name, 0.0) + total
+                sizes[name] = sizes.get(name, 0) + self.sizes[names]
+        row = {name: total / sizes[name] for name, total in sums.items()}
+        sites = [name for name in row if name.startswith("kl_")]
+        if len(sites) == 1:
+            del row[sites[0]]
         if self.units:
             row["active_units"] = sum(units.count() for units in self.units.values())
         return row

@@ -36,6 +36,17 @@ def size_of(batch: Mapping[str, Tensor]) -> int:
     return len(next(value for value in batch.values() if isinstance(value, Tensor)))
 
 
+def check_num_data(num_data: int | None, data: Data, seen: int) -> None:
+    """Raise PairError for an N below the data `seen` in an epoch; a batch that a list names several times counts once."""
+    if num_data is None or seen <= num_data:
+        return
+    if isinstance(data, (list, tuple)):
+        seen = round(seen * len(set(map(id, data))) / len(data))
+    if seen > num_data:
+        raise PairError(f"num_data={num_data}, but an epoch holds {seen} data, so the KL of the weights would count for more "
+                        "than it does in the objective of all data. Pass their number.")
+
+
 def device_of(*programs: Callable) -> torch.device | None:
     """Where the parameters of the programs' modules live; None where they have none."""
     for module in modules_of(*programs).values():

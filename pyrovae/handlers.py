@@ -7,27 +7,32 @@ from torch import Tensor
 
 from pyrovae.errors import PairError
 from pyrovae.plates import PARTICLES
-from pyrovae.supports import check_support, lies_in_support
+from pyrovae.supports import check_support, lies_in_support, refuse_other_plate
 
 
 class PerDatum(Messenger):
     r"""Weigh log-probabilities so that their sum, over `size`, is in nats per datum and unbiased on minibatches.
 
     Without `num_data`, sites keep their weight and `size` is the plate's. With it, `size` is `num_data`, sites in the
-    plate weigh num_data / B and those outside it 1. Latent sites weigh `beta` more: recon - beta KL.
+    plate weigh num_data / B and those outside it 1. Latent sites weigh `beta` more: recon - beta KL. What the program itself
+    weighs a site by (`poutine.scale`, subsampling) is noted as `own_scale` before.
 
-    Raises: PairError for a site outside the plate while `num_data` is unknown.
+    Raises: PairError for a site outside the plate while `num_data` is unknown, and for one that is observed in another
+    plate of `batch_size` data.
     """
 
-    def __init__(self, plate: str, num_data: int | None, beta: float | Tensor) -> None:
+    def __init__(self, plate: str, num_data: int | None, beta: float | Tensor, batch_size: int | None = None) -> None:
         super().__init__()
-        self.plate, self.num_data, self.beta = plate, num_data, beta
+        self.plate, self.num_data, self.beta, self.batch_size = plate, num_data, beta, batch_size
         self.size = num_data
 
     def _pyro_sample(self, msg: dict) -> None:
         if site_is_subsample(msg):
             return
+        msg["own_scale"] = msg["scale"]
         inside = next((frame for frame in msg["cond_indep_stack"] if frame.name == self.plate), None)
+        if inside is None and msg["is_observed"] and self.batch_size is not None:
+            refuse_other_plate(msg, self.batch_size, self.plate)
         if inside is None and self.num_data is None:
             raise PairError(
                 f"site {msg['name']!r} lies outside plate {self.plate!r}, so its weight in a minibatch depends on the "

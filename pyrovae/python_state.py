@@ -46,9 +46,11 @@ def guard_state(roots: Iterable[object]) -> tuple[list[object], list[object]]:
 
 def _module_state(part: nn.Module, tell: object) -> tuple:
     """What torch keeps in attributes of its own."""
-    return (part.training, [(name, tell(value), value.stride(), value.requires_grad, list(map(tell, (value._backward_hooks or {}).values())))
-                            for name, value in part._parameters.items() if value is not None],
-            [(name, value.tolist()) for name, value in part._buffers.items() if value is not None and value.dtype == torch.bool],
+    return (part.training,
+            [(name, tell(value), value.stride(), value.requires_grad,
+              list(map(tell, (value._backward_hooks or {}).values()))) for name, value in part._parameters.items() if value is not None],
+            [(name, value.tolist()) for name, value in part._buffers.items()
+             if value is not None and value.dtype == torch.bool],
             [tell(hook) for kind in ("forward", "forward_pre", "backward", "backward_pre")
              for hook in getattr(part, f"_{kind}_hooks").values()])
 
@@ -83,8 +85,8 @@ def has_backward_hooks(module: nn.Module) -> bool:
 
 def has_foreign_code(module: nn.Module) -> bool:
     """Whether classes or functions of the user's take part, which may read numbers from anywhere."""
-    return any(is_foreign(type(part)) or is_foreign([value for name, value in vars(part).items() if name not in MODULE_STATE])
-               for part in module.modules())
+    return any(is_foreign(type(part)) or is_foreign([value for name, value in vars(part).items()
+                                                     if name not in MODULE_STATE]) for part in module.modules())
 
 
 def is_foreign(value: object) -> bool:

@@ -7,6 +7,7 @@ from pyro.distributions import Unit, constraints
 from torch import Tensor
 
 from pyrovae.errors import PairError
+from pyrovae.plates import DATA_DIM
 from pyrovae.traces import base_distribution
 
 BOUNDED = (constraints.interval, constraints.half_open_interval, constraints.greater_than, constraints.greater_than_eq,
@@ -113,6 +114,15 @@ def check_latent(site: dict, guide_site: dict) -> None:
         if not good.all():
             raise PairError(f"latent site {name!r}: {words} ({describe(fn)} in the model, {describe(q)} in the guide). "
                             "Use a guide distribution with the model's support.")
+
+
+def refuse_other_plate(site: dict, size: int, plate: str) -> None:
+    """Raise PairError where an observed site lies in a plate of `size` data that has another name than `plate`."""
+    other = next((frame.name for frame in site["cond_indep_stack"] if frame.dim == DATA_DIM and frame.size == size), None)
+    if other is not None:
+        raise PairError(f"site {site['name']!r} is observed in plate {other!r}, which has the size of the batch, {size}, "
+                        f"but the plate over data is expected to be called {plate!r}. Pass plate={other!r}: only then does "
+                        "num_data (where weights lie outside it) scale the data up to the whole set.")
 
 
 def support_of(fn: dist.Distribution) -> constraints.Constraint | None:

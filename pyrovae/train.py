@@ -16,7 +16,7 @@ from pyrovae.checkpoint import load_run
 from pyrovae.collapse import warn_if_collapsed
 from pyrovae.errors import NonFiniteLossError, PairError
 from pyrovae.evaluation import Averages, Evaluation, check_batch_of
-from pyrovae.feed import Data, batches, device_of, generators_of, size_of
+from pyrovae.feed import Data, batches, check_num_data, device_of, generators_of, size_of
 from pyrovae.history import History
 from pyrovae.losses.pair import innermost
 from pyrovae.parameters import find_parameters
@@ -137,6 +137,7 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
         unchecked = False  # one look at all data is enough
         steps.end_epoch(failed)
         averages.merge(all_reduce)
+        check_num_data(getattr(pair, "num_data", None), data, averages.size)
         row |= averages.row()
         getattr(fabric, "synchronize", lambda module: None)(loss)
         if valid is not None:

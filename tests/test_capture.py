@@ -473,11 +473,20 @@ def test_autocast_is_captured(uncompiled: None) -> None:
     assert losses("off", rough) == losses("on", rough) != losses("on", nullcontext)
 
 
-def test_batches_with_other_latents_are_averaged_over_all_data() -> None:
+def test_averages_are_over_the_data_that_reported_them() -> None:
     averages = Averages()
-    averages.add(2, Measured(("loss", "kl_a"), torch.tensor([1.0, 2.0]), {}))
-    averages.add(6, Measured(("loss", "kl_b"), torch.tensor([5.0, 4.0]), {}))
-    assert averages.row() == {"loss": 4.0, "kl_a": 0.5, "kl_b": 3.0}
+    averages.add(2, Measured(("loss", "kl", "kl_a"), torch.tensor([1.0, 2.0, 2.0]),
+                             {"a": torch.tensor([[2.0], [2.0], [4.0]])}))
+    averages.add(6, Measured(("loss", "kl", "kl_a", "kl_b"), torch.tensor([5.0, 6.0, 2.0, 4.0]), {}))
+    averages.add(8, Measured(("loss",), torch.tensor([9.0]), {}))
+    averages.merge(lambda value, reduce_op: value)
+    assert averages.row() == {"loss": 6.5, "kl": 5.0, "kl_a": 2.0, "kl_b": 4.0, "active_units": 1}
+
+
+def test_the_only_site_has_no_column_beside_the_kl() -> None:
+    averages = Averages()
+    averages.add(2, Measured(("loss", "kl", "kl_z"), torch.tensor([1.0, 2.0, 2.0]), {}))
+    assert averages.row() == {"loss": 1.0, "kl": 2.0}
 
 
 def test_validation_is_not_replayed_once_the_loss_changed(uncompiled: None) -> None:

@@ -196,8 +196,8 @@ class Slot:
 
 
 def state_of(plain: Plain) -> tuple:
-    return (plain.last, list(plain.seen), plain.array.tolist(), plain.running.tolist(), plain.slot.number, Plain.total, COUNT,
-            list(LOG), dict(CALLS))
+    return (plain.last, list(plain.seen), plain.array.tolist(), plain.running.tolist(), plain.slot.number, Plain.total,
+            COUNT, list(LOG), dict(CALLS))
 
 
 class Touching(nn.Module):
@@ -277,7 +277,8 @@ def test_writes_are_undone_but_not_to_what_is_new() -> None:
         part[:, 1].mul_(7)
         fresh = torch.zeros(3)
         fresh.add_(2)
-    assert torch.equal(kept, torch.zeros(4)) and torch.equal(part, torch.zeros(2, 3)) and torch.equal(fresh, 2 * torch.ones(3))
+    assert torch.equal(kept, torch.zeros(4)) and torch.equal(part, torch.zeros(2, 3))
+    assert torch.equal(fresh, 2 * torch.ones(3))
 
 
 # --- nothing that compiling does may end a run ----------------------------------------------------------------------
@@ -309,14 +310,13 @@ def test_expanded_tensors_that_enter_layers_are_compiled(caplog: pytest.LogCaptu
     assert not warnings_of(caplog)
 
 
-@pytest.mark.parametrize("place", ["pyrovae.capture.use_fastest_route", "pyrovae.capture.compile_graph", "pyrovae.capture.lift",
-                                   "pyrovae.capture.are_close"])
+@pytest.mark.parametrize("place", ["use_fastest_route", "compile_graph", "lift", "are_close"])
 def test_whatever_fails_in_a_capture_is_no_end(place: str, monkeypatch: pytest.MonkeyPatch,
                                                caplog: pytest.LogCaptureFixture) -> None:
     def fail(*arguments: object) -> None:
         raise ZeroDivisionError("not foreseen")
 
-    monkeypatch.setattr(place, fail)
+    monkeypatch.setattr(f"pyrovae.capture.{place}", fail)
     with caplog.at_level(logging.WARNING, logger="pyrovae"):
         history = pv.fit(pv.ElboLoss(*vae()), data(), epochs=2, compile="on")
     assert len(history) == 2

@@ -347,3 +347,24 @@ def test_program_errors_name_the_way_out() -> None:
         model()(x=X, y=X[:2])
     with pytest.raises(ValueError, match="num=5"):
         model()(num=5, x=X)
+
+
+@pytest.mark.parametrize("num_data", [None, 100])
+def test_a_data_plate_of_another_name_is_named(num_data: int | None) -> None:
+    """With `num_data` alone such a pair would train on the wrong scale, in silence."""
+    def regression(x: torch.Tensor, y: torch.Tensor) -> None:
+        w = pyro.sample("w", dist.Normal(0.0, 1.0))
+        with pyro.plate("obs", len(x)):
+            pyro.sample("y", dist.Normal(w * x, 1.0), obs=y)
+
+    def weight(x: torch.Tensor, y: torch.Tensor) -> None:
+        pyro.sample("w", dist.Normal(torch.zeros(()), 1.0))
+
+    batch = {"x": torch.zeros(5), "y": torch.zeros(5)}
+    words = "site 'y' is observed in plate 'obs', which has the size of the batch, 5.*Pass plate='obs'"
+    with pytest.raises(pv.PairError, match=words):
+        pv.check(regression, weight, batch, num_data=num_data)
+    with pytest.raises(pv.PairError, match=words if num_data else "site 'w' lies outside plate 'data'"):
+        pv.ElboLoss(regression, weight, num_data=num_data)(**batch)
+    pv.check(regression, weight, batch, num_data=100, plate="obs")
+    pv.ElboLoss(regression, weight, num_data=100, plate="obs")(**batch)

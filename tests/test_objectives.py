@@ -9,7 +9,7 @@ import pytest
 import torch
 import zuko
 from oracles import log_mean_exp
-from pyro.infer import TraceEnum_ELBO
+from pyro.infer import TraceEnum_ELBO, TraceMeanField_ELBO
 from torch import Tensor, nn
 
 import pyrovae as pv
@@ -406,3 +406,85 @@ def test_lagging_trains_resumes_and_goes_on(inner: Callable, tmp_path: object) -
     assert run(8, resume=tmp_path / "run")[1]["loss"] == whole["loss"]
     assert loss.step == 8
     pv.fit(loss, [{"x": X}], epochs=1)  # begins in a step of the guide: the model's parameters are not idle for that
+
+
+# --- scales that programs give their data -------------------------------------------------------------------------------
+
+def shifted(scale: float | Tensor, mean: float = 1.0) -> tuple[Callable, Callable, nn.Parameter]:
+    """z ~ N(0, 1) in the prior and N(m, 1) in the guide, so that KL = m^2 / 2; x = z + noise pulls m upwards."""
+    loc = nn.Parameter(torch.tensor(mean))
+
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", len(x), dim=-1), pyro.poutine.scale(scale=scale):
+            z = pyro.sample("z", dist.Normal(torch.zeros(()), 1.0))
+            pyro.sample("x", dist.Normal(0.0 * z, 1.0), obs=x)
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", len(x), dim=-1), pyro.poutine.scale(scale=scale):
+            pyro.sample("z", dist.Normal(loc, 1.0))
+
+    model.loc = guide.loc = loc
+    return model, guide, loc
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.1, 3.0, torch.tensor([0.5, 2.0, 0.2, 1.0], dtype=torch.float64)])
+def test_free_bits_and_capacity_know_the_scale_of_the_data(scale: float | Tensor) -> None:
+    """Nothing pulls at the guide's mean but the KL: it rests where that is 1/2, at 1, whatever the data weigh."""
+    x, weight = torch.zeros(4), float(torch.as_tensor(scale).mean())
+    for m, free, held in ((0.5, 0.0, -1.0), (2.0, 1.0, 1.0)):
+        model, guide, loc = shifted(scale, m)
+        elbo = TraceMeanField_ELBO()
+        pv.ElboLoss(model, guide, free_bits=0.5, elbo=elbo)(x=x).backward()
+        assert loc.grad.item() == pytest.approx(free * weight * m, abs=1e-12)
+        loc.grad = None
+        CapacityLoss(model, guide, capacity=0.5, gamma=7.0, elbo=elbo)(x=x).backward()
+        assert loc.grad.item() == pytest.approx(held * 7.0 * weight * m, abs=1e-12)
+
+
+def test_penalties_take_the_closed_form_where_it_was_asked_for() -> None:
+    """At q = p the KL is 0 exactly; by Monte Carlo it is too, but of a capacity it is not."""
+    model, guide, _ = shifted(1.0, 2.0)
+    x = torch.zeros(4)
+    value = CapacityLoss(model, guide, capacity=2.0, gamma=1000.0, elbo=TraceMeanField_ELBO())(x=x)
+    assert value.item() == pytest.approx(0.5 * math.log(2 * math.pi), abs=1e-10)  # the data's density alone
+    inner = pv.ElboLoss(model, guide, free_bits=2.0, elbo=TraceMeanField_ELBO())(x=x)
+    assert inner.item() == pytest.approx(0.5 * math.log(2 * math.pi) + 2.0, abs=1e-10)
+
+
+@pytest.mark.parametrize("gradient", ["plain", "stl", "dreg"])
+def test_iwae_weighs_the_data_as_the_programs_do(gradient: str) -> None:
+    model, guide = vae()
+    weights = torch.linspace(0.2, 3.0, len(X))
+    scaled = [pyro.poutine.scale(program, scale=weights) for program in (model, guide)]
+    torch.manual_seed(1)
+    loss = pv.IwaeLoss(*scaled, num_particles=3, gradient=gradient)
+    value = loss(x=X)
+    torch.manual_seed(1)
+    bound = pv.log_weights(model, guide, {"x": X}, 3).logsumexp(0) - math.log(3)
+    torch.testing.assert_close(value, -(weights * bound).mean(), atol=1e-12, rtol=0)
+    if gradient == "plain":
+        gradients = torch.autograd.grad(value, list(model.parameters()), retain_graph=True)
+        for one, other in zip(gradients, torch.autograd.grad(-(weights * bound).mean(), list(model.parameters()))):
+            torch.testing.assert_close(one, other, atol=1e-12, rtol=0)
+
+
+def test_a_weight_of_two_is_a_datum_that_is_there_twice() -> None:
+    model, guide = vae()
+    twice = torch.ones(len(X)).index_fill(0, torch.tensor([0]), 2.0)
+    scaled = [pyro.poutine.scale(program, scale=twice) for program in (model, guide)]
+    for make in (lambda pair: pv.IwaeLoss(*pair, num_particles=1), lambda pair: pv.ElboLoss(*pair)):
+        torch.manual_seed(1)
+        value = make(scaled)(x=X) * len(X)
+        torch.manual_seed(1)
+        log_w = pv.log_weights(model, guide, {"x": X}, 1)[0]
+        torch.testing.assert_close(value, -(log_w.sum() + log_w[0]), atol=1e-10, rtol=0)
+
+
+def test_iwae_refuses_sites_of_unequal_scale() -> None:
+    model, guide = vae()
+
+    def annealed(x: Tensor) -> None:
+        pyro.poutine.scale(guide, scale=0.5)(x=x)
+
+    with pytest.raises(pv.PairError, match="sites 'x' and 'z' of one datum are scaled differently"):
+        pv.IwaeLoss(model, annealed, num_particles=2)(x=X)

@@ -9,17 +9,19 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.infer import TraceMeanField_ELBO
 from pyro.infer.autoguide import AutoDiagonalNormal, AutoNormal
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import pyrovae as pv
 from pyrovae.data import Batches, DictDataset, dynamic
-from pyrovae.heads import BernoulliHead, FixedScaleNormalHead, NormalHead
+from pyrovae.heads import BernoulliHead, CategoricalHead, FixedScaleNormalHead, NormalHead
 from pyrovae.hooks import Checkpoint, EarlyStopping, HistoryFile, ProgressBar, TensorBoard
 from pyrovae.nets import MLP
 from pyrovae.posteriors import IAF
 from pyrovae.priors import StandardNormal
+from pyrovae.weight_guides import MeanField
 
 PIXELS = torch.rand(50, 4, dtype=torch.float64)
 X = (PIXELS > 0.5).double()
@@ -555,3 +557,63 @@ def test_pyros_own_elbo_module_is_a_loss() -> None:
     loss = vae_loss()
     history = pv.fit(pyro.infer.Trace_ELBO()(loss.model, loss.guide), [{"x": X}], epochs=30, lr=1e-2)
     assert history["loss"][-1] < history["loss"][0] and "elbo" not in history.names
+
+
+# --- averages of unlike batches, and how many data there are -------------------------------------------------------------
+
+def test_batches_without_terms_do_not_dilute_those_that_have_them() -> None:
+    """Labelled batches report their terms, unlabelled ones, whose y is enumerated, only a loss."""
+    torch.manual_seed(0)
+    x = torch.bernoulli(torch.full((12, 4), 0.5))
+
+    class Mixed(nn.Module):
+        """A loss with terms for labelled batches alone."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            model = pv.Model(z=StandardNormal(2), x=pv.Node(BernoulliHead(MLP(2, [8], 4)), "z"))
+            self.inner = pv.ElboLoss(model, pv.Guide(z=pv.Node(NormalHead(MLP(4, [8], 4)), "x")))
+
+        def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+            value = self.inner(x=x)
+            if y is None:
+                self.inner.terms = None
+            return value
+
+    loss = Mixed()
+    labelled, unlabelled = {"x": x, "y": torch.zeros(12)}, {"x": x}
+    alone, mixed = pv.evaluate(loss, [labelled]), pv.evaluate(loss, [labelled, unlabelled])
+    assert set(mixed) == set(alone)
+    for name in ("elbo", "kl", "reconstruction"):
+        assert mixed[name] == pytest.approx(alone[name], abs=1e-12)
+    row = pv.fit(loss, [labelled, unlabelled], epochs=1, lr=0.0, valid=[labelled, unlabelled])[-1]
+    assert row["valid_elbo"] == pytest.approx(alone["elbo"], abs=1e-12)
+    assert row["elbo"] == pytest.approx(alone["elbo"], abs=1.0) and row["active_units"] == alone["active_units"]
+
+
+def test_a_site_of_some_data_is_averaged_over_these() -> None:
+    """y is given in half of the batches; where it is not, its KL is that of a fixed guide."""
+    model = pv.Model(y=StandardNormal(1), z=StandardNormal(2), x=pv.Node(BernoulliHead(MLP(3, [8], 4)), "z", "y"))
+    guide = pv.Guide(y=pv.Node(NormalHead(MLP(4, [], 2)), "x"), z=pv.Node(NormalHead(MLP(5, [8], 4)), "x", "y"))
+    with torch.no_grad():  # q(y | x) = N(2, 1), whose KL is 2 nats, whatever x: no unit of it is active
+        for parameter in guide.nodes["y"].parameters():
+            parameter.zero_()
+        guide.nodes["y"].conditional.net.layers[-1].bias[0] = 2.0
+    x, y = torch.bernoulli(torch.full((400, 4), 0.5)), torch.randn(400, 1)
+    loss = pv.ElboLoss(model, guide, elbo=TraceMeanField_ELBO())
+    row = pv.evaluate(loss, [{"x": x}, {"x": x, "y": y}])
+    alone = pv.evaluate(loss, [{"x": x}])
+    assert row["kl_y"] == pytest.approx(alone["kl_y"], abs=1e-12) and row["kl_y"] == pytest.approx(2.0, abs=0.5)
+    labelled = pv.evaluate(loss, [{"x": x, "y": y}])
+    assert "kl_z" not in labelled and row["kl_z"] == pytest.approx((alone["kl_z"] + labelled["kl"]) / 2, abs=0.2)
+    averages = pv.fit(loss, [{"x": x}, {"x": x, "y": y}], epochs=1, lr=0.0)[-1]
+    assert averages["kl_y"] == pytest.approx(2.0, abs=0.5)
+
+
+def test_fewer_data_than_an_epoch_holds_are_an_error() -> None:
+    net = pv.Bayesian(nn.Linear(4, 3))
+    loss = pv.ElboLoss(pv.Model(y=pv.Node(CategoricalHead(net), "x")), MeanField(net), num_data=20)
+    batches = [{"x": torch.zeros(10, 4), "y": torch.zeros(10).long()} for _ in range(3)]
+    with pytest.raises(pv.PairError, match="num_data=20, but an epoch holds 30 data"):
+        pv.fit(loss, batches, epochs=1)
+    assert len(pv.fit(loss, batches[:2], epochs=1)) == len(pv.fit(loss, batches[:1] * 5, epochs=1)) == 1

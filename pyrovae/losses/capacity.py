@@ -16,7 +16,8 @@ class CapacityLoss(nn.Module):
     gamma: the pull; the paper takes 1000 at 64 x 64 pixels.
     options: those of `ElboLoss` but beta and free_bits (`num_data`, `elbo`, `plate`).
 
-    The KL is that of the batch. `terms` and everything reported stay those of the ELBO at beta = 1.
+    The KL is that of the batch: in closed form where `elbo` takes it so, with the weights that a `poutine.scale` in the
+    programs gives the data. `terms` and everything reported stay those of the ELBO at beta = 1.
 
     Raises: TypeError where the KL is summed out by enumeration or its gradient needs the score function.
     Source: Burgess et al. 2018, arXiv:1804.03599, section 5.
@@ -43,6 +44,7 @@ class CapacityLoss(nn.Module):
         self.capacity, self.gamma = capacity, gamma
 
     def forward(self, **batch: Tensor) -> Tensor:
-        loss, terms = self.inner.parts(batch, purpose="CapacityLoss")
+        loss, terms, kl = self.inner.parts(batch, purpose="CapacityLoss")
         self.inner.terms = terms.detach()
-        return loss + self.gamma * (sum(terms.kl.values()) - weight_of(self.capacity)).abs()
+        values, weights = zip(*kl.values())
+        return loss + self.gamma * (sum(values) - sum(weights) / len(weights) * weight_of(self.capacity)).abs()

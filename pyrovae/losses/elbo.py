@@ -11,11 +11,13 @@ from pyro.poutine import Trace
 from torch import Tensor
 
 from pyrovae.errors import CaptureError
+from pyrovae.feed import size_of
 from pyrovae.handlers import PerDatum
 from pyrovae.losses.pair import hold, refuse_score_functions
 from pyrovae.losses.pathwise import KNOWN, is_pathwise, negative_elbo
 from pyrovae.losses.schedules import Schedule, weight_of
 from pyrovae.losses.terms import Terms, read_terms
+from pyrovae.losses.weighted_kl import WeightedKl, weighted_kl
 from pyrovae.plates import DATA, MAX_PLATE_NESTING
 from pyrovae.recording import is_recording
 from pyrovae.store import private
@@ -32,7 +34,8 @@ class ElboLoss(nn.Module):
     beta: weight of the KL; a number, or a schedule: a callable, called at each evaluation, those of checks included. One
         that counts steps does so in a buffer and in training alone, as `LinearWarmup`; its `value()` is kept in histories.
     free_bits: nats of KL per datum that each latent site may spend free: its KL term is max(free_bits, KL), the KL
-        averaged over the batch.
+        averaged over the batch (in closed form where `elbo` takes it so; with the weights that a `poutine.scale` in the
+        programs gives the data).
     elbo: the estimator, by default `Trace_ELBO()`. `TraceMeanField_ELBO()` takes the KL in closed form where there is
         one; `Trace_ELBO(num_particles=5, vectorize_particles=True, max_plate_nesting=1)` averages five draws.
     plate: name of the plate over data, if yours is not called "data".
@@ -73,12 +76,12 @@ class ElboLoss(nn.Module):
         self.terms: Terms | None = None
 
     def forward(self, **batch: Tensor) -> Tensor:
-        loss, terms = self.parts(batch)
+        loss, terms, _ = self.parts(batch)
         self.terms = terms and terms.detach()
         return loss
 
-    def parts(self, batch: dict[str, Tensor], *, purpose: str | None = None) -> tuple[Tensor, Terms | None]:
-        """The loss and its terms (None under enumeration), both with their graph.
+    def parts(self, batch: dict[str, Tensor], *, purpose: str | None = None) -> tuple[Tensor, Terms | None, WeightedKl]:
+        """The loss, its terms (None under enumeration) and, for a `purpose`, the KL as it is weighed, all with their graph.
 
         `purpose` names what differentiates the KL by itself: TypeError where there is no such derivative.
         """
@@ -87,10 +90,10 @@ class ElboLoss(nn.Module):
         if self.terms is None:
             set_up(guide, batch)
         if is_recording() and isinstance(self.elbo, TraceEnum_ELBO):
-            raise CaptureError("sites that are enumerated are summed out by looking at values, which a recording cannot follow.")
+            raise CaptureError("enumerated sites are summed out by looking at values, which a recording cannot follow.")
         beta = weight_of(self.beta)
         traces: list[tuple[Trace, Trace]] = []
-        with private(), PerDatum(self.plate, self.num_data, beta) as weights, warnings.catch_warnings():
+        with private(), PerDatum(self.plate, self.num_data, beta, size_of(batch)) as weights, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Encountered NaN: loss")  # fit says more
             warnings.filterwarnings("ignore", "Found plate statements in guide but not model")  # check compares plates
             loss = _evaluate(_recording(self.elbo, traces, purpose or _pathwise(self.elbo)), self.model, guide, batch)
@@ -98,9 +101,11 @@ class ElboLoss(nn.Module):
         terms = read_terms(traces, self.plate, self.num_data, _vectorized(self.elbo))
         if purpose and terms is None:
             raise TypeError(f"{purpose}: the KL of each site is needed, which enumeration sums out; use ElboLoss alone.")
+        kl = weighted_kl(traces, self.plate, self.num_data, _vectorized(self.elbo),
+                         closed_form=isinstance(self.elbo, TraceMeanField_ELBO)) if purpose else {}
         if self.free_bits:
-            loss = loss + beta * sum((self.free_bits - kl).clamp(min=0.0) for kl in terms.kl.values())
-        return loss, terms
+            loss = loss + beta * sum((self.free_bits * weight - value).clamp(min=0.0) for value, weight in kl.values())
+        return loss, terms, kl
 
 
 def _usable(elbo: ELBO) -> ELBO:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pyrovae.errors import PairError
 from pyrovae.frozen import frozen
+from pyrovae.losses.datum_weight import datum_weight
 from pyrovae.losses.pair import hold, refuse_score_functions
 from pyrovae.losses.terms import Terms, read_terms
 from pyrovae.plates import DATA
@@ -33,8 +34,10 @@ class IwaeLoss(nn.Module):
         Far from the posterior any of the three may be the quietest.
         The last two score the guide's draws anew, which costs an inverse autoregressive flow several passes.
 
-    Raises: PairError for sites outside the plate: their weight is no datum's; TypeError for latent sites that are not
-    reparameterised, whose gradient would miss a term; ValueError for num_particles < 1.
+    A `poutine.scale` round model and guide weighs each datum's bound; it has to be one weight for all sites of a datum.
+
+    Raises: PairError for sites outside the plate: their weight is no datum's, and for unequal scales; TypeError for latent
+    sites that are not reparameterised, whose gradient would miss a term; ValueError for num_particles < 1.
     Source: Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519, eq. 8; Li & Turner 2016, arXiv:1602.02311; STL:
     Roeder, Wu & Duvenaud 2017, arXiv:1703.09194; DReG: Tucker et al. 2019, arXiv:1810.04152, alpha as in its
     derivation with w replaced by w^{1 - alpha}.
@@ -71,7 +74,7 @@ class IwaeLoss(nn.Module):
         if self.gradient == "plain" or not torch.is_grad_enabled():
             model_trace = run_model(self.model, guide_trace, batch, self.num_particles)
             log_w = weigh(model_trace, guide_trace, self.num_particles, plate=self.plate)
-            loss = -self._bound(log_w).mean()
+            loss = -(datum_weight(model_trace, guide_trace) * self._bound(log_w)).mean()
         else:
             draws, scale_gradients = _boundary(guide_trace)
             with frozen(guide):
@@ -82,8 +85,9 @@ class IwaeLoss(nn.Module):
             v = ((1 - self.alpha) * log_w.detach()).softmax(0)
             if self.gradient == "dreg":
                 scale_gradients(self.alpha + (1 - self.alpha) * v)
-            surrogate = -(v * log_w).sum(0).mean()
-            loss = surrogate - surrogate.detach() - self._bound(log_w.detach()).mean()
+            weight = datum_weight(model_trace, guide_trace)
+            surrogate = -(weight * (v * log_w).sum(0)).mean()
+            loss = surrogate - surrogate.detach() - (weight * self._bound(log_w.detach())).mean()
         terms = read_terms([(model_trace, guide_trace)], self.plate, None, self.num_particles)
         if terms is None:
             raise PairError("IwaeLoss cannot weigh sites that are enumerated in parallel; use ElboLoss with TraceEnum_ELBO.")

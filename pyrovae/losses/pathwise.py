@@ -26,11 +26,12 @@ def negative_elbo(model_trace: Trace, guide_trace: Trace, *, closed_form: bool) 
     model, guide = _samples(model_trace), _samples(guide_trace)
     loss = 0.0
     for name, site in model.items():
-        kl = _kl(site, guide[name]) if closed_form and not site["is_observed"] else None
+        kl = closed_form_kl(site, guide[name]) if closed_form and not site["is_observed"] else None
         if kl is None:
             loss = loss - site["log_prob_sum"] + (guide.pop(name)["log_prob_sum"] if name in guide else 0.0)
         else:
-            loss = loss + kl
+            mask, scale = guide[name]["mask"], guide[name]["scale"]
+            loss = loss + torch.as_tensor(scale_and_mask(kl, scale=scale, mask=mask)).sum()
             del guide[name]
     return loss + sum(site["log_prob_sum"] for site in guide.values())  # auxiliary sites
 
@@ -39,11 +40,11 @@ def _samples(trace: Trace) -> dict[str, dict]:
     return {name: site for name, site in trace.nodes.items() if site["type"] == "sample"}
 
 
-def _kl(model_site: dict, guide_site: dict) -> Tensor | None:
+def closed_form_kl(model_site: dict, guide_site: dict) -> Tensor | None:
+    """KL(q || p) of one site in the shape of its batch, without scale and mask; None where there is no formula."""
     if isinstance(base_distribution(guide_site["fn"]), Delta):
         return None  # Pyro's formula leaves out the log_density, e.g. the Jacobian of an autoguide's positive site
     try:
-        kl = kl_divergence(guide_site["fn"], model_site["fn"])
+        return kl_divergence(guide_site["fn"], model_site["fn"])
     except NotImplementedError:
         return None
-    return torch.as_tensor(scale_and_mask(kl, scale=guide_site["scale"], mask=guide_site["mask"])).sum()
