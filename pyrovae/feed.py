@@ -43,8 +43,8 @@ def check_num_data(num_data: int | None, data: Data, seen: int) -> None:
     if isinstance(data, (list, tuple)):
         seen = round(seen * len(set(map(id, data))) / len(data))
     if seen > num_data:
-        raise PairError(f"num_data={num_data}, but an epoch holds {seen} data, so the KL of the weights would count for more "
-                        "than it does in the objective of all data. Pass their number.")
+        raise PairError(f"num_data={num_data}, but an epoch holds {seen} data, so the KL of the weights would count for "
+                        "more than it does in the objective of all data. Pass their number.")
 
 
 def device_of(*programs: Callable) -> torch.device | None:
