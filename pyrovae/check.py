@@ -3,6 +3,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import pyro
 import torch
+from pyro.infer import ELBO
 from pyro.poutine import Trace
 from torch import Tensor
 
@@ -12,6 +13,9 @@ from pyrovae.reach import modules_of
 from pyrovae.supports import check_latent, check_parameters, check_support, describe, masks_of
 from pyrovae.traces import frame, is_auxiliary, log_prob, run_guide, run_model, sample_sites
 from pyrovae.untouched import untouched
+
+ANY_NUMBER = 2 ** 62
+"""Of data: for checks where the number N has no part in what is computed."""
 
 
 def check(model: Callable, guide: Callable, batch: Mapping[str, Tensor], *, num_data: int | None = None,
@@ -64,6 +68,12 @@ def check(model: Callable, guide: Callable, batch: Mapping[str, Tensor], *, num_
                 _check_site(role, site, size, num_data, plate)
         with untouched(modules, training=False):
             _check_neighbours(model, run_guide(guide, batch), batch, size, plate)
+
+
+def num_data_of(loss: object) -> int | None:
+    """N for `check`, as a loss on a pair knows it; no limit for a loss that minimises what Pyro's estimator makes of the
+    pair as it is written (`Trace_ELBO()(model, guide)`, `PyroLoss`), where the program itself says how sites weigh."""
+    return getattr(loss, "num_data", ANY_NUMBER if isinstance(getattr(loss, "elbo", None), ELBO) else None)
 
 
 def check_batch(batch: Mapping[str, Tensor]) -> int:

@@ -13,12 +13,14 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.data import RandomSampler
 
 from pyrovae.checkpoint import load_run
+from pyrovae.check import num_data_of
 from pyrovae.collapse import warn_if_collapsed
 from pyrovae.errors import NonFiniteLossError, PairError
 from pyrovae.evaluation import Averages, Evaluation, check_batch_of
 from pyrovae.feed import Data, batches, device_of, generators_of, size_of
 from pyrovae.history import History
 from pyrovae.losses.pair import innermost
+from pyrovae.optimizers import build_optimizer, check_loss
 from pyrovae.parameters import find_parameters
 from pyrovae.plates import DATA
 from pyrovae.replays import Compile
@@ -44,7 +46,8 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
         DataLoader with `names=("x", "y")`. Batches are moved to where the loss's parameters are.
     valid: the same, evaluated after each epoch in eval mode, with noise of its own.
     epochs: in all, those before `resume` included.
-    lr, optimizer: Adam at `lr`, or a function from parameters to an optimiser, or an optimiser.
+    lr, optimizer: Adam at `lr`, or a function from parameters to an optimiser, or an optimiser, or one of Pyro's such as
+        `pyro.optim.ClippedAdam({"lr": 1e-2})`.
     schedule: a function from the optimiser to a learning-rate schedule, stepped each epoch (a ReduceLROnPlateau by
         valid_loss, or loss without `valid`).
     clip_norm: largest gradient norm.
@@ -68,8 +71,8 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
     each batch against the support of their likelihood; within the loop Pyro's and torch's argument validation is off.
     Where the model ends up ignoring its latent variables, a `CollapseWarning` says so and what to try.
 
-    Raises: PairError for a pair or data that would train wrongly; NonFiniteLossError, before the step that would spoil
-    the weights; CheckpointError for a bad `resume`.
+    Raises: PairError for a pair or data that would train wrongly; TypeError for what is no loss of a pair;
+    NonFiniteLossError, before the step that would spoil the weights; CheckpointError for a bad `resume`.
 
     Example:
         >>> from pyrovae import Guide, Model, Node, ElboLoss
@@ -82,10 +85,11 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
         >>> len(history["elbo"])
         2
     """
+    check_loss(loss)
     device = device_of(loss)
     first = _first_batch(data, names, device, loss)
     pair = innermost(loss)
-    check_batch_of(pair, first, getattr(pair, "num_data", None))
+    check_batch_of(pair, first, num_data_of(pair))
     if valid is not None:
         check_batch_of(pair, _first_batch(valid, names, device, loss), None)
     tied = hasattr(pair, "guide") and tied_to_rows(pair.guide, getattr(pair, "plate", DATA))
@@ -178,7 +182,7 @@ def _start(loss: nn.Module, first: dict[str, Tensor], data: Data, epochs: int, l
         fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters.values())
         optimizer = torch.optim.Adam(parameters.values(), lr=lr, fused=fused)
     elif not isinstance(optimizer, torch.optim.Optimizer):
-        optimizer = optimizer(list(parameters.values()))
+        optimizer = build_optimizer(optimizer, list(parameters.values()))
     if isinstance(optimizer, torch.optim.LBFGS):
         raise PairError("LBFGS re-evaluates a loss that must not change between calls, but an ELBO on minibatches draws "
                         "anew each time; use Adam or SGD.")
