@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pyrovae.errors import PairError
+from pyrovae.feed import Values, as_batch, exemplar_of
 from pyrovae.handlers import Afresh
 from pyrovae.plates import DATA
 from pyrovae.reach import modules_of
@@ -14,10 +15,12 @@ from pyrovae.traces import frame, log_prob, run_guide, run_model, sample_sites
 from pyrovae.untouched import untouched
 
 
-def predict(model: Callable, guide: Callable, batch: Mapping[str, Tensor], *, num_samples: int,
-            sites: Sequence[str] | None = None) -> dict[str, Tensor]:
+def predict(model: Callable, guide: Callable, batch: Mapping[str, Values] | Values, *, num_samples: int,
+            sites: Sequence[str] | None = None, names: Sequence[str] | None = None) -> dict[str, Tensor]:
     """Draw every site given a batch: latent ones from the guide, observed ones afresh from the model.
 
+    The batch is a mapping from names to tensors or NumPy arrays, or one of these with `names=("x",)`; it goes where the
+    parameters are, in their precision.
     Shapes: `(K, B, *event)` each, for the names in `sites` (all by default). The observed values reach the guide
     alone; the model draws replicates in their place (not of what `pyro.condition` fixed outside the plate). Eval mode, no
     gradients; draws use torch's generator.
@@ -34,6 +37,7 @@ def predict(model: Callable, guide: Callable, batch: Mapping[str, Tensor], *, nu
         >>> predict(model, guide, {"x": torch.ones(3, 4)}, num_samples=10)["x"].shape
         torch.Size([10, 3, 4])
     """
+    batch = as_batch(batch, names, exemplar_of(model, guide))
     with evaluating(model, guide):
         guide_trace = run_guide(guide, batch, num_samples)
         trace = run_model(Afresh(batch)(model), guide_trace, batch, num_samples)
@@ -44,8 +48,8 @@ def predict(model: Callable, guide: Callable, batch: Mapping[str, Tensor], *, nu
     return {name: value for name, value in values.items() if sites is None or name in sites}
 
 
-def posterior_draws(model: Callable, guide: Callable, batch: Mapping[str, Tensor], *,
-                    num_samples: int, plate: str = DATA) -> dict[str, dict[str, Tensor]]:
+def posterior_draws(model: Callable, guide: Callable, batch: Mapping[str, Values] | Values, *, num_samples: int,
+                    names: Sequence[str] | None = None, plate: str = DATA) -> dict[str, dict[str, Tensor]]:
     """Draws in ArviZ's groups, ready for `to_inference_data`.
 
     Returns `posterior` (latent draws from the guide), `posterior_predictive` (replicates), both `(K, B, *event)`,
@@ -54,6 +58,7 @@ def posterior_draws(model: Callable, guide: Callable, batch: Mapping[str, Tensor
 
     Raises: PairError where no observed site lies in `plate`.
     """
+    batch = as_batch(batch, names, exemplar_of(model, guide))
     with evaluating(model, guide):
         guide_trace = run_guide(guide, batch, num_samples)
         scored = sample_sites(run_model(model, guide_trace, batch, num_samples), observed=True)

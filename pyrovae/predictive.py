@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Categorical
 
 from pyrovae.errors import PairError
-from pyrovae.feed import Data, batches, device_of, size_of
+from pyrovae.feed import Data, batches, exemplar_of, size_of
 from pyrovae.handlers import Afresh
 from pyrovae.local import layers_draw
 from pyrovae.origin import are_noted, narrow, undrawn
@@ -47,6 +47,8 @@ class Moments:
 def log_predictive(model: Callable, guide: Callable, data: Data, *, num_samples: int, compile: Compile = "auto",
                    names: Sequence[str] | None = None, plate: str = DATA) -> Tensor:
     r"""log p(y_i | x_i, D) = log 1/S sum_s p(y_i | x_i, w_s), w_s ~ q: the density of the mixture, in nats.
+
+    data: dict batches, one of them, tuples or one tensor with `names`; NumPy arrays and another precision as in `fit`.
 
     Shapes: `(N,)`, in the order of the data, all observed sites of a datum together. S = `num_samples` draws are made once
     and serve all data (for `Draws` and `Ensemble` a multiple of their number uses each alike). The guide does not see what
@@ -88,7 +90,7 @@ def predict_moments(model: Callable, guide: Callable, data: Data, *, num_samples
     """Mean and uncertainty of `site` (the model's only one in the plate by default), split into its two sources.
 
     Averages run over the S draws as they come, so memory does not grow with S. Targets among the data are not read.
-    compile: as in `log_evidence`. For
+    data, compile: as in `log_predictive`. For
     categorical and Bernoulli sites the parts are entropies in nats, else variances in the units of y squared.
 
     Raises: PairError as `log_predictive`, for an unknown site, and for one whose distribution has no mean.
@@ -153,7 +155,7 @@ def _run(model: Callable, guide: Callable, data: Data, num_samples: int, names: 
                               size), size)
 
     replay = Replays(program, modules_of(model, guide).values(), compile="off" if are_noted() else compile)
-    for batch in batches(data, names, device_of(model, guide)):
+    for batch in batches(data, names, exemplar_of(model, guide)):
         if draws is None:
             with undrawn() if lean else nullcontext():
                 draws = _draw(model, guide, batch, num_samples, plate)

@@ -122,7 +122,7 @@ def test_ragged_batches_weigh_by_their_size() -> None:
 
 @pytest.mark.parametrize(("data", "message"), [
     ([], "the data yield no batch"), (iter([{"x": X}]), "used up after one pass"),
-    ([{"x": PIXELS}], "grey values"), ([torch.ones(3, 5)], "wanted mappings")])
+    ([{"x": PIXELS}], "grey values"), ([torch.ones(3, 5)], "expected mappings")])
 def test_bad_data(data: object, message: str) -> None:
     with pytest.raises(pv.PairError, match=message):
         pv.fit(vae_loss(), data, epochs=2)
