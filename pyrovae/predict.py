@@ -9,9 +9,10 @@ from torch import Tensor
 from pyrovae.errors import PairError
 from pyrovae.feed import Values, as_batch, exemplar_of
 from pyrovae.handlers import Afresh
+from pyrovae.particles import Particles
 from pyrovae.plates import DATA
 from pyrovae.reach import modules_of
-from pyrovae.traces import frame, log_prob, run_guide, run_model, sample_sites
+from pyrovae.traces import frame, log_prob, sample_sites
 from pyrovae.untouched import untouched
 
 
@@ -39,8 +40,9 @@ def predict(model: Callable, guide: Callable, batch: Mapping[str, Values] | Valu
     """
     batch = as_batch(batch, names, exemplar_of(model, guide))
     with evaluating(model, guide):
-        guide_trace = run_guide(guide, batch, num_samples)
-        trace = run_model(Afresh(batch)(model), guide_trace, batch, num_samples)
+        particles = Particles.of(model, guide, batch)
+        guide_trace = particles.run_guide(guide, batch, num_samples)
+        trace = particles.run_model(Afresh(batch)(model), guide_trace, batch, num_samples)
     values = {name: site["value"] for name, site in trace.nodes.items() if site["type"] == "sample"}
     unknown = set(sites or ()) - set(values)
     if unknown:
@@ -60,14 +62,15 @@ def posterior_draws(model: Callable, guide: Callable, batch: Mapping[str, Values
     """
     batch = as_batch(batch, names, exemplar_of(model, guide))
     with evaluating(model, guide):
-        guide_trace = run_guide(guide, batch, num_samples)
-        scored = sample_sites(run_model(model, guide_trace, batch, num_samples), observed=True)
+        particles = Particles.of(model, guide, batch)
+        guide_trace = particles.run_guide(guide, batch, num_samples)
+        scored = sample_sites(particles.run_model(model, guide_trace, batch, num_samples), observed=True)
         inside = {name: site for name, site in scored.items() if frame(site, plate) is not None}
         if not inside:
             raise PairError(f"the observed sites {sorted(scored)} lie outside plate {plate!r}, so no datum has a "
                             "log-likelihood of its own. Pass plate='...' if your plate has another name; `predict` "
                             "needs none.")
-        replicated = run_model(Afresh(batch)(model), guide_trace, batch, num_samples)
+        replicated = particles.run_model(Afresh(batch)(model), guide_trace, batch, num_samples)
         return {"posterior": {name: site["value"] for name, site in sample_sites(guide_trace, observed=False).items()},
                 "posterior_predictive": {name: replicated.nodes[name]["value"] for name in scored},
                 "log_likelihood": {name: log_prob(site).expand(num_samples, -1) for name, site in inside.items()},

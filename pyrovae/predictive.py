@@ -1,5 +1,6 @@
 """What a posterior over weights predicts: one path for every method, be it a guide, an ensemble or a Markov chain."""
 import functools
+import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from pyro import poutine
 from pyro.poutine import Trace
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical
 
 from pyrovae.errors import PairError
@@ -16,11 +17,13 @@ from pyrovae.feed import Data, batches, exemplar_of, size_of
 from pyrovae.handlers import Afresh
 from pyrovae.local import layers_draw
 from pyrovae.origin import are_noted, narrow, undrawn
+from pyrovae.particles import Particles
 from pyrovae.plates import DATA
 from pyrovae.predict import evaluating
+from pyrovae.python_state import has_foreign_code
 from pyrovae.reach import modules_of
 from pyrovae.replays import Compile, Replays
-from pyrovae.traces import Batch, base_distribution, frame, log_prob, run_guide, run_model, sample_sites, set_up
+from pyrovae.traces import Batch, base_distribution, frame, log_prob, run_model, sample_sites, set_up
 
 ROWS = 4096
 """Draws times data that go through the nets at once: enough to keep the machine busy, and small in memory."""
@@ -111,15 +114,21 @@ def _summed(fn: torch.distributions.Distribution, count: int) -> tuple[Tensor, T
     base = base_distribution(fn)
     if isinstance(base, (Categorical, Bernoulli)):
         probs = base.probs if isinstance(base, Categorical) else torch.stack([1.0 - base.probs, base.probs], -1)
-        probs = probs.expand(count, *probs.shape[1:]).double()
+        probs = _of_draws(probs, fn, count).double()
         entropy = -torch.xlogy(probs, probs).sum(-1)
         return probs.sum(0), entropy.sum(0), torch.empty(0)
     try:
         mean, variance = fn.mean.double(), fn.variance.double()
     except (AttributeError, NotImplementedError) as error:
         raise PairError(f"a {type(base).__name__} knows no mean and variance; use predict, which returns draws.") from error
-    mean, variance = (value.expand(count, *value.shape[1:]) for value in (mean, variance))
+    mean, variance = (_of_draws(value, fn, count) for value in (mean, variance))
     return mean.sum(0), variance.sum(0), (mean ** 2).sum(0)
+
+
+def _of_draws(value: Tensor, fn: torch.distributions.Distribution, count: int) -> Tensor:
+    """A parameter of a distribution with a first dim for draws: one that was run by itself has none."""
+    value = value if len(fn.batch_shape) > 1 else value.unsqueeze(0)
+    return value.expand(count, *value.shape[1:])
 
 
 def _moments(mean: Tensor, noise: Tensor, square: Tensor) -> Moments:
@@ -142,7 +151,7 @@ def _run(model: Callable, guide: Callable, data: Data, num_samples: int, names: 
     """For each batch what is read of the model under parts of the same S draws; `lean` of weights that nobody asks for."""
     if num_samples < 1:
         raise ValueError(f"num_samples={num_samples}, wanted at least one draw.")
-    draws = None
+    draws = particles = None
 
     def program(inputs: Batch) -> object:
         """Those inputs that are named for it are draws."""
@@ -151,25 +160,28 @@ def _run(model: Callable, guide: Callable, data: Data, num_samples: int, names: 
         for name, value in values.items():
             part.nodes[name] = {**draws.nodes[name], "value": value}
         size = len(next(iter(values.values()))) if values else num_samples
-        return read(run_model(model, part, {name: value for name, value in inputs.items() if not name.startswith(DRAW)},
-                              size), size)
+        batch = {name: value for name, value in inputs.items() if not name.startswith(DRAW)}
+        return read(particles.run_model(model, part, batch, size), size)
 
     replay = Replays(program, modules_of(model, guide).values(), compile="off" if are_noted() else compile)
     for batch in batches(data, names, exemplar_of(model, guide)):
         if draws is None:
             with undrawn() if lean else nullcontext():
-                draws = _draw(model, guide, batch, num_samples, plate)
-        yield (replay({**batch, **part}) for part in _parts(draws, size_of(batch), num_samples))
+                draws, particles = _draw(model, guide, batch, num_samples, plate)
+        rows = ROWS if particles.model_broadcasts else 1
+        yield (replay({**batch, **part}) for part in _parts(draws, max(1, rows // size_of(batch)), num_samples))
 
 
-def _draw(model: Callable, guide: Callable, batch: Batch, num_samples: int, plate: str) -> Trace:
+def _draw(model: Callable, guide: Callable, batch: Batch, num_samples: int, plate: str) -> tuple[Trace, Particles]:
     set_up(guide, batch)
     look = run_model(model, poutine.Trace(), batch)
     targets = set(sample_sites(look, observed=True)) | {name for name, site in look.nodes.items()
                                                         if site["type"] == "sample" and frame(site, plate) is not None}
     cause = None
     try:
-        draws = run_guide(guide, {name: value for name, value in batch.items() if name not in targets}, num_samples)
+        inputs = {name: value for name, value in batch.items() if name not in targets}
+        particles = Particles() if _broadcast(model, guide) else Particles.of(model, guide, batch, inputs=inputs)
+        draws = particles.run_guide(guide, inputs, num_samples)
         local = [name for name, site in sample_sites(draws, observed=False).items() if frame(site, plate) is not None]
     except Exception as error:
         local, cause = sorted(targets - set(batch)), error  # the guide missed the data to infer them
@@ -178,13 +190,19 @@ def _draw(model: Callable, guide: Callable, batch: Batch, num_samples: int, plat
     if local:
         raise PairError(f"latent sites {sorted(local)} lie in plate {plate!r}, one for each datum, so a guide has to read "
                         "the data it predicts. For log p(x) of such models use log_evidence.") from cause
-    return draws
+    return draws, particles
 
 
-def _parts(draws: Trace, num_data: int, num_samples: int) -> Iterator[dict[str, Tensor]]:
-    """The draws, as many at a time as make up the rows; all of them, once, where there are none of anything."""
+def _broadcast(model: Callable, guide: Callable) -> bool:
+    """Whether that is known: under weights that all data share, programs of pyrovae's own parts broadcast."""
+    programs = map(inspect.unwrap, (model, guide))
+    return all(isinstance(program, nn.Module) and not has_foreign_code(program) for program in programs)
+
+
+def _parts(draws: Trace, step: int, num_samples: int) -> Iterator[dict[str, Tensor]]:
+    """The draws, `step` at a time; all of them, once, where there are none of anything."""
     sites = sample_sites(draws, observed=False)
-    step = max(1, ROWS // num_data) if sites else num_samples
+    step = step if sites else num_samples
     for start in range(0, num_samples, step):
         yield {DRAW + name: narrow(site["value"], start, min(start + step, num_samples)) for name, site in sites.items()}
 

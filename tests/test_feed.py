@@ -62,7 +62,7 @@ def test_precision_follows_where_that_is_safe() -> None:
     single, double, half = (torch.zeros((), dtype=kind) for kind in (torch.float32, torch.float64, torch.bfloat16))
     assert dtype(X, single) == dtype(torch.tensor(X), single) == torch.float32
     assert dtype(X.astype(np.float32), double) == dtype(torch.ones(2, dtype=torch.float32), double) == torch.float64
-    assert dtype(torch.ones(2, dtype=torch.float64), half) == dtype(torch.ones(2, dtype=torch.float64), None) == torch.float64
+    assert dtype(torch.tensor(X), half) == dtype(torch.tensor(X), None) == torch.float64
     assert dtype(X.astype(np.float32), None) == torch.float64  # the default here, see conftest
     assert dtype(np.arange(3), single) == torch.int64 and dtype(np.array([True]), single) == torch.bool
     both = nn.ModuleList([nn.Linear(1, 1, dtype=torch.float32), nn.Linear(1, 1, dtype=torch.float64)])
