@@ -8,6 +8,7 @@ from pyro.poutine import Trace
 from torch import Tensor
 
 from pyrovae.errors import PairError
+from pyrovae.moving_supports import ZeroOutside
 from pyrovae.plates import DATA, DATA_DIM
 from pyrovae.reach import modules_of
 from pyrovae.supports import check_latent, check_parameters, check_support, describe, masks_of
@@ -163,6 +164,8 @@ def _check_site(role: str, site: dict, size: int, num_data: int | None, plate: s
         raise PairError(f"{role} site {name!r} has log-probabilities of shape {tuple(value.shape)}, wanted {wanted}, one "
                         f"for each datum, from {describe(site['fn'])}. Move the other dims into the event with "
                         ".to_event().")
+    if isinstance(site["fn"], ZeroOutside):
+        value = value[value != -torch.inf]
     if not torch.isfinite(value).all():
         raise PairError(f"{role} site {name!r} has {int((~torch.isfinite(value)).sum())} non-finite log-probabilities of "
                         f"{value.numel()} under {describe(site['fn'])}. Look at the scale of the inputs (nets.Standardized) "

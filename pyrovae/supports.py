@@ -7,6 +7,7 @@ from pyro.distributions import Unit, constraints
 from torch import Tensor
 
 from pyrovae.errors import PairError
+from pyrovae.moving_supports import ZeroOutside
 from pyrovae.traces import base_distribution
 
 BOUNDED = (constraints.interval, constraints.half_open_interval, constraints.greater_than, constraints.greater_than_eq,
@@ -55,7 +56,7 @@ def check_support(site: dict) -> None:
 
 def lies_in_support(site: dict) -> Tensor | None:
     """For each observed value whether it lies in the support; None where a mask or the distribution leaves that open."""
-    if masks_of(site):
+    if masks_of(site) or isinstance(site["fn"], ZeroOutside):
         return None
     try:
         good = site["fn"].support.check(site["value"])

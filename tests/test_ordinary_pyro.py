@@ -214,3 +214,41 @@ def test_what_fails_by_itself_fails_as_it_does() -> None:
 
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
         pv.predict(model, Draws({"w": torch.zeros(5, 3)}), {"x": X}, num_samples=5)
+
+
+def test_evidence_of_programs_that_do_not_broadcast(caplog: pytest.LogCaptureFixture) -> None:
+    oracle = linear_gaussian(num_data=4, shift=0.3, spread=1.2)
+    likelihood = oracle.model.nodes["x"].conditional
+
+    def model(x: Tensor) -> None:
+        """A decoder that takes matrices only."""
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            loc = torch.mm(z, likelihood.weights[0].T) + likelihood.bias
+            pyro.sample("x", dist.MultivariateNormal(loc, scale_tril=likelihood.scale_tril), obs=x)
+
+    results = []
+    for program, compile in ((model, "on"), (oracle.model, "off")):
+        torch.manual_seed(1)
+        results.append(pv.log_evidence(program, oracle.guide, oracle.batch, num_particles=60, chunk=17,
+                                       compile=compile).log_px)
+    assert "one at a time" in caplog.text
+    torch.testing.assert_close(*results)
+    with pytest.raises(pv.PairError, match="defensive sampling needs programs that broadcast"):
+        pv.log_evidence(model, oracle.guide, oracle.batch, num_particles=60, defensive=0.1)
+
+
+def test_evidence_with_varying_intercepts() -> None:
+    batch, guide = {"x": X, "y": Y}, AutoNormal(varying_intercepts, init_scale=0.3)
+    pv.fit(pv.ElboLoss(varying_intercepts, guide, num_data=B), [batch], epochs=60, lr=0.05)
+    with pytest.raises(pv.PairError, match="lies outside plate 'data'.* Pass plate=None"):
+        pv.log_evidence(varying_intercepts, guide, batch, num_particles=30)
+    torch.manual_seed(3)
+    evidence = pv.log_evidence(varying_intercepts, guide, batch, num_particles=1500, plate=None)
+
+    g = (X[:, 0] > 0).long() + 2 * (X[:, 1] > 0).long()  # the intercepts are integrated out, the scale by quadrature
+    scale = torch.linspace(1e-3, 12.0, 4000)
+    covariance = scale.square()[:, None, None] * (g[:, None] == g) + 0.25 * torch.eye(B)
+    given = dist.MultivariateNormal(torch.zeros(B), covariance).log_prob(Y)
+    exact = torch.trapezoid((given + dist.Gamma(2.0, 2.0).log_prob(scale)).exp(), scale).log()
+    assert abs(evidence.mean - exact) < 5 * evidence.se.item() < 0.5
