@@ -10,9 +10,9 @@ from pyrovae.errors import PairError
 from pyrovae.feed import Values, as_batch, exemplar_of
 from pyrovae.handlers import Afresh
 from pyrovae.particles import Particles
-from pyrovae.plates import DATA
+from pyrovae.plates import DATA, DATA_DIM
 from pyrovae.reach import modules_of
-from pyrovae.traces import frame, log_prob, sample_sites
+from pyrovae.traces import frame, is_auxiliary, log_prob, sample_sites
 from pyrovae.untouched import untouched
 
 
@@ -50,11 +50,23 @@ def predict(model: Callable, guide: Callable, batch: Mapping[str, Values] | Valu
     return {name: value for name, value in values.items() if sites is None or name in sites}
 
 
-def posterior_draws(model: Callable, guide: Callable, batch: Mapping[str, Values] | Values, *, num_samples: int,
-                    names: Sequence[str] | None = None, plate: str = DATA) -> dict[str, dict[str, Tensor]]:
-    """Draws in ArviZ's groups, ready for `to_inference_data`.
+class PosteriorDraws(dict[str, dict[str, Tensor]]):
+    """Draws by group and site, which also know the plates of each site, in the order of its dims after K.
 
-    Returns `posterior` (latent draws from the guide), `posterior_predictive` (replicates), both `(K, B, *event)`,
+    The plate over data is called "data" there whatever its name in the program.
+    """
+
+    def __init__(self, groups: Mapping[str, dict[str, Tensor]], plates: Mapping[str, tuple[str, ...]]) -> None:
+        super().__init__(groups)
+        self.plates = dict(plates)
+
+
+def posterior_draws(model: Callable, guide: Callable, batch: Mapping[str, Values] | Values, *, num_samples: int,
+                    names: Sequence[str] | None = None, plate: str = DATA) -> PosteriorDraws:
+    """Draws in ArviZ's groups, ready for `to_inference_data`, which reads off their plates what dims are called.
+
+    Returns `posterior` (latent draws from the guide, without auxiliary sites of its own), `posterior_predictive`
+    (replicates), both `(K, B, *event)` (`(K, G, *event)` in a plate of G groups, `(K, 1, *event)` outside plates),
     `log_likelihood` (log p(x_i | z_k) in nats, `(K, B)`) of each observed site in the data plate, and
     `observed_data` `(B, *event)`.
 
@@ -64,17 +76,23 @@ def posterior_draws(model: Callable, guide: Callable, batch: Mapping[str, Values
     with evaluating(model, guide):
         particles = Particles.of(model, guide, batch)
         guide_trace = particles.run_guide(guide, batch, num_samples)
-        scored = sample_sites(particles.run_model(model, guide_trace, batch, num_samples), observed=True)
+        model_trace = particles.run_model(model, guide_trace, batch, num_samples)
+        scored = sample_sites(model_trace, observed=True)
         inside = {name: site for name, site in scored.items() if frame(site, plate) is not None}
         if not inside:
             raise PairError(f"the observed sites {sorted(scored)} lie outside plate {plate!r}, so no datum has a "
                             "log-likelihood of its own. Pass plate='...' if your plate has another name; `predict` "
                             "needs none.")
         replicated = particles.run_model(Afresh(batch)(model), guide_trace, batch, num_samples)
-        return {"posterior": {name: site["value"] for name, site in sample_sites(guide_trace, observed=False).items()},
-                "posterior_predictive": {name: replicated.nodes[name]["value"] for name in scored},
-                "log_likelihood": {name: log_prob(site).expand(num_samples, -1) for name, site in inside.items()},
-                "observed_data": {name: site["value"] for name, site in scored.items()}}
+        latent = {name: model_trace.nodes.get(name, site) for name, site in sample_sites(guide_trace, observed=False).items()
+                  if not is_auxiliary(site)}
+        plates = {name: tuple(DATA if part.name == plate else part.name for part in site["cond_indep_stack"]
+                              if part.vectorized and part.dim == DATA_DIM) for name, site in (latent | scored).items()}
+        return PosteriorDraws(
+            {"posterior": {name: site["value"] for name, site in latent.items()},
+             "posterior_predictive": {name: replicated.nodes[name]["value"] for name in scored},
+             "log_likelihood": {name: log_prob(site).expand(num_samples, -1) for name, site in inside.items()},
+             "observed_data": {name: site["value"] for name, site in scored.items()}}, plates)
 
 
 @contextmanager
