@@ -1,6 +1,5 @@
 """What a posterior over weights predicts: one path for every method, be it a guide, an ensemble or a Markov chain."""
 import functools
-import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -81,8 +80,7 @@ def log_predictive(model: Callable, guide: Callable, data: Data, *, num_samples:
 
     results = []
     with evaluating(model, guide):
-        for parts in _run(model, guide, data, num_samples, names, plate, score, compile,
-                          layers_draw(model, guide)):
+        for parts in _run(model, guide, data, num_samples, names, plate, score, compile, redraw=False):
             total = functools.reduce(torch.logaddexp, parts)
             results.append(total.cpu() - math.log(num_samples))
     return torch.cat(results)
@@ -101,9 +99,8 @@ def predict_moments(model: Callable, guide: Callable, data: Data, *, num_samples
     """
     results = []
     with evaluating(model, guide):
-        for parts in _run(Afresh(())(model), guide, data, num_samples, names, plate,
-                          lambda trace, count: _summed(_only(trace, site, plate), count), compile,
-                          layers_draw(model, guide)):
+        for parts in _run(model, guide, data, num_samples, names, plate,
+                          lambda trace, count: _summed(_only(trace, site, plate), count), compile, redraw=True):
             results.append(_moments(*(sum(each) / num_samples for each in zip(*parts))))
     return Moments(*(torch.cat([getattr(result, name) for result in results])
                      for name in ("mean", "aleatoric", "epistemic")))
@@ -147,10 +144,11 @@ def _only(trace: Trace, name: str | None, plate: str) -> torch.distributions.Dis
 
 
 def _run(model: Callable, guide: Callable, data: Data, num_samples: int, names: Sequence[str] | None, plate: str,
-         read: Callable[[Trace, int], object], compile: Compile, lean: bool) -> Iterator[Iterator[object]]:
-    """For each batch what is read of the model under parts of the same S draws; `lean` of weights that nobody asks for."""
+         read: Callable[[Trace, int], object], compile: Compile, *, redraw: bool) -> Iterator[Iterator[object]]:
+    """For each batch what is read of the model under parts of the same S draws; `redraw`: what it observes is drawn too."""
     if num_samples < 1:
         raise ValueError(f"num_samples={num_samples}, wanted at least one draw.")
+    lean, known, model = layers_draw(model, guide), _broadcast(model, guide), Afresh(())(model) if redraw else model
     draws = particles = None
 
     def program(inputs: Batch) -> object:
@@ -167,12 +165,13 @@ def _run(model: Callable, guide: Callable, data: Data, num_samples: int, names: 
     for batch in batches(data, names, exemplar_of(model, guide)):
         if draws is None:
             with undrawn() if lean else nullcontext():
-                draws, particles = _draw(model, guide, batch, num_samples, plate)
+                draws, particles = _draw(model, guide, batch, num_samples, plate, known)
         rows = ROWS if particles.model_broadcasts else 1
         yield (replay({**batch, **part}) for part in _parts(draws, max(1, rows // size_of(batch)), num_samples))
 
 
-def _draw(model: Callable, guide: Callable, batch: Batch, num_samples: int, plate: str) -> tuple[Trace, Particles]:
+def _draw(model: Callable, guide: Callable, batch: Batch, num_samples: int, plate: str,
+          known: bool) -> tuple[Trace, Particles]:
     set_up(guide, batch)
     look = run_model(model, poutine.Trace(), batch)
     targets = set(sample_sites(look, observed=True)) | {name for name, site in look.nodes.items()
@@ -180,7 +179,7 @@ def _draw(model: Callable, guide: Callable, batch: Batch, num_samples: int, plat
     cause = None
     try:
         inputs = {name: value for name, value in batch.items() if name not in targets}
-        particles = Particles() if _broadcast(model, guide) else Particles.of(model, guide, batch, inputs=inputs)
+        particles = Particles() if known else Particles.of(model, guide, batch, inputs=inputs)
         draws = particles.run_guide(guide, inputs, num_samples)
         local = [name for name, site in sample_sites(draws, observed=False).items() if frame(site, plate) is not None]
     except Exception as error:
@@ -195,8 +194,7 @@ def _draw(model: Callable, guide: Callable, batch: Batch, num_samples: int, plat
 
 def _broadcast(model: Callable, guide: Callable) -> bool:
     """Whether that is known: under weights that all data share, programs of pyrovae's own parts broadcast."""
-    programs = map(inspect.unwrap, (model, guide))
-    return all(isinstance(program, nn.Module) and not has_foreign_code(program) for program in programs)
+    return all(isinstance(program, nn.Module) and not has_foreign_code(program) for program in (model, guide))
 
 
 def _parts(draws: Trace, step: int, num_samples: int) -> Iterator[dict[str, Tensor]]:
