@@ -78,7 +78,8 @@ def _localize(program: Callable) -> None:
 def tied_to_rows(guide: Callable, plate: str = DATA) -> bool:
     """Whether a guide that was set up holds parameters for each row of a batch, as autoguides of local latents do."""
     return any(frame(site, plate) is not None for autoguide in _autoguides(guide) if autoguide.prototype_trace is not None
-               for _, site in autoguide.prototype_trace.iter_stochastic_nodes())
+               for site in autoguide.prototype_trace.nodes.values()
+               if site.get("type") == "sample" and not site["is_observed"])  # AutoStructured leaves nodes without a type
 
 
 def set_up(guide: Callable, batch: Batch) -> None:

@@ -8,7 +8,8 @@ import pytest
 import torch
 from oracles import linear_gaussian
 from pyro import poutine
-from pyro.infer.autoguide import AutoGuide, AutoMultivariateNormal, AutoNormal
+from pyro.infer.autoguide import (AutoDelta, AutoDiagonalNormal, AutoGuide, AutoIAFNormal, AutoLowRankMultivariateNormal,
+                                  AutoMultivariateNormal, AutoNormal, AutoStructured)
 from pyro.nn import PyroModule, PyroSample
 from torch import Tensor, nn
 
@@ -68,6 +69,20 @@ class TutorialNet(PyroModule):
         with pyro.plate("data", len(x)):
             pyro.sample("y", dist.Normal(mean, noise), obs=y)
         return mean
+
+
+@pytest.mark.parametrize("make", [AutoDelta, AutoDiagonalNormal, AutoIAFNormal, AutoLowRankMultivariateNormal,
+                                  AutoMultivariateNormal, AutoNormal, AutoStructured])
+def test_every_autoguide_trains_the_tutorial_net_and_predicts(make: type[AutoGuide]) -> None:
+    model, batch = TutorialNet(), {"x": X, "y": Y}
+    guide = make(model)
+    history = pv.fit(pv.ElboLoss(model, guide, num_data=B), [batch], epochs=2)
+    assert len(history) == 2
+    draws = pv.posterior_draws(model, guide, batch, num_samples=4)
+    assert {name: value.shape for name, value in draws["posterior"].items()} == {
+        "noise": (4, 1), "first.weight": (4, 1, 3, 2), "first.bias": (4, 1, 3), "last.weight": (4, 1, 1, 3),
+        "last.bias": (4, 1, 1)}
+    assert pv.log_predictive(model, guide, batch, num_samples=4).isfinite().all()
 
 
 def varying_intercepts(x: Tensor, y: Tensor | None = None) -> None:
