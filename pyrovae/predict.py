@@ -90,7 +90,8 @@ def posterior_draws(model: Callable, guide: Callable, batch: Mapping[str, Values
                               if part.vectorized and part.dim == DATA_DIM) for name, site in (latent | scored).items()}
         return PosteriorDraws(
             {"posterior": {name: site["value"] for name, site in latent.items()},
-             "posterior_predictive": {name: replicated.nodes[name]["value"] for name in scored},
+             "posterior_predictive": {name: replicated.nodes[name]["value"] for name in scored
+                                      if not replicated.nodes[name]["is_observed"]},
              "log_likelihood": {name: log_prob(site).expand(num_samples, -1) for name, site in inside.items()},
              "observed_data": {name: site["value"] for name, site in scored.items()}}, plates)
 

@@ -226,3 +226,12 @@ def test_plates_name_the_dims_of_posterior_draws(num_data, product):
     named = to_inference_data(draws, dims={"alpha": ["team", "skill"], "w": ["in", "out"]})
     assert named["posterior"]["alpha"].dims[2:] == ("team", "skill")
     assert named["posterior"]["w"].dims[2:] == ("in", "out")
+
+
+def test_what_is_fixed_is_data_and_no_replicate():
+    batch = {"x": torch.randn(B, 2), "y": torch.randn(B, 3)}
+    model = pyro.condition(group_model, data={"noise": torch.tensor(0.5)})
+    draws = pv.posterior_draws(model, AutoNormal(model), batch, num_samples=7, plate="rows")
+    assert set(draws["posterior_predictive"]) == {"size", "y"} and set(draws["posterior"]) == {"w", "alpha", "z"}
+    data = to_inference_data(draws)
+    assert data["observed_data"]["noise"].dims == () and float(data["observed_data"]["noise"]) == 0.5
