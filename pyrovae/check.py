@@ -3,7 +3,6 @@ from collections.abc import Callable, Iterable, Mapping
 
 import pyro
 import torch
-from pyro.infer import ELBO
 from pyro.poutine import Trace
 from torch import Tensor
 
@@ -72,9 +71,9 @@ def check(model: Callable, guide: Callable, batch: Mapping[str, Tensor], *, num_
 
 
 def num_data_of(loss: object) -> int | None:
-    """N for `check`, as a loss on a pair knows it; no limit for a loss that minimises what Pyro's estimator makes of the
-    pair as it is written (`Trace_ELBO()(model, guide)`, `PyroLoss`), where the program itself says how sites weigh."""
-    return getattr(loss, "num_data", ANY_NUMBER if isinstance(getattr(loss, "elbo", None), ELBO) else None)
+    """N for `check`, as a loss on a pair knows it; no limit for a loss that asks for none: `Trace_ELBO()(model, guide)` and
+    `PyroLoss` minimise what the pair says as it is written, `IwaeLoss` refuses sites outside the plate by itself."""
+    return getattr(loss, "num_data", ANY_NUMBER)
 
 
 def check_batch(batch: Mapping[str, Tensor]) -> int:

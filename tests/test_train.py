@@ -624,5 +624,7 @@ def test_a_loss_of_pyro_takes_global_latents_as_it_scales_them(uses_param_store:
     torch.manual_seed(5)
     torch.testing.assert_close(pv.ElboLoss(model, guide, num_data=12)(**batch) * 12, value)
     pv.fit(pv.losses.PyroLoss(model, guide, pyro.infer.RenyiELBO(num_particles=2)), [batch], epochs=1)
+    with pytest.raises(pv.PairError, match=r"so log p\(x_i\) has no per-datum estimate"):
+        pv.fit(pv.IwaeLoss(model, guide, num_particles=2), [batch], epochs=1)
     with pytest.raises(pv.PairError, match="pass num_data"):
         pv.fit(pv.ElboLoss(model, guide), [batch], epochs=1)
