@@ -18,6 +18,8 @@ from pyrovae.untouched import untouched
 logger = logging.getLogger(__name__)
 TRIED = 3
 """Particles that tell whether a program broadcasts: more than two, so that a dim of theirs is seldom taken for another."""
+REMEDY = ("Values are (K draws, B data, *event) then: let it index, sum and reshape from the right, e.g. alpha[..., g] for "
+          "alpha[g], and use layers that take weights of any batch shape, e.g. pyrovae.Bayesian(net).")
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Particles:
 
         A program broadcasts if three particles at once have the log-probabilities, at every site, of the same draws one at
         a time. Where it does not (`alpha[g]`, whose first dim now is that of the particles; a layer that takes matrices of
-        weights only), or draws numbers outside its sites, so that this cannot be seen, the log says so. Random streams,
+        weights only), or where two runs of one draw differ, so that this cannot be seen, the log says so. Random streams,
         parameters and buffers stay as they are.
 
         Raises: what the programs raise on a single draw; PairError for a plate where the particles belong.
@@ -49,8 +51,7 @@ class Particles:
             faults += [_fault("model", lambda: run_model(model, draws, batch, TRIED),
                               lambda draw: _run_one(model, draw, batch), draws)]
         for fault in filter(None, faults):
-            logger.warning("%s, so draws run one at a time, which is slower. Let it index, sum and reshape from the right "
-                           "(alpha[..., g] for alpha[g]): values are (K draws, B data, *event).", fault)
+            logger.warning("draws run one at a time, which is slower: %s", fault)
         return cls(*(fault is None for fault in faults))
 
     @property
@@ -134,7 +135,7 @@ def _fault(role: str, run: Callable[[], Trace], alone: Callable[[Trace], Trace],
     except PairError:
         raise
     except Exception as error:
-        return f"the {role} fails under {TRIED} particles at once ({type(error).__name__}: {first_line(error)})"
+        return f"the {role} fails under {TRIED} at once ({type(error).__name__}: {first_line(error)}). {REMEDY}"
     for index in range(TRIED):
         draw = draw_of(together, index)
         if draws is not None:
@@ -144,8 +145,9 @@ def _fault(role: str, run: Callable[[], Trace], alone: Callable[[Trace], Trace],
         if name is not None:
             noisy = _difference(stacked([alone(draw)]), single, 1, 0) is not None
             return f"site {name!r} of the {role} " + (
-                "depends on random numbers that belong to no site" if noisy else
-                f"has other densities under {TRIED} particles at once than under the same draws one at a time")
+                "has other densities each time that the same draw runs, by random numbers of no site or by a state that "
+                "changes. Draw such numbers by pyro.sample, or hold them fixed in eval mode." if noisy else
+                f"has other densities under {TRIED} at once than under the same draws one at a time. {REMEDY}")
     return None
 
 
