@@ -1,9 +1,7 @@
 """Record what a program does to tensors, once, and replay it without the program: no handlers, no Python, compiled."""
-import random
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 
-import numpy as np
 import torch
 import torch.nn as nn
 from torch import Tensor, fx
@@ -12,7 +10,7 @@ from torch.utils import _pytree as pytree
 from pyrovae.compiler import compile_graph
 from pyrovae.cuda_graph import Recorded, Then, recorded
 from pyrovae.errors import CaptureError, first_line
-from pyrovae.flat_graph import are_close, distinct, has_known_shape, lift
+from pyrovae.flat_graph import are_close, distinct, has_known_shape, kinds_of, lift, python_random_state
 from pyrovae.following import Following, place_of, without_nan_warnings
 from pyrovae.matmul import use_fastest_route
 from pyrovae.python_state import has_backward_hooks, watch_user_code
@@ -81,11 +79,12 @@ class Captured:
         devices = {str(value.device) for value in (*batch.values(), *self.buffers)}
         if len(devices) > 1:  # a CUDA graph would not see numbers on the host change
             raise CaptureError(f"data and buffers lie on {sorted(devices)}; move them to one device.")
+        self.parts = parts
         with untouched(parts):
             with rolled_back(self.reads):
                 graph = self._trace(program, batch)
             self.constants = lift(graph)
-            self.program, self.parts, self.shapes = program, parts, _kinds(batch)
+            self.program, self.shapes = program, kinds_of(batch)
             self.graph, self.run = graph, graph
             self.kinds = list(map(_kind, self.constants))
             versions = [constant._version for constant in self.constants]
@@ -103,7 +102,7 @@ class Captured:
                         constant.copy_(copy)
 
     def __call__(self, batch: Batch) -> object:
-        if (kinds := _kinds(batch)) != self.shapes:
+        if (kinds := kinds_of(batch)) != self.shapes:
             raise CaptureError(f"captured for {self.shapes}, called with {kinds}.")
         return self.unflatten([leaf.clone() if leaf.is_cuda else leaf for leaf in self.leaves(batch)])
 
@@ -121,12 +120,16 @@ class Captured:
                 self.buffers[index] = part._buffers[name] = buffer.clone()
         return all(part._buffers[name] is mask for part, name, mask in self.masks)
 
+    def has_same_layout(self) -> bool:
+        """Whether closed-over tensors have the shapes and strides that they had at the capture."""
+        return list(map(_kind, self.constants)) == self.kinds
+
     def agrees(self, batch: Batch, *, suspect: bool = True) -> bool:
         """Whether the program still does what was recorded; not so where Python numbers changed that it reads somewhere.
 
         `suspect=False` trusts that it writes to no tensors that it did not write to before, which saves time.
         """
-        if list(map(_kind, self.constants)) != self.kinds:
+        if not self.has_same_layout():
             return False
         try:
             with rolled_back(self.reads):
@@ -180,7 +183,9 @@ class Captured:
             return leaves
 
         own = [part._buffers[name] for part, name in self.slots]
-        before = _python_random()
+        values = [(parameter, parameter.data) for part in self.parts for parameter in part._parameters.values()
+                  if parameter is not None]
+        before = python_random_state()
         try:
             with recording(), Following(buffer for *_, buffer in self.masks), without_nan_warnings():
                 graph = make_fx(flat, tracing_mode="fake", _allow_non_fake_inputs=True)(distinct(batch), own)
@@ -190,18 +195,23 @@ class Captured:
             if type(error).__name__ in DEPENDS_ON_VALUES:
                 raise CaptureError(f"the value of a tensor decides what the program does{place_of(error)}, as in "
                                    "`if tensor:` and `x[mask]`.") from error
-            raise CaptureError(f"the program cannot be recorded{place_of(error)} ({type(error).__name__}: "
-                               f"{first_line(error)}). Does the value of a tensor decide what it does?") from error
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            if "FakeTensor" in reason:
+                reason = "something in it does not work on tensors without values"
+            raise CaptureError(f"the program cannot be recorded{place_of(error)} ({reason}). Does the value of a tensor "
+                               "decide what it does?") from error
         finally:
             for (part, name), buffer in zip(self.slots, own):
                 part._buffers[name] = buffer
+            for parameter, value in values:  # a hook may have put a tensor without values in its place
+                parameter.data = value
             fits = self.fits()
             for part, name, mask in self.masks:
                 part._buffers[name] = mask
         if not fits:
             raise CaptureError("the program assigns to a Boolean buffer, whose values a recording holds fixed; make it "
                                "one of numbers.")
-        if _python_random() != before:
+        if python_random_state() != before:
             raise CaptureError("the program draws from Python's or numpy's random numbers; draw by torch.")
         for node in reversed(graph.graph.nodes):
             if getattr(node.target, "namespace", None) == "profiler":  # marks that optimisers leave
@@ -244,14 +254,5 @@ class Captured:
         return self.graph(*self._inputs(batch))
 
 
-def _kinds(batch: Batch) -> str:
-    return ", ".join(f"{name} {tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}" if isinstance(value, Tensor)
-                     else f"{name} {type(value).__name__}" for name, value in batch.items())
-
-
 def _kind(tensor: Tensor) -> tuple:
     return tensor.shape, tensor.stride(), tensor.dtype, tensor.device
-
-
-def _python_random() -> tuple:
-    return random.getstate(), str(np.random.get_state(legacy=False))

@@ -7,11 +7,15 @@ from pyro.poutine import Trace
 from torch import Tensor
 
 from pyrovae.errors import PairError
+from pyrovae.moving_supports import ZeroOutside
 from pyrovae.plates import DATA, DATA_DIM
 from pyrovae.reach import modules_of
 from pyrovae.supports import check_latent, check_parameters, check_support, describe, masks_of, refuse_other_plate
 from pyrovae.traces import frame, is_auxiliary, log_prob, run_guide, run_model, sample_sites
 from pyrovae.untouched import untouched
+
+ANY_NUMBER = 2 ** 62
+"""Of data: for checks where the number N has no part in what is computed."""
 
 
 def check(model: Callable, guide: Callable, batch: Mapping[str, Tensor], *, num_data: int | None = None,
@@ -64,6 +68,12 @@ def check(model: Callable, guide: Callable, batch: Mapping[str, Tensor], *, num_
                 _check_site(role, site, size, num_data, plate)
         with untouched(modules, training=False):
             _check_neighbours(model, run_guide(guide, batch), batch, size, plate)
+
+
+def num_data_of(loss: object) -> int | None:
+    """N for `check`, as a loss on a pair knows it; no limit for a loss that asks for none: `Trace_ELBO()(model, guide)` and
+    `PyroLoss` minimise what the pair says as it is written, `IwaeLoss` refuses sites outside the plate by itself."""
+    return getattr(loss, "num_data", ANY_NUMBER)
 
 
 def check_batch(batch: Mapping[str, Tensor]) -> int:
@@ -155,6 +165,8 @@ def _check_site(role: str, site: dict, size: int, num_data: int | None, plate: s
         raise PairError(f"{role} site {name!r} has log-probabilities of shape {tuple(value.shape)}, wanted {wanted}, one "
                         f"for each datum, from {describe(site['fn'])}. Move the other dims into the event with "
                         ".to_event().")
+    if isinstance(site["fn"], ZeroOutside):
+        value = value[value != -torch.inf]
     if not torch.isfinite(value).all():
         raise PairError(f"{role} site {name!r} has {int((~torch.isfinite(value)).sum())} non-finite log-probabilities of "
                         f"{value.numel()} under {describe(site['fn'])}. Look at the scale of the inputs (nets.Standardized) "

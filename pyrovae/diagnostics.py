@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
 from pyrovae.errors import PairError
-from pyrovae.feed import Data, batches, device_of, size_of
+from pyrovae.feed import Data, batches, exemplar_of, size_of
 from pyrovae.reach import modules_of
 from pyrovae.traces import run_pair
 from pyrovae.untouched import untouched
@@ -70,7 +70,7 @@ def kl_per_dim(model: Callable, guide: Callable, data: Data, *, site: str = "z",
     """
     total, size = 0.0, 0
     with torch.no_grad(), untouched(modules_of(model, guide).values(), training=False):
-        for batch in batches(data, names, device_of(model, guide)):
+        for batch in batches(data, names, exemplar_of(model, guide)):
             traces = run_pair(model, guide, batch)
             p, q = (factors(trace.nodes[site]) for trace in traces)
             try:

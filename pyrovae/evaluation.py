@@ -8,10 +8,10 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from pyrovae.check import check
+from pyrovae.check import check, num_data_of
 from pyrovae.diagnostics import ActiveUnits
 from pyrovae.errors import PairError
-from pyrovae.feed import Data, batches, device_of, size_of
+from pyrovae.feed import Data, batches, exemplar_of, size_of
 from pyrovae.handlers import InSupport, Supported
 from pyrovae.losses.pair import innermost
 from pyrovae.plates import DATA
@@ -48,7 +48,7 @@ class Evaluation:
         averages, good = Averages(), []
         with torch.no_grad(), pyro.validation_enabled(False), private(), flush_subnormals(), \
                 untouched([self.loss], training=False, seed=EVALUATION_SEED):
-            for batch in batches(data, self.names, device_of(self.loss)):
+            for batch in batches(data, self.names, exemplar_of(self.loss)):
                 if not averages.size:
                     check_batch_of(self.pair, batch, None)
                     self._look_for_changes(batch)
@@ -161,6 +161,6 @@ def check_batch_of(loss: nn.Module, batch: dict[str, Tensor], num_data: int | No
     if hasattr(loss, "member"):  # of losses side by side the first, on its data
         loss, batch = innermost(loss.member(0)), loss.rows(batch, 0)
     if hasattr(loss, "model") and hasattr(loss, "guide"):
-        if num_data is None and getattr(loss, "num_data", None) is not None:
-            num_data = max(loss.num_data, size_of(batch))
+        if num_data is None and (known := num_data_of(loss)) is not None:
+            num_data = max(known, size_of(batch))
         check(loss.model, loss.guide, batch, num_data=num_data, plate=getattr(loss, "plate", DATA))

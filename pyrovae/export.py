@@ -45,10 +45,12 @@ def to_inference_data(
         (K, B, *event); log_likelihood (K, B), nats, one number a datum; observed_data, constant_data
         (B, *event). K becomes (chain, draw) = (num_chains, K / num_chains). A second dimension of size 1
         where the other variables have B data belongs to no datum (weights; prior draws) and is dropped.
-    Dimensions: "data" for B; (channel, height, width) for three event dimensions whose sizes agree among all
-        variables that have three; otherwise {site}_dim_0, {site}_dim_1, ..., so that a site has the same
-        names in every group. `dims={"z": ["latent"]}` renames event dimensions; names for everything after
-        K, `dims={"w": ["out", "in"]}` for w (K, out, in), say that the variable has no data dimension.
+        Draws with an attribute `plates` (those of `posterior_draws`) say themselves where each site lies.
+    Dimensions: "data" for B; the name of another plate for a site in it; (channel, height, width) for three
+        event dimensions whose sizes agree among all variables that have three; otherwise {site}_dim_0,
+        {site}_dim_1, ..., so that a site has the same names in every group. `dims={"z": ["latent"]}` renames event
+        dimensions; names for everything after K, `dims={"w": ["out", "in"]}` for w (K, out, in), say that the
+        variable has no data dimension.
     Coordinates: 0, 1, ... unless `coords={"data": [...], "latent": [...]}` says otherwise.
     Errors: ValueError for an unknown group, a variable with too few dimensions or other than `coords` and the
         other variables say, a K that differs within a group or that `num_chains` does not divide, and for
@@ -66,7 +68,7 @@ def to_inference_data(
 
     arrays = _arrays(draws)
     coords = {dim: np.asarray(list(labels)) for dim, labels in (coords or {}).items()}
-    names = _dim_names(arrays, dict(dims or {}), coords)
+    names = _dim_names(arrays, dict(dims or {}), coords, getattr(draws, "plates", {}))
     labels = _labels(arrays, names, coords)
     attrs = {"inference_library": "pyrovae", "created_at": datetime.now(UTC).isoformat()}
     tree = {"/": xarray.Dataset(attrs=attrs)}
@@ -129,7 +131,10 @@ def _rest(group: str, array: np.ndarray) -> tuple[int, ...]:
 
 
 def _dim_names(
-    arrays: Mapping[tuple[str, str], np.ndarray], dims: dict[str, Sequence[str]], coords: dict[str, np.ndarray]
+    arrays: Mapping[tuple[str, str], np.ndarray],
+    dims: dict[str, Sequence[str]],
+    coords: dict[str, np.ndarray],
+    plates: Mapping[str, tuple[str, ...]],
 ) -> dict[tuple[str, str], tuple[str, ...]]:
     """Return the names of each variable's dimensions after (chain, draw)."""
     unused = sorted(set(dims) - {name for _, name in arrays})
@@ -142,13 +147,18 @@ def _dim_names(
 
     rests = {key: _rest(key[0], array) for key, array in arrays.items()}
     local = {key: rest for key, rest in rests.items() if rest and not is_global(*key, rest)}
-    num_data = len(coords["data"]) if "data" in coords else max((rest[0] for rest in local.values()), default=1)
+    of_data = [rest[0] for (_, name), rest in local.items() if plates.get(name, ("data",)) == ("data",)]
+    num_data = len(coords["data"]) if "data" in coords else max(of_data, default=1)
     images = {rest[1:] for (_, name), rest in local.items() if len(rest) == 4 and name not in dims}
     result = {}
     for (group, name), rest in rests.items():
         lead = ("data",) if (group, name) in local else ()
         event = rest[len(lead) :]
-        if lead and rest[0] == 1 and num_data != 1:
+        if lead and name in plates:
+            lead = plates[name]
+            # by itself a site outside all plates has no dimension of 1 for data, as observed values show
+            event = rest[1:] if lead or group in SAMPLED and rest[0] == 1 else rest
+        elif lead and rest[0] == 1 and num_data != 1:
             lead = ()
         if name in dims and (event or group != "log_likelihood"):
             if len(dims[name]) != len(event):

@@ -1,4 +1,7 @@
 """Graphs of operations as functions of tensors alone."""
+import random
+
+import numpy as np
 import torch
 from torch import Tensor, fx
 
@@ -14,6 +17,12 @@ def distinct(batch: dict[str, Tensor]) -> list[Tensor]:
     """Its tensors, in copies where one has two names: tracing would merge them into one input."""
     seen: set[int] = set()
     return [value.clone() if id(value) in seen else (seen.add(id(value)) or value) for value in batch.values()]
+
+
+def kinds_of(batch: dict[str, Tensor]) -> str:
+    """Names, shapes and dtypes of a batch in words."""
+    return ", ".join(f"{name} {tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}" if isinstance(value, Tensor)
+                     else f"{name} {type(value).__name__}" for name, value in batch.items())
 
 
 def lift(graph: fx.GraphModule) -> list[Tensor]:
@@ -49,3 +58,8 @@ def _is_close(one: Tensor, other: Tensor) -> bool:
     finite = one[one.isfinite()]
     return torch.allclose(one, other, rtol=0.0, equal_nan=True,
                           atol=1e-5 * float(finite.abs().max()) if finite.numel() else 0.0)
+
+
+def python_random_state() -> tuple:
+    """Of the generators that no graph draws from."""
+    return random.getstate(), str(np.random.get_state(legacy=False))

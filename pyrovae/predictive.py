@@ -8,19 +8,21 @@ from dataclasses import dataclass
 import torch
 from pyro import poutine
 from pyro.poutine import Trace
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical
 
 from pyrovae.errors import PairError
-from pyrovae.feed import Data, batches, device_of, size_of
+from pyrovae.feed import Data, batches, exemplar_of, size_of
 from pyrovae.handlers import Afresh
 from pyrovae.local import layers_draw
 from pyrovae.origin import are_noted, narrow, undrawn
+from pyrovae.particles import Particles
 from pyrovae.plates import DATA
 from pyrovae.predict import evaluating
+from pyrovae.python_state import has_foreign_code
 from pyrovae.reach import modules_of
 from pyrovae.replays import Compile, Replays
-from pyrovae.traces import Batch, base_distribution, frame, log_prob, run_guide, run_model, sample_sites, set_up
+from pyrovae.traces import Batch, base_distribution, frame, log_prob, run_model, sample_sites, set_up
 
 ROWS = 4096
 """Draws times data that go through the nets at once: enough to keep the machine busy, and small in memory."""
@@ -47,6 +49,8 @@ class Moments:
 def log_predictive(model: Callable, guide: Callable, data: Data, *, num_samples: int, compile: Compile = "auto",
                    names: Sequence[str] | None = None, plate: str = DATA) -> Tensor:
     r"""log p(y_i | x_i, D) = log 1/S sum_s p(y_i | x_i, w_s), w_s ~ q: the density of the mixture, in nats.
+
+    data: dict batches, one of them, tuples or one tensor with `names`; NumPy arrays and another precision as in `fit`.
 
     Shapes: `(N,)`, in the order of the data, all observed sites of a datum together. S = `num_samples` draws are made once
     and serve all data (for `Draws` and `Ensemble` a multiple of their number uses each alike). The guide does not see what
@@ -76,8 +80,7 @@ def log_predictive(model: Callable, guide: Callable, data: Data, *, num_samples:
 
     results = []
     with evaluating(model, guide):
-        for parts in _run(model, guide, data, num_samples, names, plate, score, compile,
-                          layers_draw(model, guide)):
+        for parts in _run(model, guide, data, num_samples, names, plate, score, compile, redraw=False):
             total = functools.reduce(torch.logaddexp, parts)
             results.append(total.cpu() - math.log(num_samples))
     return torch.cat(results)
@@ -88,7 +91,7 @@ def predict_moments(model: Callable, guide: Callable, data: Data, *, num_samples
     """Mean and uncertainty of `site` (the model's only one in the plate by default), split into its two sources.
 
     Averages run over the S draws as they come, so memory does not grow with S. Targets among the data are not read.
-    compile: as in `log_evidence`. For
+    data, compile: as in `log_predictive`. For
     categorical and Bernoulli sites the parts are entropies in nats, else variances in the units of y squared.
 
     Raises: PairError as `log_predictive`, for an unknown site, and for one whose distribution has no mean.
@@ -96,9 +99,8 @@ def predict_moments(model: Callable, guide: Callable, data: Data, *, num_samples
     """
     results = []
     with evaluating(model, guide):
-        for parts in _run(Afresh(())(model), guide, data, num_samples, names, plate,
-                          lambda trace, count: _summed(_only(trace, site, plate), count), compile,
-                          layers_draw(model, guide)):
+        for parts in _run(model, guide, data, num_samples, names, plate,
+                          lambda trace, count: _summed(_only(trace, site, plate), count), compile, redraw=True):
             results.append(_moments(*(sum(each) / num_samples for each in zip(*parts))))
     return Moments(*(torch.cat([getattr(result, name) for result in results])
                      for name in ("mean", "aleatoric", "epistemic")))
@@ -109,15 +111,21 @@ def _summed(fn: torch.distributions.Distribution, count: int) -> tuple[Tensor, T
     base = base_distribution(fn)
     if isinstance(base, (Categorical, Bernoulli)):
         probs = base.probs if isinstance(base, Categorical) else torch.stack([1.0 - base.probs, base.probs], -1)
-        probs = probs.expand(count, *probs.shape[1:]).double()
+        probs = _of_draws(probs, fn, count).double()
         entropy = -torch.xlogy(probs, probs).sum(-1)
         return probs.sum(0), entropy.sum(0), torch.empty(0)
     try:
         mean, variance = fn.mean.double(), fn.variance.double()
     except (AttributeError, NotImplementedError) as error:
         raise PairError(f"a {type(base).__name__} knows no mean and variance; use predict, which returns draws.") from error
-    mean, variance = (value.expand(count, *value.shape[1:]) for value in (mean, variance))
+    mean, variance = (_of_draws(value, fn, count) for value in (mean, variance))
     return mean.sum(0), variance.sum(0), (mean ** 2).sum(0)
+
+
+def _of_draws(value: Tensor, fn: torch.distributions.Distribution, count: int) -> Tensor:
+    """A parameter of a distribution with a first dim for draws: one that was run by itself has none."""
+    value = value if len(fn.batch_shape) > 1 else value.unsqueeze(0)
+    return value.expand(count, *value.shape[1:])
 
 
 def _moments(mean: Tensor, noise: Tensor, square: Tensor) -> Moments:
@@ -136,11 +144,12 @@ def _only(trace: Trace, name: str | None, plate: str) -> torch.distributions.Dis
 
 
 def _run(model: Callable, guide: Callable, data: Data, num_samples: int, names: Sequence[str] | None, plate: str,
-         read: Callable[[Trace, int], object], compile: Compile, lean: bool) -> Iterator[Iterator[object]]:
-    """For each batch what is read of the model under parts of the same S draws; `lean` of weights that nobody asks for."""
+         read: Callable[[Trace, int], object], compile: Compile, *, redraw: bool) -> Iterator[Iterator[object]]:
+    """For each batch what is read of the model under parts of the same S draws; `redraw`: what it observes is drawn too."""
     if num_samples < 1:
         raise ValueError(f"num_samples={num_samples}, wanted at least one draw.")
-    draws = None
+    lean, known, model = layers_draw(model, guide), _broadcast(model, guide), Afresh(())(model) if redraw else model
+    draws = particles = None
 
     def program(inputs: Batch) -> object:
         """Those inputs that are named for it are draws."""
@@ -149,25 +158,29 @@ def _run(model: Callable, guide: Callable, data: Data, num_samples: int, names: 
         for name, value in values.items():
             part.nodes[name] = {**draws.nodes[name], "value": value}
         size = len(next(iter(values.values()))) if values else num_samples
-        return read(run_model(model, part, {name: value for name, value in inputs.items() if not name.startswith(DRAW)},
-                              size), size)
+        batch = {name: value for name, value in inputs.items() if not name.startswith(DRAW)}
+        return read(particles.run_model(model, part, batch, size), size)
 
     replay = Replays(program, modules_of(model, guide).values(), compile="off" if are_noted() else compile)
-    for batch in batches(data, names, device_of(model, guide)):
+    for batch in batches(data, names, exemplar_of(model, guide)):
         if draws is None:
             with undrawn() if lean else nullcontext():
-                draws = _draw(model, guide, batch, num_samples, plate)
-        yield (replay({**batch, **part}) for part in _parts(draws, size_of(batch), num_samples))
+                draws, particles = _draw(model, guide, batch, num_samples, plate, known)
+        rows = ROWS if particles.model_broadcasts else 1
+        yield (replay({**batch, **part}) for part in _parts(draws, max(1, rows // size_of(batch)), num_samples))
 
 
-def _draw(model: Callable, guide: Callable, batch: Batch, num_samples: int, plate: str) -> Trace:
+def _draw(model: Callable, guide: Callable, batch: Batch, num_samples: int, plate: str,
+          known: bool) -> tuple[Trace, Particles]:
     set_up(guide, batch)
     look = run_model(model, poutine.Trace(), batch)
     targets = set(sample_sites(look, observed=True)) | {name for name, site in look.nodes.items()
                                                         if site["type"] == "sample" and frame(site, plate) is not None}
     cause = None
     try:
-        draws = run_guide(guide, {name: value for name, value in batch.items() if name not in targets}, num_samples)
+        inputs = {name: value for name, value in batch.items() if name not in targets}
+        particles = Particles() if known else Particles.of(model, guide, batch, inputs=inputs)
+        draws = particles.run_guide(guide, inputs, num_samples)
         local = [name for name, site in sample_sites(draws, observed=False).items() if frame(site, plate) is not None]
     except Exception as error:
         local, cause = sorted(targets - set(batch)), error  # the guide missed the data to infer them
@@ -176,13 +189,18 @@ def _draw(model: Callable, guide: Callable, batch: Batch, num_samples: int, plat
     if local:
         raise PairError(f"latent sites {sorted(local)} lie in plate {plate!r}, one for each datum, so a guide has to read "
                         "the data it predicts. For log p(x) of such models use log_evidence.") from cause
-    return draws
+    return draws, particles
 
 
-def _parts(draws: Trace, num_data: int, num_samples: int) -> Iterator[dict[str, Tensor]]:
-    """The draws, as many at a time as make up the rows; all of them, once, where there are none of anything."""
+def _broadcast(model: Callable, guide: Callable) -> bool:
+    """Whether that is known: under weights that all data share, programs of pyrovae's own parts broadcast."""
+    return all(isinstance(program, nn.Module) and not has_foreign_code(program) for program in (model, guide))
+
+
+def _parts(draws: Trace, step: int, num_samples: int) -> Iterator[dict[str, Tensor]]:
+    """The draws, `step` at a time; all of them, once, where there are none of anything."""
     sites = sample_sites(draws, observed=False)
-    step = max(1, ROWS // num_data) if sites else num_samples
+    step = step if sites else num_samples
     for start in range(0, num_samples, step):
         yield {DRAW + name: narrow(site["value"], start, min(start + step, num_samples)) for name, site in sites.items()}
 

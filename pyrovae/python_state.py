@@ -48,7 +48,8 @@ def _module_state(part: nn.Module, tell: object) -> tuple:
     """What torch keeps in attributes of its own."""
     return (part.training,
             [(name, tell(value), value.stride(), value.requires_grad,
-              list(map(tell, (value._backward_hooks or {}).values()))) for name, value in part._parameters.items() if value is not None],
+              list(map(tell, (value._backward_hooks or {}).values())))
+             for name, value in part._parameters.items() if value is not None],
             [(name, value.tolist()) for name, value in part._buffers.items()
              if value is not None and value.dtype == torch.bool],
             [tell(hook) for kind in ("forward", "forward_pre", "backward", "backward_pre")

@@ -46,6 +46,9 @@ def modules_of(*programs: Callable) -> dict[str, nn.Module]:
     def enter(name: str, program: object) -> None:
         """A program that is no function: a method, a partial, a wrapped function, an object with __call__."""
         if isinstance(program, functools.partial):
+            for value in (*program.args, *program.keywords.values()):
+                if inspect.isroutine(value) or isinstance(value, functools.partial):  # what Pyro's handlers wrap
+                    visit(name, value, None)
             visit(name, [program.args, program.keywords], "")
             visit(name, program.func, None)
         elif inspect.ismethod(program):

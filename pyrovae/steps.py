@@ -98,7 +98,7 @@ class CapturedSteps:
             self._capture(key, batch)
         self.seen.add(key)
         self.last = self.captured.get(key)
-        if self.last is None or not self.last.replay.fits():
+        if self.last is None or not self.last.replay.fits() or self._has_hooks() and not self.last.replay.has_same_layout():
             self.last = None
             return self.eager(batch, check_data=check_data, failed=failed)
         self.replays += 1
@@ -154,6 +154,10 @@ class CapturedSteps:
             self.replays = 0
             if not self._everywhere(step is not None and step.replay.agrees(batch, suspect=changed)):
                 self._renew()
+
+    def _has_hooks(self) -> bool:
+        """Whether functions of the user's run in each step of the optimiser, which may lay parameters out anew."""
+        return bool(self.eager.optimizer._optimizer_step_pre_hooks or self.eager.optimizer._optimizer_step_post_hooks)
 
     def _renew(self) -> None:
         self.captured.clear()

@@ -7,6 +7,7 @@ from pyro.distributions import Unit, constraints
 from torch import Tensor
 
 from pyrovae.errors import PairError
+from pyrovae.moving_supports import ZeroOutside
 from pyrovae.plates import DATA_DIM
 from pyrovae.traces import base_distribution
 
@@ -56,7 +57,7 @@ def check_support(site: dict) -> None:
 
 def lies_in_support(site: dict) -> Tensor | None:
     """For each observed value whether it lies in the support; None where a mask or the distribution leaves that open."""
-    if masks_of(site):
+    if masks_of(site) or isinstance(site["fn"], ZeroOutside):
         return None
     try:
         good = site["fn"].support.check(site["value"])

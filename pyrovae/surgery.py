@@ -14,7 +14,7 @@ from pyrovae.diagnostics import ActiveUnits, factors
 from pyrovae.errors import PairError
 from pyrovae.evidence.importance import refuse_point_masses
 from pyrovae.evidence.result import standard_error
-from pyrovae.feed import Data, batches, device_of, retile, size_of
+from pyrovae.feed import Data, batches, exemplar_of, retile, size_of
 from pyrovae.losses.terms import DRAWS
 from pyrovae.plates import DATA
 from pyrovae.reach import modules_of
@@ -85,7 +85,7 @@ def elbo_surgery(model: Callable, guide: Callable, data: Data, *, num_draws: int
         raise ValueError(f"num_draws={num_draws}, wanted at least 1.")
     modules = list(modules_of(model, guide).values())
     with torch.no_grad(), untouched(modules, training=False, random=False), pyro.validation_enabled(False):
-        tiles = list(retile(batches(data, names, device_of(model, guide)), TILE))
+        tiles = list(retile(batches(data, names, exemplar_of(model, guide)), TILE))
         num_data = sum(size_of(tile) for tile in tiles)
         if num_data < 2:
             raise PairError(f"there are {num_data} data, but information about which datum z came from takes two or more.")

@@ -78,18 +78,27 @@ def _localize(program: Callable) -> None:
 def tied_to_rows(guide: Callable, plate: str = DATA) -> bool:
     """Whether a guide that was set up holds parameters for each row of a batch, as autoguides of local latents do."""
     return any(frame(site, plate) is not None for autoguide in _autoguides(guide) if autoguide.prototype_trace is not None
-               for _, site in autoguide.prototype_trace.iter_stochastic_nodes())
+               for site in autoguide.prototype_trace.nodes.values()
+               if site.get("type") == "sample" and not site["is_observed"])  # AutoStructured leaves nodes without a type
 
 
 def set_up(guide: Callable, batch: Batch) -> None:
     """Call a guide once if it holds autoguides that were never called.
 
-    They record the plates open at their first call, and the particle plate must not be one of them.
+    They record the plates open at their first call, and the particle plate must not be one of them. The model's
+    `pyro.param` statements run inside that call too: what they leave in the guide's own store is dropped again, since the
+    model by itself reads its parameters elsewhere.
     """
     if any(autoguide.prototype_trace is None for autoguide in _autoguides(guide)):
         _localize(guide)
-        with private(), poutine.block():
+        states = [autoguide._pyro_context.param_state for autoguide in _autoguides(guide)]
+        known = [set(state["params"]) for state in states]
+        with private(), poutine.block(), pyro.validation_enabled(False):  # which refuses such statements
             guide(**batch)
+        for autoguide, names in zip(_autoguides(guide), known):
+            state = autoguide._pyro_context.param_state
+            for name in set(state["params"]) - names:
+                del state["params"][name], state["constraints"][name]
 
 
 def _autoguides(guide: Callable) -> list[AutoGuide]:

@@ -13,12 +13,14 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.data import RandomSampler
 
 from pyrovae.checkpoint import load_run
+from pyrovae.check import num_data_of
 from pyrovae.collapse import warn_if_collapsed
 from pyrovae.errors import NonFiniteLossError, PairError
 from pyrovae.evaluation import Averages, Evaluation, check_batch_of
-from pyrovae.feed import Data, batches, check_num_data, device_of, generators_of, size_of
+from pyrovae.feed import Data, Like, batches, check_num_data, exemplar_of, generators_of, size_of
 from pyrovae.history import History
 from pyrovae.losses.pair import innermost
+from pyrovae.optimizers import build_optimizer, check_loss
 from pyrovae.parameters import find_parameters
 from pyrovae.plates import DATA
 from pyrovae.replays import Compile
@@ -43,10 +45,12 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
 
     loss: any module called with `**batch` that returns a scalar: `ElboLoss`, or `pyro.infer.Trace_ELBO()(model, guide)`.
     data: an iterable that can be passed through again, of dict batches, or of tuples with `names`, e.g. a torchvision
-        DataLoader with `names=("x", "y")`. Batches are moved to where the loss's parameters are.
+        DataLoader with `names=("x", "y")`. NumPy arrays become tensors; batches are moved to where the loss's parameters are
+        and take their precision, float32 or float64, where these are of one.
     valid: the same, evaluated after each epoch in eval mode, with noise of its own.
     epochs: in all, those before `resume` included.
-    lr, optimizer: Adam at `lr`, or a function from parameters to an optimiser, or an optimiser.
+    lr, optimizer: Adam at `lr`, or a function from parameters to an optimiser, or an optimiser, or one of Pyro's such as
+        `pyro.optim.ClippedAdam({"lr": 1e-2})`.
     schedule: a function from the optimiser to a learning-rate schedule, stepped each epoch (a ReduceLROnPlateau by
         valid_loss, or loss without `valid`).
     clip_norm: largest gradient norm.
@@ -71,8 +75,8 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
     Where the model ends up ignoring its latent variables, a `CollapseWarning` says so and what to try. Subnormal numbers
     (below 1.2e-38 in float32) are rounded to zero, here and in estimates and predictions: processors are slow at them.
 
-    Raises: PairError for a pair or data that would train wrongly; NonFiniteLossError, before the step that would spoil
-    the weights; CheckpointError for a bad `resume`.
+    Raises: PairError for a pair or data that would train wrongly; TypeError for what is no loss of a pair;
+    NonFiniteLossError, before the step that would spoil the weights; CheckpointError for a bad `resume`.
 
     Example:
         >>> from pyrovae import Guide, Model, Node, ElboLoss
@@ -85,12 +89,13 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
         >>> len(history["elbo"])
         2
     """
-    device = device_of(loss)
-    first = _first_batch(data, names, device, loss)
+    check_loss(loss)
+    like = exemplar_of(loss)
+    first = _first_batch(data, names, like, loss)
     pair = innermost(loss)
-    check_batch_of(pair, first, getattr(pair, "num_data", None))
+    check_batch_of(pair, first, num_data_of(pair))
     if valid is not None:
-        check_batch_of(pair, _first_batch(valid, names, device, loss), None)
+        check_batch_of(pair, _first_batch(valid, names, like, loss), None)
     tied = hasattr(pair, "guide") and tied_to_rows(pair.guide, getattr(pair, "plate", DATA))
     if tied and (getattr(data, "shuffle", False) or isinstance(getattr(data, "sampler", None), RandomSampler)):
         raise PairError("the guide is an autoguide with parameters for each row of a batch, but the data are shuffled. "
@@ -124,7 +129,7 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
             steps = CapturedSteps(steps)
         row = {"epoch": run.epoch + 1, "lr": run.optimizer.param_groups[0]["lr"], **_beta(pair)}
         with pyro.validation_enabled(False), private():
-            for index, batch in enumerate(batches(data, names, device)):
+            for index, batch in enumerate(batches(data, names, like)):
                 measured = steps(batch, check_data=unchecked, failed=failed)
                 averages.add(getattr(pair, "size_of", size_of)(batch), measured)
                 if index and tied:
@@ -162,14 +167,14 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
     return run.history
 
 
-def _first_batch(data: Data, names: Sequence[str] | None, device: torch.device | None,
+def _first_batch(data: Data, names: Sequence[str] | None, like: Like,
                  loss: nn.Module) -> dict[str, Tensor]:
     """A look at the data that leaves no trace in any random stream."""
     if isinstance(data, Iterator):
         raise PairError(f"the data are a {type(data).__name__}, which is used up after one pass; pass an iterable that "
                         "starts again for each epoch, e.g. a DataLoader, pyrovae.data.Batches or a list.")
     with untouched([loss], generators=generators_of(data)):
-        first = next(batches(data, names, device), None)
+        first = next(batches(data, names, like), None)
     if first is None:
         raise PairError("the data yield no batch; wanted at least one datum.")
     return first
@@ -182,7 +187,7 @@ def _start(loss: nn.Module, first: dict[str, Tensor], data: Data, epochs: int, l
         fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters.values())
         optimizer = torch.optim.Adam(parameters.values(), lr=lr, fused=fused)
     elif not isinstance(optimizer, torch.optim.Optimizer):
-        optimizer = optimizer(list(parameters.values()))
+        optimizer = build_optimizer(optimizer, list(parameters.values()))
     if isinstance(optimizer, torch.optim.LBFGS):
         raise PairError("LBFGS re-evaluates a loss that must not change between calls, but an ELBO on minibatches draws "
                         "anew each time; use Adam or SGD.")

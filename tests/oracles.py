@@ -96,6 +96,22 @@ def beta_bernoulli() -> Oracle:
     return Oracle(model, guide, {"x": x}, exact)
 
 
+def uniform_gamma() -> Oracle:
+    """Hand-written: z ~ Gamma(2, 1), x ~ Uniform(0, z), so that x ~ Exponential(1); the guide also draws z below x."""
+    x = dist.Exponential(1.0).sample((8,))
+
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", len(x), dim=-1):
+            z = pyro.sample("z", dist.Gamma(2.0, 1.0))
+            pyro.sample("x", dist.Uniform(0.0, z), obs=x)
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", len(x), dim=-1):
+            pyro.sample("z", dist.Gamma(3.0 + 0.0 * x, 1.0))
+
+    return Oracle(model, guide, {"x": x}, -x)
+
+
 def linear_regression(num_data: int = 12) -> tuple[object, object, dict[str, Tensor], Tensor]:
     """y = w x + noise with one global w, hand-written; its guide is the exact posterior; the joint log p(y | x)."""
     x = torch.randn(num_data, 3)

@@ -14,6 +14,7 @@ from torch.distributions import biject_to, constraints
 import pyrovae as pv
 from pyrovae.heads import BernoulliHead, CategoricalHead, FixedScaleNormalHead, LearnedScaleNormalHead
 from pyrovae.nets import MLP, ConvDecoder, ConvEncoder, Standardized
+from pyrovae.particles import Particles
 from pyrovae.programs.adapter import as_pyro
 from pyrovae.store import private
 from pyrovae.traces import run_guide, run_model, weigh
@@ -280,6 +281,8 @@ def test_weight_guides_travel_and_predict(guide: str, tmp_path: object) -> None:
     first = q()
     pyro.set_rng_seed(3)
     assert all(torch.equal(value, first[name]) for name, value in twin().items())
+    with torch.no_grad(), pyro.validation_enabled(False):
+        assert Particles.of(model, q, batch).at_once, "pyrovae's own parts run one draw at a time"
     assert pv.predict(model, q, batch, num_samples=3)["y"].shape == (3, 5, 2)
     assert torch.isfinite(pv.log_predictive(model, q, batch, num_samples=3)).all()
     assert pv.predict_moments(model, q, batch, num_samples=3).mean.shape == (5, 2)

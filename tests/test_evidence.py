@@ -408,3 +408,111 @@ def test_says_when_it_cannot_be_trusted() -> None:
     assert evidence.untrusted.any()
     assert f"k-hat > 0.7 for {int(evidence.untrusted.sum())} of 20 data" in str(evidence)
     assert "K = 500" in str(evidence) and "N = 20" in str(evidence) and "nats" in str(evidence)
+
+
+def test_joint_evidence_of_data_that_share_latents() -> None:
+    model, guide, batch, exact = oracles.linear_regression()
+    evidence = pv.log_evidence(model, guide, batch, num_particles=300, plate=None)
+    torch.testing.assert_close(evidence.log_px, exact.reshape(1), atol=1e-10, rtol=0)
+    torch.testing.assert_close(evidence.elbo, exact.reshape(1), atol=1e-10, rtol=0)
+
+    def wide(x: torch.Tensor, y: torch.Tensor) -> None:
+        precision = torch.eye(3) + x.T @ x / 0.09
+        pyro.sample("w", dist.MultivariateNormal(torch.linalg.solve(precision, x.T @ y) / 0.09 + 0.02,
+                                                 precision_matrix=precision / 1.3))
+
+    for compile in ("off", "on"):
+        evidence = pv.log_evidence(model, wide, [batch], num_particles=2000, plate=None, compile=compile)
+        assert abs(evidence.mean - exact) < 4 * evidence.se.item() < 0.2
+        assert not evidence.untrusted.any()
+
+
+def test_joint_evidence_is_of_one_batch_and_of_whole_plates() -> None:
+    model, guide, batch, _ = oracles.linear_regression()
+    halves = [{name: value[part] for name, value in batch.items()} for part in (slice(0, 6), slice(6, 12))]
+    with pytest.raises(pv.PairError, match="yield several. Their joint evidence is not the sum of theirs"):
+        pv.log_evidence(model, guide, halves, num_particles=10, plate=None)
+    with pytest.raises(ValueError, match="defensive=0.1 with plate=None"):
+        pv.log_evidence(model, guide, batch, num_particles=10, plate=None, defensive=0.1)
+
+    def subsampled(x: torch.Tensor, y: torch.Tensor) -> None:
+        w = pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+        with pyro.plate("data", 100, subsample=torch.arange(12), dim=-1):
+            pyro.sample("y", dist.Normal((x * w).sum(-1), 0.3), obs=y)
+
+    with pytest.raises(pv.PairError, match="plate 'data' subsamples 12 of 100 data inside the model"):
+        pv.log_evidence(subsampled, guide, batch, num_particles=10, plate=None)
+
+
+@pytest.mark.parametrize("options", [{}, {"compile": "on"}, {"chunk": 70}, {"defensive": 0.3}])
+def test_a_support_that_depends_on_latents_gives_weights_of_0(options: dict) -> None:
+    oracle = oracles.uniform_gamma()
+    evidence = pv.log_evidence(oracle.model, oracle.guide, oracle.batch, num_particles=2000, **options)
+    assert ((evidence.log_px - oracle.log_px).abs() < 5 * evidence.se).all() and (evidence.se < 0.2).all()
+    assert (evidence.elbo == -math.inf).all() and (evidence.ess > 100).all()
+
+
+def test_the_joint_weight_is_0_where_one_datum_lies_outside() -> None:
+    x = torch.tensor([0.2, 1.5, 0.9])
+
+    def model(x: torch.Tensor) -> None:
+        z = pyro.sample("z", dist.Gamma(4.0, 1.0))
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Uniform(0.0, z).expand([3]), obs=x)
+
+    def guide(x: torch.Tensor) -> None:
+        pyro.sample("z", dist.Gamma(2.0, 1.0))
+
+    exact = -1.5 - math.log(6.0)  # z^3 exp(-z) / 6 times z^-3 from the largest datum on
+    evidence = pv.log_evidence(model, guide, {"x": x}, num_particles=4000, plate=None)
+    assert abs(evidence.mean - exact) < 5 * evidence.se.item() < 0.3
+
+
+def test_a_support_that_does_not_move_is_still_asked_for() -> None:
+    def model(x: torch.Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Gamma(2.0, 1.0))
+            pyro.sample("x", dist.Uniform(0.0, torch.tensor(1.0)), obs=x[:, 0])
+            pyro.sample("y", dist.Uniform(0.0, z), obs=x[:, 1])
+
+    def guide(x: torch.Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Gamma(2.0, 1.0))
+
+    with pytest.raises(pv.PairError, match="site 'x' is Uniform with support"):
+        pv.log_evidence(model, guide, {"x": torch.tensor([[0.5, 2.0], [1.5, 0.1]])}, num_particles=30)
+    with pytest.raises(pv.PairError, match="1.5"):
+        pv.log_evidence(model, guide, [{"x": torch.tensor([[0.5, 2.0]])}, {"x": torch.tensor([[1.5, 0.1]])}],
+                        num_particles=30, compile="on")
+    assert pv.log_evidence(model, guide, {"x": torch.tensor([[0.5, 2.0]])}, num_particles=30).log_px.isfinite().all()
+
+
+def test_weights_of_0_count_and_have_no_tail() -> None:
+    weights = dist.Gamma(3.0, 1.0).sample((400, 3))
+    weights[:100] = 0.0  # a first chunk with nothing
+    weights[:, 1] *= torch.rand(400) < 0.05
+    weights[:, 2] = 0.0
+    summary = WeightSummary(400)
+    for chunk in weights.log().split(100):
+        summary.add(chunk)
+    mean = weights.mean(0)
+    torch.testing.assert_close(summary.log_mean, mean.log())
+    torch.testing.assert_close(summary.ess[:2], (weights.sum(0) ** 2 / weights.square().sum(0))[:2])
+    left_out = ((weights.sum(0) - weights) / 399).log()
+    se = (399 / 400 * (left_out - left_out.mean(0)).square().sum(0)).sqrt()
+    torch.testing.assert_close(summary.se[:2], se[:2], rtol=1e-6, atol=0.0)
+    torch.testing.assert_close(summary.jackknife[:2], (400 * mean.log() - 399 * left_out.mean(0))[:2], rtol=1e-6, atol=1e-9)
+    assert (summary.mean == -math.inf).all() and summary.mean_se.isnan().all()
+    num = int((weights[:, 1] > 0).sum()) // 5
+    assert num < 5 and summary.khat[1] == math.inf and summary.psis[1] == summary.log_mean[1]
+    assert summary.khat[0] < 0.7 and abs(summary.psis[0] - summary.log_mean[0]) < 0.05
+    assert summary.log_mean[2] == summary.psis[2] == summary.jackknife[2] == -math.inf
+    assert summary.ess[2] == 0.0 and summary.se[2].isnan() and summary.khat[2] == math.inf
+
+
+def test_a_few_equal_weights_among_zeros_have_no_heavy_tail() -> None:
+    weights = torch.zeros(2000, 1)
+    weights[::25] = 1.0
+    summary = WeightSummary(2000)
+    summary.add(weights.log())
+    assert summary.khat[0] == -math.inf and summary.psis[0] == summary.log_mean[0] == pytest.approx(math.log(0.04))

@@ -2,12 +2,18 @@
 
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
+from pyro.infer.autoguide import AutoNormal
 
+import pyrovae as pv
 from pyrovae.export import to_inference_data
+from pyrovae.particles import Particles
 
 pytestmark = [
     # ArviZ 0.23 announces 1.0 on the first import of the day
@@ -181,3 +187,51 @@ def test_arviz_1_gets_a_datatree_and_no_migration_warning(draws, monkeypatch):
 def test_import_is_cheap():
     code = "import sys, pyrovae.export; sys.exit(bool({'arviz', 'xarray', 'matplotlib'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def group_model(x, y=None, *, product=torch.matmul):
+    g = (x[:, 0] > 0).long()
+    noise = pyro.sample("noise", dist.Gamma(2.0, 2.0))
+    w = pyro.sample("w", dist.Normal(torch.zeros(2, 3), 1.0).to_event(2))
+    with pyro.plate("groups", 2):
+        alpha = pyro.sample("alpha", dist.Normal(torch.zeros(3), noise.unsqueeze(-1)).to_event(1))
+        pyro.sample("size", dist.Normal(alpha.sum(-1), 1.0), obs=torch.tensor([0.5, 1.0]))
+    with pyro.plate("rows", len(x)):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        loc = product(x, w.squeeze(-3) if w.dim() > 3 else w) + alpha[..., g, :] + z.unsqueeze(-1)
+        pyro.sample("y", dist.Normal(loc, noise.unsqueeze(-1)).to_event(1), obs=y)
+
+
+@pytest.mark.parametrize("num_data", [B, 2, 1])
+@pytest.mark.parametrize("product", [torch.matmul, torch.mm])  # one draw at a time with the latter
+def test_plates_name_the_dims_of_posterior_draws(num_data, product):
+    pyro.set_rng_seed(0)
+    batch = {"x": torch.randn(num_data, 2), "y": torch.randn(num_data, 3)}
+    model = partial(group_model, product=product)
+    assert Particles.of(model, AutoNormal(model), batch).at_once == (product is torch.matmul)
+    guide = AutoNormal(group_model)
+    draws = pv.posterior_draws(model, guide, batch, num_samples=7, plate="rows")
+    assert set(draws["posterior"]) == {"noise", "w", "alpha", "z"}
+    data = to_inference_data(draws, coords={"groups": ["a", "b"]}, dims={"y": ["target"]})
+    shapes = {name: data["posterior"][name].dims[2:] for name in draws["posterior"]}
+    assert shapes == {
+        "noise": (), "w": ("w_dim_0", "w_dim_1"), "alpha": ("groups", "alpha_dim_0"), "z": ("data",)}  # fmt: skip
+    assert data["posterior_predictive"]["size"].dims == ("chain", "draw", "groups")
+    assert data["observed_data"]["size"].dims == ("groups",)
+    assert data["observed_data"]["y"].dims == ("data", "target")
+    assert data["log_likelihood"]["y"].dims == ("chain", "draw", "data")
+    assert data["posterior"]["alpha"]["groups"].values.tolist() == ["a", "b"]
+    np.testing.assert_array_equal(data["posterior"]["alpha"].values[0], draws["posterior"]["alpha"].numpy())
+    np.testing.assert_array_equal(data["posterior"]["w"].values[0], draws["posterior"]["w"].numpy()[:, 0])
+    named = to_inference_data(draws, dims={"alpha": ["team", "skill"], "w": ["in", "out"]})
+    assert named["posterior"]["alpha"].dims[2:] == ("team", "skill")
+    assert named["posterior"]["w"].dims[2:] == ("in", "out")
+
+
+def test_what_is_fixed_is_data_and_no_replicate():
+    batch = {"x": torch.randn(B, 2), "y": torch.randn(B, 3)}
+    model = pyro.condition(group_model, data={"noise": torch.tensor(0.5)})
+    draws = pv.posterior_draws(model, AutoNormal(model), batch, num_samples=7, plate="rows")
+    assert set(draws["posterior_predictive"]) == {"size", "y"} and set(draws["posterior"]) == {"w", "alpha", "z"}
+    data = to_inference_data(draws)
+    assert data["observed_data"]["noise"].dims == () and float(data["observed_data"]["noise"]) == 0.5

@@ -10,6 +10,7 @@ import torch
 from matplotlib.figure import Figure
 
 from pyrovae import plots
+from pyrovae.history import History
 
 NAN = float("nan")
 
@@ -200,6 +201,15 @@ def test_curves_ignore_wild_epochs_but_say_so():
 def test_curves_always_show_the_last_value():
     low, _ = plots.curves({"elbo": [-100.0] * 30 + [-5000.0]}).axes[0].get_ylim()
     assert low < -5000
+
+
+def test_curves_of_what_fit_returns():
+    rows = [{"epoch": 5, "elbo": -3.0}, {"epoch": 6, "elbo": -2.0, "valid_elbo": -2.5}]
+    lines = plots.curves(History(rows)).axes[0].lines
+    np.testing.assert_array_equal(lines[0].get_xydata(), [[5, -3], [6, -2]])
+    np.testing.assert_array_equal(lines[1].get_xydata(), [[6, -2.5]])
+    with pytest.raises(TypeError, match="history is list, expected what fit returned"):
+        plots.curves(rows)
 
 
 def test_curves_mistakes():

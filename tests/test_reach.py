@@ -1,8 +1,10 @@
 """What a callable reaches."""
 from functools import partial
 
+import pyro
 from objective_cases import vae
 from pyro import poutine
+from pyro.infer import config_enumerate
 from torch import nn
 
 import pyrovae as pv
@@ -45,3 +47,17 @@ def test_a_scaled_pair_is_found_in_its_loss() -> None:
         model, guide = vae()
         loss = pv.ElboLoss(poutine.scale(model, 0.5), poutine.scale(guide, 0.5))
         assert len(list(loss.parameters())) == len([*model.parameters(), *guide.parameters()])
+
+
+def test_what_handlers_of_pyro_wrap_is_found() -> None:
+    net = nn.Linear(2, 3)
+
+    def program(x: object) -> object:
+        return net(x)
+
+    for wrapped in (poutine.scale(program, 2.0), poutine.scale(scale=2.0)(program), config_enumerate(program),
+                    pyro.condition(poutine.mask(program, True), data={}), partial(lambda f, x: f(x), program),
+                    poutine.scale(partial(program), 2.0)):
+        assert list(modules_of(wrapped).values()) == [net]
+    owner = Owner()
+    assert list(modules_of(poutine.scale(scale=2.0)(owner.method)).values()) == [owner.net]

@@ -124,7 +124,7 @@ def test_ragged_batches_weigh_by_their_size() -> None:
 
 @pytest.mark.parametrize(("data", "message"), [
     ([], "the data yield no batch"), (iter([{"x": X}]), "used up after one pass"),
-    ([{"x": PIXELS}], "grey values"), ([torch.ones(3, 5)], "wanted mappings")])
+    ([{"x": PIXELS}], "grey values"), ([torch.ones(3, 5)], "expected mappings")])
 def test_bad_data(data: object, message: str) -> None:
     with pytest.raises(pv.PairError, match=message):
         pv.fit(vae_loss(), data, epochs=2)
@@ -617,3 +617,76 @@ def test_fewer_data_than_an_epoch_holds_are_an_error() -> None:
     with pytest.raises(pv.PairError, match="num_data=20, but an epoch holds 30 data"):
         pv.fit(loss, batches, epochs=1)
     assert len(pv.fit(loss, batches[:2], epochs=1)) == len(pv.fit(loss, batches[:1] * 5, epochs=1)) == 1
+
+
+class Slope(nn.Module):
+    """-log of a normal density of two parameters of unlike shape, as a loss without a pair."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Parameter(torch.tensor([2.0, -30.0])), nn.Parameter(torch.tensor(4.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ((self.a * x - self.b) ** 2).sum()
+
+
+@pytest.mark.parametrize("kind, args", [("Adam", {"lr": 0.1, "betas": (0.5, 0.9)}), ("SGD", {"lr": 1e-3, "momentum": 0.9}),
+                                        ("ClippedAdam", {"lr": 0.1, "clip_norm": 0.5, "lrd": 0.9})])
+def test_an_optimiser_of_pyro_takes_the_steps_that_it_takes_under_pyro(kind: str, args: dict) -> None:
+    ours, theirs, make = Slope(), Slope(), getattr(pyro.optim, kind)
+    batch, optimizer = {"x": torch.tensor([1.0, 0.2])}, make(dict(args))
+    pv.fit(ours, [batch], epochs=5, optimizer=make(dict(args)))
+    for _ in range(5):
+        theirs(**batch).backward()
+        optimizer(list(theirs.parameters()))
+        pyro.infer.util.zero_grads(theirs.parameters())
+    for mine, other in zip(ours.parameters(), theirs.parameters()):
+        torch.testing.assert_close(mine, other)
+    assert not torch.equal(ours.a, Slope().a)
+
+
+@pytest.mark.parametrize("optimizer, message", [
+    (lambda: pyro.optim.Adam(lambda name: {"lr": 0.1}), r"\[\{'params': \[p\], 'lr': ...\} for p in"),
+    (lambda: pyro.optim.SGD({"lr": 0.1}, {"clip_norm": 2.0}), r"torch.optim.SGD\(parameters, lr=0.1\) and fit"),
+    (lambda: pyro.optim.ExponentialLR({"optimizer": torch.optim.SGD, "optim_args": {"lr": 0.1}, "gamma": 0.9}),
+     r"torch.optim.SGD\(parameters, lr=0.1\), schedule=lambda optimizer: torch.optim.lr_scheduler.ExponentialLR\("
+     r"optimizer, gamma=0.9\)"),
+    (lambda: pyro.optim.multi.Newton({}), "optimizer is Newton, expected a torch.optim.Optimizer"),
+    (lambda: lambda parameters: None, "returned NoneType, expected a torch.optim.Optimizer"),
+])
+def test_an_optimiser_that_cannot_be_taken_over_says_what_to_write(optimizer: object, message: str) -> None:
+    with pytest.raises(pv.PairError, match=message):
+        pv.fit(Slope(), [{"x": torch.ones(2)}], epochs=1, optimizer=optimizer())
+
+
+def test_an_optimiser_of_pyro_with_a_past_is_refused() -> None:
+    optimizer, other = pyro.optim.Adam({"lr": 0.1}), Slope()
+    other(torch.ones(2)).backward()
+    optimizer(list(other.parameters()))
+    with pytest.raises(pv.PairError, match="has taken steps before"):
+        pv.fit(Slope(), [{"x": torch.ones(2)}], epochs=1, optimizer=optimizer)
+
+
+def test_an_estimator_alone_is_no_loss() -> None:
+    for loss in (pyro.infer.Trace_ELBO(), pyro.infer.Trace_ELBO):
+        with pytest.raises(TypeError, match=r"ElboLoss\(model, guide, elbo=Trace_ELBO\(...\)\)"):
+            pv.fit(loss, [{"x": X}], epochs=1)
+    with pytest.raises(TypeError, match="the loss is function, expected a module"):
+        pv.fit(lambda x: x.sum(), [{"x": X}], epochs=1)
+
+
+def test_a_loss_of_pyro_takes_global_latents_as_it_scales_them(uses_param_store: None) -> None:
+    model, _, batch, _ = oracles.linear_regression()
+    guide = AutoNormal(model)
+    loss = pyro.infer.Trace_ELBO()(model, guide)
+    history = pv.fit(loss, [batch], epochs=3, lr=0.05)
+    assert history[-1]["loss"] < history[0]["loss"]
+    torch.manual_seed(5)
+    value = loss(**batch)
+    torch.manual_seed(5)
+    torch.testing.assert_close(pv.ElboLoss(model, guide, num_data=12)(**batch) * 12, value)
+    pv.fit(pv.losses.PyroLoss(model, guide, pyro.infer.RenyiELBO(num_particles=2)), [batch], epochs=1)
+    with pytest.raises(pv.PairError, match=r"so log p\(x_i\) has no per-datum estimate"):
+        pv.fit(pv.IwaeLoss(model, guide, num_particles=2), [batch], epochs=1)
+    with pytest.raises(pv.PairError, match="pass num_data"):
+        pv.fit(pv.ElboLoss(model, guide), [batch], epochs=1)

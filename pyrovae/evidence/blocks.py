@@ -7,20 +7,24 @@ from torch import Tensor
 
 from pyrovae.errors import PairError
 from pyrovae.handlers import InSupport, Supported
+from pyrovae.particles import Particles
 from pyrovae.reach import modules_of
 from pyrovae.replays import Compile, Replays
-from pyrovae.traces import Batch, check_matched, frame, log_joint, run_guide, run_model, sample_sites
+from pyrovae.traces import Batch, check_matched, frame, log_joint, sample_sites
 
 
 class Blocks:
-    """`(num, B)` log-weights of the data of a tile, replayed where it pays.
+    """`(num, B)` log-weights of the data of a tile, `(num, 1)` of all of them together for `plate=None`; replayed where it
+    pays.
 
-    Raises: PairError for data outside the likelihood's support, unmatched sites and guides that subsample.
+    Raises: PairError for data outside the likelihood's support, unmatched sites and programs that subsample.
     """
 
-    def __init__(self, model: Callable, guide: Callable, chunk: int, plate: str, compile: Compile) -> None:
-        self.model, self.guide, self.chunk, self.plate = model, guide, chunk, plate
-        self.compile = "off" if hasattr(guide, "for_batch") else compile  # which makes another guide for each tile
+    def __init__(self, model: Callable, guide: Callable, chunk: int, plate: str | None, compile: Compile,
+                 particles: Particles = Particles()) -> None:
+        self.model, self.guide, self.chunk, self.plate, self.particles = model, guide, chunk, plate, particles
+        # a guide with `for_batch` makes another for each tile, and draws one at a time would make a graph of them all
+        self.compile = "off" if hasattr(guide, "for_batch") or not particles.at_once else compile
         self.replays: dict[int, Replays] = {}
 
     def __call__(self, guide: Callable, tile: Batch, num: int) -> Tensor:
@@ -45,17 +49,20 @@ class Blocks:
 
     def _log_weights(self, guide: Callable, tile: Batch, num: int) -> Tensor:
         """Drawn at once, scored by the model `chunk` particles at a time."""
-        guide_trace = run_guide(guide, tile, num)
-        _refuse_subsampling(guide_trace, self.plate)
+        guide_trace = self.particles.run_guide(guide, tile, num)
+        _refuse_subsampling("guide", guide_trace, self.plate)
         log_q = log_joint(guide_trace, num, plate=self.plate)
         log_p = []
         for start in range(0, num, self.chunk):
             size = min(self.chunk, num - start)
             draws = _particles_of(guide_trace, start, size) if size < num else guide_trace
-            model_trace = run_model(self.model, draws, tile, size)
+            model_trace = self.particles.run_model(self.model, draws, tile, size)
+            if self.plate is None:
+                _refuse_subsampling("model", model_trace, None)
             check_matched(model_trace, guide_trace)
             log_p.append(log_joint(model_trace, size, plate=self.plate))
-        return torch.cat(log_p).double() - log_q.double()
+        log_weights = torch.cat(log_p).double() - log_q.double()
+        return log_weights if self.plate is not None else log_weights.unsqueeze(-1)
 
 
 def _particles_of(trace: Trace, start: int, size: int) -> Trace:
@@ -65,9 +72,11 @@ def _particles_of(trace: Trace, start: int, size: int) -> Trace:
     return part
 
 
-def _refuse_subsampling(guide_trace: Trace, plate: str) -> None:
-    for site in sample_sites(guide_trace, observed=False).values():
-        inside = frame(site, plate)
-        if inside is not None and inside.full_size not in (None, inside.size):
-            raise PairError(f"plate {plate!r} subsamples {inside.size} of {inside.full_size} data inside the guide, so the "
-                            "rows of a batch are not those that were scored. Pass minibatches instead.")
+def _refuse_subsampling(role: str, trace: Trace, plate: str | None) -> None:
+    """In the plate, or in any for None."""
+    for site in {**sample_sites(trace, observed=False), **sample_sites(trace, observed=True)}.values():
+        for inside in site["cond_indep_stack"] if plate is None else filter(None, [frame(site, plate)]):
+            if inside.full_size not in (None, inside.size):
+                remedy = "minibatches instead" if plate is not None else "all data as one batch, to a plate of their size"
+                raise PairError(f"plate {inside.name!r} subsamples {inside.size} of {inside.full_size} data inside the "
+                                f"{role}, so the rows of a batch are not those that were scored. Pass {remedy}.")

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from pyrovae.evidence.importance import log_evidence
 from pyrovae.evidence.result import standard_error
-from pyrovae.feed import Data, batches, device_of
+from pyrovae.feed import Data, batches, exemplar_of
 from pyrovae.plates import DATA
 from pyrovae.refine import SemiAmortized
 
@@ -70,7 +70,7 @@ def inference_gaps(model: Callable, guide: Callable, data: Data, *, num_particle
         >>> sorted(inference_gaps(model, guide, {"x": torch.ones(3, 4)}, num_particles=10, steps=5).means)
         ['amortization', 'approximation', 'total']
     """
-    kept = list(batches(data, names, device_of(model, guide)))  # every estimate has to see the same data
+    kept = list(batches(data, names, exemplar_of(model, guide)))  # every estimate has to see the same data
     refined = SemiAmortized(guide, model, steps=steps, lr=lr, num_particles=draws, plate=plate)
     plain, better = (log_evidence(model, q, kept, num_particles=num_particles, chunk=chunk, plate=plate)
                      for q in (guide, refined))

@@ -1,11 +1,11 @@
 """Importance-sampled log p(x), with an honest error bar and a verdict on whether to trust it."""
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pyro.distributions as dist
 import torch
 from pyro.poutine import Trace
 
-from pyrovae.check import check
+from pyrovae.check import ANY_NUMBER, check
 from pyrovae.errors import PairError
 from pyrovae.evidence.blocks import Blocks
 from pyrovae.evidence.defensive import Mixture
@@ -13,9 +13,11 @@ from pyrovae.evidence.result import Evidence
 from pyrovae.evidence.setting import derived_seed, evaluation, peek, tile_size
 from pyrovae.evidence.weights import WeightSummary
 from pyrovae.feed import Data, retile
+from pyrovae.moving_supports import AllowOutside, moving_supports
+from pyrovae.particles import Particles
 from pyrovae.plates import DATA
 from pyrovae.replays import Compile
-from pyrovae.traces import base_distribution, for_batch, is_auxiliary, run_guide, run_model, sample_sites, tied_to_rows
+from pyrovae.traces import Batch, base_distribution, for_batch, is_auxiliary, sample_sites, tied_to_rows
 
 BLOCK = 250
 """Particles that are drawn together, from a seed of their own."""
@@ -23,7 +25,7 @@ BLOCK = 250
 
 def log_evidence(model: Callable, guide: Callable, data: Data, *, num_particles: int, defensive: float = 0.0,
                  chunk: int = 500, compile: Compile = "auto", names: Sequence[str] | None = None,
-                 plate: str = DATA) -> Evidence:
+                 plate: str | None = DATA) -> Evidence:
     r"""Estimate log p(x_i) = log (1/K) \sum_k p(x_i, z_k) / q(z_k | x_i), z_k ~ q, for each datum, in nats.
 
     data: an iterable of dict batches (of tuples with `names`), or one batch. num_particles: K. chunk: the most
@@ -41,9 +43,16 @@ def log_evidence(model: Callable, guide: Callable, data: Data, *, num_particles:
     cannot exceed p(x | z) / a; `elbo` is the mixture's, and `se`, which takes the particles for draws from one density,
     is on the safe side.
 
+    plate: the plate over data; None for the joint log p(x_1, ..., x_B) of one batch, with sites that its data share
+    (weights, effects of groups): an `Evidence` of one entry.
+
+    Where the support of a likelihood depends on latent values (x ~ Uniform(0, z)), draws that leave data outside weigh 0,
+    and `elbo` is -inf.
+
     Raises: PairError for a pair without per-datum evidence (sites outside the plate, guides without a density,
-    enumerated or subsampled sites; for `defensive` also guides that cannot score what they did not draw), for data
-    outside the likelihood's support and for all that `check` refuses.
+    enumerated or subsampled sites; for `defensive` also guides that cannot score what they did not draw, and programs that
+    do not broadcast), for several batches under `plate=None`, for data outside a likelihood's support that is the same for
+    all draws and for all that `check` refuses.
     Source: Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519, eq. 8; k-hat: Vehtari et al. 2024, arXiv:1507.02646;
     defensive: Hesterberg 1995, Technometrics 37(2); Veach & Guibas 1995, SIGGRAPH (the balance heuristic).
 
@@ -59,19 +68,33 @@ def log_evidence(model: Callable, guide: Callable, data: Data, *, num_particles:
     """
     if num_particles < 1 or chunk < 1:
         raise ValueError(f"num_particles={num_particles} and chunk={chunk}, wanted at least 1 of each.")
-    blocks = Blocks(model, guide, chunk, plate, compile)
-    mixture = Mixture(model, defensive, num_particles, chunk, plate) if defensive else None
+    if defensive and plate is None:
+        raise ValueError(f"defensive={defensive} with plate=None: draws from the prior hardly ever meet all data together, "
+                         "so they are mixed in for each datum alone. Leave defensive at 0.")
     block = min(num_particles, BLOCK)
     summaries = []
     with evaluation(model, guide) as seed:
         first, stream = peek(data, names, model, guide)
-        check(model, guide, first, num_data=2 ** 62, plate=plate)
-        look = run_guide(for_batch(guide, first), first, 2)
+        with AllowOutside():  # until it is known which supports move
+            check(model, guide, first, num_data=ANY_NUMBER, plate=DATA if plate is None else plate)
+        own = for_batch(guide, first)
+        particles = Particles.of(model, own, first)
+        if defensive and not particles.at_once:
+            raise PairError("defensive sampling needs programs that broadcast over particles, and these do not: the log "
+                            "says where. Leave defensive at 0, or let them index and reshape from the right.")
+        look = particles.run_guide(own, first, 2)
         refuse_point_masses(look)
-        _refuse_flat_priors(run_model(model, look, first, 2))
+        seen = particles.run_model(model, look, first, 2)
+        _refuse_flat_priors(seen)
+        moving = moving_supports(model, own, first, seen)
+        model = AllowOutside(moving)(model) if moving else model
+        mixture = Mixture(model, defensive, num_particles, chunk, plate) if defensive else None
         if mixture:
             mixture.check(guide, first)
-        tiles = stream if tied_to_rows(guide, plate) else retile(stream, tile_size(block))
+        blocks = Blocks(model, guide, chunk, plate, compile, particles)
+        if plate is None:
+            stream = iter([_only(stream)])
+        tiles = stream if plate is None or tied_to_rows(guide, plate) else retile(stream, tile_size(block))
         for index, tile in enumerate(tiles):
             summaries.append(WeightSummary(num_particles))
             torch.manual_seed(derived_seed(seed, index, num_particles))
@@ -82,6 +105,14 @@ def log_evidence(model: Callable, guide: Callable, data: Data, *, num_particles:
                 summaries[-1].add(mixture.log_weights(tile_guide, tile, start, stop) if mixture else
                                   blocks(tile_guide, tile, stop - start))
     return Evidence.of(summaries)
+
+
+def _only(stream: Iterator[Batch]) -> Batch:
+    batch = next(stream)
+    if next(stream, None) is not None:
+        raise PairError("plate=None estimates the joint log p of one batch, but the data yield several. Their joint "
+                        "evidence is not the sum of theirs, since they share latent values: pass all data as one batch.")
+    return batch
 
 
 def refuse_point_masses(guide_trace: Trace) -> None:

@@ -8,7 +8,7 @@ import pyro
 import torch
 
 from pyrovae.errors import PairError
-from pyrovae.feed import Data, batches, device_of
+from pyrovae.feed import Data, batches, exemplar_of
 from pyrovae.reach import modules_of
 from pyrovae.subnormals import flush_subnormals
 from pyrovae.traces import Batch
@@ -32,7 +32,7 @@ def evaluation(*programs: Callable) -> Iterator[int]:
 
 def peek(data: Data, names: Sequence[str] | None, *programs: Callable) -> tuple[Batch, Iterator[Batch]]:
     """The first batch, and all batches from the first on, where the programs' parameters live."""
-    stream = batches(data, names, device_of(*programs))
+    stream = batches(data, names, exemplar_of(*programs))
     first = next(stream, None)
     if first is None:
         raise PairError("the data yield no batch; wanted at least one datum. A used-up iterator yields nothing.")

@@ -13,7 +13,7 @@ from pyrovae.evidence.grid import quadrature
 from pyrovae.evidence.importance import log_evidence
 from pyrovae.evidence.result import UNTRUSTED_KHAT, standard_error
 from pyrovae.evidence.setting import evaluation, peek
-from pyrovae.feed import Data, batches, device_of
+from pyrovae.feed import Data, batches, exemplar_of
 from pyrovae.plates import DATA
 
 
@@ -91,7 +91,7 @@ def evidence_table(model: Callable, guide: Callable, data: Data, *,
     """
     if not num_particles:
         raise ValueError("num_particles is empty, wanted at least one K.")
-    kept = list(batches(data, names, device_of(model, guide)))  # every method has to see the same data
+    kept = list(batches(data, names, exemplar_of(model, guide)))  # every method has to see the same data
     rows, elbo = [], None
     for num in sorted(num_particles):
         evidence, seconds = _timed(lambda: log_evidence(model, guide, kept, num_particles=num, chunk=chunk, plate=plate))

@@ -32,6 +32,11 @@ class WeightSummary:
     * `psis`: `log_mean` with those weights replaced by the quantiles (j - 1/2)/M of the fitted Pareto, none above the
       largest; `log_mean` itself where `khat` is infinite, NaN below K = 25.
 
+    Weights of 0 (log-weights of -inf) count among the K. One makes `mean` -inf and `mean_se` NaN; they belong to no tail, so
+    where few others are left, M is min(k/5, 3 sqrt(k)) of those k, `khat` inf for less than 5 of them, and `psis` is
+    `log_mean`. Where all weights are 0, so is the estimate: `log_mean`, `psis` and `jackknife` are -inf, `ess` is 0, `se`
+    NaN and `khat` inf.
+
     Source: standard error: Efron & Stein 1981, Ann. Statist. 9(3), eq. 1.3; bias: Nowozin 2018, "Debiasing evidence
     approximations", ICLR; k-hat and smoothing: Vehtari et al. 2024, arXiv:1507.02646, section 3.
 
@@ -52,7 +57,7 @@ class WeightSummary:
         lw = log_weights.detach().double()
         if self.top is None:
             self.top, self.total, self.squares = lw.new_empty(0, lw.shape[1]), *lw.new_zeros(2, lw.shape[1])
-            self.first = lw[0]  # squares of differences from it, which log-weights of -1000 +- 1 have digits for
+            self.first = lw[0].nan_to_num(neginf=0.0)  # differences from it have digits for log-weights of -1000 +- 1
             self.log_powers = lw.new_full((len(POWERS), lw.shape[1]), -math.inf)
         self.total, self.squares = self.total + lw.sum(0), self.squares + (lw - self.first).square().sum(0)
         powers = torch.stack([(power * lw).logsumexp(0) for power in POWERS.tolist()])
@@ -82,7 +87,7 @@ class WeightSummary:
 
     @property
     def ess(self) -> Tensor:
-        return (2 * self.log_sum - self.log_powers[1]).exp()
+        return (2 * self.log_sum - self.log_powers[1]).exp().where(self._any, 0.0)
 
     @property
     def se(self) -> Tensor:
@@ -97,7 +102,13 @@ class WeightSummary:
         if self.num_particles == 1:
             return torch.full_like(self.total, math.nan)
         bias = math.log1p(-1 / self.num_particles) - self._left_out(1, SERIES) / self.num_particles
-        return torch.where(self._alone, math.inf, self.log_mean + (self.num_particles - 1) * bias)
+        estimate = torch.where(self._alone, math.inf, self.log_mean + (self.num_particles - 1) * bias)
+        return estimate.where(self._any, -math.inf)
+
+    @property
+    def _any(self) -> Tensor:
+        """Where some weight is not 0."""
+        return self.log_sum > -math.inf
 
     @property
     def _alone(self) -> Tensor:
@@ -123,7 +134,8 @@ class WeightSummary:
         tail = (self.top[:self.num_tail + 1] - self.top[0]).exp()
         smooth = tail[-1] + pareto_quantiles(khat, scale, self.num_tail).clamp(max=1.0 - tail[-1])
         total = (self.log_sum - self.top[0]).exp() - tail[:-1].sum(0) + smooth.sum(0)
-        return torch.where(khat.isinf(), self.log_mean, self.top[0] + total.log() - math.log(self.num_particles))
+        smoothed = self.top[0] + total.log() - math.log(self.num_particles)
+        return torch.where(khat.isinf() | (self.top[self.num_tail] == -math.inf), self.log_mean, smoothed)
 
     @cached_property
     def tails(self) -> Tensor:
@@ -138,8 +150,13 @@ def fit_pareto(log_tail: Tensor) -> tuple[float, float]:
     """Shape and scale of the generalised Pareto that fits the M weights above the last of `log_tail` `(M + 1,)`, descending.
 
     Shape -inf where they are all equal up to rounding, which may have been that of float32; inf where a few are so
-    large that the others vanish beside them. The scale is in units of the largest weight.
+    large that the others vanish beside them. The scale is in units of the largest weight. Where weights of 0 are among
+    them, the k others are all there are, and the largest min(k/5, 3 sqrt(k)) of those are the tail.
     """
+    positive = int((log_tail > -math.inf).sum())
+    if positive < len(log_tail):
+        num = min(positive // 5, math.ceil(3 * positive ** 0.5))
+        return fit_pareto(log_tail[:num + 1]) if num >= 5 else (math.inf, math.inf)
     if log_tail[0] - log_tail[-1] < 1e-3 + 1e-6 * log_tail[0].abs():
         return -math.inf, 0.0
     excess = (log_tail[:-1] - log_tail[0]).exp() - (log_tail[-1] - log_tail[0]).exp()

@@ -1,6 +1,7 @@
 """Training curves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,8 +18,16 @@ PANELS = {
 }
 
 
-def curves(history: Mapping[str, Sequence[float]], *, title: str | None = None) -> Figure:
+class Table(Protocol):
+    """What has its series in columns, as the `History` that `fit` returns."""
+
+    columns: Callable[[], Mapping[str, Sequence[float]]]
+
+
+def curves(history: Mapping[str, Sequence[float]] | Table, *, title: str | None = None) -> Figure:
     """Draw ELBO, reconstruction, KL (training and validation on one axis) and active units against the epoch.
+
+    history: what `fit` returns, or a mapping from the names of series to their numbers.
 
     A panel whose series are missing, empty or all NaN is left out; NaNs within a series are skipped, so a
     validation every fifth epoch is still a line. The limits of an axis are Tukey's outer fences (quartiles
@@ -28,13 +37,21 @@ def curves(history: Mapping[str, Sequence[float]], *, title: str | None = None) 
     Keys: epoch, elbo, reconstruction, kl, valid_elbo, valid_reconstruction, valid_kl, active_units; others
         (beta, lr) are ignored. `epoch` defaults to 1, 2, .... Units: nats per datum; ELBO and
         reconstruction, E_q log p(x | z): larger is better.
-    Errors: ValueError when nothing can be drawn, and when a series and `epoch` differ in length.
+    Errors: ValueError when nothing can be drawn, and when a series and `epoch` differ in length; TypeError for what
+        is neither a history nor a mapping.
 
     Example:
         >>> history = {"elbo": [-200.0, -120.0, -110.0], "valid_elbo": [float("nan"), -121.0, -112.0]}
         >>> [axes.get_title() for axes in curves(history).axes]
         ['ELBO (nats per datum)']
     """
+    columns = getattr(history, "columns", None)
+    history = columns() if callable(columns) else history
+    if not hasattr(history, "get"):  # a mapping, or a data frame
+        raise TypeError(
+            f"history is {type(history).__name__}, expected what fit returned, or a mapping from names such as "
+            f"{next(iter(PANELS.values()))[0]!r} to numbers."
+        )
     series = {key: _points(history, key) for keys in PANELS.values() for key in keys}
     panels = {name: keys for name, keys in PANELS.items() if any(len(series[key]) for key in keys)}
     if not panels:

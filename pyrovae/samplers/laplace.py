@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from pyrovae.errors import PairError
-from pyrovae.feed import Data, batches, device_of, size_of
+from pyrovae.feed import Data, batches, exemplar_of, size_of
 from pyrovae.handlers import Afresh
 from pyrovae.plates import DATA
 from pyrovae.reach import modules_of
@@ -43,7 +43,7 @@ def laplace(model: Callable, mode: Mapping[str, Tensor], data: Data, *, full: bo
     size = sum(value.numel() for value in mode.values())
     curvature = torch.diag(_prior(model, mode, data)) if full else _prior(model, mode, data)
     with pyro.validation_enabled(False), private(), untouched(modules_of(model).values(), training=False):
-        for batch in batches(data, None, device_of(model)):
+        for batch in batches(data, None, exemplar_of(model)):
             for _ in range(num_draws):
                 gradients = _gradients(model, mode, batch)
                 curvature += (gradients.T @ gradients if full else (gradients ** 2).sum(0)) / num_draws
@@ -78,7 +78,7 @@ def linearize(model: nn.Module, mode: Mapping[str, Tensor]) -> nn.Module:
 
 def _sites(model: Callable, mode: Mapping[str, Tensor], data: Data) -> list[str]:
     """The mode's sites in the order of the model, which is that of guides."""
-    batch = next(batches(data, None, device_of(model)))
+    batch = next(batches(data, None, exemplar_of(model)))
     with pyro.validation_enabled(False), private(), untouched(modules_of(model).values()), poutine.block():
         sites = poutine.trace(model).get_trace(**batch).nodes
     latent = {name: site for name, site in sites.items() if site["type"] == "sample" and not site["is_observed"]
@@ -101,7 +101,7 @@ def _site_log_probs(model: Callable, weights: Mapping[str, Tensor], batch: Mappi
 
 def _prior(model: Callable, mode: Mapping[str, Tensor], data: Data) -> Tensor:
     """Diagonal of minus the Hessian of log p(w), for priors that factorise over weights."""
-    batch = next(batches(data, None, device_of(model)))
+    batch = next(batches(data, None, exemplar_of(model)))
     with pyro.validation_enabled(False), private(), torch.enable_grad():
         weights = {name: value.clone().requires_grad_() for name, value in mode.items()}
         total = _site_log_probs(model, weights, batch, observed=False)
