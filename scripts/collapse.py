@@ -14,9 +14,9 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import command_line
 import pyro
 import torch
-import tyro
 from run_folder import Refusal, as_json, refuse_politely
 from tqdm.auto import tqdm
 
@@ -186,4 +186,4 @@ def main(s: Study) -> None:
 
 if __name__ == "__main__":
     with refuse_politely():
-        main(tyro.cli(Study, description=__doc__))
+        main(command_line.parse(Study, __doc__))

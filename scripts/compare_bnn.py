@@ -10,15 +10,17 @@ import dataclasses
 import json
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
+import command_line
 import torch
 import tyro
 from bnn_figures import bands, figures
 from bnn_methods import refuse_short, train
 from bnn_report import Scores, markdown, read_scores, save_scores, score, to_arviz
-from bnn_settings import METHODS, BnnSettings
+from bnn_settings import EXPLAINED, METHODS, BnnSettings
 from bnn_task import load_task, load_unknown
+from data_choice import did_you_mean
 from run_folder import Refusal, as_json, choose_device, refuse_politely
 from tqdm.auto import tqdm
 
@@ -27,12 +29,12 @@ import pyrovae.plots as plots
 from pyrovae.files import write_atomically
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Comparison:
-    settings: tyro.conf.OmitArgPrefixes[BnnSettings]
-    methods: str = "map,bbb,mc-dropout,ensemble"
-    """Names joined by commas, of: map, bbb, bbb-mixture, bbb-hierarchical, radial, mc-dropout, concrete-dropout, ensemble,
-    swag, laplace, sgld, sghmc, hmc."""
+    GROUPS: ClassVar[dict[str, str]] = {"methods": "method", "ood": "data", "budget": "run"}
+
+    methods: Annotated[str, tyro.conf.arg(help=f"Names joined by commas, of:\n{EXPLAINED}")] = "map,bbb,mc-dropout,ensemble"
+    settings: BnnSettings
     ood: str | None = None
     """A data set that the classifier has not seen: digits, mnist, fashion-mnist, kmnist, noise, photographs
     (squares of the two that ship with scikit-learn), or a PATH."""
@@ -48,7 +50,8 @@ def compare(c: Comparison) -> dict[str, Scores]:
     s, methods = c.settings, tuple(c.methods.split(","))
     unknown_names = [method for method in methods if method not in METHODS]
     if unknown_names:
-        raise Refusal(f"--methods names {unknown_names}, wanted some of {', '.join(METHODS)}.")
+        raise Refusal(f"--methods names {', '.join(unknown_names)}; expected some of {', '.join(METHODS)}."
+                      + did_you_mean(unknown_names[0], METHODS))
     device, task = choose_device(s.device), load_task(s)
     torch.set_num_threads(s.threads or 1)
     unknown = load_unknown(c.ood, task) if c.ood else None
@@ -106,4 +109,4 @@ def write(scores: dict[str, Scores], out: Path) -> None:
 
 if __name__ == "__main__":
     with refuse_politely():
-        compare(tyro.cli(Comparison, description=__doc__))
+        compare(command_line.parse(Comparison, __doc__))

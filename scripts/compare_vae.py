@@ -12,10 +12,11 @@ import json
 import typing
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
+import command_line
 import numpy as np
 import torch
-import tyro
 from evaluate import Evaluation, Trained, evaluate, split_gap
 from run_folder import Folder, Refusal, refuse_politely
 from tqdm.auto import tqdm
@@ -29,9 +30,11 @@ from pyrovae.files import write_atomically
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
+    GROUPS: ClassVar[dict[str, str]] = {"grid": "grid"}
+
     grid: tuple[str, ...]
     """setting=value,value ...: all combinations; + starts another grid."""
-    settings: tyro.conf.OmitArgPrefixes[Settings]
+    settings: Settings
     score_particles: int = 5000
     """K of the table's log p(x)."""
     score_data: int | None = None
@@ -190,4 +193,4 @@ def main(comparison: Comparison) -> list[dict[str, object]]:
 
 if __name__ == "__main__":
     with refuse_politely():
-        main(tyro.cli(Comparison, description=__doc__))
+        main(command_line.parse(Comparison, __doc__))

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
+import command_line
 import pyro
 import torch
 import tyro
@@ -38,7 +39,7 @@ Result = dict[str, list]
 
 @dataclasses.dataclass(frozen=True)
 class Continual:
-    settings: tyro.conf.OmitArgPrefixes[ContinualSettings]
+    settings: ContinualSettings
     methods: str = "vcl,vcl-coreset,plain"
     """Names joined by commas, of: vcl (variational continual learning), vcl-coreset (which also keeps a few points of each
     task), plain (the same net by maximum likelihood, task after task), together (one fit to all data so far)."""
@@ -127,4 +128,4 @@ def figures(results: dict[str, Result], stream: Stream) -> dict[str, object]:
 
 if __name__ == "__main__":
     with refuse_politely():
-        main(tyro.cli(Continual, description=__doc__))
+        main(command_line.parse(Continual, __doc__))

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
+import command_line
 import numpy as np
 import torch
 import tyro
@@ -215,4 +216,4 @@ def main(evaluation: Evaluation) -> None:
 
 if __name__ == "__main__":
     with refuse_politely():
-        main(tyro.cli(Evaluation, description=__doc__))
+        main(command_line.parse(Evaluation, __doc__))

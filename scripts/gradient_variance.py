@@ -9,9 +9,9 @@ import dataclasses
 import io
 from pathlib import Path
 
+import command_line
 import pyro
 import torch
-import tyro
 from run_folder import Refusal, refuse_politely
 from tqdm.auto import tqdm
 
@@ -127,4 +127,4 @@ def main(s: Study) -> None:
 
 if __name__ == "__main__":
     with refuse_politely():
-        main(tyro.cli(Study, description=__doc__))
+        main(command_line.parse(Study, __doc__))

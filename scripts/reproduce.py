@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
+import command_line
 import numpy as np
 import torch
 import torch.nn as nn
@@ -227,4 +228,4 @@ def main(ours: Reproduction) -> None:
 
 if __name__ == "__main__":
     with refuse_politely():
-        main(tyro.cli(Reproduction, description=__doc__))
+        main(command_line.parse(Reproduction, __doc__))

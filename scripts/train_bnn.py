@@ -8,13 +8,15 @@ import dataclasses
 import sys
 import time
 from pathlib import Path
+from typing import Annotated, ClassVar
 
+import command_line
 import torch
 import tyro
 from bnn_figures import bands, figures
 from bnn_methods import train
 from bnn_report import markdown, score, to_arviz
-from bnn_settings import BnnSettings, Method
+from bnn_settings import EXPLAINED, BnnSettings, Method
 from bnn_task import epochs_of, load_task, load_unknown
 from run_folder import Folder, choose_device, peak_memory_mib, refuse_politely
 
@@ -23,12 +25,15 @@ import pyrovae.plots as plots
 from pyrovae.hooks import Checkpoint, HistoryFile
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Training:
-    settings: tyro.conf.OmitArgPrefixes[BnnSettings]
-    method: Method = "bbb"
+    GROUPS: ClassVar[dict[str, str]] = {"method": "method", "ood": "data", "out": "run"}
+
+    method: Annotated[Method, tyro.conf.arg(help=EXPLAINED)] = "bbb"
+    settings: BnnSettings
     ood: str | None = None
-    """A data set that the classifier has not seen: digits, mnist, fashion-mnist, kmnist, noise, or a PATH."""
+    """A data set that the classifier has not seen: digits, mnist, fashion-mnist, kmnist, noise, photographs
+    (squares of the two that ship with scikit-learn), or a PATH."""
     out: Path | None = None
     """Folder of the run; by default a new one under runs/."""
     resume: bool = False
@@ -71,5 +76,5 @@ def main(t: Training) -> Path:
 
 if __name__ == "__main__":
     with refuse_politely():
-        main(tyro.cli(Training, description=__doc__))
+        main(command_line.parse(Training, __doc__))
     sys.exit(0)

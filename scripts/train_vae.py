@@ -12,10 +12,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+import command_line
 import pyro
 import torch
-import tyro
 from conditions import Task, conditioned
+from data_choice import refuse_unfit, refuse_unknown
 from run_folder import Folder, Refusal, choose_device, peak_memory_mib, refuse_politely
 from tqdm.auto import tqdm
 from vae_figures import draw_figures
@@ -69,8 +70,10 @@ class Prepared:
 
 def prepare(s: Settings) -> Prepared:
     """The data in the units of the likelihood, as x and, for conditional models, c."""
+    refuse_unknown("--dataset", s.dataset, DATASETS, "the path of an .npy, .npz or IDX file or of a folder of images")
     load = DATASETS.get(s.dataset) or (lambda s: load_path(s.dataset, valid_size=s.valid_size))
     splits = load(s)
+    refuse_unfit(s, splits)
     if s.net == "conv" and len(splits.event_shape) != 3:
         raise Refusal(f"--net conv takes images, but {s.dataset} holds {tuple(splits.event_shape)} vectors; use --net mlp.")
     binary = s.likelihood in ("bernoulli", "autoregressive-bernoulli")
@@ -86,8 +89,10 @@ def prepare(s: Settings) -> Prepared:
     parts = splits.batches(binarize, batch_size=s.batch_size, flatten=flat)
     task = None
     if s.condition != "none":
-        if s.condition == "label" and "y" not in splits.train.tensors:
-            raise Refusal(f"--condition label needs labels y, and {s.dataset} has none.")
+        parts_of = {"y": splits.train, "y_valid": splits.valid, "y_test": splits.test}
+        lacking = [name for name, part in parts_of.items() if part is not None and "y" not in part.tensors]
+        if s.condition == "label" and lacking:
+            raise Refusal(f"--condition label needs labels of all parts, and {s.dataset} has no {', '.join(lacking)}.")
         classes = int(splits.train.tensors["y"].max()) + 1 if "y" in splits.train.tensors else 0
         task = Task(s.condition, tuple(splits.event_shape), classes)
         parts = tuple(part and conditioned(part, task, fixed=i > 0) for i, part in enumerate(parts))
@@ -233,5 +238,5 @@ def _stored(data: Prepared) -> torch.Tensor:
 
 if __name__ == "__main__":
     with refuse_politely():
-        train(tyro.cli(Settings, description=__doc__), pv.Ranks())
+        train(command_line.parse(Settings, __doc__), pv.Ranks())
     sys.exit(0)

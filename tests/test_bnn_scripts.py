@@ -11,7 +11,7 @@ from bnn_methods import train
 from bnn_report import score
 from bnn_settings import METHODS, BnnSettings
 from bnn_task import load_task
-from test_scripts import run
+from test_scripts import boxes_of, run
 
 import pyrovae as pv
 
@@ -85,8 +85,26 @@ def test_training_resumes_to_the_same_end(tmp_path: Path, method: str, monkeypat
     assert json.loads((tmp_path / "whole" / "run.json").read_text())["metrics"]["rmse"] == contents["metrics"]["rmse"], again
 
 
+@pytest.mark.parametrize("script", ["train_bnn.py", "compare_bnn.py"])
+def test_help_explains_every_method(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    text = run(script, "--help")
+    for method, words in METHODS.items():
+        assert len(words) > 10 and f"{method}: {words}" in text, method
+    assert list(boxes_of(text)) == ["method", "data", "model", "run"]
+
+
 def test_wrong_requests_are_refused_in_a_line(tmp_path: Path) -> None:
     out = ("--out", tmp_path)
+    (tmp_path / "table.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "broken.npz").write_bytes(b"PK\3\4 and no more")
+    np.savez(tmp_path / "half.npz", x=np.eye(20), y=np.arange(20) % 2, x_test=np.eye(20))
+    assert "Did you mean mnist or kmnist?" in run("train_bnn.py", "--dataset", "minst", *out, status=2)
+    assert "Did you mean fashion-mnist" in run("train_bnn.py", "--dataset", "digits", "--ood", "fashion-minst", *out, status=2)
+    assert "Did you mean bbb" in run("compare_bnn.py", "--methods", "map,bb", *out, status=2)
+    for name, words in (("table.csv", "np.savez('table.npz', x=t[:, :-1], y=t[:, -1])"), ("broken.npz", "cannot be read"),
+                        ("half.npz", "has no y_test"), ("halv.npz", "Did you mean half.npz?")):
+        assert words in run("train_bnn.py", "--dataset", tmp_path / name, *out, status=2)
     assert "nonesuch" in run("compare_bnn.py", "--methods", "nonesuch", *out, status=2)
     assert "scores classifiers" in run("compare_bnn.py", "--ood", "noise", *out, status=2)
     assert "raise --steps" in run("compare_bnn.py", "--methods", "map,swag", "--steps", "10", *out, status=2)

@@ -2,8 +2,10 @@
 import contextlib
 import csv
 import io
+import itertools
 import json
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -275,13 +277,44 @@ def test_a_users_vectors(tmp_path: Path) -> None:
     (("--device", "cuda:77"), "is not available here"),
     (("--resume",), "needs the folder"),
     (("--patience", 3, "--valid-size", 0), "holds out no data"),
-    (("--condition", "label", "--dataset", "mine.npz"), "needs labels"),
+    (("--condition", "label", "--dataset", "mine.npz"), "has no y, y_valid, y_test"),
+    (("--dataset", "minst"), "Did you mean mnist or kmnist? Expected digits, mnist, fashion-mnist"),
+    (("--dataset", "mien.npz"), "no such file (looked from "), (("--dataset", "mien.npz"), "Did you mean mine.npz?"),
+    (("--dataset", "table.csv"), "np.loadtxt('table.csv', delimiter=',', skiprows=1); np.savez('table.npz'"),
     (("--resume", "--out", "empty"), "no checkpoint to resume from")])
 def test_refusals_are_one_line_and_leave_no_run(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
     np.savez(tmp_path / "mine.npz", x=np.random.default_rng(0).random((20, 5), dtype=np.float32).round())
+    (tmp_path / "table.csv").write_text("a,b\n1,2\n")
     error = run("train_vae.py", *QUICK, *arguments, status=2, cwd=tmp_path)
     assert message in error and error.strip().splitlines()[-1].startswith("error: ")
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize(("likelihood", "table", "words"), [
+    ("bernoulli", "normal", ("scores 0 and 1", "--likelihood normal-learned")),
+    ("continuous-bernoulli", "lognormal", ("scores numbers from 0 to 1", "--likelihood normal-learned")),
+    ("beta", "ages", ("numbers between 0 and 1", "--likelihood normal-learned", "--likelihood poisson", "store x / 255")),
+    ("bernoulli", "large", ("rows of numbers from 9", "--likelihood normal-learned", "--likelihood poisson")),
+    ("categorical", "normal", ("grey levels", "--likelihood normal-learned")),
+    ("poisson", "normal", ("no counts", "--likelihood normal-learned"))])
+def test_a_table_is_sent_to_the_likelihood_that_scores_it(tmp_path: Path, likelihood: str, table: str, words: tuple) -> None:
+    rng = np.random.default_rng(0)
+    x = {"normal": rng.normal(size=(60, 4)), "lognormal": rng.lognormal(size=(60, 4)),
+         "ages": rng.integers(18, 90, (60, 4)).astype(float), "large": rng.integers(900, 2000, (60, 4))}[table]
+    np.savez(tmp_path / "table.npz", x=x)
+    ask = ("train_vae.py", *QUICK, "--dataset", "table.npz", "--out", "run")
+    error = run(*ask, "--likelihood", likelihood, status=2, cwd=tmp_path)
+    assert all(word in error for word in words) and "Traceback" not in error
+    assert ("255" in error) == ("store x / 255" in words)
+    run(*ask, "--likelihood", "normal-learned", cwd=tmp_path)
+
+
+def test_labels_of_the_training_data_alone_are_no_obstacle(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "mine.npz", x=rng.random((60, 8, 8)), y=np.arange(60) % 3, x_test=rng.random((20, 8, 8)))
+    run("train_vae.py", *QUICK, "--dataset", "mine.npz", "--out", "run", cwd=tmp_path)
+    refused = run("train_vae.py", *QUICK, "--dataset", "mine.npz", "--condition", "label", status=2, cwd=tmp_path)
+    assert "mine.npz has no y_test" in refused
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
@@ -314,6 +347,34 @@ def test_evaluate_refuses_what_is_no_run(tmp_path: Path, digits_run: Path) -> No
 def test_evaluate_refuses_counts_that_give_no_number(digits_run: Path, arguments: tuple, message: str) -> None:
     error = " ".join(run("evaluate.py", digits_run, *arguments, status=2).replace("│", " ").split())
     assert message in error and "Traceback" not in error
+
+
+GROUPS = {"data": "--dataset --binarize --valid-size --condition", "model": "--likelihood --prior --guide --net --latent-dim",
+          "objective": "--objective --particles --beta", "run": "--epochs --lr --seed --out --resume"}
+
+
+def boxes_of(text: str) -> dict[str, str]:
+    """Group -> its part of `--help`, without what frames it (lines where the output can show them, dashes otherwise)."""
+    plain = re.sub(r"[│╭╮╰╯─]", " ", text)
+    titles = list(re.finditer(r"^ *(\w+) options", plain, re.MULTILINE))
+    return {title[1]: plain[title.end():after.start() if after else None]
+            for title, after in itertools.zip_longest(titles, titles[1:])}
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_help_is_grouped_and_wrapped_once(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    text = run("train_vae.py", "--help")
+    assert all(len(line) <= columns for line in text.splitlines())
+    boxes = boxes_of(text)
+    assert list(boxes) == list(GROUPS)
+    for group, flags in GROUPS.items():
+        for flag in flags.split():
+            assert [name for name, box in boxes.items() if re.search(rf"^ *{flag}[ ,]", box, re.MULTILINE)] == [group], flag
+    lines = boxes["data"].partition("--dataset STR")[2].partition("--binarize")[0].splitlines()
+    body = [line.rstrip() for line in lines if line.strip()]
+    for line, after in zip(body[1:], body[2:]):  # where text was wrapped twice, the next word would have fitted
+        assert len(line) + 1 + len(after.split()[0]) > columns - 8, (line, after)
 
 
 def test_help_names_every_choice() -> None:
