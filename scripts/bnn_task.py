@@ -14,8 +14,8 @@ from pyrovae.data import (DictDataset, Regression, data_root, gap1d, load_diabet
                           load_kmnist, load_mnist, load_npz_regression, load_path, load_uci, load_uci_folder)
 from pyrovae.data.files import read_file
 
-UCI = ("bostonHousing", "concrete", "energy", "kin8nm", "naval-propulsion-plant", "power-plant", "protein-tertiary-structure",
-       "wine-quality-red", "yacht")
+UCI = ("bostonHousing", "concrete", "energy", "kin8nm", "naval-propulsion-plant", "power-plant",
+       "protein-tertiary-structure", "wine-quality-red", "yacht")
 """The standard names, whether their files are here or not."""
 PATHS = "the path of an .npz with x and y, of a folder of images or IDX files, or of a folder in the UCI layout"
 IMAGES = {"digits": load_digits, "mnist": load_mnist, "fashion-mnist": load_fashion_mnist, "kmnist": load_kmnist}
@@ -77,8 +77,8 @@ def load_task(s: BnnSettings) -> Task:
     if path.is_file():
         arrays, _ = read_file(path)
         if "y" not in arrays:
-            raise Refusal(f"{path} holds {', '.join(sorted(arrays))} and no y; expected an .npz with x and y, whole numbers for "
-                          "classes and floats otherwise: np.savez(path, x=x, y=y).")
+            raise Refusal(f"{path} holds {', '.join(sorted(arrays))} and no y; expected an .npz with x and y, whole numbers "
+                          "for classes and floats otherwise: np.savez(path, x=x, y=y).")
         return _images(s, load_path(path)) if arrays["y"].dtype.kind in "iu" else _regression(s, load_npz_regression(
             path, s.splits or 20, s.seed))
     return _regression(s, load_uci(s.dataset))

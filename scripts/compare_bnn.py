@@ -21,8 +21,8 @@ from bnn_report import Scores, markdown, read_scores, save_scores, score, to_arv
 from bnn_settings import EXPLAINED, METHODS, BnnSettings
 from bnn_task import load_task, load_unknown
 from data_choice import did_you_mean
+from progress import progress_bar, say
 from run_folder import Refusal, as_json, choose_device, refuse_politely
-from tqdm.auto import tqdm
 
 import pyrovae as pv
 import pyrovae.plots as plots
@@ -69,7 +69,7 @@ def compare(c: Comparison) -> dict[str, Scores]:
     ranks = pv.Ranks()
     if ranks.size > 1 and c.budget == "equal-time":
         raise Refusal("--budget equal-time trains methods one after another, so it has no use for several processes.")
-    for method in tqdm(ranks.share(methods), desc=task.name, unit="method"):
+    for method in progress_bar(ranks.share(methods), desc=task.name, unit="method"):
         path = c.out / "methods" / f"{method}.json"
         if not path.exists():
             start = time.perf_counter()
@@ -84,13 +84,14 @@ def compare(c: Comparison) -> dict[str, Scores]:
         return {}
     scores = {method: read_scores(c.out / "methods" / f"{method}.json") for method in methods}
     write(scores, c.out)
+    say(f"{task.name}: {task.num_splits * s.seeds} networks a method, {s.num_samples} draws; mean ± standard error over "
+        f"splits and seeds\n\n{(c.out / 'comparison.md').read_text()}\nwritten to {c.out}/comparison.csv, .json and .md")
     drawn = figures(scores, task.kind)
     if task.kind == "regression" and c.bands and not (c.out / "figures" / "bands.png").exists():
         drawn["bands"] = bands(methods, s)
     plots.save(drawn, c.out / "figures")
-    print(f"{task.name}: {task.num_splits * s.seeds} networks a method, {s.num_samples} draws; mean ± standard error over "
-          f"splits and seeds\n\n{(c.out / 'comparison.md').read_text()}\nfigures: "
-          f"{', '.join(sorted(path.name for path in (c.out / 'figures').glob('*.png'))) or 'none'} in {c.out / 'figures'}")
+    say(f"figures: {', '.join(sorted(path.name for path in (c.out / 'figures').glob('*.png'))) or 'none'} in "
+        f"{c.out / 'figures'}")
     return scores
 
 

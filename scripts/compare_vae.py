@@ -18,8 +18,8 @@ import command_line
 import numpy as np
 import torch
 from evaluate import Evaluation, Trained, evaluate, split_gap
+from progress import progress_bar, say
 from run_folder import Folder, Refusal, refuse_politely
-from tqdm.auto import tqdm
 from train_vae import train
 from vae_settings import Settings
 
@@ -176,7 +176,7 @@ def main(comparison: Comparison) -> list[dict[str, object]]:
     if not ranks.first:
         return []
     rows = []
-    for changes in tqdm(runs, desc="grid", unit="run"):
+    for changes in progress_bar(runs, desc="grid", unit="run"):
         rows.append(run_one(comparison, changes, out / name_of(changes)))
         compare(rows, out)
         columns = list(dict.fromkeys(column for row in rows for column in row))
@@ -185,9 +185,10 @@ def main(comparison: Comparison) -> list[dict[str, object]]:
             writer.writeheader()
             writer.writerows(rows)
         write_atomically(out / "table.md", markdown(rows, comparison.gaps).encode())
+    say(f"{markdown(rows, comparison.gaps)}\nwritten to {out}/table.csv and table.md")
     plots.save({"table": plots.scores([row["run"] for row in rows], [row["log_px"] for row in rows],
                                       [row["se"] for row in rows], unit="test log p(x), nats")}, out)
-    print(f"{markdown(rows, comparison.gaps)}\nwritten to {out}/table.csv, table.md and table.png")
+    say(f"picture: {out}/table.png")
     return rows
 
 

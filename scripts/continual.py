@@ -22,8 +22,8 @@ import tyro
 from continual_learners import Online, Plain, Together, nothing
 from continual_settings import ContinualSettings
 from continual_tasks import Stream, load_stream
+from progress import progress_bar, say
 from run_folder import Refusal, as_json, choose_device, refuse_politely
-from tqdm.auto import tqdm
 
 import pyrovae as pv
 import pyrovae.plots as plots
@@ -70,14 +70,14 @@ def main(c: Continual) -> dict[str, Result]:
     table = markdown(results)
     write_atomically(c.out / "continual.md", table.encode())
     plots.save(figures(results, stream), c.out / "figures")
-    print(f"{stream.name}: after each task, {s.epochs} epochs each\n\n{table}\nfigures: {c.out / 'figures'}")
+    say(f"{stream.name}: after each task, {s.epochs} epochs each\n\n{table}\nfigures: {c.out / 'figures'}")
     return results
 
 
 def run(make: Callable, stream: Stream, s: ContinualSettings, device: torch.device, method: str) -> Result:
     """metric -> its mean over the tasks seen so far, after each task; each -> of every task; seconds of training."""
     learner, result = make(stream, s, device), {"seconds": []}
-    progress = tqdm(range(stream.num_tasks), desc=method, unit="task")
+    progress = progress_bar(range(stream.num_tasks), desc=method, unit="task")
     for task in progress:
         start = time.perf_counter()
         learner.learn(task, stream.train(task))

@@ -47,8 +47,8 @@ def refuse_unfit(s: Settings, splits: Splits) -> None:
     if whole and table and high <= 255:
         instead += "; if these are pixels, store x / 255"
     if s.likelihood in ON_THE_UNIT_INTERVAL and not 0 <= low <= high <= 1:
-        raise Refusal(f"{s.dataset} holds {'rows of ' if table else ''}numbers from {low:.4g} to {high:.4g}, but --likelihood "
-                      f"{s.likelihood} scores {ON_THE_UNIT_INTERVAL[s.likelihood]}. {instead}.")
+        raise Refusal(f"{s.dataset} holds {'rows of ' if table else ''}numbers from {low:.4g} to {high:.4g}, but "
+                      f"--likelihood {s.likelihood} scores {ON_THE_UNIT_INTERVAL[s.likelihood]}. {instead}.")
     if s.likelihood in ("categorical", "logistic-mixture") and splits.levels is None:
         raise Refusal(f"{s.dataset} holds real numbers from {low:.4g} to {high:.4g}, but --likelihood {s.likelihood} scores "
                       f"the grey levels of pixels stored as uint8. {instead}.")

@@ -18,6 +18,7 @@ from bnn_methods import train
 from bnn_report import markdown, score, to_arviz
 from bnn_settings import EXPLAINED, BnnSettings, Method
 from bnn_task import epochs_of, load_task, load_unknown
+from progress import say
 from run_folder import Folder, choose_device, peak_memory_mib, refuse_politely
 
 import pyrovae as pv
@@ -52,8 +53,8 @@ def main(t: Training) -> Path:
     unknown = load_unknown(t.ood, task) if t.ood else None
     folder.begin(t, device=device, data={"name": task.name, "source": task.source, "num_train": task.num_data,
                                          "num_splits": task.num_splits})
-    print(f"{task.name}: {task.num_data} training data of {task.num_features} features, "
-          f"{task.num_splits * s.seeds} networks, {epochs_of(s, task)} epochs on {device}; writing to {folder.path}")
+    say(f"{task.name}: {task.num_data} training data of {task.num_features} features, "
+        f"{task.num_splits * s.seeds} networks, {epochs_of(s, task)} epochs on {device}; writing to {folder.path}")
     trained = train(t.method, s, task, device=device, resume=folder.checkpoint if t.resume else None,
                     draws=folder.path / "draws", hooks=(Checkpoint(folder.checkpoint), HistoryFile(folder.history)))
     pv.save_weights(trained.loss, folder.weights)
@@ -61,6 +62,9 @@ def main(t: Training) -> Path:
     folder.record(metrics=scores.summary(), train_seconds=trained.seconds, steps=trained.steps,
                   wall_seconds=time.perf_counter() - start)
     to_arviz(trained, task, folder.path / "arviz.nc")
+    say(f"trained {trained.steps} steps in {trained.seconds:.0f} s; {s.num_samples} draws; mean ± standard error over "
+        f"splits and seeds\n\n{markdown({t.method: scores.summary()})}\n"
+        f"peak memory: {peak_memory_mib() or float('nan'):.0f} MiB")
     drawn = figures({t.method: scores}, task.kind)
     if task.kind == "regression" and not (folder.figures / "bands.png").exists():
         drawn["bands"] = bands((t.method,), s)
@@ -68,9 +72,7 @@ def main(t: Training) -> Path:
         drawn["history"] = plots.curves(trained.history.columns())
     plots.save(drawn, folder.figures)
     pictures = ", ".join(sorted(path.name for path in folder.figures.glob("*.png")))
-    print(f"trained {trained.steps} steps in {trained.seconds:.0f} s; {s.num_samples} draws; mean ± standard error over "
-          f"splits and seeds\n\n{markdown({t.method: scores.summary()})}\n"
-          f"peak memory: {peak_memory_mib() or float('nan'):.0f} MiB; pictures: {pictures} in {folder.figures}")
+    say(f"pictures: {pictures} in {folder.figures}")
     return folder.path
 
 

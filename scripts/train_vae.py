@@ -17,8 +17,8 @@ import pyro
 import torch
 from conditions import Task, conditioned
 from data_choice import refuse_unfit, refuse_unknown
+from progress import evidence_bar, say
 from run_folder import Folder, Refusal, choose_device, peak_memory_mib, refuse_politely
-from tqdm.auto import tqdm
 from vae_figures import draw_figures
 from vae_parts import COUNTS, LEVELS, VECTORS_ONLY, build, fit_constants
 from vae_settings import Settings
@@ -152,7 +152,7 @@ def baseline(s: Settings, data: Prepared, scored: Batches, device: torch.device,
     loss = pv.ElboLoss(pv.Model(x=pv.Node(BernoulliHead(net), "c")), lambda **batch: None)
     valid = data.valid and data.valid.to(device)
     pv.fit(loss, data.train.to(device), epochs=s.epochs, valid=valid, lr=s.lr,
-           hooks=[EarlyStopping(best, patience=5), ProgressBar()] if valid else [ProgressBar()])
+           hooks=[*([EarlyStopping(best, patience=5)] if valid else []), ProgressBar("net without latent variables")])
     return -pv.evaluate(loss, scored.to(device))["loss"]
 
 
@@ -182,10 +182,10 @@ def train(s: Settings, ranks: pv.Ranks) -> Path:
             "name": splits.name, "source": splits.source, "event_shape": list(splits.event_shape), "levels": splits.levels,
             "binarize": data.binarize, "num_train": len(splits.train),
             "num_valid": len(splits.valid) if splits.valid is not None else 0, "num_test": len(splits.test)}, device=device)
-        print(f"{splits.name}: {len(splits.train)} training data {tuple(splits.event_shape)}, binarize {data.binarize}; "
-              f"{sum(p.numel() for p in loss.parameters()):,} parameters on {_where(ranks, device)}; "
-              f"writing to {folder.path}")
-        hooks += [Checkpoint(folder.checkpoint), HistoryFile(folder.history), ProgressBar()]
+        say(f"{splits.name}: {len(splits.train)} training data {tuple(splits.event_shape)}, binarize {data.binarize}; "
+            f"{sum(p.numel() for p in loss.parameters()):,} parameters on {_where(ranks, device)}; "
+            f"writing to {folder.path}")
+        hooks += [Checkpoint(folder.checkpoint), HistoryFile(folder.history), ProgressBar("training")]
         hooks += [TensorBoard(folder.path / "tensorboard")] if s.tensorboard else []
     train_data = data.train.to(device)
     history = pv.fit(loss, ranks.shard(train_data) if ranks.size > 1 else train_data, epochs=s.epochs,
@@ -195,9 +195,10 @@ def train(s: Settings, ranks: pv.Ranks) -> Path:
     train_seconds = sum(history["seconds"])
     scored = some_rows(data.test, s.eval_data, s.seed)
     torch.manual_seed(s.seed + ranks.rank)
-    own = tqdm(_own(scored, ranks), desc="log p(x)", unit="batch", disable=not ranks.first)
-    evidence = ranks.gather(pv.log_evidence(model, proposal_of(loss), own, num_particles=s.eval_particles,
-                                             compile=s.compile))
+    own = _own(scored, ranks)
+    with evidence_bar(own, s.eval_particles, disable=not ranks.first) as bar:
+        evidence = ranks.gather(pv.log_evidence(model, proposal_of(loss), own, num_particles=s.eval_particles,
+                                                compile=s.compile, progress=bar.update))
     if not ranks.first:
         ranks.close()
         return folder.path
@@ -211,9 +212,9 @@ def train(s: Settings, ranks: pv.Ranks) -> Path:
         metrics["baseline_log_px"] = baseline(s, data, scored, device, folder.path / "baseline.safetensors")
         lines.append(f"a net without latent variables, p(x | c) pixel by pixel: {metrics['baseline_log_px']:.3f} nats")
     folder.record(metrics=metrics, wall_seconds=time.perf_counter() - start)
+    say("\n".join(lines) + f"\npeak memory: {peak_memory_mib() or math.nan:.0f} MiB")
     plots.save(draw_figures(model, guide, data.test, history, splits, device, data.task), folder.figures)
-    print("\n".join(lines) + f"\npeak memory: {peak_memory_mib() or math.nan:.0f} MiB\n"
-          f"pictures: {', '.join(sorted(path.name for path in folder.figures.glob('*.png')))} in {folder.figures}")
+    say(f"pictures: {', '.join(sorted(path.name for path in folder.figures.glob('*.png')))} in {folder.figures}")
     ranks.close()
     return folder.path
 

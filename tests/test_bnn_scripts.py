@@ -100,7 +100,8 @@ def test_wrong_requests_are_refused_in_a_line(tmp_path: Path) -> None:
     (tmp_path / "broken.npz").write_bytes(b"PK\3\4 and no more")
     np.savez(tmp_path / "half.npz", x=np.eye(20), y=np.arange(20) % 2, x_test=np.eye(20))
     assert "Did you mean mnist or kmnist?" in run("train_bnn.py", "--dataset", "minst", *out, status=2)
-    assert "Did you mean fashion-mnist" in run("train_bnn.py", "--dataset", "digits", "--ood", "fashion-minst", *out, status=2)
+    unseen = ("--dataset", "digits", "--ood", "fashion-minst")
+    assert "Did you mean fashion-mnist" in run("train_bnn.py", *unseen, *out, status=2)
     assert "Did you mean bbb" in run("compare_bnn.py", "--methods", "map,bb", *out, status=2)
     for name, words in (("table.csv", "np.savez('table.npz', x=t[:, :-1], y=t[:, -1])"), ("broken.npz", "cannot be read"),
                         ("half.npz", "has no y_test"), ("halv.npz", "Did you mean half.npz?")):

@@ -349,7 +349,8 @@ def test_evaluate_refuses_counts_that_give_no_number(digits_run: Path, arguments
     assert message in error and "Traceback" not in error
 
 
-GROUPS = {"data": "--dataset --binarize --valid-size --condition", "model": "--likelihood --prior --guide --net --latent-dim",
+GROUPS = {"data": "--dataset --binarize --valid-size --condition",
+          "model": "--likelihood --prior --guide --net --latent-dim",
           "objective": "--objective --particles --beta", "run": "--epochs --lr --seed --out --resume"}
 
 

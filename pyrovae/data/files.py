@@ -23,11 +23,11 @@ _TEXT = {".csv": ", delimiter=','", ".tsv": ", delimiter='\\t'", ".txt": "", ".d
 def load_path(path: str | os.PathLike, *, valid_size: int | None = None) -> Splits:
     """Your data from ``.npy`` (x), ``.npz`` (x; optional y, x_valid, y_valid, x_test, y_test), IDX or a folder of images.
 
-    IDX is MNIST's format, plain or ``.gz``: one file of images, or a folder with files named as MNIST's, which may add
-    labels and a test set. Labels may be given for some parts only. Without x_test a tenth of the rows, drawn at random but always the same, is the test set; without x_valid
-    ``valid_size`` more rows are held out of what is left (None: min(1000, a tenth); 0: none). See
-    ``arrays.convert_x`` for how dtypes and layouts are read and ``image_folder`` for folders; ``source`` says what
-    was done. Pickled objects are never loaded.
+    IDX is MNIST's format, plain or ``.gz``: one file of images, or a folder with files named as MNIST's, which may
+    add labels and a test set. Labels may be given for some parts only. Without x_test a tenth of the rows, drawn at
+    random but always the same, is the test set; without x_valid ``valid_size`` more rows are held out of what is left
+    (None: min(1000, a tenth); 0: none). See ``arrays.convert_x`` for how dtypes and layouts are read and
+    ``image_folder`` for folders; ``source`` says what was done. Pickled objects are never loaded.
 
     Shapes: x (N, D), or (N, C, H, W) with C in {1, 3}; y (N,).
     Units: images in [0, 1]; float vectors keep their own.
@@ -78,9 +78,9 @@ def read_file(path: Path) -> tuple[dict[str, np.ndarray], str]:
     """The arrays of an .npy, .npz or IDX file, and a note."""
     suffix = path.suffix.lower()
     if suffix in _TEXT:
-        raise DataError(f"{path} is a table in text, which is not read; expected {_WANTED}. Turn it into an .npz in one line "
-                        f"of Python, x the features and y what is to be predicted, where there is one: import numpy as np; "
-                        f"t = np.loadtxt({path.name!r}{_TEXT[suffix]}, skiprows=1); np.savez({path.stem + '.npz'!r}, "
+        raise DataError(f"{path} is a table in text, which is not read; expected {_WANTED}. Turn it into an .npz in one "
+                        f"line of Python, x the features and y what is to be predicted, where there is one: import numpy as "
+                        f"np; t = np.loadtxt({path.name!r}{_TEXT[suffix]}, skiprows=1); np.savez({path.stem + '.npz'!r}, "
                         "x=t[:, :-1], y=t[:, -1])  (skiprows=1 skips a line of names; take x=t where all columns are data)")
     try:
         if suffix not in (".npy", ".npz"):

@@ -51,8 +51,8 @@ def read_idx(path: Path) -> np.ndarray:
     shape = tuple(np.frombuffer(content[4:4 + 4 * dims], ">u4").astype(int).tolist())
     found, promised = len(content) - 4 - 4 * dims, int(np.prod(shape)) * kind.itemsize
     if len(shape) != dims or found != promised:
-        raise DataError(f"{path} says that it holds an array of shape {shape}, {promised} bytes, but {max(found, 0)} follow. "
-                        "It is damaged or broke off: download or write it again.")
+        raise DataError(f"{path} says that it holds an array of shape {shape}, {promised} bytes, but {max(found, 0)} "
+                        "follow. It is damaged or broke off: download or write it again.")
     return np.frombuffer(content, kind, offset=4 + 4 * dims).reshape(shape).astype(kind.newbyteorder("="))
 
 
