@@ -15,7 +15,7 @@ from typing import Annotated, ClassVar, Literal
 import command_line
 import torch
 import tyro
-from bnn_figures import bands, figures
+from bnn_figures import bands, figures, refuse_bands
 from bnn_methods import refuse_short, train
 from bnn_report import Scores, markdown, read_scores, save_scores, score, to_arviz
 from bnn_settings import EXPLAINED, METHODS, BnnSettings
@@ -40,8 +40,8 @@ class Comparison:
     (squares of the two that ship with scikit-learn), or a PATH."""
     budget: Literal["equal-steps", "equal-time"] = "equal-steps"
     """equal-time: every method trains as long as the first one took (an epoch more or less); hmc keeps its own count."""
-    bands: bool = True
-    """Also train each method on a 1-D set with a gap, for a picture (regression only)."""
+    bands: bool = False
+    """Also train each method on a toy, a made-up 1-D set with a gap, and draw its bands (regression only)."""
     out: Annotated[Path, tyro.conf.arg(help="folder of the results")] = Path("runs/comparison")
 
 
@@ -57,6 +57,7 @@ def compare(c: Comparison) -> dict[str, Scores]:
     unknown = load_unknown(c.ood, task) if c.ood else None
     if unknown is not None and task.kind == "regression":
         raise Refusal("--ood scores classifiers, but the targets of this set are numbers.")
+    refuse_bands(c.bands, task)
     for method in methods:  # before any of them has taken its time
         refuse_short(method, s, task)
     begun = c.out / "settings.json"
@@ -86,8 +87,8 @@ def compare(c: Comparison) -> dict[str, Scores]:
     write(scores, c.out)
     say(f"{task.name}: {task.num_splits * s.seeds} networks a method, {s.num_samples} draws; mean ± standard error over "
         f"splits and seeds\n\n{(c.out / 'comparison.md').read_text()}\nwritten to {c.out}/comparison.csv, .json and .md")
-    drawn = figures(scores, task.kind)
-    if task.kind == "regression" and c.bands and not (c.out / "figures" / "bands.png").exists():
+    drawn = figures(scores, task)
+    if c.bands and not (c.out / "figures" / "bands.png").exists():
         drawn["bands"] = bands(methods, s)
     plots.save(drawn, c.out / "figures")
     say(f"figures: {', '.join(sorted(path.name for path in (c.out / 'figures').glob('*.png'))) or 'none'} in "

@@ -18,6 +18,7 @@ import command_line
 import numpy as np
 import torch
 from evaluate import Evaluation, Trained, evaluate, split_gap
+from matplotlib.figure import Figure
 from progress import progress_bar, say
 from run_folder import Folder, Refusal, refuse_politely
 from train_vae import train
@@ -140,6 +141,17 @@ def compare(rows: list[dict[str, object]], out: Path) -> None:
             row |= {"gain": difference.mean().item(), "gain_se": (difference.std() / len(difference) ** 0.5).item()}
 
 
+def picture(rows: list[dict[str, object]], out: Path) -> Figure:
+    """log p(x) of each run, and its gain on the first of those that score the same x in the same way."""
+    groups: dict[str, list[plots.Score]] = {}
+    for kind in dict.fromkeys(row["of"] for row in rows):
+        paired = [dict(row) for row in rows if row["of"] == kind]
+        compare(paired, out)
+        groups[kind] = [plots.Score(row["run"], row["log_px"], row["se"], row["gain"], row["gain_se"]) for row in paired]
+    return plots.paired_scores(groups, unit="test log p(x), nats", title=f"K = {rows[0]['K']}, N = {rows[0]['N']}; bars are "
+                               "one standard error over test data, those of gains over differences datum by datum")
+
+
 def markdown(rows: list[dict[str, object]], gaps: bool) -> str:
     head = ["run", "test log p(x), nats", "gain on the first", "ELBO", "k-hat > 0.7", "active units", "training"]
     head += ["approximation gap", "amortisation gap"] if gaps else []
@@ -186,8 +198,7 @@ def main(comparison: Comparison) -> list[dict[str, object]]:
             writer.writerows(rows)
         write_atomically(out / "table.md", markdown(rows, comparison.gaps).encode())
     say(f"{markdown(rows, comparison.gaps)}\nwritten to {out}/table.csv and table.md")
-    plots.save({"table": plots.scores([row["run"] for row in rows], [row["log_px"] for row in rows],
-                                      [row["se"] for row in rows], unit="test log p(x), nats")}, out)
+    plots.save({"table": picture(rows, out)}, out)
     say(f"picture: {out}/table.png")
     return rows
 

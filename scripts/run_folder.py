@@ -16,7 +16,8 @@ import pyrovae as pv
 from pyrovae.data import DataError
 from pyrovae.files import write_atomically
 
-MAY_CHANGE = {"epochs", "out", "resume", "device", "threads", "compile", "eval_particles", "eval_data", "tensorboard"}
+MAY_CHANGE = {"epochs", "out", "resume", "device", "threads", "compile", "eval_particles", "eval_data", "tensorboard",
+              "bands"}
 """Settings that a resumed run may change."""
 
 

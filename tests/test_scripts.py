@@ -17,7 +17,7 @@ import torch
 from conditions import Task
 from safetensors.torch import load_file
 from torch import nn
-from vae_figures import draw_figures
+from vae_figures import _pairs, draw_figures
 from vae_parts import DENSITIES
 
 import pyrovae as pv
@@ -232,12 +232,44 @@ def test_compare_trains_a_grid_once(tmp_path: Path) -> None:
     assert "wanted setting=value" in run("compare_vae.py", "--grid", "colour=blue", status=2)
 
 
-def test_compare_gives_no_gain_of_densities_over_probabilities(tmp_path: Path) -> None:
+def test_walks_join_different_classes() -> None:
+    for classes in ([1, 1, 1, 0, 0, 2, 2, 1], [0, 0, 0, 0, 0, 1]):
+        pairs, names = _pairs(classes)
+        assert names == [f"{classes[a]} to {classes[b]}" for a, b in pairs]
+        assert all(classes[a] != classes[b] for a, b in pairs)
+        assert len({row for pair in pairs for row in pair}) == 2 * len(pairs) > 0
+    assert _pairs([None] * 4) == ([(0, 1), (2, 3)], None) and _pairs([7, 7]) == ([(0, 1)], None) and _pairs([7]) == ([], [])
+
+
+@pytest.mark.parametrize("size", [2, 5])
+def test_pictures_say_what_they_show(size: int) -> None:
+    splits = load_digits()
+    test = splits.batches("threshold", batch_size=400)[2]
+    model = pv.Model(z=StandardNormal(size), x=pv.Node(BernoulliHead(MLP(size, [8], (1, 8, 8)), event_dim=3), "z"))
+    guide = pv.Guide(z=pv.Node(NormalHead(MLP((1, 8, 8), [8], 2 * size)), "x"))
+    drawn = draw_figures(model.float(), guide.float(), test, pv.History([{"epoch": 1, "elbo": -1.0}]), splits,
+                         torch.device("cpu"))
+    for name in ("latent_scatter", "interpolation", "reconstructions", "manifold", "label_arithmetic", "samples"):
+        assert drawn[name].axes[0].get_title(), name
+    assert ("other dimensions at 0" in drawn["manifold"].axes[0].get_title()) == (size > 2)
+    for name in ("interpolation", "label_arithmetic"):
+        rows = [label.get_text() for label in drawn[name].axes[0].get_yticklabels()]
+        assert len(rows) >= 5 and all(row.split(" to ")[0] != row.split(" to ")[1] for row in rows)
+
+
+def test_compare_gives_no_gain_of_densities_over_probabilities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = {}
+    monkeypatch.setattr("pyrovae.plots.save", lambda figures, folder: drawn.update(figures))
     grid = ("--grid", "likelihood=bernoulli,continuous-bernoulli", "+", "condition=label", "+", "binarize=dynamic")
     output = run("compare_vae.py", *grid, *QUICK, "--out", tmp_path, "--score-particles", 20, "--score-data", 30)
     assert "do not compare" in output
     with (tmp_path / "table.csv").open() as file:
-        assert [bool(row["gain"]) for row in csv.DictReader(file)] == [True, False, True, False]
+        rows = list(csv.DictReader(file))
+    assert [bool(row["gain"]) for row in rows] == [True, False, True, False]
+    shown = [axes.containers[0].lines[0].get_xdata().tolist() for axes in drawn["table"].axes]
+    assert shown == [pytest.approx([float(rows[index]["log_px"]) for index in some]) for some in ((0, 2),)] + [
+        pytest.approx([0.0, float(rows[2]["gain"])]), pytest.approx([float(rows[1]["log_px"])]),
+        pytest.approx([float(rows[3]["log_px"])])]
 
 
 @pytest.mark.parametrize(("grid", "message"), [
