@@ -87,7 +87,7 @@ def read_file(path: Path) -> tuple[dict[str, np.ndarray], str]:
             if is_idx(path):
                 return {"x": read_idx(path)}, f"IDX file {path.name}"
             way_out = "Give the folder it lies in." if suffix in SUFFIXES else "Save arrays with np.savez(path, x=...)."
-            raise DataError(f"{path} is none of what is read here; expected {_WANTED}. {way_out}")
+            raise DataError(f"{path} ends in {path.suffix!r} and is no IDX file; expected {_WANTED}. {way_out}")
         with open(path, "rb") as file:
             return _read_open(file, path)
     except DataError:
