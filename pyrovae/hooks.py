@@ -3,6 +3,7 @@ import math
 from pathlib import Path
 
 from pyrovae.checkpoint import load_weights, save_run, save_weights
+from pyrovae.progress import progress_bar
 from pyrovae.run import Run
 
 
@@ -58,15 +59,14 @@ class EarlyStopping:
 
 
 class ProgressBar:
-    """Show epochs, time left and the latest ELBO on standard error (tqdm)."""
+    """Show epochs, time left and the latest ELBO on standard error (tqdm); `desc` stands before them."""
 
-    def __init__(self) -> None:
-        self.bar = None
+    def __init__(self, desc: str | None = None) -> None:
+        self.desc, self.bar = desc, None
 
     def __call__(self, run: Run) -> None:
-        from tqdm.auto import tqdm
         if self.bar is None:
-            self.bar = tqdm(total=run.epochs, initial=run.epoch - 1, unit="epoch", dynamic_ncols=True)
+            self.bar = progress_bar(total=run.epochs, initial=run.epoch - 1, unit="epoch", desc=self.desc)
         row = run.history[-1]
         names = ("elbo", "valid_elbo", "kl", "active_units") if "elbo" in row else ("loss",)
         self.bar.set_postfix({name: f"{row[name]:.4g}" for name in names if name in row}, refresh=False)

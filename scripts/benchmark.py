@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Annotated
 
 import benchmark_works as works
+import command_line
+import command_line
 import pyro
 import torch
 import tyro
@@ -146,4 +148,4 @@ def main(b: Benchmark) -> dict[str, object]:
 
 if __name__ == "__main__":
     with refuse_politely():
-        main(tyro.cli(Benchmark, description=__doc__))
+        main(command_line.parse(Benchmark, __doc__))

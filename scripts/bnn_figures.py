@@ -4,10 +4,11 @@ from collections.abc import Mapping
 
 import torch
 from bnn_methods import train
-from bnn_report import ANGLES, Scores
+from bnn_report import ANGLES, TURNED, Scores
 from bnn_settings import BnnSettings
-from bnn_task import load_task
+from bnn_task import Task, load_task
 from matplotlib.figure import Figure
+from run_folder import Refusal
 
 import pyrovae as pv
 import pyrovae.plots as plots
@@ -15,30 +16,64 @@ from pyrovae import metrics
 from pyrovae.data import gap1d_function
 
 
-def figures(scores: Mapping[str, Scores], kind: str) -> dict[str, Figure]:
-    """Reliability, entropies and rotation of classifiers, from the first network of each method."""
-    if kind == "regression":
+def figures(scores: Mapping[str, Scores], task: Task) -> dict[str, Figure]:
+    """What the first network of each method predicts of its test data."""
+    return (regression if task.kind == "regression" else classification)(scores, task)
+
+
+def regression(scores: Mapping[str, Scores], task: Task) -> dict[str, Figure]:
+    """Predicted against observed, residuals and coverage, a panel a method and target, in the units of the data."""
+    panels = {}
+    for name, s in scores.items():
+        if "rank" not in s.arrays:  # of an earlier version
+            continue
+        for target in range(s.arrays["observed"].shape[1]):
+            label = name if s.arrays["observed"].shape[1] == 1 else f"{name}, y[{target}]"
+            panels[label] = plots.Predictions(*(s.arrays[field][:, target] for field in plots.Predictions._fields))
+    if not panels:
         return {}
+    num = len(next(iter(panels.values())).observed)
+    title = name_of(task, num)
+    return {"predictions": plots.predicted_observed(panels, title=title), "residuals": plots.residuals(panels, title=title),
+            "coverage": plots.coverage(panels, title=title)}
+
+
+def classification(scores: Mapping[str, Scores], task: Task) -> dict[str, Figure]:
+    """Reliability, entropies and rotation."""
     probs = {name: (torch.from_numpy(s.arrays["probs"]), torch.from_numpy(s.arrays["y"])) for name, s in scores.items()}
-    result = {"reliability": plots.reliability_diagram({name: metrics.reliability(*pair) for name, pair in probs.items()})}
+    num = len(next(iter(probs.values()))[1])
+    title = name_of(task, num)
+    result = {"reliability": plots.reliability_diagram({name: metrics.reliability(*pair) for name, pair in probs.items()},
+                                                       title=title)}
     with_unknown = {name: (s.arrays["entropy"], s.arrays["entropy_unknown"]) for name, s in scores.items()
                     if "entropy_unknown" in s.arrays}
     if with_unknown:
         classes = next(iter(probs.values()))[0].shape[1]
-        result["entropies"] = plots.entropy_histograms(with_unknown, num_classes=classes)
+        result["entropies"] = plots.entropy_histograms(with_unknown, num_classes=classes, title=title)
     turned = {name: plots.Line(torch.tensor(ANGLES), torch.from_numpy(s.arrays["rotation_accuracy"]))
               for name, s in scores.items() if "rotation_accuracy" in s.arrays}
     if turned:
-        result["rotation"] = plots.comparison(turned, "rotation in degrees", "accuracy")
+        result["rotation"] = plots.comparison(turned, "rotation in degrees", "accuracy",
+                                              title=name_of(task, min(num, TURNED)))
     return result
+
+
+def name_of(task: Task, num: int) -> str:
+    return f"{task.name}: {num} test data" + (f" of split 1 of {task.num_splits}" if task.num_splits > 1 else "")
 
 
 STEPS = 3000
 """Of training on the set with a gap."""
 
 
+def refuse_bands(asked: bool, task: Task) -> None:
+    """Raise Refusal for --bands beside a classifier."""
+    if asked and task.kind != "regression":
+        raise Refusal(f"--bands draws regression curves of a toy, but the targets of {task.name} are classes; drop it.")
+
+
 def bands(methods: tuple[str, ...], s: BnnSettings) -> Figure:
-    """Each method trained on a 1-D set with a gap."""
+    """Each method trained on a toy, a 1-D set with a gap, by settings that suit it."""
     s = dataclasses.replace(s, dataset="gap", splits=None, seeds=1, hidden=(50, 50), activation="relu",
                             noise="shared", steps=STEPS, batch_size=32, lr=1e-2, sampler_lr=None, valid_fraction=0.0,
                             adversarial=0.0, prior="normal", prior_scale=0.5, laplace="last-layer", rate=0.02)
@@ -57,4 +92,5 @@ def bands(methods: tuple[str, ...], s: BnnSettings) -> Figure:
                                      (moments.total.sqrt() * scale).squeeze(1).float(),
                                      (x_own * x_scale + x_mean).squeeze(1), (y_own * scale + mean).squeeze(1),
                                      gap1d_function(x))
-    return plots.regression_bands(panels)
+    title = f"A toy, y = x / 2 + sin(2x) + noise with a gap: {task.num_data} made-up data"
+    return plots.regression_bands(panels, title=title)

@@ -14,9 +14,9 @@ import torch.nn as nn
 from bnn_settings import BnnSettings
 from bnn_task import Task, epochs_of
 from pyro.infer import TraceMeanField_ELBO
+from progress import progress_bar
 from run_folder import Refusal
 from torch import Tensor
-from tqdm.auto import tqdm
 
 import pyrovae as pv
 from pyrovae import weight_priors
@@ -142,7 +142,7 @@ def train(method: str, s: BnnSettings, task: Task, *, hooks: tuple = (), seconds
     start, history, chains = time.perf_counter(), None, None
     local = s.local_reparameterization and isinstance(losses[0].guide, (MeanField, MCDropout))
     hooks = [*([collect] if method in (*SAMPLERS, "swag") else []), *hooks,
-             *([StopAfter(seconds)] if seconds else []), ProgressBar()]
+             *([StopAfter(seconds)] if seconds else []), ProgressBar(method)]
     if method == "hmc":
         chains = _hmc(loss, losses, s, task, data)
     else:
@@ -208,9 +208,10 @@ def _hmc(loss: nn.Module, losses: list[nn.Module], s: BnnSettings, task: Task,
          data: Batches | StackedBatches) -> Chains:
     """From the mode, on all data at once."""
     loss = loss if isinstance(loss, pv.Stacked) else pv.Stacked(losses, shared=True)
-    pv.fit(loss, data, epochs=max(1, epochs_of(s, task) // 2), lr=s.lr, compile=s.compile, hooks=[ProgressBar()])
+    pv.fit(loss, data, epochs=max(1, epochs_of(s, task) // 2), lr=s.lr, compile=s.compile,
+           hooks=[ProgressBar("mode for hmc")])
     thin = max(1, s.hmc_samples // s.draws)
-    with tqdm(total=s.hmc_warmup + s.draws * thin, desc="HMC", unit="path") as progress:
+    with progress_bar(total=s.hmc_warmup + s.draws * thin, desc="HMC", unit="path") as progress:
         return hmc(loss, data.data.tensors, num_data=task.num_data, num_samples=s.draws, thin=thin, warmup=s.hmc_warmup,
                    num_steps=s.hmc_leapfrogs, step_size=1e-3, progress=lambda iteration: progress.update())
 

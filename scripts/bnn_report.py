@@ -20,6 +20,8 @@ from pyrovae.feed import device_of
 REPLICATES = 1000
 """Draws of y behind CRPS and coverage."""
 ANGLES = tuple(range(0, 181, 15))
+TURNED = 1000
+"""At most so many test images are turned by them."""
 METRICS = {"rmse": "RMSE", "log_predictive": "log p(y given x)", "crps": "CRPS", "coverage_90": "coverage of 90 %",
            "width_90": "width of 90 %", "accuracy": "accuracy", "error_percent": "error %", "nll": "NLL", "brier": "Brier",
            "ece": "ECE", "ece_adaptive": "ECE, equal mass", "ood_auroc": "OOD AUROC", "ood_auroc_mi": "OOD AUROC by MI",
@@ -71,7 +73,13 @@ def _regression(model: object, guide: object, data: Batches, num_samples: int, t
            "crps": float(np.mean([float(metrics.crps(*pair).mean()) for pair in each])),
            "coverage_90": float(np.mean([float(metrics.coverage(*pair, level=0.9).mean()) for pair in each])),
            "width_90": float(np.mean([float(metrics.interval_width(pair[0], level=0.9).mean()) for pair in each]))}
-    return row, {"log_predictive": log_density.numpy()}
+    places = task.y_mean[split].double()
+    low, high = torch.quantile(draws, torch.tensor([0.05, 0.95]).to(draws), dim=0)
+    observed = y * scale + places
+    return row, {"log_predictive": log_density.numpy(), **{name: value.cpu().numpy() for name, value in {
+        "observed": observed, "mean": moments.mean.double() * scale + places,
+        "deviation": moments.total.double().sqrt() * scale, "lower": low * scale + places, "upper": high * scale + places,
+        "rank": (draws < y).double().mean(0)}.items()}}
 
 
 def _classes(model: object, guide: object, data: Batches, num_samples: int, unknown: Tensor | None,
@@ -88,8 +96,9 @@ def _classes(model: object, guide: object, data: Batches, num_samples: int, unkn
     if unknown is not None:
         other = pv.predict_moments(model, guide, Batches(DictDataset(x=unknown[0]), 1000), num_samples=num_samples, site="y")
         row |= {"ood_auroc": float(metrics.auroc(moments.total, other.total)),
-                "ood_auroc_mi": float(metrics.auroc(moments.epistemic, other.epistemic)),
                 "ood_aupr": float(metrics.aupr(moments.total, other.total))}
+        if num_samples > 1:  # one draw of the weights has no mutual information with the class
+            row["ood_auroc_mi"] = float(metrics.auroc(moments.epistemic, other.epistemic))
         arrays["entropy_unknown"] = other.total.float().numpy()
     if task.image_shape is not None:
         arrays["rotation_accuracy"] = np.array([_turned(model, guide, data, angle, num_samples, task) for angle in ANGLES])
@@ -97,8 +106,8 @@ def _classes(model: object, guide: object, data: Batches, num_samples: int, unkn
 
 
 def _turned(model: object, guide: object, data: Batches, angle: float, num_samples: int, task: Task) -> float:
-    """Accuracy on (at most 1000) test images turned by an angle."""
-    x, y = (data.data.tensors[name][:1000] for name in ("x", "y"))
+    """Accuracy on test images turned by an angle."""
+    x, y = (data.data.tensors[name][:TURNED] for name in ("x", "y"))
     images = x.reshape(-1, *task.image_shape)
     turn = math.radians(angle)
     matrix = x.new_tensor([[math.cos(turn), -math.sin(turn), 0.0], [math.sin(turn), math.cos(turn), 0.0]])

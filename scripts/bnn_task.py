@@ -6,12 +6,18 @@ from typing import Literal
 
 import torch
 from bnn_settings import BnnSettings
+from data_choice import refuse_unknown
 from run_folder import Refusal
 from torch import Tensor
 
-from pyrovae.data import (DictDataset, Regression, gap1d, load_diabetes, load_digits, load_fashion_mnist, load_kmnist,
-                          load_mnist, load_npz_regression, load_path, load_uci, load_uci_folder)
+from pyrovae.data import (DictDataset, Regression, data_root, gap1d, load_diabetes, load_digits, load_fashion_mnist,
+                          load_kmnist, load_mnist, load_npz_regression, load_path, load_uci, load_uci_folder)
+from pyrovae.data.files import read_file
 
+UCI = ("bostonHousing", "concrete", "energy", "kin8nm", "naval-propulsion-plant", "power-plant",
+       "protein-tertiary-structure", "wine-quality-red", "yacht")
+"""The standard names, whether their files are here or not."""
+PATHS = "the path of an .npz with x and y, of a folder of images or IDX files, or of a folder in the UCI layout"
 IMAGES = {"digits": load_digits, "mnist": load_mnist, "fashion-mnist": load_fashion_mnist, "kmnist": load_kmnist}
 
 
@@ -54,7 +60,10 @@ class Task:
 
 def load_task(s: BnnSettings) -> Task:
     """Raises Refusal for a name that is no data set."""
-    path = Path(s.dataset)
+    path, here = Path(s.dataset).expanduser(), sorted(path.parent.name for path in (data_root() / "UCI").glob("*/data"))
+    known = ("diabetes", *IMAGES, "gap", *here)
+    if s.dataset not in UCI:
+        refuse_unknown("--dataset", s.dataset, dict.fromkeys((*known, *UCI)), PATHS)
     if s.dataset in IMAGES:
         return _images(s, IMAGES[s.dataset]())
     if s.dataset == "diabetes":
@@ -65,21 +74,14 @@ def load_task(s: BnnSettings) -> Task:
         if (path / "data.txt").exists() or (path / "data" / "data.txt").exists():
             return _regression(s, load_uci_folder(path if (path / "data.txt").exists() else path / "data"))
         return _images(s, load_path(path))
-    if path.suffix == ".npz":
-        if not path.exists():
-            raise Refusal(f"there is no file {path}.")
-        return _images(s, load_path(path)) if _has_classes(path) else _regression(s, load_npz_regression(
+    if path.is_file():
+        arrays, _ = read_file(path)
+        if "y" not in arrays:
+            raise Refusal(f"{path} holds {', '.join(sorted(arrays))} and no y; expected an .npz with x and y, whole numbers "
+                          "for classes and floats otherwise: np.savez(path, x=x, y=y).")
+        return _images(s, load_path(path)) if arrays["y"].dtype.kind in "iu" else _regression(s, load_npz_regression(
             path, s.splits or 20, s.seed))
     return _regression(s, load_uci(s.dataset))
-
-
-def _has_classes(path: Path) -> bool:
-    import numpy as np
-
-    with np.load(path) as arrays:
-        if "y" not in arrays and "y_train" not in arrays:
-            raise Refusal(f"{path} holds {sorted(arrays)}, wanted x and y: whole numbers for classes, floats otherwise.")
-        return np.issubdtype(arrays["y" if "y" in arrays else "y_train"].dtype, np.integer)
 
 
 def _regression(s: BnnSettings, data: Regression) -> Task:
@@ -92,8 +94,9 @@ def _regression(s: BnnSettings, data: Regression) -> Task:
 
 
 def _images(s: BnnSettings, splits: object) -> Task:
-    if "y" not in splits.train.tensors:
-        raise Refusal(f"{splits.name} has no classes y; a classifier needs them.")
+    parts = {"y": splits.train, "y_valid": splits.valid, "y_test": splits.test}
+    if lacking := [name for name, part in parts.items() if part is not None and "y" not in part.tensors]:
+        raise Refusal(f"{s.dataset} has no {', '.join(lacking)}; a classifier needs the classes of all its parts.")
 
     def part(data: DictDataset | None) -> DictDataset | None:
         return None if data is None else DictDataset(x=data.tensors["x"].flatten(1).unsqueeze(0),
@@ -115,6 +118,7 @@ def load_unknown(name: str, task: Task) -> Tensor:
         return torch.rand(1, 1000, task.num_features, generator=torch.Generator().manual_seed(0))
     if name == "photographs":
         return _patches(task).flatten(1).unsqueeze(0)
+    refuse_unknown("--ood", name, (*IMAGES, "noise", "photographs"), "a PATH")
     splits = IMAGES[name]() if name in IMAGES else load_path(Path(name))
     x = splits.test.tensors["x"]
     if task.image_shape is not None and tuple(x.shape[1:]) != task.image_shape:

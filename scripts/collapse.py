@@ -14,11 +14,11 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import command_line
 import pyro
 import torch
-import tyro
+from progress import evidence_bar, progress_bar, say
 from run_folder import Refusal, as_json, refuse_politely
-from tqdm.auto import tqdm
 
 import pyrovae as pv
 import pyrovae.plots as plots
@@ -111,7 +111,8 @@ def row_of(remedy: str, s: Study) -> dict[str, object]:
         history = pv.fit(loss, train, epochs=s.epochs, valid=valid, lr=s.lr, hooks=[best, ProgressBar()])
     model, guide = innermost(loss).model, innermost(loss).guide
     torch.manual_seed(s.seed)
-    evidence = pv.log_evidence(model, guide, tqdm(test, desc="log p(x)", unit="batch"), num_particles=s.particles)
+    with evidence_bar(test, s.particles) as bar:
+        evidence = pv.log_evidence(model, guide, test, num_particles=s.particles, progress=bar.update)
     parts = pv.elbo_surgery(model, guide, test, num_draws=s.draws)
     elbos = history["valid_elbo"][best.start:]
     return {"remedy": remedy, "log_px": evidence.mean, "log_px_se": evidence.mean_se, "elbo": evidence.elbo.mean().item(),
@@ -164,7 +165,7 @@ def main(s: Study) -> None:
     s.out.mkdir(parents=True, exist_ok=True)
     paths = {remedy: s.out / f"{_file(remedy)}.json" for remedy in REMEDIES}
     rows = {remedy: finished(path, s) for remedy, path in paths.items()}
-    for remedy in tqdm([remedy for remedy, row in rows.items() if row is None], desc="rows"):
+    for remedy in progress_bar([remedy for remedy, row in rows.items() if row is None], desc="rows"):
         rows[remedy] = row_of(remedy, s)
         content = {"settings": as_json(s), "row": rows[remedy]}
         write_atomically(paths[remedy], (json.dumps(content, indent=2) + "\n").encode())
@@ -181,9 +182,9 @@ def main(s: Study) -> None:
     plots.save({"log_px": plots.scores(columns["remedy"], columns["log_px"], columns["log_px_se"],
                                        unit="test log p(x), nats per datum"),
                 "kl": plots.kl_parts(columns["remedy"], columns["mutual_information"], columns["marginal_kl"])}, s.out)
-    print(markdown(table) + note + f"written to {s.out}")
+    say(markdown(table) + note + f"written to {s.out}")
 
 
 if __name__ == "__main__":
     with refuse_politely():
-        main(tyro.cli(Study, description=__doc__))
+        main(command_line.parse(Study, __doc__))

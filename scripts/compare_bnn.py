@@ -10,36 +10,38 @@ import dataclasses
 import json
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
+import command_line
 import torch
 import tyro
-from bnn_figures import bands, figures
+from bnn_figures import bands, figures, refuse_bands
 from bnn_methods import refuse_short, train
 from bnn_report import Scores, markdown, read_scores, save_scores, score, to_arviz
-from bnn_settings import METHODS, BnnSettings
+from bnn_settings import EXPLAINED, METHODS, BnnSettings
 from bnn_task import load_task, load_unknown
+from data_choice import did_you_mean
+from progress import progress_bar, say
 from run_folder import Refusal, as_json, choose_device, refuse_politely
-from tqdm.auto import tqdm
 
 import pyrovae as pv
 import pyrovae.plots as plots
 from pyrovae.files import write_atomically
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Comparison:
-    settings: tyro.conf.OmitArgPrefixes[BnnSettings]
-    methods: str = "map,bbb,mc-dropout,ensemble"
-    """Names joined by commas, of: map, bbb, bbb-mixture, bbb-hierarchical, radial, mc-dropout, concrete-dropout, ensemble,
-    swag, laplace, sgld, sghmc, hmc."""
+    GROUPS: ClassVar[dict[str, str]] = {"methods": "method", "ood": "data", "budget": "run"}
+
+    methods: Annotated[str, tyro.conf.arg(help=f"Names joined by commas, of:\n{EXPLAINED}")] = "map,bbb,mc-dropout,ensemble"
+    settings: BnnSettings
     ood: str | None = None
     """A data set that the classifier has not seen: digits, mnist, fashion-mnist, kmnist, noise, photographs
     (squares of the two that ship with scikit-learn), or a PATH."""
     budget: Literal["equal-steps", "equal-time"] = "equal-steps"
     """equal-time: every method trains as long as the first one took (an epoch more or less); hmc keeps its own count."""
-    bands: bool = True
-    """Also train each method on a 1-D set with a gap, for a picture (regression only)."""
+    bands: bool = False
+    """Also train each method on a toy, a made-up 1-D set with a gap, and draw its bands (regression only)."""
     out: Annotated[Path, tyro.conf.arg(help="folder of the results")] = Path("runs/comparison")
 
 
@@ -48,12 +50,14 @@ def compare(c: Comparison) -> dict[str, Scores]:
     s, methods = c.settings, tuple(c.methods.split(","))
     unknown_names = [method for method in methods if method not in METHODS]
     if unknown_names:
-        raise Refusal(f"--methods names {unknown_names}, wanted some of {', '.join(METHODS)}.")
+        raise Refusal(f"--methods names {', '.join(unknown_names)}; expected some of {', '.join(METHODS)}."
+                      + did_you_mean(unknown_names[0], METHODS))
     device, task = choose_device(s.device), load_task(s)
     torch.set_num_threads(s.threads or 1)
     unknown = load_unknown(c.ood, task) if c.ood else None
     if unknown is not None and task.kind == "regression":
         raise Refusal("--ood scores classifiers, but the targets of this set are numbers.")
+    refuse_bands(c.bands, task)
     for method in methods:  # before any of them has taken its time
         refuse_short(method, s, task)
     begun = c.out / "settings.json"
@@ -66,7 +70,7 @@ def compare(c: Comparison) -> dict[str, Scores]:
     ranks = pv.Ranks()
     if ranks.size > 1 and c.budget == "equal-time":
         raise Refusal("--budget equal-time trains methods one after another, so it has no use for several processes.")
-    for method in tqdm(ranks.share(methods), desc=task.name, unit="method"):
+    for method in progress_bar(ranks.share(methods), desc=task.name, unit="method"):
         path = c.out / "methods" / f"{method}.json"
         if not path.exists():
             start = time.perf_counter()
@@ -81,13 +85,14 @@ def compare(c: Comparison) -> dict[str, Scores]:
         return {}
     scores = {method: read_scores(c.out / "methods" / f"{method}.json") for method in methods}
     write(scores, c.out)
-    drawn = figures(scores, task.kind)
-    if task.kind == "regression" and c.bands and not (c.out / "figures" / "bands.png").exists():
+    say(f"{task.name}: {task.num_splits * s.seeds} networks a method, {s.num_samples} draws; mean ± standard error over "
+        f"splits and seeds\n\n{(c.out / 'comparison.md').read_text()}\nwritten to {c.out}/comparison.csv, .json and .md")
+    drawn = figures(scores, task)
+    if c.bands and not (c.out / "figures" / "bands.png").exists():
         drawn["bands"] = bands(methods, s)
     plots.save(drawn, c.out / "figures")
-    print(f"{task.name}: {task.num_splits * s.seeds} networks a method, {s.num_samples} draws; mean ± standard error over "
-          f"splits and seeds\n\n{(c.out / 'comparison.md').read_text()}\nfigures: "
-          f"{', '.join(sorted(path.name for path in (c.out / 'figures').glob('*.png'))) or 'none'} in {c.out / 'figures'}")
+    say(f"figures: {', '.join(sorted(path.name for path in (c.out / 'figures').glob('*.png'))) or 'none'} in "
+        f"{c.out / 'figures'}")
     return scores
 
 
@@ -106,4 +111,4 @@ def write(scores: dict[str, Scores], out: Path) -> None:
 
 if __name__ == "__main__":
     with refuse_politely():
-        compare(tyro.cli(Comparison, description=__doc__))
+        compare(command_line.parse(Comparison, __doc__))

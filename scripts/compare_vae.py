@@ -12,13 +12,15 @@ import json
 import typing
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
+import command_line
 import numpy as np
 import torch
-import tyro
 from evaluate import Evaluation, Trained, evaluate, split_gap
+from matplotlib.figure import Figure
+from progress import progress_bar, say
 from run_folder import Folder, Refusal, refuse_politely
-from tqdm.auto import tqdm
 from train_vae import train
 from vae_settings import Settings
 
@@ -29,9 +31,11 @@ from pyrovae.files import write_atomically
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
+    GROUPS: ClassVar[dict[str, str]] = {"grid": "grid"}
+
     grid: tuple[str, ...]
     """setting=value,value ...: all combinations; + starts another grid."""
-    settings: tyro.conf.OmitArgPrefixes[Settings]
+    settings: Settings
     score_particles: int = 5000
     """K of the table's log p(x)."""
     score_data: int | None = None
@@ -137,6 +141,17 @@ def compare(rows: list[dict[str, object]], out: Path) -> None:
             row |= {"gain": difference.mean().item(), "gain_se": (difference.std() / len(difference) ** 0.5).item()}
 
 
+def picture(rows: list[dict[str, object]], out: Path) -> Figure:
+    """log p(x) of each run, and its gain on the first of those that score the same x in the same way."""
+    groups: dict[str, list[plots.Score]] = {}
+    for kind in dict.fromkeys(row["of"] for row in rows):
+        paired = [dict(row) for row in rows if row["of"] == kind]
+        compare(paired, out)
+        groups[kind] = [plots.Score(row["run"], row["log_px"], row["se"], row["gain"], row["gain_se"]) for row in paired]
+    return plots.paired_scores(groups, unit="test log p(x), nats", title=f"K = {rows[0]['K']}, N = {rows[0]['N']}; bars are "
+                               "one standard error over test data, those of gains over differences datum by datum")
+
+
 def markdown(rows: list[dict[str, object]], gaps: bool) -> str:
     head = ["run", "test log p(x), nats", "gain on the first", "ELBO", "k-hat > 0.7", "active units", "training"]
     head += ["approximation gap", "amortisation gap"] if gaps else []
@@ -173,7 +188,7 @@ def main(comparison: Comparison) -> list[dict[str, object]]:
     if not ranks.first:
         return []
     rows = []
-    for changes in tqdm(runs, desc="grid", unit="run"):
+    for changes in progress_bar(runs, desc="grid", unit="run"):
         rows.append(run_one(comparison, changes, out / name_of(changes)))
         compare(rows, out)
         columns = list(dict.fromkeys(column for row in rows for column in row))
@@ -182,12 +197,12 @@ def main(comparison: Comparison) -> list[dict[str, object]]:
             writer.writeheader()
             writer.writerows(rows)
         write_atomically(out / "table.md", markdown(rows, comparison.gaps).encode())
-    plots.save({"table": plots.scores([row["run"] for row in rows], [row["log_px"] for row in rows],
-                                      [row["se"] for row in rows], unit="test log p(x), nats")}, out)
-    print(f"{markdown(rows, comparison.gaps)}\nwritten to {out}/table.csv, table.md and table.png")
+    say(f"{markdown(rows, comparison.gaps)}\nwritten to {out}/table.csv and table.md")
+    plots.save({"table": picture(rows, out)}, out)
+    say(f"picture: {out}/table.png")
     return rows
 
 
 if __name__ == "__main__":
     with refuse_politely():
-        main(tyro.cli(Comparison, description=__doc__))
+        main(command_line.parse(Comparison, __doc__))

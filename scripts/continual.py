@@ -15,14 +15,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
+import command_line
 import pyro
 import torch
 import tyro
 from continual_learners import Online, Plain, Together, nothing
 from continual_settings import ContinualSettings
 from continual_tasks import Stream, load_stream
+from progress import progress_bar, say
 from run_folder import Refusal, as_json, choose_device, refuse_politely
-from tqdm.auto import tqdm
 
 import pyrovae as pv
 import pyrovae.plots as plots
@@ -38,7 +39,7 @@ Result = dict[str, list]
 
 @dataclasses.dataclass(frozen=True)
 class Continual:
-    settings: tyro.conf.OmitArgPrefixes[ContinualSettings]
+    settings: ContinualSettings
     methods: str = "vcl,vcl-coreset,plain"
     """Names joined by commas, of: vcl (variational continual learning), vcl-coreset (which also keeps a few points of each
     task), plain (the same net by maximum likelihood, task after task), together (one fit to all data so far)."""
@@ -69,14 +70,14 @@ def main(c: Continual) -> dict[str, Result]:
     table = markdown(results)
     write_atomically(c.out / "continual.md", table.encode())
     plots.save(figures(results, stream), c.out / "figures")
-    print(f"{stream.name}: after each task, {s.epochs} epochs each\n\n{table}\nfigures: {c.out / 'figures'}")
+    say(f"{stream.name}: after each task, {s.epochs} epochs each\n\n{table}\nfigures: {c.out / 'figures'}")
     return results
 
 
 def run(make: Callable, stream: Stream, s: ContinualSettings, device: torch.device, method: str) -> Result:
     """metric -> its mean over the tasks seen so far, after each task; each -> of every task; seconds of training."""
     learner, result = make(stream, s, device), {"seconds": []}
-    progress = tqdm(range(stream.num_tasks), desc=method, unit="task")
+    progress = progress_bar(range(stream.num_tasks), desc=method, unit="task")
     for task in progress:
         start = time.perf_counter()
         learner.learn(task, stream.train(task))
@@ -127,4 +128,4 @@ def figures(results: dict[str, Result], stream: Stream) -> dict[str, object]:
 
 if __name__ == "__main__":
     with refuse_politely():
-        main(tyro.cli(Continual, description=__doc__))
+        main(command_line.parse(Continual, __doc__))

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
+import command_line
 import numpy as np
 import torch
 import tyro
+from progress import evidence_bar, progress_bar, say
 from run_folder import Folder, Refusal, choose_device, peak_memory_mib, refuse_politely
-from tqdm.auto import tqdm
 from train_vae import make_loss, prepare, proposal_of, some_rows
 from vae_parts import DENSITIES, build
 from vae_settings import Settings
@@ -147,7 +148,7 @@ def evaluate(evaluation: Evaluation, trained: Trained) -> dict[str, object]:
         np.savez(file, **{name: value.numpy() for name, value in vars(evidence).items() if isinstance(value, torch.Tensor)})
     write_json(stem.with_suffix(".json"), result)
     note = " (of a density: not comparable with probabilities)" if density else ""
-    print(f"{evaluation.split} {evidence}\n{result['bits_per_dim']:.4f} bits per dimension{note}; "
+    say(f"{evaluation.split} {evidence}\n{result['bits_per_dim']:.4f} bits per dimension{note}; "
           f"{result['seconds']:.0f} s, peak memory {result['peak_memory_mib'] or math.nan:.0f} MiB; written to {stem}.json")
     return result
 
@@ -156,13 +157,14 @@ def split_gap(evaluation: Evaluation, trained: Trained) -> dict[str, object]:
     """The inference gap, split in two; writes gaps.json."""
     rows = some_rows(trained.data, evaluation.gap_data, evaluation.seed)
     torch.manual_seed(evaluation.seed)
-    gaps = inference_gaps(trained.model, trained.guide, tqdm(rows, desc="gaps", unit="batch"), steps=evaluation.gap_steps,
-                          num_particles=evaluation.num_particles)
+    with evidence_bar(rows, 2 * evaluation.num_particles, desc="gaps") as bar:  # of the guide as it is, and refined
+        gaps = inference_gaps(trained.model, trained.guide, rows, steps=evaluation.gap_steps,
+                              num_particles=evaluation.num_particles, progress=bar.update)
     result = {"num_data": len(rows.data), "asked": evaluation.asked(gaps=True)}
     for name, (mean, se) in gaps.means.items():
         result |= {name: mean, f"{name}_se": se}
     write_json(trained.folder.path / "gaps.json", result)
-    print(gaps)
+    say(gaps)
     return result
 
 
@@ -171,14 +173,14 @@ def tabulate(evaluation: Evaluation, trained: Trained) -> None:
     rows = some_rows(trained.data, evaluation.table_data, evaluation.seed)
     torch.manual_seed(evaluation.seed)
     steps = {"num_chains": evaluation.num_chains, "num_steps": evaluation.num_steps,
-             "progress": lambda temperatures: tqdm(temperatures, desc="annealing")}
+             "progress": lambda temperatures: progress_bar(temperatures, desc="annealing")}
     counts = tuple(k for k in (1, 10, 100, 1000) if k < evaluation.num_particles) + (evaluation.num_particles,)
     table = evidence_table(trained.model, trained.proposal, list(rows), num_particles=counts, **steps)
     conditions = {name: value for name, value in rows.take(len(rows.data)).items() if name == "c"}
     bounds = bidirectional(trained.model, len(rows.data), conditions=conditions or None, **steps)
     text = f"{table}\n\nOn data drawn from the model: {bounds}\n"
     write_atomically(trained.folder.path / "table.md", text.encode())
-    print(f"\n{text}")
+    say(f"\n{text}")
 
 
 def write_json(path: Path, result: dict[str, object]) -> None:
@@ -189,18 +191,23 @@ def write_json(path: Path, result: dict[str, object]) -> None:
 
 
 def _importance(evaluation: Evaluation, model: pv.Model, guide: Callable, rows: object) -> Evidence:
-    return pv.log_evidence(model, guide, tqdm(rows, desc="log p(x)", unit="batch"), chunk=evaluation.chunk,
-                           num_particles=evaluation.num_particles, defensive=evaluation.defensive)
+    with evidence_bar(rows, evaluation.num_particles) as bar:
+        return pv.log_evidence(model, guide, rows, chunk=evaluation.chunk, num_particles=evaluation.num_particles,
+                               defensive=evaluation.defensive, progress=bar.update)
 
 
 def _annealed(evaluation: Evaluation, model: pv.Model, guide: Callable, rows: object) -> Evidence:
     return annealed_importance(model, rows, guide=guide if evaluation.from_guide else None, num_chains=evaluation.num_chains,
-                               num_steps=evaluation.num_steps, progress=lambda steps: tqdm(steps, desc="annealing"))
+                               num_steps=evaluation.num_steps, progress=lambda steps: progress_bar(steps, desc="annealing"))
+
+
+def _quadrature(evaluation: Evaluation, model: pv.Model, guide: Callable, rows: Batches) -> Quadrature:
+    with progress_bar(total=len(rows.data), desc="quadrature", unit=" data") as bar:
+        return quadrature(model, rows, progress=bar.update)
 
 
 METHODS: dict[str, Callable[[Evaluation, pv.Model, Callable, object], Evidence | Quadrature]] = {
-    "is": _importance, "psis": _importance, "ais": _annealed,
-    "quadrature": lambda evaluation, model, guide, rows: quadrature(model, tqdm(rows, desc="quadrature", unit="batch")),
+    "is": _importance, "psis": _importance, "ais": _annealed, "quadrature": _quadrature,
 }
 
 
@@ -215,4 +222,4 @@ def main(evaluation: Evaluation) -> None:
 
 if __name__ == "__main__":
     with refuse_politely():
-        main(tyro.cli(Evaluation, description=__doc__))
+        main(command_line.parse(Evaluation, __doc__))

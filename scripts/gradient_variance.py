@@ -9,11 +9,11 @@ import dataclasses
 import io
 from pathlib import Path
 
+import command_line
 import pyro
 import torch
-import tyro
+from progress import progress_bar, say
 from run_folder import Refusal, refuse_politely
-from tqdm.auto import tqdm
 
 import pyrovae as pv
 import pyrovae.plots as plots
@@ -81,7 +81,7 @@ def study(s: Study) -> list[dict[str, object]]:
     model = pv.Model(z=StandardNormal(s.latent_dim), x=pv.Node(BernoulliHead(
         MLP(s.latent_dim, s.hidden, X, torch.nn.Tanh)), "z"))
     panels, batch, rows = estimators(model, encoder, s.particles), test.take(s.batch_size), []
-    bar = tqdm(total=len(s.epochs) * sum(map(len, panels.values())), desc="gradients", position=1)
+    bar = progress_bar(total=len(s.epochs) * sum(map(len, panels.values())), desc="gradients")
 
     def look(epoch: int) -> None:
         for objective, losses in panels.items():
@@ -118,13 +118,13 @@ def main(s: Study) -> None:
     epochs = sorted(set(s.epochs))
     plots.save({"gradient_variance": plots.gradient_variance(epochs, panels)}, s.out)
     for objective, series in panels.items():
-        print(f"{objective}: total variance of the guide's gradient on {s.batch_size} digits after epochs "
+        say(f"{objective}: total variance of the guide's gradient on {s.batch_size} digits after epochs "
               f"{', '.join(map(str, epochs))}")
         for name, values in series.items():
-            print(f"  {name:24s}" + "".join(f"{value:12.4g}" for value in values))
-    print(f"written to {s.out}")
+            say(f"  {name:24s}" + "".join(f"{value:12.4g}" for value in values))
+    say(f"written to {s.out}")
 
 
 if __name__ == "__main__":
     with refuse_politely():
-        main(tyro.cli(Study, description=__doc__))
+        main(command_line.parse(Study, __doc__))

@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
+import command_line
 import numpy as np
 import torch
 import torch.nn as nn
 import tyro
+from progress import evidence_bar, progress_bar, say
 from run_folder import Refusal, choose_device, refuse_politely
-from tqdm.auto import tqdm
 from train_vae import make_loss, prepare, some_rows
 from vae_parts import build, fit_constants
 from vae_settings import Settings
@@ -173,12 +174,13 @@ def run(name: str, recipe: Recipe, ours: Reproduction, device: torch.device) -> 
     start = time.perf_counter()
     history = pv.fit(loss, Pieces(data.train.to(device), steps), epochs=pieces, optimizer=optimizer,
                      schedule=lambda o: torch.optim.lr_scheduler.LambdaLR(o, lambda i: recipe.rates(i / pieces) / base),
-                     hooks=[Checkpoint(checkpoint), HistoryFile(folder / "history.csv"), ProgressBar()],
+                     hooks=[Checkpoint(checkpoint), HistoryFile(folder / "history.csv"), ProgressBar(name)],
                      compile=ours.compile, resume=checkpoint if checkpoint.exists() else None)
     pv.save_weights(loss, folder / "weights.safetensors")
     torch.manual_seed(s.seed)
-    evidence = pv.log_evidence(model, guide, tqdm(some_rows(data.test, ours.eval_data, s.seed), desc=f"{name}: log p(x)"),
-                               num_particles=ours.eval_particles)
+    scored = some_rows(data.test, ours.eval_data, s.seed)
+    with evidence_bar(scored, ours.eval_particles, desc=f"{name}: log p(x)") as bar:
+        evidence = pv.log_evidence(model, guide, scored, num_particles=ours.eval_particles, progress=bar.update)
     units = pv.evaluate(loss, [{"x": data.train.take(500)["x"]}])["active_units"]
     np.savez(folder / "evidence.npz", log_px=evidence.log_px.numpy(), khat=evidence.khat.numpy())
     theirs = recipe.settings.dataset
@@ -219,12 +221,12 @@ def main(ours: Reproduction) -> None:
     if unknown := sorted(set(ours.only) - set(recipes)):
         raise Refusal(f"--only names {unknown}, wanted some of {', '.join(map(repr, recipes))}.")
     recipes = {name: recipe for name, recipe in recipes.items() if not ours.only or name in ours.only}
-    rows = [run(name, recipe, ours, device) for name, recipe in tqdm(recipes.items(), desc=ours.paper, unit="run")]
+    rows = [run(name, recipe, ours, device) for name, recipe in progress_bar(recipes.items(), desc=ours.paper, unit="run")]
     text = table(rows, conditions, ours.scale)
     write_atomically(ours.out / f"{ours.paper}-{ours.scale:g}" / "table.md", text.encode())
-    print(text)
+    say(text)
 
 
 if __name__ == "__main__":
     with refuse_politely():
-        main(tyro.cli(Reproduction, description=__doc__))
+        main(command_line.parse(Reproduction, __doc__))

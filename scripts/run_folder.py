@@ -1,7 +1,6 @@
 """What the scripts share: a run's folder on disk, the choice of a device, and one-line refusals."""
 import dataclasses
 import json
-import logging
 import platform
 import subprocess
 import sys
@@ -11,12 +10,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+from progress import quiet_bars
 
 import pyrovae as pv
 from pyrovae.data import DataError
 from pyrovae.files import write_atomically
 
-MAY_CHANGE = {"epochs", "out", "resume", "device", "threads", "compile", "eval_particles", "eval_data", "tensorboard"}
+MAY_CHANGE = {"epochs", "out", "resume", "device", "threads", "compile", "eval_particles", "eval_data", "tensorboard",
+              "bands"}
 """Settings that a resumed run may change."""
 
 
@@ -116,12 +117,11 @@ def device_name(device: torch.device) -> str:
 def refuse_politely() -> Iterator[None]:
     """Turn the refusals a user can act on into one line and exit status 2; bugs keep their traceback.
 
-    What the library logs, such as what was compiled or why not, goes to the terminal.
+    What the library logs, such as what was compiled or why not, goes to the terminal, above the bars.
     """
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("pyrovae").setLevel(logging.INFO)
     try:
-        yield
+        with quiet_bars():
+            yield
     except (Refusal, DataError, pv.PairError, pv.CheckpointError, pv.NonFiniteLossError) as error:
         sys.exit(_complain(f"error: {error}", 2))
     except KeyboardInterrupt:

@@ -8,14 +8,17 @@ import dataclasses
 import sys
 import time
 from pathlib import Path
+from typing import Annotated, ClassVar
 
+import command_line
 import torch
 import tyro
-from bnn_figures import bands, figures
+from bnn_figures import bands, figures, refuse_bands
 from bnn_methods import train
 from bnn_report import markdown, score, to_arviz
-from bnn_settings import BnnSettings, Method
+from bnn_settings import EXPLAINED, BnnSettings, Method
 from bnn_task import epochs_of, load_task, load_unknown
+from progress import say
 from run_folder import Folder, choose_device, peak_memory_mib, refuse_politely
 
 import pyrovae as pv
@@ -23,12 +26,17 @@ import pyrovae.plots as plots
 from pyrovae.hooks import Checkpoint, HistoryFile
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Training:
-    settings: tyro.conf.OmitArgPrefixes[BnnSettings]
-    method: Method = "bbb"
+    GROUPS: ClassVar[dict[str, str]] = {"method": "method", "ood": "data", "bands": "run"}
+
+    method: Annotated[Method, tyro.conf.arg(help=EXPLAINED)] = "bbb"
+    settings: BnnSettings
     ood: str | None = None
-    """A data set that the classifier has not seen: digits, mnist, fashion-mnist, kmnist, noise, or a PATH."""
+    """A data set that the classifier has not seen: digits, mnist, fashion-mnist, kmnist, noise, photographs
+    (squares of the two that ship with scikit-learn), or a PATH."""
+    bands: bool = False
+    """Also train the method on a toy, a made-up 1-D set with a gap, and draw its bands (regression only)."""
     out: Path | None = None
     """Folder of the run; by default a new one under runs/."""
     resume: bool = False
@@ -39,16 +47,21 @@ class Training:
         return self.settings.seed
 
 
+POINTS = ("map", "ensemble", "laplace", "swag", "sgld", "sghmc")
+POINT = "Of single weights w, so that the KL is -log p(w) and the ELBO log p(y, w), each per datum"
+
+
 def main(t: Training) -> Path:
     s, start = t.settings, time.perf_counter()
     folder = Folder.for_run(t, default=f"runs/{Path(s.dataset).stem}-{t.method}-{time.strftime('%Y%m%d-%H%M%S')}")
     device, task = choose_device(s.device), load_task(s)
     torch.set_num_threads(s.threads or 1)
     unknown = load_unknown(t.ood, task) if t.ood else None
+    refuse_bands(t.bands, task)
     folder.begin(t, device=device, data={"name": task.name, "source": task.source, "num_train": task.num_data,
                                          "num_splits": task.num_splits})
-    print(f"{task.name}: {task.num_data} training data of {task.num_features} features, "
-          f"{task.num_splits * s.seeds} networks, {epochs_of(s, task)} epochs on {device}; writing to {folder.path}")
+    say(f"{task.name}: {task.num_data} training data of {task.num_features} features, "
+        f"{task.num_splits * s.seeds} networks, {epochs_of(s, task)} epochs on {device}; writing to {folder.path}")
     trained = train(t.method, s, task, device=device, resume=folder.checkpoint if t.resume else None,
                     draws=folder.path / "draws", hooks=(Checkpoint(folder.checkpoint), HistoryFile(folder.history)))
     pv.save_weights(trained.loss, folder.weights)
@@ -56,20 +69,21 @@ def main(t: Training) -> Path:
     folder.record(metrics=scores.summary(), train_seconds=trained.seconds, steps=trained.steps,
                   wall_seconds=time.perf_counter() - start)
     to_arviz(trained, task, folder.path / "arviz.nc")
-    drawn = figures({t.method: scores}, task.kind)
-    if task.kind == "regression" and not (folder.figures / "bands.png").exists():
+    say(f"trained {trained.steps} steps in {trained.seconds:.0f} s; {s.num_samples} draws; mean ± standard error over "
+        f"splits and seeds\n\n{markdown({t.method: scores.summary()})}\n"
+        f"peak memory: {peak_memory_mib() or float('nan'):.0f} MiB")
+    drawn = figures({t.method: scores}, task)
+    if t.bands and not (folder.figures / "bands.png").exists():
         drawn["bands"] = bands((t.method,), s)
     if trained.history is not None:
-        drawn["history"] = plots.curves(trained.history.columns())
+        drawn["history"] = plots.curves(trained.history.columns(), title=POINT if t.method in POINTS else None)
     plots.save(drawn, folder.figures)
     pictures = ", ".join(sorted(path.name for path in folder.figures.glob("*.png")))
-    print(f"trained {trained.steps} steps in {trained.seconds:.0f} s; {s.num_samples} draws; mean ± standard error over "
-          f"splits and seeds\n\n{markdown({t.method: scores.summary()})}\n"
-          f"peak memory: {peak_memory_mib() or float('nan'):.0f} MiB; pictures: {pictures} in {folder.figures}")
+    say(f"pictures: {pictures} in {folder.figures}")
     return folder.path
 
 
 if __name__ == "__main__":
     with refuse_politely():
-        main(tyro.cli(Training, description=__doc__))
+        main(command_line.parse(Training, __doc__))
     sys.exit(0)

@@ -12,12 +12,13 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+import command_line
 import pyro
 import torch
-import tyro
 from conditions import Task, conditioned
+from data_choice import refuse_unfit, refuse_unknown
+from progress import evidence_bar, say
 from run_folder import Folder, Refusal, choose_device, peak_memory_mib, refuse_politely
-from tqdm.auto import tqdm
 from vae_figures import draw_figures
 from vae_parts import COUNTS, LEVELS, VECTORS_ONLY, build, fit_constants
 from vae_settings import Settings
@@ -69,8 +70,10 @@ class Prepared:
 
 def prepare(s: Settings) -> Prepared:
     """The data in the units of the likelihood, as x and, for conditional models, c."""
+    refuse_unknown("--dataset", s.dataset, DATASETS, "the path of an .npy, .npz or IDX file or of a folder of images")
     load = DATASETS.get(s.dataset) or (lambda s: load_path(s.dataset, valid_size=s.valid_size))
     splits = load(s)
+    refuse_unfit(s, splits)
     if s.net == "conv" and len(splits.event_shape) != 3:
         raise Refusal(f"--net conv takes images, but {s.dataset} holds {tuple(splits.event_shape)} vectors; use --net mlp.")
     binary = s.likelihood in ("bernoulli", "autoregressive-bernoulli")
@@ -86,8 +89,10 @@ def prepare(s: Settings) -> Prepared:
     parts = splits.batches(binarize, batch_size=s.batch_size, flatten=flat)
     task = None
     if s.condition != "none":
-        if s.condition == "label" and "y" not in splits.train.tensors:
-            raise Refusal(f"--condition label needs labels y, and {s.dataset} has none.")
+        parts_of = {"y": splits.train, "y_valid": splits.valid, "y_test": splits.test}
+        lacking = [name for name, part in parts_of.items() if part is not None and "y" not in part.tensors]
+        if s.condition == "label" and lacking:
+            raise Refusal(f"--condition label needs labels of all parts, and {s.dataset} has no {', '.join(lacking)}.")
         classes = int(splits.train.tensors["y"].max()) + 1 if "y" in splits.train.tensors else 0
         task = Task(s.condition, tuple(splits.event_shape), classes)
         parts = tuple(part and conditioned(part, task, fixed=i > 0) for i, part in enumerate(parts))
@@ -147,7 +152,7 @@ def baseline(s: Settings, data: Prepared, scored: Batches, device: torch.device,
     loss = pv.ElboLoss(pv.Model(x=pv.Node(BernoulliHead(net), "c")), lambda **batch: None)
     valid = data.valid and data.valid.to(device)
     pv.fit(loss, data.train.to(device), epochs=s.epochs, valid=valid, lr=s.lr,
-           hooks=[EarlyStopping(best, patience=5), ProgressBar()] if valid else [ProgressBar()])
+           hooks=[*([EarlyStopping(best, patience=5)] if valid else []), ProgressBar("net without latent variables")])
     return -pv.evaluate(loss, scored.to(device))["loss"]
 
 
@@ -177,10 +182,10 @@ def train(s: Settings, ranks: pv.Ranks) -> Path:
             "name": splits.name, "source": splits.source, "event_shape": list(splits.event_shape), "levels": splits.levels,
             "binarize": data.binarize, "num_train": len(splits.train),
             "num_valid": len(splits.valid) if splits.valid is not None else 0, "num_test": len(splits.test)}, device=device)
-        print(f"{splits.name}: {len(splits.train)} training data {tuple(splits.event_shape)}, binarize {data.binarize}; "
-              f"{sum(p.numel() for p in loss.parameters()):,} parameters on {_where(ranks, device)}; "
-              f"writing to {folder.path}")
-        hooks += [Checkpoint(folder.checkpoint), HistoryFile(folder.history), ProgressBar()]
+        say(f"{splits.name}: {len(splits.train)} training data {tuple(splits.event_shape)}, binarize {data.binarize}; "
+            f"{sum(p.numel() for p in loss.parameters()):,} parameters on {_where(ranks, device)}; "
+            f"writing to {folder.path}")
+        hooks += [Checkpoint(folder.checkpoint), HistoryFile(folder.history), ProgressBar("training")]
         hooks += [TensorBoard(folder.path / "tensorboard")] if s.tensorboard else []
     train_data = data.train.to(device)
     history = pv.fit(loss, ranks.shard(train_data) if ranks.size > 1 else train_data, epochs=s.epochs,
@@ -190,9 +195,10 @@ def train(s: Settings, ranks: pv.Ranks) -> Path:
     train_seconds = sum(history["seconds"])
     scored = some_rows(data.test, s.eval_data, s.seed)
     torch.manual_seed(s.seed + ranks.rank)
-    own = tqdm(_own(scored, ranks), desc="log p(x)", unit="batch", disable=not ranks.first)
-    evidence = ranks.gather(pv.log_evidence(model, proposal_of(loss), own, num_particles=s.eval_particles,
-                                             compile=s.compile))
+    own = _own(scored, ranks)
+    with evidence_bar(own, s.eval_particles, disable=not ranks.first) as bar:
+        evidence = ranks.gather(pv.log_evidence(model, proposal_of(loss), own, num_particles=s.eval_particles,
+                                                compile=s.compile, progress=bar.update))
     if not ranks.first:
         ranks.close()
         return folder.path
@@ -206,9 +212,9 @@ def train(s: Settings, ranks: pv.Ranks) -> Path:
         metrics["baseline_log_px"] = baseline(s, data, scored, device, folder.path / "baseline.safetensors")
         lines.append(f"a net without latent variables, p(x | c) pixel by pixel: {metrics['baseline_log_px']:.3f} nats")
     folder.record(metrics=metrics, wall_seconds=time.perf_counter() - start)
+    say("\n".join(lines) + f"\npeak memory: {peak_memory_mib() or math.nan:.0f} MiB")
     plots.save(draw_figures(model, guide, data.test, history, splits, device, data.task), folder.figures)
-    print("\n".join(lines) + f"\npeak memory: {peak_memory_mib() or math.nan:.0f} MiB\n"
-          f"pictures: {', '.join(sorted(path.name for path in folder.figures.glob('*.png')))} in {folder.figures}")
+    say(f"pictures: {', '.join(sorted(path.name for path in folder.figures.glob('*.png')))} in {folder.figures}")
     ranks.close()
     return folder.path
 
@@ -233,5 +239,5 @@ def _stored(data: Prepared) -> torch.Tensor:
 
 if __name__ == "__main__":
     with refuse_politely():
-        train(tyro.cli(Settings, description=__doc__), pv.Ranks())
+        train(command_line.parse(Settings, __doc__), pv.Ranks())
     sys.exit(0)

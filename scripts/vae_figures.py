@@ -36,8 +36,10 @@ def draw_figures(model: pv.Model, guide: pv.Guide, test: Batches, history: pv.Hi
         dims = tuple(sorted(kl.argsort(descending=True)[:2].tolist()))
     if len(dims) == 2:
         standard = isinstance(getattr(prior, "conditional", prior), StandardNormal)
-        figures["latent_scatter"] = plots.latent_scatter(lowest[:5000].cpu(), _labels(test, 5000), dims=dims,
-                                                         standard_prior=standard)
+        shown = lowest[:5000].cpu()
+        figures["latent_scatter"] = plots.latent_scatter(
+            shown, _labels(test, 5000), dims=dims, standard_prior=standard,
+            title=f"Posterior means of {name}, {len(shown)} test data" + _others(lowest.shape[1], "\n", "not shown"))
     if len(splits.event_shape) == 3 and splits.event_shape[0] in (1, 3):
         painter = Painter(model, splits, task)
         figures |= painter.answers(data, z) if task else painter.images(data, z, dims)
@@ -87,19 +89,25 @@ class Painter:
         x = x.reshape(len(x), *self.event_shape)
         pick = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:20].to(x.device)
         chosen = {name: value[pick] for name, value in z.items()}
-        pairs = list(zip(range(0, len(pick) - 1, 2), range(1, len(pick), 2)))[:5]
+        pairs, names = _pairs(data.data.tensors["y"][pick].tolist() if "y" in data.data.tensors else [None] * len(pick))
         top = list(self.model.nodes)[0]
         figures = {
-            "reconstructions": plots.reconstructions((x[pick] / self.top).cpu(), self.decode(**chosen)),
-            "samples": plots.samples(self.decode(num=64), title="Means of p(x | z) at draws from the prior"),
-            "interpolation": plots.interpolation(torch.stack([self.decode(**{
-                name: plots.interpolate(value[a], value[b], 10) for name, value in chosen.items()}) for a, b in pairs]))}
+            "reconstructions": plots.reconstructions(
+                (x[pick] / self.top).cpu(), self.decode(**chosen),
+                title="Test data, and the mean of p(x | z) at the posterior mean of z"),
+            "samples": plots.samples(self.decode(num=64), title="Means of p(x | z) at draws from the prior")}
+        if pairs:
+            figures["interpolation"] = plots.interpolation(torch.stack([self.decode(**{
+                name: plots.interpolate(value[a], value[b], 10) for name, value in chosen.items()}) for a, b in pairs]),
+                labels=names, title="Means of p(x | z) on straight lines between posterior means of test data")
         if "y" in data.data.tensors and len(z) == 1:
             figures |= self.arithmetic(z[top], data.data.tensors["y"])
         if len(dims) == 2 and len(z) == 1:
             dims = (0, 1) if z[top].shape[-1] == 2 else dims
             grid = plots.prior_grid(15, z[top].shape[-1], dims=dims).to(z[top])
-            figures["manifold"] = plots.manifold(self.decode(**{top: grid}), 15, dims=dims)
+            figures["manifold"] = plots.manifold(
+                self.decode(**{top: grid}), 15, dims=dims,
+                title=f"Means of p(x | z) over a plane of z{_others(z[top].shape[-1], '; ', 'at 0')}")
         return figures
 
     def arithmetic(self, z: Tensor, y: Tensor) -> dict[str, Figure]:
@@ -113,8 +121,9 @@ class Painter:
             start = z[y == a][0]
             rows.append(self.decode(z=start + torch.linspace(0, 1.25, 10).to(z)[:, None] * step))
             names.append(f"{a} to {b}")
-        return {"label_arithmetic": plots.interpolation(torch.stack(rows), title="Walks by differences of class means: "
-                                                        + ", ".join(names))}
+        return {"label_arithmetic": plots.interpolation(
+            torch.stack(rows), labels=names,
+            title="Means of p(x | z) from a test datum on, by up to 1.25 times the difference of class means")}
 
     def answers(self, data: Batches, z: Values, count: int = 10) -> dict[str, Figure]:
         """Many draws for each condition: a row for each class, or for each question with the truth beside it."""
@@ -143,6 +152,24 @@ def mean_pixels(fn: torch.distributions.Distribution, levels: int | None, top: f
     if isinstance(base, torch.distributions.Categorical):
         return base.probs @ torch.linspace(0, 1, levels).to(base.probs)
     return mean_of(fn) / top
+
+
+def _others(num_latents: int, joint: str, fate: str) -> str:
+    return f"{joint}other dimensions {fate}" if num_latents > 2 else ""
+
+
+def _pairs(classes: list[int | None]) -> tuple[list[tuple[int, int]], list[str] | None]:
+    """At most five pairs of data for paths, of different classes where these are known, and the names of the paths."""
+    left, pairs = list(range(len(classes))), []
+    while len(left) > 1 and len(pairs) < 5:
+        first = left.pop(0)
+        second = next((other for other in left if None in classes or classes[other] != classes[first]), None)
+        if second is not None:
+            left.remove(second)
+            pairs.append((first, second))
+    if not pairs and len(classes) > 1:  # of one class only
+        return [(0, 1)], None
+    return pairs, None if None in classes else [f"{classes[a]} to {classes[b]}" for a, b in pairs]
 
 
 def _labels(test: Batches, count: int) -> Tensor | None:

@@ -1,7 +1,7 @@
 """What can be set about a VAE and its training: the command line of train_vae.py."""
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from run_folder import Refusal
 
@@ -15,14 +15,23 @@ OF_ONE_ELBO = ("elbo", "analytic-kl", "score-function")
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
+    GROUPS: ClassVar[dict[str, str]] = {"dataset": "data", "likelihood": "model", "objective": "objective", "epochs": "run"}
+
     dataset: str = "digits"
     """digits (ships with scikit-learn), mnist, fashion-mnist, kmnist, binarized-mnist (Larochelle's fixed
-    binarisation), or a path: .npy, .npz (x, optional y, x_test, y_test, x_valid) or a folder of images. Sets are looked
-    for in $PYROVAE_DATA, else in the cache folder, and downloaded there."""
+    binarisation), or a path: .npy, .npz (x, optional y, x_test, y_test, x_valid), IDX (MNIST's format, also .gz; one file
+    or a folder named as MNIST's) or a folder of images. Tables of numbers go with --likelihood normal-learned. Sets are
+    looked for in $PYROVAE_DATA, else in the cache folder, and downloaded there."""
     binarize: Literal["dynamic", "static", "threshold", "none"] | None = None
     """How grey pixels become 0 or 1: drawn anew at each visit, drawn once, cut at 0.5, not at all. By default dynamic
     for the Bernoulli (threshold for the digits, whose pixels count inked cells) and none for the other likelihoods.
     Validation and test data are always drawn once."""
+    valid_size: int | None = None
+    """Training data held out for validation; by default a tenth, at most 1000. 0 for none."""
+    condition: Condition = "none"
+    """Model p(x | c): c is the label, one to three quadrants of the image (x is the rest), the image with a fifth of its
+    pixels replaced by noise, or the image at half its resolution. Adds a picture of many answers to each question and
+    compares with a net without latent variables."""
 
     likelihood: Literal["bernoulli", "autoregressive-bernoulli", "continuous-bernoulli", "beta", "normal", "normal-learned",
                         "normal-predicted", "low-rank-normal", "student-t", "categorical", "logistic-mixture", "poisson",
@@ -65,11 +74,6 @@ class Settings:
     """iaf, spline, maf, coupling: hidden layers of each step's net."""
     guide_context: int = 64
     """iaf, spline, maf, coupling: length of the vector that tells the steps about x."""
-
-    condition: Condition = "none"
-    """Model p(x | c): c is the label, one to three quadrants of the image (x is the rest), the image with a fifth of its
-    pixels replaced by noise, or the image at half its resolution. Adds a picture of many answers to each question and
-    compares with a net without latent variables."""
 
     net: Literal["mlp", "gated", "conv"] = "mlp"
     """Fully connected, the same with gates, or stride-2 convolutions (images only)."""
@@ -119,8 +123,6 @@ class Settings:
     lr_decay: float = 0.1
     clip_norm: float | None = None
     """Largest gradient norm."""
-    valid_size: int | None = None
-    """Training data held out for validation; by default a tenth, at most 1000. 0 for none."""
     patience: int | None = None
     """Stop after so many epochs without a better validation ELBO, and keep the best weights."""
     eval_particles: int = 1000

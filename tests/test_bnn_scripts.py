@@ -11,7 +11,7 @@ from bnn_methods import train
 from bnn_report import score
 from bnn_settings import METHODS, BnnSettings
 from bnn_task import load_task
-from test_scripts import run
+from test_scripts import boxes_of, run
 
 import pyrovae as pv
 
@@ -22,7 +22,7 @@ CLASSES = {"accuracy", "nll", "brier", "ece", "ood_auroc", "train_seconds"}
 
 
 def test_every_method_on_a_regression_set_and_again_without_training(tmp_path: Path) -> None:
-    command = ("compare_bnn.py", "--methods", ",".join(METHODS), "--splits", 2, *QUICK, "--no-bands", "--out", tmp_path)
+    command = ("compare_bnn.py", "--methods", ",".join(METHODS), "--splits", 2, *QUICK, "--out", tmp_path)
     output = run(*command)
     results = json.loads((tmp_path / "comparison.json").read_text())
     assert list(results) == list(METHODS)
@@ -46,8 +46,11 @@ def test_classifiers_meet_data_they_have_not_seen(tmp_path: Path) -> None:
     run("compare_bnn.py", "--dataset", "digits", "--methods", "map,bbb,mc-dropout,ensemble,laplace",
         "--laplace", "last-layer", "--ood", "photographs", *QUICK, "--out", tmp_path)
     results = json.loads((tmp_path / "comparison.json").read_text())
-    for metrics in results.values():
+    for method, metrics in results.items():
         assert CLASSES <= set(metrics) and metrics["accuracy"]["se"] is None
+        assert ("ood_auroc_mi" in metrics) == (method != "map")  # one draw has no mutual information
+    row = next(line for line in (tmp_path / "comparison.md").read_text().splitlines() if line.startswith("| map |"))
+    assert row.count("–") == 1
     names = {path.name for path in (tmp_path / "figures").iterdir()}
     assert {"reliability.png", "entropies.png", "rotation.png"} <= names
 
@@ -69,7 +72,7 @@ def test_a_users_files(tmp_path: Path) -> None:
         np.savetxt(folder / f"index_test_{split}.txt", order[50:], fmt="%d")
     for name, metric in (("own.npz", "rmse"), ("classes.npz", "accuracy"), ("uci", "rmse")):
         out = tmp_path / f"out-{name}"
-        run("compare_bnn.py", "--dataset", tmp_path / name, "--methods", "map", "--no-bands", *QUICK, "--out", out)
+        run("compare_bnn.py", "--dataset", tmp_path / name, "--methods", "map", *QUICK, "--out", out)
         assert metric in json.loads((out / "comparison.json").read_text())["map"]
 
 
@@ -79,14 +82,75 @@ def test_training_resumes_to_the_same_end(tmp_path: Path, method: str, monkeypat
     common = ("--method", method, "--splits", "2", *QUICK[2:])
     run("train_bnn.py", *common, "--steps", "60", "--out", tmp_path / "whole")
     contents = json.loads((tmp_path / "whole" / "run.json").read_text())
-    assert contents["metrics"]["rmse"]["n"] == 2 and (tmp_path / "whole" / "figures" / "bands.png").exists()
+    pictures = {"predictions.png", "residuals.png", "coverage.png", "history.png"}
+    assert contents["metrics"]["rmse"]["n"] == 2
+    assert {path.name for path in (tmp_path / "whole" / "figures").iterdir()} == pictures
     assert "already holds a run" in run("train_bnn.py", *common, "--steps", "60", "--out", tmp_path / "whole", status=2)
-    again = run("train_bnn.py", *common, "--steps", "60", "--out", tmp_path / "whole", "--resume")
+    again = run("train_bnn.py", *common, "--steps", "60", "--out", tmp_path / "whole", "--resume", "--bands")
+    assert (tmp_path / "whole" / "figures" / "bands.png").exists()
     assert json.loads((tmp_path / "whole" / "run.json").read_text())["metrics"]["rmse"] == contents["metrics"]["rmse"], again
+
+
+@pytest.mark.parametrize("script", ["train_bnn.py", "compare_bnn.py"])
+def test_help_explains_every_method(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    boxes = boxes_of(run(script, "--help"))
+    assert list(boxes) == ["method", "data", "model", "run"]
+    text = " ".join(boxes["method"].split())
+    for method, words in METHODS.items():
+        assert len(words) > 10 and f"{method}: {words}" in text, method
+
+
+def test_pictures_are_of_the_users_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Predictions in the units of the data; the toy only where it is asked for, and named."""
+    monkeypatch.setattr("bnn_figures.STEPS", 60)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 3))
+    np.savez(tmp_path / "own.npz", x=x, y=np.column_stack([1000 + 10 * x[:, 0], x[:, 1]]))
+    drawn = {}
+    monkeypatch.setattr("pyrovae.plots.save", lambda figures, folder: drawn.update(figures))
+    ask = ("compare_bnn.py", "--dataset", tmp_path / "own.npz", "--methods", "map,bbb", "--splits", 2, *QUICK,
+           "--out", tmp_path / "out")
+    run(*ask)
+    assert set(drawn) == {"predictions", "residuals", "coverage"}
+    titles = [axes.get_title().splitlines()[0] for axes in drawn["predictions"].axes]
+    assert titles == ["map, y[0]", "map, y[1]", "bbb, y[0]", "bbb, y[1]"]
+    assert drawn["predictions"].get_suptitle() == "own: 6 test data of split 1 of 2"
+    test = load_task(BnnSettings(dataset=str(tmp_path / "own.npz"), splits=2))
+    observed = test.test.tensors["y"][0].numpy() * test.y_scale[0].numpy() + test.y_mean[0].numpy()
+    shown = np.concatenate([line.get_xdata() for line in drawn["predictions"].axes[0].lines[1:]])
+    assert np.allclose(np.sort(shown), np.sort(observed[:, 0]), atol=1e-3) and shown.min() > 900
+    run(*ask, "--bands")
+    assert "toy" in drawn["bands"].get_suptitle() and len(drawn["bands"].axes) == 2
+    classes = ("--dataset", "digits", "--methods", "map", "--bands")
+    assert "targets of digits are classes" in run("compare_bnn.py", *classes, "--out", tmp_path / "no", status=2)
+
+
+def test_scores_of_intervals_are_those_of_the_picture() -> None:
+    torch.set_default_dtype(torch.float32)
+    s = BnnSettings(splits=1, steps=200, hidden=(10,))
+    task = load_task(s)
+    found = score(train("bbb", s, task), s, task)
+    inside = (found.arrays["lower"] <= found.arrays["observed"]) & (found.arrays["observed"] <= found.arrays["upper"])
+    assert inside.mean() == pytest.approx(found.rows[0]["coverage_90"], abs=1.5 / inside.size)  # quantiles of another type
+    assert np.sqrt(((found.arrays["mean"] - found.arrays["observed"]) ** 2).mean()) == pytest.approx(
+        found.rows[0]["rmse"], rel=1e-5)
+    held = np.abs(2 * found.arrays["rank"] - 1) <= 0.9
+    assert held.mean() == pytest.approx(found.rows[0]["coverage_90"], abs=1.5 / inside.size)
 
 
 def test_wrong_requests_are_refused_in_a_line(tmp_path: Path) -> None:
     out = ("--out", tmp_path)
+    (tmp_path / "table.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "broken.npz").write_bytes(b"PK\3\4 and no more")
+    np.savez(tmp_path / "half.npz", x=np.eye(20), y=np.arange(20) % 2, x_test=np.eye(20))
+    assert "Did you mean mnist or kmnist?" in run("train_bnn.py", "--dataset", "minst", *out, status=2)
+    unseen = ("--dataset", "digits", "--ood", "fashion-minst")
+    assert "Did you mean fashion-mnist" in run("train_bnn.py", *unseen, *out, status=2)
+    assert "Did you mean bbb" in run("compare_bnn.py", "--methods", "map,bb", *out, status=2)
+    for name, words in (("table.csv", "np.savez('table.npz', x=t[:, :-1], y=t[:, -1])"), ("broken.npz", "cannot be read"),
+                        ("half.npz", "has no y_test"), ("halv.npz", "Did you mean half.npz?")):
+        assert words in run("train_bnn.py", "--dataset", tmp_path / name, *out, status=2)
     assert "nonesuch" in run("compare_bnn.py", "--methods", "nonesuch", *out, status=2)
     assert "scores classifiers" in run("compare_bnn.py", "--ood", "noise", *out, status=2)
     assert "raise --steps" in run("compare_bnn.py", "--methods", "map,swag", "--steps", "10", *out, status=2)

@@ -176,6 +176,15 @@ def test_interpolation_marks_the_ends():
         plots.interpolation(images[:, :1])
 
 
+def test_interpolation_names_its_rows():
+    images = torch.rand(2, 4, 1, 8, 8)
+    axes = plots.interpolation(images, labels=["0 to 1", "3 to 8"], title="walks").axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["0 to 1", "3 to 8"]
+    assert axes.get_yticks().tolist() == [3.5, 12.5] and axes.get_title() == "walks"  # the middles of the rows
+    with pytest.raises(ValueError, match="1 labels for 2 rows"):
+        plots.interpolation(images, labels=["0 to 1"])
+
+
 def test_curves_panels_and_values():
     history = {
         "elbo": [-9.0, -8.0, -7.0], "valid_elbo": [NAN, -8.5, NAN], "kl": [NAN] * 3,
@@ -187,6 +196,16 @@ def test_curves_panels_and_values():
     assert train.get_xydata().tolist() == [[1, -9], [2, -8], [3, -7]]
     assert valid.get_xydata().tolist() == [[2, -8.5]]
     assert (train.get_label(), valid.get_label()) == ("training", "validation")
+
+
+@pytest.mark.parametrize("units", [0, 5])
+def test_curves_state_a_number_of_active_units_that_never_changes(units):
+    """Its panel would be a bare line, or for 0 one that hides under the axis."""
+    history = {"elbo": [-9.0, -8.0], "kl": [1.0, 2.0], "active_units": [units] * 2}
+    assert [axes.get_title() for axes in plots.curves(history).axes] == [
+        "ELBO (nats per datum)", f"KL (nats per datum); {units} active units"]
+    (axes,) = plots.curves({"active_units": [units] * 2}).axes  # nowhere else to say it
+    assert axes.get_title() == "Active units" and axes.get_ylim()[0] < axes.lines[0].get_ydata()[0] < axes.get_ylim()[1]
 
 
 def test_curves_ignore_wild_epochs_but_say_so():
@@ -275,6 +294,73 @@ def test_scores_stand_where_they_belong_with_their_errors():
     for wrong in ((["a"], [1.0, 2.0]), ([], []), (["a"], [1.0], [1.0, 2.0])):
         with pytest.raises(ValueError, match="as many of each"):
             plots.scores(*wrong)
+
+
+def test_paired_scores_keep_groups_apart():
+    groups = {"probability": [plots.Score("a", -3.0, 0.5, 0.0, 0.0), plots.Score("b", -2.0, 0.5, 1.0, 0.125)],
+              "density": [plots.Score("c", 60.0, 2.0, 0.0, math.nan)]}
+    figure = plots.paired_scores(groups, unit="nats", title="test")
+    scores, gains, density = figure.axes
+    assert scores.containers[0].lines[0].get_xydata().tolist() == [[-3, 0], [-2, 1]]
+    assert gains.containers[0].lines[0].get_xydata().tolist() == [[0, 0], [1, 1]]
+    (bars,) = gains.containers[0].lines[2]
+    assert [(part[0, 0], part[1, 0]) for part in bars.get_segments()] == [(0, 0), (0.875, 1.125)]
+    assert density.containers[0].lines[0].get_xydata().tolist() == [[60, 0]]
+    assert scores.get_xlim()[1] < 0 < density.get_xlim()[0] and scores.get_ylim()[0] > scores.get_ylim()[1]
+    assert [label.get_text() for label in scores.get_yticklabels()] == ["a", "b"]
+    for wrong, words in (({}, "0 groups"), ({"empty": []}, "none of them empty"),
+                         ({"x": [plots.Score("a", math.nan, 1, 0, 0)]}, "finite")):
+        with pytest.raises(ValueError, match=words):
+            plots.paired_scores(wrong)
+
+
+def predictions(num=40):
+    y = torch.randn(num)
+    mean, deviation = y + 0.3, torch.full((num,), 0.5)
+    return plots.Predictions(y, mean, deviation, mean - 0.2, mean + 0.8, (torch.arange(num) + 0.5) / num)
+
+
+def test_predictions_stand_against_what_was_observed():
+    p = predictions()._replace(lower=torch.full((40,), 0.0), upper=torch.full((40,), 9.0))
+    (axes,) = plots.predicted_observed({"bbb": p}, title="own data").axes
+    holds, misses = (next(line for line in axes.lines if word in line.get_label()) for word in ("holds", "misses"))
+    inside = p.observed >= 0
+    np.testing.assert_allclose(holds.get_xydata(), torch.stack([p.observed, p.mean], 1)[inside])
+    np.testing.assert_allclose(misses.get_xydata(), torch.stack([p.observed, p.mean], 1)[~inside])
+    assert axes.get_title() == f"bbb\nintervals hold {100 * inside.double().mean():.0f} %"
+    ends = [segment[:, 1].tolist() for segment in axes.collections[0].get_segments()]
+    assert ends == [[0.0, 9.0]] * int(inside.sum())
+
+
+def test_residuals_are_in_predictive_deviations():
+    p = predictions()
+    (axes,) = plots.residuals({"map": p}).axes
+    np.testing.assert_allclose(axes.lines[-1].get_xdata(), p.mean)
+    np.testing.assert_allclose(axes.lines[-1].get_ydata(), -0.6)
+    assert axes.get_title() == "map\n0 % outside 2 s.d."
+    assert sorted(line.get_ydata()[0] for line in axes.lines[:3]) == [-2, 0, 2]
+    with pytest.raises(ValueError, match="expected positive"):
+        plots.residuals({"map": p._replace(deviation=torch.zeros(40))})
+
+
+def test_coverage_of_uniform_ranks_is_the_diagonal():
+    p = predictions()
+    calibrated, sure = plots.coverage({"a": p, "b": p._replace(rank=torch.ones(40))}).axes[0].lines[1:]
+    np.testing.assert_allclose(calibrated.get_ydata(), calibrated.get_xdata(), atol=1e-12)
+    assert sure.get_ydata().tolist() == [0.0] * 20 + [1.0]
+    with pytest.raises(ValueError, match=r"expected \[0, 1\]"):
+        plots.coverage({"a": p._replace(rank=p.rank + 1)})
+
+
+@pytest.mark.parametrize("draw", [plots.predicted_observed, plots.residuals, plots.coverage])
+def test_predictions_mistakes(draw):
+    p = predictions()
+    for wrong, words in (({}, "no panel"), ({"a": p._replace(mean=p.mean[:3])}, r"mean of 'a' has shape \(3,\)"),
+                         ({"a": p._replace(observed=p.observed * NAN)}, "0 finite"),
+                         ({"a": plots.Predictions(*(values[:, None] for values in p))}, "a panel of its own"),
+                         ({"a": p._replace(lower=p.upper + 1)}, "lower end above")):
+        with pytest.raises(ValueError, match=words):
+            draw(wrong)
 
 
 def test_gradient_variance_has_a_panel_for_each_objective():

@@ -2,8 +2,10 @@
 import contextlib
 import csv
 import io
+import itertools
 import json
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -15,7 +17,7 @@ import torch
 from conditions import Task
 from safetensors.torch import load_file
 from torch import nn
-from vae_figures import draw_figures
+from vae_figures import _pairs, draw_figures
 from vae_parts import DENSITIES
 
 import pyrovae as pv
@@ -230,12 +232,44 @@ def test_compare_trains_a_grid_once(tmp_path: Path) -> None:
     assert "wanted setting=value" in run("compare_vae.py", "--grid", "colour=blue", status=2)
 
 
-def test_compare_gives_no_gain_of_densities_over_probabilities(tmp_path: Path) -> None:
+def test_walks_join_different_classes() -> None:
+    for classes in ([1, 1, 1, 0, 0, 2, 2, 1], [0, 0, 0, 0, 0, 1]):
+        pairs, names = _pairs(classes)
+        assert names == [f"{classes[a]} to {classes[b]}" for a, b in pairs]
+        assert all(classes[a] != classes[b] for a, b in pairs)
+        assert len({row for pair in pairs for row in pair}) == 2 * len(pairs) > 0
+    assert _pairs([None] * 4) == ([(0, 1), (2, 3)], None) and _pairs([7, 7]) == ([(0, 1)], None) and _pairs([7]) == ([], [])
+
+
+@pytest.mark.parametrize("size", [2, 5])
+def test_pictures_say_what_they_show(size: int) -> None:
+    splits = load_digits()
+    test = splits.batches("threshold", batch_size=400)[2]
+    model = pv.Model(z=StandardNormal(size), x=pv.Node(BernoulliHead(MLP(size, [8], (1, 8, 8)), event_dim=3), "z"))
+    guide = pv.Guide(z=pv.Node(NormalHead(MLP((1, 8, 8), [8], 2 * size)), "x"))
+    drawn = draw_figures(model.float(), guide.float(), test, pv.History([{"epoch": 1, "elbo": -1.0}]), splits,
+                         torch.device("cpu"))
+    for name in ("latent_scatter", "interpolation", "reconstructions", "manifold", "label_arithmetic", "samples"):
+        assert drawn[name].axes[0].get_title(), name
+    assert ("other dimensions at 0" in drawn["manifold"].axes[0].get_title()) == (size > 2)
+    for name in ("interpolation", "label_arithmetic"):
+        rows = [label.get_text() for label in drawn[name].axes[0].get_yticklabels()]
+        assert len(rows) >= 5 and all(row.split(" to ")[0] != row.split(" to ")[1] for row in rows)
+
+
+def test_compare_gives_no_gain_of_densities_over_probabilities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = {}
+    monkeypatch.setattr("pyrovae.plots.save", lambda figures, folder: drawn.update(figures))
     grid = ("--grid", "likelihood=bernoulli,continuous-bernoulli", "+", "condition=label", "+", "binarize=dynamic")
     output = run("compare_vae.py", *grid, *QUICK, "--out", tmp_path, "--score-particles", 20, "--score-data", 30)
     assert "do not compare" in output
     with (tmp_path / "table.csv").open() as file:
-        assert [bool(row["gain"]) for row in csv.DictReader(file)] == [True, False, True, False]
+        rows = list(csv.DictReader(file))
+    assert [bool(row["gain"]) for row in rows] == [True, False, True, False]
+    shown = [axes.containers[0].lines[0].get_xdata().tolist() for axes in drawn["table"].axes]
+    assert shown == [pytest.approx([float(rows[index]["log_px"]) for index in some]) for some in ((0, 2),)] + [
+        pytest.approx([0.0, float(rows[2]["gain"])]), pytest.approx([float(rows[1]["log_px"])]),
+        pytest.approx([float(rows[3]["log_px"])])]
 
 
 @pytest.mark.parametrize(("grid", "message"), [
@@ -275,13 +309,44 @@ def test_a_users_vectors(tmp_path: Path) -> None:
     (("--device", "cuda:77"), "is not available here"),
     (("--resume",), "needs the folder"),
     (("--patience", 3, "--valid-size", 0), "holds out no data"),
-    (("--condition", "label", "--dataset", "mine.npz"), "needs labels"),
+    (("--condition", "label", "--dataset", "mine.npz"), "has no y, y_valid, y_test"),
+    (("--dataset", "minst"), "Did you mean mnist or kmnist? Expected digits, mnist, fashion-mnist"),
+    (("--dataset", "mien.npz"), "no such file (looked from "), (("--dataset", "mien.npz"), "Did you mean mine.npz?"),
+    (("--dataset", "table.csv"), "np.loadtxt('table.csv', delimiter=',', skiprows=1); np.savez('table.npz'"),
     (("--resume", "--out", "empty"), "no checkpoint to resume from")])
 def test_refusals_are_one_line_and_leave_no_run(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
     np.savez(tmp_path / "mine.npz", x=np.random.default_rng(0).random((20, 5), dtype=np.float32).round())
+    (tmp_path / "table.csv").write_text("a,b\n1,2\n")
     error = run("train_vae.py", *QUICK, *arguments, status=2, cwd=tmp_path)
     assert message in error and error.strip().splitlines()[-1].startswith("error: ")
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize(("likelihood", "table", "words"), [
+    ("bernoulli", "normal", ("scores 0 and 1", "--likelihood normal-learned")),
+    ("continuous-bernoulli", "lognormal", ("scores numbers from 0 to 1", "--likelihood normal-learned")),
+    ("beta", "ages", ("numbers between 0 and 1", "--likelihood normal-learned", "--likelihood poisson", "store x / 255")),
+    ("bernoulli", "large", ("rows of numbers from 9", "--likelihood normal-learned", "--likelihood poisson")),
+    ("categorical", "normal", ("grey levels", "--likelihood normal-learned")),
+    ("poisson", "normal", ("no counts", "--likelihood normal-learned"))])
+def test_a_table_is_sent_to_the_likelihood_that_scores_it(tmp_path: Path, likelihood: str, table: str, words: tuple) -> None:
+    rng = np.random.default_rng(0)
+    x = {"normal": rng.normal(size=(60, 4)), "lognormal": rng.lognormal(size=(60, 4)),
+         "ages": rng.integers(18, 90, (60, 4)).astype(float), "large": rng.integers(900, 2000, (60, 4))}[table]
+    np.savez(tmp_path / "table.npz", x=x)
+    ask = ("train_vae.py", *QUICK, "--dataset", "table.npz", "--out", "run")
+    error = run(*ask, "--likelihood", likelihood, status=2, cwd=tmp_path)
+    assert all(word in error for word in words) and "Traceback" not in error
+    assert ("255" in error) == ("store x / 255" in words)
+    run(*ask, "--likelihood", "normal-learned", cwd=tmp_path)
+
+
+def test_labels_of_the_training_data_alone_are_no_obstacle(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "mine.npz", x=rng.random((60, 8, 8)), y=np.arange(60) % 3, x_test=rng.random((20, 8, 8)))
+    run("train_vae.py", *QUICK, "--dataset", "mine.npz", "--out", "run", cwd=tmp_path)
+    refused = run("train_vae.py", *QUICK, "--dataset", "mine.npz", "--condition", "label", status=2, cwd=tmp_path)
+    assert "mine.npz has no y_test" in refused
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
@@ -314,6 +379,35 @@ def test_evaluate_refuses_what_is_no_run(tmp_path: Path, digits_run: Path) -> No
 def test_evaluate_refuses_counts_that_give_no_number(digits_run: Path, arguments: tuple, message: str) -> None:
     error = " ".join(run("evaluate.py", digits_run, *arguments, status=2).replace("│", " ").split())
     assert message in error and "Traceback" not in error
+
+
+GROUPS = {"data": "--dataset --binarize --valid-size --condition",
+          "model": "--likelihood --prior --guide --net --latent-dim",
+          "objective": "--objective --particles --beta", "run": "--epochs --lr --seed --out --resume"}
+
+
+def boxes_of(text: str) -> dict[str, str]:
+    """Group -> its part of `--help`, without what frames it (lines where the output can show them, dashes otherwise)."""
+    plain = re.sub(r"[│╭╮╰╯─]", " ", text)
+    titles = list(re.finditer(r"^ *(\w+) options", plain, re.MULTILINE))
+    return {title[1]: plain[title.end():after.start() if after else None]
+            for title, after in itertools.zip_longest(titles, titles[1:])}
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_help_is_grouped_and_wrapped_once(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    text = run("train_vae.py", "--help")
+    assert all(len(line) <= columns for line in text.splitlines())
+    boxes = boxes_of(text)
+    assert list(boxes) == list(GROUPS)
+    for group, flags in GROUPS.items():
+        for flag in flags.split():
+            assert [name for name, box in boxes.items() if re.search(rf"^ *{flag}[ ,]", box, re.MULTILINE)] == [group], flag
+    lines = boxes["data"].partition("--dataset STR")[2].partition("--binarize")[0].splitlines()
+    body = [line.rstrip() for line in lines if line.strip()]
+    for line, after in zip(body[1:], body[2:]):  # where text was wrapped twice, the next word would have fitted
+        assert len(line) + 1 + len(after.split()[0]) > columns - 8, (line, after)
 
 
 def test_help_names_every_choice() -> None:

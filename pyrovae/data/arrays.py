@@ -15,7 +15,8 @@ def convert_x(arrays: dict[str, np.ndarray]) -> tuple[dict[str, Tensor], int | N
     The rule (scaling, layout) is found from all parts together, so that train and test are always treated alike.
 
     Shapes: (N, D) vectors stay; (N, H, W) -> (N, 1, H, W); (N, C, H, W) and (N, H, W, C) -> (N, C, H, W), C in {1, 3}.
-    Units: uint8 0..255 is divided by 255 (levels=256); bool, or values 0 and 1 only, give levels=2; floats stay.
+    Units: uint8 0..255 is divided by 255 (levels=256); bool, or values 0 and 1 only, give levels=2; floats stay, and so do
+    other integers in vectors, which may be ages or counts.
 
     Raises:
         DataError: a dtype, shape or range that cannot be read in one way only, NaN or infinities, no rows.
@@ -55,8 +56,8 @@ def refuse_small_range(arrays: dict[str, np.ndarray]) -> None:
         return
     if 1 < (high := max(x.max(initial=0) for x in arrays.values())) < 64:
         raise DataError(f"x holds uint8 values up to {high} only, wanted pixels 0..255. If {high} is white, store "
-                        f"(x / {high}).astype(np.float32); if they are dark pixels of 0..255, (x / 255).astype(np.float32). "
-                        f"{_OWN}")
+                        f"(x / {high}).astype(np.float32); if they are dark pixels of 0..255, (x / 255).astype(np.float32); "
+                        f"if they are ages, counts or other measurements, x.astype(np.float32). {_OWN}")
 
 
 def convert_y(y: np.ndarray, rows: int, name: str) -> Tensor:
@@ -80,14 +81,16 @@ def convert_y(y: np.ndarray, rows: int, name: str) -> Tensor:
 
 
 def _to_float(arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str]:
-    kind = next(iter(arrays.values())).dtype.kind
+    kind, vectors = next(iter(arrays.values())).dtype.kind, next(iter(arrays.values())).ndim == 2
     high, low = max(x.max() for x in arrays.values()), min(x.min() for x in arrays.values())
     if kind == "b" or (kind in "ui" and low >= 0 and high <= 1):
         return {name: x.astype(np.float32) for name, x in arrays.items()}, "0 and 1 as stored"
     if kind in "ui":
         if any(x.dtype != np.uint8 for x in arrays.values()):
-            raise DataError(f"x holds integers ({low}..{high}) that are not uint8, so their unit is unclear. Store "
-                            f"pixels 0..255 as uint8, and measurements as float32. {_OWN}")
+            if vectors:
+                return {name: x.astype(np.float32) for name, x in arrays.items()}, "integers as stored"
+            raise DataError(f"the images hold integers ({low}..{high}) that are not uint8, so their unit is unclear. Store "
+                            f"pixels 0..255 as uint8, or floats in [0, 1]. {_OWN}")
         return {name: x.astype(np.float32) / np.float32(255) for name, x in arrays.items()}, "uint8 / 255"
     with np.errstate(over="ignore"):
         floats = {name: x.astype(np.float32) for name, x in arrays.items()}
@@ -95,10 +98,10 @@ def _to_float(arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str
         if len(bad := np.argwhere(~np.isfinite(x))):
             raise DataError(f"{name} has {len(bad)} values that are NaN or infinite in float32, the first at index "
                             f"{tuple(bad[0].tolist())}; wanted finite numbers. Drop or impute those rows.")
-    if 1 < high <= 255 and low >= 0 and all((x == np.round(x)).all() for x in floats.values()):
-        raise DataError(f"x holds whole numbers {low:g}..{high:g} stored as floats: this looks like 0-255 pixel data; "
-                        f"divide by 255 or store uint8. {_OWN}")
-    if next(iter(arrays.values())).ndim > 2 and (low < 0 or high > 1):
+    if not vectors and 1 < high <= 255 and low >= 0 and all((x == np.round(x)).all() for x in floats.values()):
+        raise DataError(f"the images hold whole numbers {low:g}..{high:g} stored as floats: this looks like 0-255 pixel "
+                        f"data; divide by 255 or store uint8. {_OWN}")
+    if not vectors and (low < 0 or high > 1):
         raise DataError(f"the images range over [{low:.4g}, {high:.4g}], wanted [0, 1]. Rescale them, (x - min) / (max "
                         "- min) or np.clip; data of any range may be stored as vectors, (N, D).")
     return floats, "floats as stored"

@@ -87,4 +87,5 @@ def check_unit(x: Tensor, name: str = "x") -> None:
     low, high = x.aminmax()
     if not (low >= 0 and high <= 1):  # so written that NaN is refused too
         raise DataError(f"{name} ranges over [{float(low):.4g}, {float(high):.4g}], wanted probabilities in [0, 1]: "
-                        "only these can be binarised. Divide 0-255 pixels by 255, remove NaN, or use binarize='none'.")
+                        "only these can be binarised. Divide 0-255 pixels by 255 and remove NaN; of measurements, use "
+                        "binarize='none' with a likelihood of real numbers, such as LearnedScaleNormalHead.")

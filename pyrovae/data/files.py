@@ -11,27 +11,31 @@ from pyrovae.data.batches import DictDataset
 from pyrovae.data.dataset import Splits
 from pyrovae.data.errors import DataError
 from pyrovae.data.holdout import split_valid
+from pyrovae.data.idx import is_idx, read_idx, read_idx_folder
 from pyrovae.data.image_folder import SUFFIXES, read_image_folder
 
 MIN_ROWS = 10
 _KEYS = {"x": "y", "x_valid": "y_valid", "x_test": "y_test"}
+_WANTED = "an .npy or .npz file, an IDX file (MNIST's format, also .gz) or a folder of images"
+_TEXT = {".csv": ", delimiter=','", ".tsv": ", delimiter='\\t'", ".txt": "", ".dat": ""}
 
 
 def load_path(path: str | os.PathLike, *, valid_size: int | None = None) -> Splits:
-    """Your data from ``.npy`` (x), ``.npz`` (x; optional y, x_valid, y_valid, x_test, y_test) or a folder of images.
+    """Your data from ``.npy`` (x), ``.npz`` (x; optional y, x_valid, y_valid, x_test, y_test), IDX or a folder of images.
 
-    Without x_test a tenth of the rows, drawn at random but always the same, is the test set; without x_valid
-    ``valid_size`` more rows are held out of what is left (None: min(1000, a tenth); 0: none). See
-    ``arrays.convert_x`` for how dtypes and layouts are read and ``image_folder`` for folders; ``source`` says what
-    was done. Pickled objects are never loaded.
+    IDX is MNIST's format, plain or ``.gz``: one file of images, or a folder with files named as MNIST's, which may
+    add labels and a test set. Labels may be given for some parts only. Without x_test a tenth of the rows, drawn at
+    random but always the same, is the test set; without x_valid ``valid_size`` more rows are held out of what is left
+    (None: min(1000, a tenth); 0: none). See ``arrays.convert_x`` for how dtypes and layouts are read and
+    ``image_folder`` for folders; ``source`` says what was done. Pickled objects are never loaded.
 
     Shapes: x (N, D), or (N, C, H, W) with C in {1, 3}; y (N,).
     Units: images in [0, 1]; float vectors keep their own.
 
     Raises:
         DataError: a path that does not exist or cannot be read, arrays that do not fit together, fewer than 10 rows,
-            or values whose meaning is unclear (NaN, images outside [0, 1], 0-255 pixels stored as floats, uint8 up to
-            63 only).
+            or values whose meaning is unclear (NaN, images outside [0, 1], images of 0-255 stored as floats, uint8 up
+            to 63 only).
 
     Example:
         >>> import tempfile, numpy as np
@@ -45,8 +49,8 @@ def load_path(path: str | os.PathLike, *, valid_size: int | None = None) -> Spli
     path = Path(path).expanduser()
     if not path.exists():
         raise DataError(f"{path} does not exist (looked from {Path.cwd()}). "
-                        "Give a .npy or .npz file or a folder of images.")
-    arrays, note = read_image_folder(path) if path.is_dir() else read_file(path)
+                        f"Give {_WANTED}.")
+    arrays, note = (read_idx_folder(path) or read_image_folder(path)) if path.is_dir() else read_file(path)
     _check_names(arrays, path)
     try:
         xs = {name: arrays[name] for name in _KEYS if name in arrays}
@@ -71,11 +75,19 @@ def load_path(path: str | os.PathLike, *, valid_size: int | None = None) -> Spli
 
 
 def read_file(path: Path) -> tuple[dict[str, np.ndarray], str]:
-    if path.suffix.lower() not in (".npy", ".npz"):
-        is_image = path.suffix.lower() in SUFFIXES
-        way_out = "Give the folder it lies in." if is_image else "Save arrays with np.save or np.savez."
-        raise DataError(f"{path} ends in {path.suffix!r}, wanted .npy, .npz or a folder of images. {way_out}")
+    """The arrays of an .npy, .npz or IDX file, and a note."""
+    suffix = path.suffix.lower()
+    if suffix in _TEXT:
+        raise DataError(f"{path} is a table in text, which is not read; expected {_WANTED}. Turn it into an .npz in one "
+                        f"line of Python, x the features and y what is to be predicted, where there is one: import numpy as "
+                        f"np; t = np.loadtxt({path.name!r}{_TEXT[suffix]}, skiprows=1); np.savez({path.stem + '.npz'!r}, "
+                        "x=t[:, :-1], y=t[:, -1])  (skiprows=1 skips a line of names; take x=t where all columns are data)")
     try:
+        if suffix not in (".npy", ".npz"):
+            if is_idx(path):
+                return {"x": read_idx(path)}, f"IDX file {path.name}"
+            way_out = "Give the folder it lies in." if suffix in SUFFIXES else "Save arrays with np.savez(path, x=...)."
+            raise DataError(f"{path} ends in {path.suffix!r} and is no IDX file; expected {_WANTED}. {way_out}")
         with open(path, "rb") as file:
             return _read_open(file, path)
     except DataError:
@@ -85,7 +97,8 @@ def read_file(path: Path) -> tuple[dict[str, np.ndarray], str]:
             raise DataError(f"{path} holds an object array (rows of different lengths?), which only pickle can read "
                             "and is never loaded. Make it one rectangular array of numbers.") from error
         seen = "it does not start like one" if "pickled" in str(error) else f"{type(error).__name__}: {error}"
-        raise DataError(f"{path} cannot be read as a numpy file ({seen}). It is damaged or something else: write it "
+        kind = "a numpy file" if suffix in (".npy", ".npz") else "an IDX file"
+        raise DataError(f"{path} cannot be read as {kind} ({seen}). It is damaged or something else: write it "
                         "again with np.save or np.savez.") from error
 
 
@@ -106,7 +119,3 @@ def _check_names(arrays: dict[str, np.ndarray], path: Path) -> None:
     for x, y in _KEYS.items():
         if y in arrays and x not in arrays:
             raise DataError(f"{path} holds {y} without {x}. Add {x}, or leave {y} out.")
-        if x in arrays and (y in arrays) != ("y" in arrays):
-            lacking = y if "y" in arrays else "y"
-            raise DataError(f"{path} holds {sorted(arrays)}: labels for some parts only. "
-                            f"Add {lacking}, or leave all out.")

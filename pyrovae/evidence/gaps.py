@@ -45,7 +45,8 @@ class Gaps:
 
 def inference_gaps(model: Callable, guide: Callable, data: Data, *, num_particles: int, log_px: Tensor | None = None,
                    steps: int = 500, lr: float = 0.05, draws: int = 10, chunk: int = 500,
-                   names: Sequence[str] | None = None, plate: str = DATA) -> Gaps:
+                   names: Sequence[str] | None = None, plate: str = DATA,
+                   progress: Callable[[int], object] | None = None) -> Gaps:
     r"""Split log p(x) - L[q] into an approximation gap, log p(x) - L[q*], and an amortisation gap, L[q*] - L[q].
 
     q* is the best member of the guide's family for each datum, as found by `SemiAmortized` with `steps` steps of rate `lr`,
@@ -54,7 +55,7 @@ def inference_gaps(model: Callable, guide: Callable, data: Data, *, num_particle
     num_particles: K, by which each ELBO and log p(x) are estimated. log_px: log p(x) of each datum, `(N,)`, where
     something better is known, e.g. `annealed_importance(...).log_px`; by default it is `log_evidence` of the guide or
     of the refined guide, whichever is larger on average, since both are lower bounds. What they lack is missing from the
-    approximation gap.
+    approximation gap. progress: as in `log_evidence`, for 2 K N log-weights in all.
 
     Raises: ValueError where `log_px` is not of the data's length, PairError as `log_evidence` and `SemiAmortized` do.
     Source: Cremer, Li & Duvenaud 2018, arXiv:1801.03558, section 3.
@@ -72,7 +73,7 @@ def inference_gaps(model: Callable, guide: Callable, data: Data, *, num_particle
     """
     kept = list(batches(data, names, exemplar_of(model, guide)))  # every estimate has to see the same data
     refined = SemiAmortized(guide, model, steps=steps, lr=lr, num_particles=draws, plate=plate)
-    plain, better = (log_evidence(model, q, kept, num_particles=num_particles, chunk=chunk, plate=plate)
+    plain, better = (log_evidence(model, q, kept, num_particles=num_particles, chunk=chunk, plate=plate, progress=progress)
                      for q in (guide, refined))
     if log_px is None:
         log_px = max(plain, better, key=lambda evidence: evidence.mean).log_px

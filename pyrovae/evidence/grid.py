@@ -49,7 +49,8 @@ class Quadrature:
 
 
 def quadrature(model: Callable, data: Data, *, tolerance: float = 1e-6, max_points: int = 2 ** 18,
-               names: Sequence[str] | None = None, plate: str = DATA) -> Quadrature:
+               names: Sequence[str] | None = None, plate: str = DATA,
+               progress: Callable[[int], object] | None = None) -> Quadrature:
     r"""Compute log p(x_i) = log \int p(x_i, z) dz of each datum on a grid, in nats, for at most two latent dimensions.
 
     A coarse grid over the prior finds a box that holds the mass of p(x_i, z); a grid in that box is then made twice as
@@ -61,7 +62,7 @@ def quadrature(model: Callable, data: Data, *, tolerance: float = 1e-6, max_poin
     can be missed beside a wider one, and tails heavier than exponential can make the box too large for any grid.
 
     Runs in eval mode without gradients, leaves parameters and flags alone, and takes one draw from torch's generator (for
-    the extent of the prior).
+    the extent of the prior). progress: called with the number of data that are done since the last call.
 
     Raises: PairError for more than two latent dimensions, or none, and for sites that `annealed_importance` refuses.
 
@@ -81,6 +82,8 @@ def quadrature(model: Callable, data: Data, *, tolerance: float = 1e-6, max_poin
         for index, tile in enumerate(retile(stream, TILE)):
             torch.manual_seed(derived_seed(seed, index))
             results.append(_integrate(model, tile, plate, tolerance, max_points))
+            if progress is not None:
+                progress(size_of(tile))
     return Quadrature(*(torch.cat(parts).cpu() for parts in zip(*results)))
 
 

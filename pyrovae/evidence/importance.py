@@ -12,7 +12,7 @@ from pyrovae.evidence.defensive import Mixture
 from pyrovae.evidence.result import Evidence
 from pyrovae.evidence.setting import derived_seed, evaluation, peek, tile_size
 from pyrovae.evidence.weights import WeightSummary
-from pyrovae.feed import Data, retile
+from pyrovae.feed import Data, retile, size_of
 from pyrovae.moving_supports import AllowOutside, moving_supports
 from pyrovae.particles import Particles
 from pyrovae.plates import DATA
@@ -25,12 +25,13 @@ BLOCK = 250
 
 def log_evidence(model: Callable, guide: Callable, data: Data, *, num_particles: int, defensive: float = 0.0,
                  chunk: int = 500, compile: Compile = "auto", names: Sequence[str] | None = None,
-                 plate: str | None = DATA) -> Evidence:
+                 plate: str | None = DATA, progress: Callable[[int], object] | None = None) -> Evidence:
     r"""Estimate log p(x_i) = log (1/K) \sum_k p(x_i, z_k) / q(z_k | x_i), z_k ~ q, for each datum, in nats.
 
     data: an iterable of dict batches (of tuples with `names`), or one batch. num_particles: K. chunk: the most
     particles that enter the model at once; lower it where a large decoder runs out of memory. compile: replay a captured
-    graph in place of the programs, "auto" after they ran for 15 seconds (see `fit`).
+    graph in place of the programs, "auto" after they ran for 15 seconds (see `fit`). progress: called after each block with
+    the number of log-weights (particles x data) that it added, such as the `update` of a tqdm bar of total K N.
 
     Runs in eval mode without gradients and leaves parameters, flags and buffers as they were; takes one draw from
     torch's generator as its seed. For one seed the result depends neither on `chunk` nor on how the data were
@@ -104,6 +105,8 @@ def log_evidence(model: Callable, guide: Callable, data: Data, *, num_particles:
                 stop = min(start + block, num_particles)
                 summaries[-1].add(mixture.log_weights(tile_guide, tile, start, stop) if mixture else
                                   blocks(tile_guide, tile, stop - start))
+                if progress is not None:
+                    progress((stop - start) * size_of(tile))
     return Evidence.of(summaries)
 
 

@@ -13,10 +13,12 @@ an object that the caller saves (`save`), shows in a notebook (its last value on
 | `manifold` | a decoded plane of the prior (`prior_grid`) | (n * n, C, H, W) |
 | `latent_scatter` | two latent coordinates and the prior's circles | (N, D) |
 | `scores` | several runs with error bars | (n,) |
+| `paired_scores` | several runs and their paired gains, a row of panels for each group that compares | `Score`s |
 | `kl_per_dim` | nats used by each latent dimension | (D,) |
 | `kl_parts` | mutual information and marginal KL of several runs | (n,) |
 | `gradient_variance` | the noise of gradient estimators in the course of training | panels of series (T,) |
 | `regression_bands` | predicted curves with what is not known and what is noise | panels of `Bands` (G,) |
+| `predicted_observed`, `residuals`, `coverage` | real predictions against what was observed | panels of `Predictions` (N,) |
 | `reliability_diagram` | accuracy against confidence | panels of (bins,) |
 | `entropy_histograms` | how sure of known and of unknown data | panels of (N,), (M,) |
 | `comparison` | several methods against an angle, a number of data, ... | `Line`s (T,) |
@@ -26,12 +28,14 @@ from pyrovae.plots.bands import Bands, regression_bands
 from pyrovae.plots.comparison import Line, comparison
 from pyrovae.plots.entropies import entropy_histograms
 from pyrovae.plots.files import save
+from pyrovae.plots.gains import Score, paired_scores
 from pyrovae.plots.history import curves
 from pyrovae.plots.images import image_grid, reconstructions, samples
 from pyrovae.plots.latents import kl_per_dim, latent_scatter
 from pyrovae.plots.manifold import manifold, prior_grid
 from pyrovae.plots.parts import kl_parts
 from pyrovae.plots.paths import interpolate, interpolate_spherical, interpolation
+from pyrovae.plots.predictions import Predictions, coverage, predicted_observed, residuals
 from pyrovae.plots.reliability import reliability_diagram
 from pyrovae.plots.scores import scores
 from pyrovae.plots.variance import gradient_variance
@@ -39,7 +43,10 @@ from pyrovae.plots.variance import gradient_variance
 __all__ = [
     "Bands",
     "Line",
+    "Predictions",
+    "Score",
     "comparison",
+    "coverage",
     "curves",
     "entropy_histograms",
     "gradient_variance",
@@ -51,10 +58,13 @@ __all__ = [
     "kl_per_dim",
     "latent_scatter",
     "manifold",
+    "paired_scores",
+    "predicted_observed",
     "prior_grid",
     "reconstructions",
     "regression_bands",
     "reliability_diagram",
+    "residuals",
     "samples",
     "save",
     "scores",

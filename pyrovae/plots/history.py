@@ -29,7 +29,8 @@ def curves(history: Mapping[str, Sequence[float]] | Table, *, title: str | None 
 
     history: what `fit` returns, or a mapping from the names of series to their numbers.
 
-    A panel whose series are missing, empty or all NaN is left out; NaNs within a series are skipped, so a
+    A panel whose series are missing, empty or all NaN is left out, and so are active units whose number never changes,
+    which the title of the KL states instead; NaNs within a series are skipped, so a
     validation every fifth epoch is still a line. The limits of an axis are Tukey's outer fences (quartiles
     -+ 3 interquartile ranges) of what it shows, so that the wild first epochs do not flatten the rest; the
     last value is always inside, and the picture says how many points are not.
@@ -54,6 +55,10 @@ def curves(history: Mapping[str, Sequence[float]] | Table, *, title: str | None 
         )
     series = {key: _points(history, key) for keys in PANELS.values() for key in keys}
     panels = {name: keys for name, keys in PANELS.items() if any(len(series[key]) for key in keys)}
+    units = set(series["active_units"][:, 1].tolist())
+    if len(units) == 1 and (kl := "KL (nats per datum)") in panels:
+        del panels["Active units"]
+        panels = {f"{name}; {units.pop():g} active units" if name == kl else name: keys for name, keys in panels.items()}
     if not panels:
         raise ValueError(
             f"history holds {sorted(history)} and no finite value to draw, wanted one or more of {sorted(series)}. "
@@ -93,7 +98,7 @@ def _panel(axes: Axes, name: str, series: Mapping[str, np.ndarray]) -> None:
         axes.set_xlim(epochs[0] - 1, epochs[0] + 1)
     if name == "Active units":
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_ylim(0, 1.1 * max(points[:, 1].max() for points in series.values()) + 0.5)
+        axes.set_ylim(-0.3, 1.1 * max(points[:, 1].max() for points in series.values()) + 0.5)
         return
     low, high = _limits(list(series.values()))
     axes.set_ylim(low, high)

@@ -1,5 +1,7 @@
 """Paths between two latents, and the pictures along them."""
 
+from collections.abc import Sequence
+
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -60,11 +62,11 @@ def interpolate_spherical(start: Tensor, end: Tensor, steps: int) -> Tensor:
     return (((1 - t) * angle).sin() * start + (t * angle).sin() * end) / angle.sin()
 
 
-def interpolation(images: Array, *, title: str | None = None) -> Figure:
-    """Draw one path a row, its two ends framed.
+def interpolation(images: Array, *, labels: Sequence[str] | None = None, title: str | None = None) -> Figure:
+    """Draw one path a row, its two ends framed; `labels` stand at the rows.
 
-    Shapes: images (rows, steps, C, H, W) or (rows, steps, H, W), C = 1 or 3. Values in [0, 1], clipped.
-    Errors: ValueError for other shapes and for fewer than 2 steps.
+    Shapes: images (rows, steps, C, H, W) or (rows, steps, H, W), C = 1 or 3; labels (rows,). Values in [0, 1], clipped.
+    Errors: ValueError for other shapes, for fewer than 2 steps, and for another number of labels than rows.
 
     Example:
         >>> interpolation(torch.rand(3, 7, 1, 8, 8)).axes[0].images[0].get_array().shape
@@ -74,9 +76,12 @@ def interpolation(images: Array, *, title: str | None = None) -> Figure:
     rows, steps, height, width, _ = pixels.shape
     if steps < 2:
         raise ValueError(f"images has shape {tuple(images.shape)}: {steps} step, wanted 2 or more.")
+    if labels is not None and len(labels) != rows:
+        raise ValueError(f"there are {len(labels)} labels for {rows} rows, expected one for each.")
     gap = gap_of(pixels)
     whole = mosaic(pixels.reshape(-1, *pixels.shape[2:]), steps, gap)
-    figure, axes = figure_for(whole, max(height, width), 0.75, (0.1, 0.3), title)
+    room = 0.1 + 0.09 * max(map(len, labels or [""]))
+    figure, axes = figure_for(whole, max(height, width), 0.75, (room, 0.3), title)
     last = (steps - 1) * (width + gap)
     for row in range(rows):
         for left in (0, last):
@@ -85,7 +90,10 @@ def interpolation(images: Array, *, title: str | None = None) -> Figure:
             axes.add_patch(frame)
     middle = (width - 1) / 2
     axes.set_xticks([middle, last + middle], ["start", "end"])
-    axes.tick_params(length=0, labeltop=True, labelbottom=False, labelcolor=VALID)
+    if labels is not None:
+        axes.set_yticks([row * (height + gap) + (height - 1) / 2 for row in range(rows)], labels)
+    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="x", length=0, labeltop=True, labelbottom=False, labelcolor=VALID)
     return figure
 
 

@@ -1,0 +1,71 @@
+"""Command lines from settings dataclasses: flat flags, in groups, with help texts that the terminal alone wraps."""
+import ast
+import dataclasses
+import inspect
+import shutil
+import sys
+import textwrap
+import typing
+from collections.abc import Iterator, Sequence
+from typing import Annotated, TypeVar
+
+import tyro
+
+T = TypeVar("T")
+
+
+def parse(settings: type[T], description: str, args: Sequence[str] | None = None) -> T:
+    """An instance of the dataclass `settings` from the command line.
+
+    Dataclasses among its fields are flattened: their fields are flags too. `GROUPS` of a dataclass maps the first field of
+    each group, in the order of declaration, to the group's title in `--help`; without it all are plain options.
+    """
+    if {"-h", "--help"} & set(sys.argv[1:] if args is None else args):
+        print(wrapped(description) + "\n")
+    groups: dict[str, list[tuple]] = {}
+    for group, leaf in _leaves(settings):
+        groups.setdefault(group, []).append(leaf)
+    top = [(title, tyro.conf.OmitArgPrefixes[_dataclass(title, leaves)]) for title, leaves in groups.items() if title]
+    found = tyro.cli(_dataclass("Options", groups.get("", []) + top), description="", args=args)
+    values = {name: value for title in groups for name, value in vars(getattr(found, title) if title else found).items()}
+    return _build(settings, values)
+
+
+def wrapped(text: str) -> str:
+    """Paragraphs filled to the width of the terminal; indented ones, such as commands, stay as they are."""
+    width = min(shutil.get_terminal_size().columns, 120)
+    return "\n\n".join(paragraph if paragraph.startswith(" ") else textwrap.fill(" ".join(paragraph.split()), width)
+                       for paragraph in text.rstrip().split("\n\n"))
+
+
+def docstrings(settings: type) -> dict[str, str]:
+    """Field -> the string below it, on one line."""
+    (body,) = ast.parse(textwrap.dedent(inspect.getsource(settings))).body
+    return {field.target.id: " ".join(doc.value.value.split()) for field, doc in zip(body.body, body.body[1:])
+            if isinstance(field, ast.AnnAssign) and isinstance(doc, ast.Expr) and isinstance(doc.value, ast.Constant)}
+
+
+def _leaves(settings: type) -> Iterator[tuple[str, tuple]]:
+    """(group, field of a dataclass as `make_dataclass` takes it) for every flag."""
+    hints, docs = typing.get_type_hints(settings, include_extras=True), docstrings(settings)
+    starts, group = getattr(settings, "GROUPS", {}), ""
+    for field in dataclasses.fields(settings):
+        group, hint = starts.get(field.name, group), hints[field.name]
+        if dataclasses.is_dataclass(hint):
+            yield from _leaves(hint)
+            continue
+        hint = Annotated[hint, tyro.conf.arg(help=docs[field.name])] if field.name in docs else hint
+        default = () if field.default is dataclasses.MISSING else (dataclasses.field(default=field.default),)
+        yield group, (field.name, hint, *default)
+
+
+def _dataclass(name: str, fields: list[tuple]) -> type:
+    made = dataclasses.make_dataclass(name, fields, kw_only=True)
+    made.__doc__ = None
+    return made
+
+
+def _build(settings: type[T], values: dict[str, object]) -> T:
+    hints = typing.get_type_hints(settings)
+    return settings(**{field.name: _build(hints[field.name], values) if dataclasses.is_dataclass(hints[field.name])
+                       else values[field.name] for field in dataclasses.fields(settings)})
