@@ -90,7 +90,7 @@ class ElboLoss(nn.Module):
         if self.terms is None:
             set_up(guide, batch)
         if is_recording() and isinstance(self.elbo, TraceEnum_ELBO):
-            raise CaptureError("TraceEnum_ELBO sums enumerated sites out by looking at values, which no recording can follow.")
+            raise CaptureError("TraceEnum_ELBO sums enumerated sites out by looking at them, which no capture can follow.")
         beta = weight_of(self.beta)
         traces: list[tuple[Trace, Trace]] = []
         with private(), PerDatum(self.plate, self.num_data, beta, size_of(batch)) as weights, warnings.catch_warnings():
