@@ -7,7 +7,7 @@ from pyrovae.losses.pathwise import closed_form_kl
 from pyrovae.losses.terms import Traces
 from pyrovae.traces import frame, log_prob, sample_sites
 
-WeightedKl = dict[str, tuple[Tensor, Tensor]]
+WeightedKl = dict[str, tuple[Tensor, float | Tensor]]
 """By site the KL in nats per datum and the average weight of a datum in it."""
 
 
@@ -47,7 +47,7 @@ def weighted_kl(traces: Traces, plate: str, num_data: int | None, num_particles:
     return result
 
 
-def _weight(site: dict, size: int, plate: str) -> Tensor:
-    inside, shape = frame(site, plate), log_prob(site).shape
-    mean = torch.as_tensor(site["own_scale"], dtype=log_prob(site).dtype, device=log_prob(site).device).expand(shape).mean()
+def _weight(site: dict, size: int, plate: str) -> float | Tensor:
+    inside, scale = frame(site, plate), site["own_scale"]
+    mean = scale.expand(log_prob(site).shape).mean() if isinstance(scale, Tensor) else scale
     return mean if inside is None else mean * (inside.size / size)
