@@ -18,7 +18,7 @@ WATCHED = 1000
 
 
 def guard_state(roots: Iterable[object]) -> tuple[list[object], list[object]]:
-    """What a capture holds fixed of all that `roots` reach, to be compared with a later one by `is_same_state`.
+    """What a capture holds fixed of all that `roots` reach, to be compared with the first part of a later one.
 
     Numbers, flags and words; which tensors, functions and hooks there are; the values of Boolean buffers. The second part
     keeps what the first names by identity, which would otherwise be lent again.

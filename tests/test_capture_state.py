@@ -49,7 +49,7 @@ HOOKS = {"forward": lambda net: net.register_forward_hook(scale_output),
 
 
 def both_ways(run: Callable[[str], list[float]]) -> None:
-    """Captured or not, the losses are the same to the last bit, and the change showed."""
+    """Captured or not, the losses are the same to the last bit."""
     eager, captured = run("off"), run("on")
     assert captured == eager
 
