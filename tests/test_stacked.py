@@ -64,7 +64,8 @@ def test_members_train_as_they_would_alone(optimizer: str, shared: bool) -> None
 
 def test_through_fit_with_history_and_resume(tmp_path: Path) -> None:
     losses = [make(beta=pv.LinearWarmup(8)) for _ in range(2)]
-    batches = [data(2), {name: value[:, :2] for name, value in data(2).items()}]  # the last one is smaller
+    whole = data(2)
+    batches = [{name: value[:, start:stop] for name, value in whole.items()} for start, stop in ((0, 4), (4, 6))]
 
     def fresh() -> pv.Stacked:
         pyro.set_rng_seed(7)
