@@ -45,13 +45,16 @@ def _on_all_threads(on: bool) -> None:
 
 @cache
 def _parallel_region() -> Callable[..., None] | None:
-    """`GOMP_parallel(function, data, num_threads, flags)` of the OpenMP library in this process, which owns the workers."""
-    try:
-        lines = Path("/proc/self/maps").read_text().splitlines()
-        names = {line.split()[-1] for line in lines if ".so" in line}
-        name = next(name for name in sorted(names) if Path(name).name.startswith(("libgomp", "libiomp5", "libomp")))
-        region = ctypes.CDLL(name).GOMP_parallel
-    except (OSError, StopIteration, AttributeError):
-        return None
-    region.argtypes, region.restype = (Region, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint), None
-    return region
+    """`GOMP_parallel(function, data, num_threads, flags)` of the OpenMP library that torch uses, which owns the workers.
+
+    Other packages bring an OpenMP library of their own (scikit-learn does), so the symbol is looked up as torch's is:
+    first among what is loaded for all (LD_PRELOAD), then among the libraries that torch's own depends on.
+    """
+    for library in (None, str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")):
+        try:
+            region = ctypes.CDLL(library).GOMP_parallel
+        except (OSError, AttributeError, TypeError):  # TypeError: None on Windows
+            continue
+        region.argtypes, region.restype = (Region, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint), None
+        return region
+    return None

@@ -2,6 +2,7 @@
 from collections.abc import Iterator
 
 import pytest
+import sklearn.metrics  # noqa: F401  (brings an OpenMP library of its own, with other workers than torch's)
 import torch
 from torch import Tensor, nn
 
