@@ -13,23 +13,23 @@ _set = Region(lambda on: torch.set_flush_denormal(bool(on)) and None)
 
 
 @contextmanager
-def flush_subnormals() -> Iterator[None]:
+def flush_subnormals(flush: bool = True) -> Iterator[None]:
     """Round numbers below the smallest normal one (1.2e-38 in float32) to zero, on this thread and torch's workers.
 
-    Gradients are full of them where importance weights or likelihoods are nearly one-hot. The flag is put back on leaving.
+    Gradients are full of them where importance weights or likelihoods are nearly one-hot. The flag is put back on leaving;
+    False keeps such numbers inside a block that rounds them.
     Where the OpenMP library of torch cannot be found (not on Linux), only the calling thread is set; where the processor
     has no such flag, nothing happens.
     """
-    before = is_flushing()
-    if before or not torch.set_flush_denormal(True):
+    if is_flushing() == flush or not torch.set_flush_denormal(flush):
         yield
         return
-    _on_all_threads(True)
+    _on_all_threads(flush)
     try:
         yield
     finally:
-        torch.set_flush_denormal(False)
-        _on_all_threads(False)
+        torch.set_flush_denormal(not flush)
+        _on_all_threads(not flush)
 
 
 def is_flushing() -> bool:

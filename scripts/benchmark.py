@@ -21,7 +21,6 @@ from typing import Annotated
 
 import benchmark_works as works
 import command_line
-import command_line
 import pyro
 import torch
 import tyro

@@ -1,6 +1,7 @@
 """What the scripts share: a run's folder on disk, the choice of a device, and one-line refusals."""
 import dataclasses
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import torch
 from progress import quiet_bars
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 import pyrovae as pv
 from pyrovae.data import DataError
@@ -19,6 +22,8 @@ from pyrovae.files import write_atomically
 MAY_CHANGE = {"epochs", "out", "resume", "device", "threads", "compile", "eval_particles", "eval_data", "tensorboard",
               "bands"}
 """Settings that a resumed run may change."""
+RESULTS = ("evidence*.json", "evidence*.npz", "gaps.json", "table.md")
+"""Files that evaluate.py leaves, true of the weights it found."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,12 +74,32 @@ class Folder:
                      "device": device_name(device), "python": platform.python_version(),
                      "versions": {name: _version(name) for name in packages}, "git_commit": _git_commit(), **facts})
 
+    def replace_weights(self, loss: torch.nn.Module) -> None:
+        """Save the weights; results of other weights that lie here move to superseded/ first, so that none looks current."""
+        new = self.weights.with_suffix(".new.safetensors")
+        pv.save_weights(loss, new)
+        if self.weights.exists() and not _same_tensors(self.weights, new):
+            results = [path for pattern in RESULTS for path in self.path.glob(pattern)]
+            for path in results:
+                kept = self.path / "superseded" / path.name
+                kept.parent.mkdir(exist_ok=True)
+                os.replace(path, kept)
+        os.replace(new, self.weights)
+
     def record(self, **facts: object) -> None:
         """Add to run.json."""
         self._write({**self.read(), **facts})
 
     def _write(self, content: dict) -> None:
         write_atomically(self.run, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def _same_tensors(one: Path, other: Path) -> bool:
+    try:
+        first, second = load_file(one), load_file(other)
+    except SafetensorError:  # a damaged file is replaced by a whole one
+        return False
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 class Refusal(ValueError):

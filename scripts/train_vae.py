@@ -202,7 +202,7 @@ def train(s: Settings, ranks: pv.Ranks) -> Path:
     if not ranks.first:
         ranks.close()
         return folder.path
-    pv.save_weights(loss, folder.weights)
+    folder.replace_weights(loss)
     folder.record(train_seconds=train_seconds, epochs_done=len(history), last_epoch=history[-1],
                   train_peak_memory_mib=peak_memory_mib())
     metrics = {"log_px": evidence.mean, "se": evidence.mean_se, "elbo": evidence.elbo.mean().item(),

@@ -133,7 +133,12 @@ def test_resume_goes_on_and_keeps_its_settings(tmp_path: Path) -> None:
     run("train_vae.py", *QUICK, "--out", parts)
     assert "already holds a run" in run("train_vae.py", *QUICK, "--out", parts, status=2)
     assert "--lr was 0.001, is 0.1" in run("train_vae.py", *QUICK, "--out", parts, "--resume", "--lr", 0.1, status=2)
+    run("evaluate.py", parts, "--num-particles", 5, "--max-data", 20)
+    run("train_vae.py", *QUICK, "--out", parts, "--resume")
+    assert (parts / "evidence.json").exists(), "nothing was trained, so that it still holds"
     run("train_vae.py", *QUICK, "--epochs", 4, "--out", parts, "--resume")
+    assert not list(parts.glob("evidence*")), "results of the weights before do not look like those of these"
+    assert {path.name for path in (parts / "superseded").iterdir()} == {"evidence.json", "evidence.npz"}
     first, second = (load_file(folder / "weights.safetensors") for folder in (whole, parts))
     assert all(torch.equal(first[name], second[name]) for name in first) and first.keys() == second.keys()
     assert json.loads((parts / "run.json").read_text())["arguments"]["epochs"] == 4

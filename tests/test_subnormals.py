@@ -35,6 +35,9 @@ def test_all_threads_flush_inside_and_none_outside(two_threads: None) -> None:
         with flush_subnormals():
             pass
         assert share_of_zeros() == 1.0, "the inner block put back what the outer one had set"
+        with flush_subnormals(False):
+            assert not is_flushing() and share_of_zeros() == 0.0
+        assert share_of_zeros() == 1.0
     assert not is_flushing() and share_of_zeros() == 0.0
 
 
