@@ -81,7 +81,7 @@ class Captured:
             raise CaptureError(f"data and buffers lie on {sorted(devices)}; move them to one device.")
         self.parts = parts
         with untouched(parts):
-            with rolled_back(self.reads):
+            with rolled_back(self.reads), UndoWrites():  # tracing does what touches no input
                 graph = self._trace(program, batch)
             self.constants = lift(graph)
             self.program, self.shapes = program, kinds_of(batch)

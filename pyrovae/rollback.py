@@ -5,8 +5,9 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from pyrovae.errors import CaptureError
 from pyrovae.reachable import holders, tell
@@ -79,15 +80,20 @@ class UndoWrites(TorchDispatchMode):
         if argument.alias_info is None or not argument.alias_info.is_write:
             return
         for tensor in pytree.tree_leaves(value):
-            if isinstance(tensor, Tensor) and (key := _storage(tensor)) not in self.made | self.copies.keys():
-                whole = torch.empty(0, dtype=tensor.dtype, device=tensor.device).set_(tensor.untyped_storage())
-                self.copies[key] = whole, whole.clone()
+            if _has_values(tensor) and (key := _storage(tensor)) not in self.made | self.copies.keys():
+                with _disable_current_modes():  # copies are no part of what is traced
+                    whole = torch.empty(0, dtype=tensor.dtype, device=tensor.device).set_(tensor.untyped_storage())
+                    self.copies[key] = whole, whole.clone()
 
     def __exit__(self, *exception: object) -> None:
         super().__exit__(*exception)
         with torch.no_grad():
             for whole, copy in self.copies.values():
                 whole.copy_(copy)
+
+
+def _has_values(value: object) -> bool:
+    return isinstance(value, Tensor) and not isinstance(value, FakeTensor)
 
 
 def _storage(tensor: Tensor) -> int:

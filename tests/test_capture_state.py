@@ -186,6 +186,8 @@ class Plain:
             self.slot.number += 1
         elif way == "tensor":
             self.running += value.detach()
+        elif way == "count":
+            self.running += 1
 
 
 class Slot:
@@ -226,11 +228,11 @@ WAYS = ["attribute", "deque", "array", "class", "slot", "global", "list", "dict"
 
 
 @pytest.mark.parametrize("fail", ["", "branch", "error"])
-@pytest.mark.parametrize("way", [*WAYS, "tensor"])
+@pytest.mark.parametrize("way", [*WAYS, "tensor", "count"])
 def test_an_attempt_to_capture_leaves_no_trace(way: str, fail: str) -> None:
     plain = Plain()
     touching, before = Touching(way, plain, fail), state_of(plain)
-    if way == "tensor" and not fail:
+    if way in ("tensor", "count") and not fail:
         Captured(lambda batch: touching(**batch).detach(), {"x": X}, modules=[touching], compiled=False)
     else:
         with pytest.raises(pv.CaptureError):
@@ -260,11 +262,12 @@ def test_training_goes_on_as_if_nothing_had_been_tried(way: str, fail: str, capl
     assert message.startswith("training goes on uncompiled")
 
 
-def test_tensors_that_a_program_writes_to_are_written_to_by_replays(uncompiled: None) -> None:  # noqa: F811
+@pytest.mark.parametrize("way", ["tensor", "count"])
+def test_tensors_that_a_program_writes_to_are_written_to_by_replays(way: str, uncompiled: None) -> None:  # noqa: F811
     ends = []
     for mode in ("off", "on"):
         plain = Plain()
-        pv.fit(Touching("tensor", plain), [{"x": X}] * 2, epochs=3, compile=mode)
+        pv.fit(Touching(way, plain), [{"x": X}] * 2, epochs=3, compile=mode)
         ends.append(plain.running)
     assert torch.equal(*ends) and ends[0].abs().sum() > 0
 
