@@ -7,7 +7,7 @@ import torch.nn as nn
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from pyrovae.compiler import compile_graph
+from pyrovae.compiler import compile_graph, forget_sources
 from pyrovae.cuda_graph import Recorded, Then, recorded
 from pyrovae.errors import CaptureError, first_line
 from pyrovae.flat_graph import are_close, distinct, has_known_shape, kinds_of, lift, python_random_state
@@ -59,7 +59,8 @@ class Captured:
         modules = list(modules)
         self.reads = [*modules, *reads, *([program] if is_user_code(getattr(program, "__module__", None)) else [])]
         try:
-            self._capture(program, batch, modules, compiled)
+            with forget_sources():
+                self._capture(program, batch, modules, compiled)
         except CaptureError:
             raise
         except Exception as error:

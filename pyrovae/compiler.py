@@ -1,11 +1,14 @@
 """Torch's compiler for graphs of operations."""
+import linecache
 import logging
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, fx
+from torch.fx import graph_module
 
 from pyrovae.errors import CaptureError, first_line
 
@@ -33,6 +36,32 @@ def compile_graph(graph: fx.GraphModule, inputs: list[Tensor]) -> Callable[..., 
                 return run
             except Exception as error:
                 raise CaptureError(f"the compiler failed ({type(error).__name__}: {first_line(error)})") from error
+
+
+@contextmanager
+def forget_sources() -> Iterator[None]:
+    """Drop what tracing and compiling inside add to tables of torch that live as long as the process.
+
+    Torch keeps the source text of each traced graph, for tracebacks, and a list of the modules that it generated: about
+    100 KiB a capture.
+    """
+    sources = getattr(getattr(graph_module, "_loader", None), "eval_cache", {})
+    before = set(sources)
+    modules = _generated_modules()
+    known = len(modules)
+    try:
+        yield
+    finally:
+        for key in sources.keys() - before:
+            del sources[key]
+            linecache.cache.pop(key, None)
+        del (modules or _generated_modules())[known:]
+
+
+def _generated_modules() -> list[object]:
+    """Inductor's list of what it has loaded; empty before inductor is imported."""
+    codecache = sys.modules.get("torch._inductor.codecache")
+    return getattr(getattr(codecache, "PyCodeCache", None), "modules", [])
 
 
 @contextmanager

@@ -360,3 +360,16 @@ def test_parameters_that_a_hook_lays_out_anew(uncompiled: None) -> None:  # noqa
         pv.fit(loss, data(), epochs=3, hooks=[turn], compile=mode)
         ends.append(weight.detach().clone())
     assert torch.equal(*ends)
+
+
+def test_a_capture_leaves_nothing_in_tables_that_live_as_long_as_the_process() -> None:
+    from torch._inductor.codecache import PyCodeCache
+    from torch.fx.graph_module import _loader
+
+    def sizes() -> tuple[int, int]:
+        return len(_loader.eval_cache), len(PyCodeCache.modules)
+
+    weight, before = nn.Parameter(torch.ones(4)), sizes()
+    for _ in range(2):
+        captured = Captured(lambda batch: (weight * batch["x"]).sum().detach(), {"x": X})
+        assert captured({"x": X}) == X.sum() and sizes() == before
