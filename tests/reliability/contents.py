@@ -44,11 +44,20 @@ def _parse(path: Path) -> object:
         with path.open() as file:
             return [_without_times(row) for row in csv.DictReader(file)]
     if path.suffix == ".nc":
-        found: dict[str, str] = {}
-        with h5py.File(path) as file:
-            file.visititems(lambda name, item: found.update({name: _hash(item[()])}) if isinstance(item, h5py.Dataset) else None)
-        return found
+        return _datasets(path)
     return path.suffix
+
+
+def _datasets(path: Path) -> dict[str, str]:
+    found: dict[str, str] = {}
+
+    def visit(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset):
+            found[name] = _hash(item[()])
+
+    with h5py.File(path) as file:
+        file.visititems(visit)
+    return found
 
 
 def _without_times(value: object) -> object:

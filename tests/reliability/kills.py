@@ -13,9 +13,11 @@ BNN = ("--steps", 60, "--hidden", 8, "--batch-size", 128, "--num-samples", 5, "-
 COMMANDS = {
     "train_vae.py": VAE,
     "train_bnn.py": ("--method", "bbb", "--splits", 1, *BNN),
-    "compare_vae.py": ("--grid", "prior=standard,mixture", *VAE, "--epochs", 2, "--score-particles", 20, "--score-data", 50),
+    "compare_vae.py": ("--grid", "prior=standard,mixture", *VAE, "--epochs", 2, "--score-particles", 20, "--score-data",
+                       50),
     "compare_bnn.py": ("--methods", "map,bbb", "--splits", 1, *BNN),
-    "continual.py": ("--tasks", 2, "--methods", "plain,vcl", "--epochs", 2, "--hidden", 8, "--batch-size", 256, "--num-samples", 2),
+    "continual.py": ("--tasks", 2, "--methods", "plain,vcl", "--epochs", 2, "--hidden", 8, "--batch-size", 256,
+                     "--num-samples", 2),
 }
 """Script -> a small run of it."""
 RESUMED = ("train_vae.py", "train_bnn.py")

@@ -88,8 +88,9 @@ class Report:
     tracebacks: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        return (f"{self.mutations} mutations: {self.refused} refused in a line, {self.same} read as what was there or rebuilt; "
-                f"silent differences: {', '.join(self.silent) or 'none'}; tracebacks: {', '.join(self.tracebacks) or 'none'}")
+        return (f"{self.mutations} mutations: {self.refused} refused in a line, {self.same} read as what was there or "
+                f"rebuilt; silent differences: {', '.join(self.silent) or 'none'}; tracebacks: "
+                f"{', '.join(self.tracebacks) or 'none'}")
 
 
 def attack(writer: str, folder: Path, *, mutations: int, seed: int, limit: float = 300.0) -> Report:

@@ -38,8 +38,8 @@ class Reading:
                    sum(issubclass(type(item), torch.Tensor) for item in gc.get_objects()), len(sys.modules))
 
     def __str__(self) -> str:
-        return (f"{self.done:>9,}: {self.memory_mib:7.1f} MiB resident, {self.open_files} open files, {self.tensors} tensors, "
-                f"{self.modules} Python modules")
+        return (f"{self.done:>9,}: {self.memory_mib:7.1f} MiB resident, {self.open_files} open files, {self.tensors} "
+                f"tensors, {self.modules} Python modules")
 
 
 def vae() -> nn.Module:
