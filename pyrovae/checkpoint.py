@@ -2,26 +2,28 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn as nn
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
-from pyrovae.errors import CheckpointError
-from pyrovae.files import write_atomically
+from pyrovae.errors import CheckpointError, first_line
 from pyrovae.history import History
+from pyrovae.packing import pack, unpack
 from pyrovae.run import Run
+from pyrovae.saved_state import check_history, check_optimizer, check_random, check_schedule
+from pyrovae.tensor_file import read_tensors, write_tensors
 from pyrovae.untouched import random_state, set_random_state
 
-FORMAT = "pyrovae 1"
+FORMAT, WITHOUT_DIGEST = "pyrovae 2", "pyrovae 1"
 
 
 def save_weights(module: nn.Module | Run, path: str | Path) -> None:
     """Write parameters and buffers of a module (a loss, a model) to a safetensors file, tied tensors once, atomically.
 
-    Of a `Run` it also writes what hand-written programs keep in Pyro's parameter store.
+    Of a `Run` it also writes what hand-written programs keep in Pyro's parameter store. Equal weights are equal files, and
+    each carries a digest of its content that is checked when it is read.
+
+    Raises: CheckpointError for weights that are not finite; what `path` held before is then still there.
 
     Example:
         >>> import tempfile
@@ -29,7 +31,7 @@ def save_weights(module: nn.Module | Run, path: str | Path) -> None:
         >>> save_weights(net, path)
         >>> load_weights(net, path)
     """
-    _write(path, tensors_of(module), {"kind": "weights"})
+    write_tensors(path, tensors_of(module), {"format": FORMAT, "kind": "weights"}, constant=_buffers_of(module, ""))
 
 
 def load_weights(module: nn.Module | Run, path: str | Path) -> None:
@@ -39,42 +41,58 @@ def load_weights(module: nn.Module | Run, path: str | Path) -> None:
     as it was.
     """
     tensors, _ = _read(path, "weights")
-    _copy(tensors, tensors_of(module), path)
+    target = tensors_of(module)
+    _refuse_unlike(tensors, target, path)
+    _copy(tensors, target)
 
 
 def save_run(run: Run, path: str | Path) -> None:
-    """Write all that `fit(resume=path)` needs: weights, optimiser, schedule, history, random states."""
+    """Write all that `fit(resume=path)` needs: weights, optimiser, schedule, history, random states.
+
+    Raises: CheckpointError for weights or an optimiser's state that are not finite, as `save_weights` does, and for a state
+    that only a pickle could hold.
+    """
     tensors: dict[str, Tensor] = {f"weights/{name}": value for name, value in tensors_of(run).items()}
     state = {"optimizer_type": type(run.optimizer).__name__, "optimizer": run.optimizer.state_dict(),
              "schedule": run.schedule and run.schedule.state_dict(), "history": run.history.rows,
              "random": random_state(run.generators), "stop": run.stop, "compiled": run.compiled}
-    _write(path, tensors, {"kind": "run", "state": json.dumps(_pack(state, "state", tensors))})
+    packed = json.dumps(pack(state, "state", tensors))
+    write_tensors(path, tensors, {"format": FORMAT, "kind": "run", "state": packed},
+                  constant=_buffers_of(run.loss, "weights/"))
 
 
 def load_run(run: Run, path: str | Path) -> None:
-    """Put a freshly built run where the saved one was. Raises CheckpointError as `load_weights` does."""
+    """Put a freshly built run where the saved one was. Raises CheckpointError as `load_weights` does, before any change."""
     tensors, metadata = _read(path, "run")
     try:
-        state = _unpack(json.loads(metadata["state"]), tensors)
+        state = unpack(json.loads(metadata["state"]), tensors)
         kind = state["optimizer_type"]
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: its state cannot be read ({type(error).__name__}).") from error
     if kind != type(run.optimizer).__name__:
         raise CheckpointError(f"{path} was saved with the optimizer {kind}, this run has {type(run.optimizer).__name__}; "
                               "resume with the settings the run began with.")
-    if (run.schedule is None) != (state["schedule"] is None):
+    if (run.schedule is None) != (state.get("schedule") is None):
         raise CheckpointError(f"{path} was saved {'without' if run.schedule is not None else 'with'} a learning-rate "
                               "schedule; resume with the settings the run began with.")
     weights = {name.removeprefix("weights/"): value for name, value in tensors.items() if name.startswith("weights/")}
-    _copy(weights, tensors_of(run), path)
+    target = tensors_of(run)
+    _refuse_unlike(weights, target, path)
     try:
+        check_optimizer(state["optimizer"], run.optimizer, {value: name for name, value in target.items()}, weights)
+        if run.schedule is not None:
+            check_schedule(state["schedule"], run.schedule)
+        check_random(state["random"], run.generators)
+        check_history(state["history"])
         run.optimizer.load_state_dict(state["optimizer"])
-    except (ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} holds another optimizer's state: {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} does not fit this run: {first_line(error)}. Resume with the settings the run began "
+                              "with, or begin anew.") from error
+    _copy(weights, target)
     if run.schedule is not None:
         run.schedule.load_state_dict(state["schedule"])
-    run.history, run.stop = History(state["history"]), state["stop"]
-    run.compiled = state.get("compiled", False)
+    run.history, run.stop = History(state["history"]), bool(state.get("stop"))
+    run.compiled = bool(state.get("compiled"))
     set_random_state(state["random"], run.generators)
 
 
@@ -85,68 +103,45 @@ def tensors_of(holder: nn.Module | Run) -> dict[str, Tensor]:
     return {**dict(holder.named_parameters()), **dict(holder.named_buffers())}
 
 
-def _copy(source: dict[str, Tensor], target: dict[str, Tensor], path: str | Path) -> None:
+def _buffers_of(holder: nn.Module | Run, prefix: str) -> list[str]:
+    """Constants may be infinite: a mask, the bounds of a support."""
+    return [f"{prefix}{name}" for name, _ in (holder.loss if isinstance(holder, Run) else holder).named_buffers()]
+
+
+def _refuse_unlike(source: dict[str, Tensor], target: dict[str, Tensor], path: str | Path) -> None:
     lacking, extra = sorted(target.keys() - source.keys()), sorted(source.keys() - target.keys())
     if lacking or extra:
         raise CheckpointError(f"{path} belongs to another model: " + "; ".join(
             f"{words} {names[:3]}{' and more' if len(names) > 3 else ''}"
             for words, names in (("it lacks", lacking), ("it also holds", extra)) if names))
     for name, value in target.items():
-        if value.shape != source[name].shape:
-            raise CheckpointError(f"{path} belongs to another model: {name} is {tuple(source[name].shape)} there and "
+        saved = source[name]
+        if value.shape != saved.shape:
+            raise CheckpointError(f"{path} belongs to another model: {name} is {tuple(saved.shape)} there and "
                                   f"{tuple(value.shape)} here.")
+        if _kind(value) != _kind(saved):
+            raise CheckpointError(f"{path} belongs to another model: {name} is {saved.dtype} there and {value.dtype} here.")
+        if saved.isnan().any() or value.requires_grad and not saved.isfinite().all():
+            raise CheckpointError(f"{path} is damaged: {name} holds numbers that are not finite.")
+
+
+def _copy(source: dict[str, Tensor], target: dict[str, Tensor]) -> None:
     with torch.no_grad():
         for name, value in target.items():
             value.copy_(source[name])
 
 
-def _write(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    write_atomically(path, save(plain, {"format": FORMAT, **metadata}))
+def _kind(value: Tensor) -> tuple[bool, bool]:
+    """Precisions may differ, kinds of numbers not."""
+    return value.is_floating_point(), value.is_complex()
 
 
 def _read(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    if not Path(path).is_file():
-        raise CheckpointError(f"there is no file {path}.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged or no safetensors file ({error}).") from error
-    if metadata.get("format") != FORMAT or metadata.get("kind") != kind:
-        raise CheckpointError(f"{path} is no pyrovae {kind} file (format {metadata.get('format')!r}, kind "
-                              f"{metadata.get('kind')!r}).")
+    tensors, metadata, vouched_for = read_tensors(path)
+    version = metadata.get("format")
+    if version not in (FORMAT, WITHOUT_DIGEST) or metadata.get("kind") != kind:
+        raise CheckpointError(f"{path} is no pyrovae {kind} file (format {version!r}, kind {metadata.get('kind')!r}).")
+    if not vouched_for and (version == FORMAT or kind == "run"):
+        raise CheckpointError(f"{path} has no digest that its content could be checked by: it is damaged, or of an earlier "
+                              "version; begin the run anew.")
     return tensors, metadata
-
-
-def _pack(value: object, name: str, tensors: dict[str, Tensor]) -> object:
-    """Nested state as JSON; tensors and arrays move to `tensors` and leave their name behind."""
-    if isinstance(value, np.ndarray):
-        return {"array": _pack(torch.from_numpy(value.astype(np.int64)), name, tensors), "dtype": str(value.dtype)}
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, Tensor):
-        tensors[name] = value
-        return {"tensor": name}
-    if isinstance(value, dict):
-        return {"dict": [[key, _pack(part, f"{name}/{key}", tensors)] for key, part in value.items()]}
-    if isinstance(value, (list, tuple)):
-        return {type(value).__name__: [_pack(part, f"{name}/{i}", tensors) for i, part in enumerate(value)]}
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    raise CheckpointError(f"{name} is {type(value).__name__}, which a checkpoint without pickles cannot hold; keep numbers, "
-                          "strings, lists, dicts and tensors in the state of optimizers and schedules.")
-
-
-def _unpack(value: object, tensors: dict[str, Tensor]) -> object:
-    if not isinstance(value, dict):
-        return value
-    if "array" in value:
-        return _unpack(value["array"], tensors).numpy().astype(value["dtype"])
-    (kind, content), = value.items()
-    if kind == "tensor":
-        return tensors[content]
-    if kind == "dict":
-        return {key: _unpack(part, tensors) for key, part in content}
-    return {"list": list, "tuple": tuple}[kind](_unpack(part, tensors) for part in content)

@@ -23,6 +23,7 @@ from pyrovae.hooks import Checkpoint, EarlyStopping
 from pyrovae.nets import MLP
 from pyrovae.priors import StandardNormal, VampPrior
 from pyrovae.run import Run
+from pyrovae.tensor_file import write_tensors
 
 SCRIPT = '''
 import sys, torch, pyro, pyrovae as pv
@@ -160,7 +161,7 @@ def test_state_that_only_a_pickle_could_hold_is_refused(tmp_path: Path) -> None:
 def test_a_state_that_cannot_be_read_is_damage(tmp_path: Path) -> None:
     path, loss = tmp_path / "run", pair()
     for state in ("{", '{"dict": []}', '{"a": 1, "b": 2}', "[" * 100_000):
-        save_file({"x": X}, path, {"format": "pyrovae 1", "kind": "run", "state": state})
+        write_tensors(path, {"x": X}, {"format": "pyrovae 2", "kind": "run", "state": state})
         with pytest.raises(pv.CheckpointError, match="damaged: its state cannot be read"):
             pv.fit(loss, [{"x": X}], epochs=2, resume=path)
 

@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from pyrovae.errors import CheckpointError
 from pyrovae.run import Run
+from pyrovae.tensor_file import read_tensors, write_tensors
 
 
 class Collect:
@@ -47,8 +47,7 @@ class Collect:
         self.kept[epoch] = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
                             for name, value in self.read().items()}
         if self.folder is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            save_file(self.kept[epoch], self._path(epoch), {"names": json.dumps(list(self.kept[epoch]))})
+            write_tensors(self._path(epoch), self.kept[epoch], {"names": json.dumps(list(self.kept[epoch]))})
 
     def _path(self, epoch: int) -> Path:
         return self.folder / f"draw-{epoch:06d}.safetensors"
@@ -63,5 +62,7 @@ class Collect:
 
 def _read(path: Path) -> dict[str, Tensor]:
     """In the order in which they were written: safetensors sorts, and `swag` goes by the order of the net."""
-    with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in json.loads(file.metadata()["names"])}
+    tensors, metadata, vouched_for = read_tensors(path)
+    if not vouched_for or "names" not in metadata:
+        raise CheckpointError(f"{path} is no draw that this version wrote, or is damaged; begin the run anew.")
+    return {name: tensors[name] for name in json.loads(metadata["names"])}
