@@ -10,7 +10,7 @@ class CheckpointError(ValueError):
 
 
 class NonFiniteLossError(FloatingPointError):
-    """Training met NaN or infinity; names the epoch, the batch, the site and the parameter norms."""
+    """Training met NaN or infinity, in the loss or a gradient; names the epoch, the batch, the site and the parameters."""
 
 
 class CaptureError(RuntimeError):

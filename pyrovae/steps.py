@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pyrovae.errors import CaptureError, PairError, first_line
 from pyrovae.evaluation import Measured, measure
+from pyrovae.finite import are_finite, each_finite
 from pyrovae.fused_adam import FusedAdam
 from pyrovae.handlers import InSupport
 from pyrovae.losses.pair import innermost
@@ -20,8 +21,8 @@ from pyrovae.run import Run
 
 logger = logging.getLogger(__name__)
 Batch = dict[str, Tensor]
-Failed = Callable[[Tensor, int | None], Exception]
-"""Makes the error for a loss that is not finite, in the present batch or in that of an index."""
+Failed = Callable[[Tensor, int | None, list[str]], Exception]
+"""Makes the error for a loss that is not finite, or gradients of these names, in the present batch or that of an index."""
 RENEWALS = 3
 """How often a run is captured anew because something changed between epochs."""
 COMPARED_AFTER = 1000
@@ -33,29 +34,46 @@ class Steps:
 
     module, optimizer, backward: the run's own and `Tensor.backward`, or as a fabric has set them up.
     active_units: whether to measure these too. reduce, all_reduce: make of captured gradients, and of a number, those of
-        all processes.
+        all processes. scaled: whether gradients are scaled by one who skips the step himself where they overflow.
+
+    A step whose loss or gradient is not finite is not taken. On CUDA the host waits once a step, for both.
     """
 
     def __init__(self, run: Run, module: nn.Module, optimizer: torch.optim.Optimizer, backward: Callable[[Tensor], object],
                  context: Callable[[], AbstractContextManager], clip_norm: float | None, *, active_units: bool,
                  reduce: Callable[[list[Tensor]], object] | None = None,
-                 all_reduce: Callable[..., Tensor] = lambda value, reduce_op: value) -> None:
+                 all_reduce: Callable[..., Tensor] = lambda value, reduce_op: value, scaled: bool = False) -> None:
         self.run, self.module, self.optimizer, self.backward = run, module, optimizer, backward
         self.context, self.clip_norm, self.active_units = context, clip_norm, active_units
-        self.reduce, self.all_reduce = reduce, all_reduce
+        self.reduce, self.all_reduce, self.scaled = reduce, all_reduce, scaled
+        self.names = {id(parameter): name for name, parameter in run.parameters.items()}
         self.pair = innermost(run.loss)
 
     def __call__(self, batch: Batch, *, check_data: bool, failed: Failed) -> Measured:
         with InSupport() if check_data else nullcontext(), self.context():
             value = self.module(**batch)
-        if not torch.isfinite(value):
-            raise failed(value, None)
+        waits = value.is_cuda and not self.scaled
+        if not waits and not torch.isfinite(value):
+            raise failed(value, None, [])
         self.optimizer.zero_grad(set_to_none=True)
         self.backward(value)
+        if not self.scaled:
+            self._refuse_infinite(value, failed)
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_(list(self.run.parameters.values()), self.clip_norm)
         self.optimizer.step()
         return measure(value, self.pair, active_units=self.active_units)
+
+    def _refuse_infinite(self, value: Tensor, failed: Failed) -> None:
+        moved = [parameter for parameter in self.run.parameters.values() if parameter.grad is not None]
+        gradients = [parameter.grad for parameter in moved]
+        if not torch.isfinite(value.detach()).logical_and_(are_finite(gradients)):
+            raise failed(value, None, self.not_finite(moved, each_finite(gradients)) if value.isfinite() else [])
+
+    def not_finite(self, parameters: list[Tensor], finite: Tensor) -> list[str]:
+        """The names of those that are marked as not finite."""
+        return [self.names.get(id(parameter), f"a tensor {tuple(parameter.shape)}")
+                for parameter, good in zip(parameters, finite.tolist()) if not good]
 
     def end_epoch(self, failed: Failed) -> None:
         """A pass through the data is over."""
@@ -64,8 +82,8 @@ class Steps:
 class CapturedSteps:
     """The same steps, replayed where a batch has shapes that came before; see `Captured`.
 
-    On CUDA nobody waits for the device: once all data were seen, a loss that is not finite moves nothing, and becomes an
-    error when the epoch is over.
+    On CUDA nobody waits for the device: once all data were seen, a loss or a gradient that is not finite moves nothing, and
+    becomes an error when the epoch is over.
 
     At the start of an epoch a replay is compared with the program, and captured anew where they differ, if code of the
     user's was seen to run (it may read Python numbers from anywhere), if anything changed that the loss reaches (its
@@ -79,7 +97,7 @@ class CapturedSteps:
         self.eager, self.compiled, self.limit = eager, compiled, limit
         self.captured: dict[tuple, ReplayedStep] = {}
         self.deferred = next(iter(eager.run.parameters.values())).is_cuda
-        self.verdicts: list[tuple[int, Tensor, Tensor]] = []
+        self.verdicts: list[tuple[int, ReplayedStep, Tensor, Tensor, Tensor]] = []
         self.index = -1
         self.state: tuple[list[object], list[object]] = ([], [])
         self.renewals, self.replays = 0, 0
@@ -113,11 +131,13 @@ class CapturedSteps:
         if self.eager.reduce is not None:
             self.eager.reduce(gradients)
         if deferred:
-            self.verdicts.append((self.index, measured.numbers[0].clone(), fine.clone()))
             if not inside:
+                self.last.judge()
                 self.fused(gradients, skip=(~fine).float())
+            kept = (value.clone() for value in (measured.numbers[0], fine, self.last.finite))
+            self.verdicts.append((self.index, self.last, *kept))
             return measured
-        if not fine:
+        if not are_finite(gradients).logical_and_(fine):
             self.last.refuse(batch, measured.numbers[0], failed)
         self._update(self.last.moved, gradients)
         return measured
@@ -131,15 +151,14 @@ class CapturedSteps:
             for parameter, gradient in zip(self.last.moved, self.last.gradients):
                 parameter.grad = gradient.clone()
         if self.verdicts:
-            indices, values, fine = zip(*self.verdicts)
+            verdicts, good = self.verdicts.copy(), torch.stack([fine for *_, fine, _ in self.verdicts])
             self.verdicts.clear()
-            good = torch.stack(fine)
             if not good.all():
-                first = int(good.int().argmin())
-                if values[first].isfinite():
-                    raise PairError(f"batch {indices[first]} of the epoch holds data outside the support of their "
-                                    "likelihood; it moved nothing.")
-                raise failed(values[first], indices[first])
+                index, step, value, _, finite = verdicts[int(good.int().argmin())]
+                if value.isfinite() and finite.all():
+                    raise PairError(f"batch {index} of the epoch holds data outside the support of their likelihood; it "
+                                    "moved nothing.")
+                raise failed(value, index, self.eager.not_finite(step.moved, finite) if value.isfinite() else [])
 
     def _look_for_changes(self, key: tuple, batch: Batch) -> None:
         """Something may have changed that captures hold fixed: then they are made anew, but not for ever."""

@@ -76,7 +76,8 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
     (below 1.2e-38 in float32) are rounded to zero, here and in estimates and predictions: processors are slow at them.
 
     Raises: PairError for a pair or data that would train wrongly; TypeError for what is no loss of a pair;
-    NonFiniteLossError, before the step that would spoil the weights; CheckpointError for a bad `resume`.
+    NonFiniteLossError for a loss or a gradient that is not finite, before the step that would spoil the weights;
+    CheckpointError for a bad `resume`.
 
     Example:
         >>> from pyrovae import Guide, Model, Node, ElboLoss
@@ -115,12 +116,13 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
         (module, optimizer), backward = fabric.setup(loss, run.optimizer), fabric.backward
     all_reduce = getattr(fabric, "all_reduce", lambda value, reduce_op: value)
     steps = Steps(run, module, optimizer, backward, context, clip_norm, active_units=valid is None,
-                  reduce=getattr(fabric, "reduce", None), all_reduce=all_reduce)
+                  reduce=getattr(fabric, "reduce", None), all_reduce=all_reduce,
+                  scaled=getattr(getattr(fabric, "_precision", None), "scaler", None) is not None)
     evaluation = Evaluation(loss, names=names, context=context, compile="off" if compile == "off" else "auto")
     unchecked, averages, index = True, None, 0
 
-    def failed(value: Tensor, at: int | None) -> NonFiniteLossError:
-        return NonFiniteLossError(_post_mortem(value, run, index if at is None else at, pair))
+    def failed(value: Tensor, at: int | None, names: list[str]) -> NonFiniteLossError:
+        return NonFiniteLossError(_post_mortem(value, names, run, index if at is None else at, pair))
 
     while not run.finished:
         start, averages = time.perf_counter(), Averages()
@@ -206,8 +208,11 @@ def _beta(loss: nn.Module) -> dict[str, float]:
     return {"beta": float(value)} if isinstance(value, (int, float, Tensor)) else {}
 
 
-def _post_mortem(value: Tensor, run: Run, index: int, loss: nn.Module) -> str:
-    text = f"the loss is {value.item()} in epoch {run.epoch + 1}, batch {index}."
+def _post_mortem(value: Tensor, names: list[str], run: Run, index: int, loss: nn.Module) -> str:
+    where = f"in epoch {run.epoch + 1}, batch {index}"
+    text = f"the loss is {value.item()} {where}." if not names else (
+        f"the gradient of {', '.join(names[:8])}{' and more' if len(names) > 8 else ''} is not finite {where}, though the loss "
+        f"is {value.item():.6g}: some function has no finite slope there, as sqrt and log have none at 0.")
     terms = getattr(loss, "terms", None)
     if terms is not None:
         sites = {**terms.log_px, **terms.kl}

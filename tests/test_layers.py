@@ -9,7 +9,8 @@ import pyrovae
 ROOT = Path(pyrovae.__file__).parent
 COMPONENTS = {"heads", "nets", "posteriors", "priors"}
 PROGRAMS = {"programs", "weight_guides", "weight_priors"}
-FOUNDATION = {"plates", "store", "errors", "files", "processes", "digests", "reach", "recording", "origin", "subnormals", "untouched"}
+FOUNDATION = {"plates", "store", "errors", "files", "processes", "digests", "reach", "recording", "origin", "subnormals",
+              "untouched"}
 INDEPENDENT = {"data", "plots", "export", "metrics"}
 HEAVY = {"torchvision", "matplotlib", "arviz", "sklearn", "xarray", "tensorboard", "PIL"}
 
