@@ -1,5 +1,6 @@
 """Several processes as one: started by torchrun, on the cores or the GPUs of one host or of many."""
 import dataclasses
+import datetime
 import os
 from collections.abc import Iterator, Sequence
 
@@ -8,14 +9,23 @@ import torch.distributed as distributed
 import torch.nn as nn
 from torch import Tensor
 
+TIMEOUT = 600.0
+"""Seconds that a process waits for the others where nobody says how many."""
+
 
 class Ranks:
     r"""The processes that `torchrun` started, for `fit(fabric=Ranks())`: one training on the union of their batches.
 
     Each process builds the same loss, takes its part of every batch (`shard`) and draws from random streams of its own;
     gradients and the history are averaged over processes, whose parts have one size, so they are those of one process on the
-    whole batch. All keep the same weights: let process 0 alone write checkpoints, `hooks=[...] if ranks.first else []`. A
-    checkpoint of N processes resumes on M, with other random numbers.
+    whole batch. All keep the same weights: let process 0 alone write files, `hooks=[...] if ranks.first else []`; what its
+    hooks leave at the end, e.g. the best weights, all have then. A checkpoint of N processes resumes on M, with other random
+    numbers.
+
+    timeout: seconds that a process waits for the others, e.g. for their gradients, before it ends with an error; by default
+        `PYROVAE_TIMEOUT` of the environment or 600. It must be longer than the longest time in which one works alone, e.g.
+        compiles or writes a checkpoint. A process that ends, for whatever reason, ends the others within seconds: torchrun
+        sees to it. One that hangs ends them after `timeout`.
 
     Outside torchrun, and with `alone=True`, it is one process. On CUDA each has the GPU of its LOCAL_RANK (`device`).
 
@@ -25,14 +35,18 @@ class Ranks:
         (True, 1, ['a', 'b'])
     """
 
-    def __init__(self, *, alone: bool = False) -> None:
+    def __init__(self, *, alone: bool = False, timeout: float | None = None) -> None:
+        timeout = float(os.environ.get("PYROVAE_TIMEOUT", TIMEOUT)) if timeout is None else timeout
+        if not timeout > 0:
+            raise ValueError(f"timeout={timeout}, wanted a positive number of seconds (or PYROVAE_TIMEOUT).")
         started = not alone and "WORLD_SIZE" in os.environ and int(os.environ["WORLD_SIZE"]) > 1
         self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() \
             else torch.device("cpu")
         if started and not distributed.is_initialized():
             if self.device.type == "cuda":
                 torch.cuda.set_device(self.device)
-            distributed.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+            distributed.init_process_group("nccl" if self.device.type == "cuda" else "gloo",
+                                           timeout=datetime.timedelta(seconds=timeout))
         self.rank, self.size = 0, 1
         if distributed.is_initialized() and not alone:
             self.rank, self.size = distributed.get_rank(), distributed.get_world_size()
@@ -71,6 +85,13 @@ class Ranks:
             value = value.to(self.device, copy=True)
             distributed.all_reduce(value)
         return value / self.size if reduce_op == "mean" else value
+
+    def broadcast(self, value: Tensor, src: int = 0) -> Tensor:
+        """The tensor of one process, on all."""
+        if self.size > 1:
+            value = value.detach().to(self.device, copy=True).contiguous()
+            distributed.broadcast(value, src)
+        return value
 
     def shard(self, batches: object) -> "Shard":
         """This process's part of each batch of `pyrovae.data.Batches`."""

@@ -51,8 +51,8 @@ class ReplayedStep:
         measured, terms = measure(value, eager.pair, active_units=eager.active_units), getattr(eager.pair, "terms", None)
         self.names, self.sites = measured.names, list(measured.units)
         fine = torch.stack([torch.isfinite(value.detach()), *supported.good]).all()
-        return {"numbers": measured.numbers, "fine": fine, "norms": norms, "units": list(measured.units.values()), "gradients": gradients,
-                "terms": () if terms is None else (terms.log_px, terms.kl, terms.means)}
+        return {"numbers": measured.numbers, "fine": fine, "norms": norms, "units": list(measured.units.values()),
+                "gradients": gradients, "terms": () if terms is None else (terms.log_px, terms.kl, terms.means)}
 
     def __call__(self, batch: Batch, fused: FusedAdam | None) -> tuple[Measured, list[Tensor], Tensor]:
         """What was measured, gradients, and whether loss and data are as they should be; updated by `fused` if so.

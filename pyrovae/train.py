@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.data import RandomSampler
 
-from pyrovae.checkpoint import load_run
+from pyrovae.checkpoint import load_run, tensors_of
 from pyrovae.check import num_data_of
 from pyrovae.collapse import warn_if_collapsed
 from pyrovae.errors import NonFiniteLossError, PairError
@@ -54,7 +54,8 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
     schedule: a function from the optimiser to a learning-rate schedule, stepped each epoch (a ReduceLROnPlateau by
         valid_loss, or loss without `valid`).
     clip_norm: largest gradient norm.
-    hooks: functions of the `Run`, called in order after each epoch (`pyrovae.hooks`); `finish` of one is called at the end.
+    hooks: functions of the `Run`, called in order after each epoch (`pyrovae.hooks`); `begin` of one is called before the
+        first, when all that may be refused was read and accepted, `finish` at the end.
     context: entered around each evaluation of the loss, e.g. `lambda: torch.autocast("cuda", torch.bfloat16)`.
     compile: "on" captures the step as one graph, compiles it and replays it, which takes some seconds to a minute and
         then less time a step than code written by hand (README, Speed); "off" runs the programs; "auto" compiles after the
@@ -64,7 +65,8 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
     resume: a checkpoint of such a run (`pyrovae.hooks.Checkpoint`) to go on from; bit for bit on a CPU where compile is
         the same.
     fabric: for several processes, `pyrovae.Ranks()` under torchrun, or a lightning.fabric.Fabric: an object with
-        `setup(module, optimizer)`, `backward(loss)` and perhaps `all_reduce(tensor, reduce_op=...)`.
+        `setup(module, optimizer)`, `backward(loss)` and perhaps `all_reduce(tensor, reduce_op=...)` and `broadcast(tensor)`,
+        by which all end at the weights of the first.
 
     Every row holds epoch, loss, lr and seconds, and for losses with `terms` elbo, reconstruction and kl in nats per
     datum at beta = 1 (training: the average while the weights moved), the kl of each latent site where there are
@@ -124,6 +126,8 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
     def failed(value: Tensor, at: int | None, names: list[str]) -> NonFiniteLossError:
         return NonFiniteLossError(_post_mortem(value, names, run, index if at is None else at, pair))
 
+    for hook in hooks:
+        getattr(hook, "begin", lambda run: None)(run)
     while not run.finished:
         start, averages = time.perf_counter(), Averages()
         loss.train()
@@ -164,6 +168,10 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
         run.stop = bool(all_reduce(torch.tensor(float(run.stop)), reduce_op="mean"))  # one process stops all
     for hook in hooks:
         getattr(hook, "finish", lambda run: None)(run)
+    if hasattr(fabric, "broadcast"):  # hooks may have brought back other weights where they are: in the first process
+        with torch.no_grad():
+            for value in tensors_of(run).values():
+                value.copy_(fabric.broadcast(value))
     if averages is not None:
         warn_if_collapsed(loss, run.history[-1], first, num_steps=run.epoch * (index + 1), num_data=averages.size)
     return run.history
@@ -211,8 +219,8 @@ def _beta(loss: nn.Module) -> dict[str, float]:
 def _post_mortem(value: Tensor, names: list[str], run: Run, index: int, loss: nn.Module) -> str:
     where = f"in epoch {run.epoch + 1}, batch {index}"
     text = f"the loss is {value.item()} {where}." if not names else (
-        f"the gradient of {', '.join(names[:8])}{' and more' if len(names) > 8 else ''} is not finite {where}, though the loss "
-        f"is {value.item():.6g}: some function has no finite slope there, as sqrt and log have none at 0.")
+        f"the gradient of {', '.join(names[:8])}{' and more' if len(names) > 8 else ''} is not finite {where}, though the "
+        f"loss is {value.item():.6g}: some function has no finite slope there, as sqrt and log have none at 0.")
     terms = getattr(loss, "terms", None)
     if terms is not None:
         sites = {**terms.log_px, **terms.kl}

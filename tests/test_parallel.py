@@ -3,8 +3,10 @@ import functools
 import logging
 import os
 import socket
+import time
 from pathlib import Path
 
+import oracles
 import pyro
 import pytest
 import torch
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 import pyrovae as pv
 from pyrovae.data import Batches, DictDataset
 from pyrovae.heads import BernoulliHead, CategoricalHead, NormalHead
-from pyrovae.hooks import Checkpoint
+from pyrovae.hooks import Checkpoint, EarlyStopping
 from pyrovae.nets import MLP
 from pyrovae.priors import StandardNormal
 from pyrovae.weight_guides import PointEstimate
@@ -79,10 +81,26 @@ def both(ranks: pv.Ranks, folder: Path) -> dict[str, object]:
     own = {"x": torch.stack(ranks.share(X))}
     torch.manual_seed(ranks.rank)
     evidence = ranks.gather(pv.log_evidence(model, guide, own, num_particles=2000))
+    torch.manual_seed(0)
+    oracle = oracles.linear_gaussian(num_data=29)  # whose every weight is exact, so that only their order may differ
+    exact = ranks.gather(pv.log_evidence(oracle.model, oracle.guide, {"x": torch.stack(ranks.share(oracle.batch["x"]))},
+                                         num_particles=2))
+    torch.manual_seed(ranks.rank)
     seen = sorted(int(row) for batch in ranks.shard(Batches(DictDataset(i=torch.arange(29)), 10, shuffle=True))
                   for row in batch["i"])
     return {"eager": eager, "captured": captured, "noisy": noisy.state_dict(), "log_px": evidence.log_px,
-            "se": evidence.se, "seen": seen, "noise": torch.randn(3), "works": ranks.share(list("abcde"))}
+            "se": evidence.se, "seen": seen, "best": best_of(ranks, folder), "exact": exact.log_px, "right": oracle.log_px,
+             "noise": torch.randn(3), "works": ranks.share(list("abcde"))}
+
+
+def best_of(ranks: pv.Ranks, folder: Path) -> list[Tensor]:
+    """The weights that the first process's hook brings back, at the end of a training that left them behind."""
+    loss = point_loss()
+    hooks = [EarlyStopping(folder / "best", patience=2)] if ranks.first else []
+    history = pv.fit(loss, ranks.shard(Batches(DictDataset(x=X, y=Y), 10)), valid=[{"x": X, "y": (Y + 1) % 3}], epochs=40,
+                     lr=0.1, fabric=ranks, hooks=hooks)
+    assert len(history) < 40
+    return [value.detach() for value in loss.parameters()]
 
 
 def close(one: tuple, other: tuple, tolerance: float = 1e-5) -> None:
@@ -102,6 +120,12 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
         assert torch.equal(value, second["noisy"][name]), "processes drifted apart"
     assert not torch.equal(first["noise"], second["noise"]), "processes draw the same noise"
     assert not set(first["seen"]) & set(second["seen"]) and len(first["seen"] + second["seen"]) == 28
+    assert all(torch.equal(one, other) for one, other in zip(first["best"], second["best"])), "other weights at the end"
+    best = point_loss()
+    pv.load_weights(best, tmp_path / "best")
+    assert all(torch.equal(one, other) for one, other in zip(first["best"], best.parameters()))
+    for result in (first, second):
+        torch.testing.assert_close(result["exact"].double(), result["right"].double(), rtol=1e-5, atol=1e-5)
     assert first["works"] == ["a", "c", "e"] and second["works"] == ["b", "d"]
     model, guide = vae()
     pv.ElboLoss(model, guide).load_state_dict(first["noisy"])
@@ -110,6 +134,30 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     # 30 differences of independent estimates; 5 s.e. fail one in 6e4 runs, and the seed is fixed
     assert ((first["log_px"] - evidence.log_px).abs() < 5 * (first["se"] ** 2 + evidence.se ** 2).sqrt()).all()
     close(train(None, 5, tmp_path / "run", resume=True), train(None, 5))  # what two began one goes on with
+
+
+def hang(ranks: pv.Ranks, folder: Path) -> str:
+    """One process waits for a number of another, which never comes."""
+    if not ranks.first:
+        while not (folder / "given up").exists():
+            time.sleep(0.02)
+        return ""
+    try:
+        ranks.all_reduce(torch.ones(()))
+        return "it came"
+    except RuntimeError as error:
+        return str(error)
+    finally:
+        (folder / "given up").touch()
+
+
+def test_who_hangs_does_not_hold_up_the_others_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYROVAE_TIMEOUT", "1")
+    message, _ = run(functools.partial(hang, folder=tmp_path), tmp_path)
+    assert "1000ms" in message and "imed out" in message
+    for timeout in (0, float("nan")):
+        with pytest.raises(ValueError, match="wanted a positive number of seconds"):
+            pv.Ranks(timeout=timeout)
 
 
 def with_fabric(ranks: pv.Ranks) -> tuple:
