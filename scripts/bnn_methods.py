@@ -144,6 +144,8 @@ def train(method: str, s: BnnSettings, task: Task, *, hooks: tuple = (), seconds
     hooks = [*([collect] if method in (*SAMPLERS, "swag") else []), *hooks,
              *([StopAfter(seconds)] if seconds else []), ProgressBar(method)]
     if method == "hmc":
+        for hook in hooks:  # of which `fit` would be told
+            getattr(hook, "begin", lambda run: None)(None)
         chains = _hmc(loss, losses, s, task, data)
     else:
         history = pv.fit(trained, data, epochs=epochs, optimizer=optimizer, schedule=rates, hooks=hooks, compile=s.compile,

@@ -1,8 +1,9 @@
 """Scores of a trained method, in the units of the data, and what the figures need."""
 import dataclasses
-import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -10,12 +11,14 @@ import torch.nn.functional as F
 from bnn_methods import Trained
 from bnn_settings import BnnSettings
 from bnn_task import Task
+from results import read_arrays, read_result, write_arrays, write_result
 from torch import Tensor
 
 import pyrovae as pv
 from pyrovae import metrics
 from pyrovae.data import Batches, DictDataset
 from pyrovae.feed import device_of
+from pyrovae.files import write_atomically
 
 REPLICATES = 1000
 """Draws of y behind CRPS and coverage."""
@@ -132,8 +135,10 @@ def to_arviz(trained: Trained, task: Task, path: Path, *, num_data: int = 1000, 
         del draws["posterior"]
     if chains is not None and len(chains.accept) == samples:
         draws["sample_stats"] = {name: value[:, 0] for name, value in chains.sample_stats().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pv.to_inference_data(draws, dims={name: names for name, names in dims.items() if names}).to_netcdf(str(path))
+    data = pv.to_inference_data(draws, dims={name: names for name, names in dims.items() if names})
+    with TemporaryDirectory() as folder:  # its writer leaves half of a file where it is interrupted
+        data.to_netcdf(str(Path(folder) / path.name))
+        write_atomically(path, (Path(folder) / path.name).read_bytes())
 
 
 def markdown(results: dict[str, dict[str, dict[str, float]]]) -> str:
@@ -153,14 +158,12 @@ def _cell(entry: dict[str, float] | None) -> str:
     return f"{mean:.{digits}f}" + ("" if se is None else f" ± {se:.{digits}f}")
 
 
-def save_scores(scores: Scores, path: Path, facts: dict) -> None:
-    """One method's rows and arrays, for a comparison that goes on later."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path.with_suffix(".npz"), **scores.arrays)
-    path.write_text(json.dumps({**facts, "rows": scores.rows}, indent=1) + "\n")
+def save_scores(scores: Scores, path: Path, facts: dict, *, files: Iterable[Path] = ()) -> None:
+    """One method's rows and arrays, and `files` that belong to them, for a comparison that goes on later."""
+    arrays = path.with_suffix(".npz")
+    write_arrays(arrays, scores.arrays)
+    write_result(path, {**facts, "rows": scores.rows}, files=[arrays, *files])
 
 
 def read_scores(path: Path) -> Scores:
-    rows = json.loads(path.read_text())["rows"]
-    with np.load(path.with_suffix(".npz")) as arrays:
-        return Scores(rows, {name: arrays[name] for name in arrays})
+    return Scores(read_result(path)["rows"], read_arrays(path.with_suffix(".npz")))

@@ -13,6 +13,7 @@ from torch import Tensor
 from pyrovae.data import (DictDataset, Regression, data_root, gap1d, load_diabetes, load_digits, load_fashion_mnist,
                           load_kmnist, load_mnist, load_npz_regression, load_path, load_uci, load_uci_folder)
 from pyrovae.data.files import read_file
+from pyrovae.digests import digest_of
 
 UCI = ("bostonHousing", "concrete", "energy", "kin8nm", "naval-propulsion-plant", "power-plant",
        "protein-tertiary-structure", "wine-quality-red", "yacht")
@@ -40,6 +41,12 @@ class Task:
     source: str = ""
     x_stats: tuple[Tensor, Tensor] | None = None
     """Mean and scale of the features of the first split."""
+
+    def digest(self) -> str:
+        """Of all that is learned from and scored."""
+        parts = {"train": self.train, "valid": self.valid, "test": self.test}
+        return digest_of({f"{part}/{name}": value for part, data in parts.items() if data is not None
+                          for name, value in data.tensors.items()})
 
     @property
     def num_data(self) -> int:

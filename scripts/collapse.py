@@ -5,10 +5,7 @@ model is, KL and its two parts whether z is used: the mutual information between
 finished row is kept in --out; started again, the script goes on where it stopped. Writes collapse.md, collapse.csv and
 pictures, in about two minutes on one core.
 """
-import csv
 import dataclasses
-import io
-import json
 import time
 import warnings
 from collections.abc import Callable
@@ -17,7 +14,9 @@ from pathlib import Path
 import command_line
 import pyro
 import torch
+from folder_lock import owned
 from progress import evidence_bar, progress_bar, say
+from results import find_result, write_result, write_table
 from run_folder import Refusal, as_json, refuse_politely
 
 import pyrovae as pv
@@ -131,9 +130,9 @@ def _file(remedy: str) -> str:
 
 def finished(path: Path, s: Study) -> dict[str, object] | None:
     """The row that an earlier run left in `path`, if any. Raises Refusal where it had other settings."""
-    if not path.exists():
+    old, new = find_result(path), as_json(s)
+    if old is None:
         return None
-    old, new = json.loads(path.read_text()), as_json(s)
     changed = [f"--{name.replace('_', '-')} was {old['settings'][name]}, is {new[name]}" for name in new
                if name not in ("out", "threads") and old["settings"].get(name) != new[name]]
     if changed:
@@ -162,19 +161,19 @@ def markdown(rows: list[dict[str, object]]) -> str:
 
 def main(s: Study) -> None:
     torch.set_num_threads(s.threads)
-    s.out.mkdir(parents=True, exist_ok=True)
+    with owned(s.out):
+        _main(s)
+
+
+def _main(s: Study) -> None:
     paths = {remedy: s.out / f"{_file(remedy)}.json" for remedy in REMEDIES}
     rows = {remedy: finished(path, s) for remedy, path in paths.items()}
     for remedy in progress_bar([remedy for remedy, row in rows.items() if row is None], desc="rows"):
         rows[remedy] = row_of(remedy, s)
         content = {"settings": as_json(s), "row": rows[remedy]}
-        write_atomically(paths[remedy], (json.dumps(content, indent=2) + "\n").encode())
+        write_result(paths[remedy], content)
     table = with_gains(list(rows.values()))
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, table[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table)
-    write_atomically(s.out / "collapse.csv", text.getvalue().encode())
+    write_table(s.out / "collapse.csv", table)
     note = (f"\n{table[0]['num_data']} test digits, nats per datum; log p(x) from K = {s.particles} particles; the mutual "
             f"information is at most log N = {torch.tensor(float(table[0]['num_data'])).log().item():.2f}.\n")
     write_atomically(s.out / "collapse.md", (markdown(table) + note).encode())

@@ -5,10 +5,10 @@
 writes comparison.csv, comparison.json, comparison.md, an ArviZ file for each method, and figures. Started again with the
 same command, it goes on where it stopped.
 """
-import csv
 import dataclasses
 import json
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -19,14 +19,20 @@ from bnn_figures import bands, figures, refuse_bands
 from bnn_methods import refuse_short, train
 from bnn_report import Scores, markdown, read_scores, save_scores, score, to_arviz
 from bnn_settings import EXPLAINED, METHODS, BnnSettings
-from bnn_task import load_task, load_unknown
+from bnn_task import Task, load_task, load_unknown
 from data_choice import did_you_mean
+from folder_lock import owned
 from progress import progress_bar, say
+from results import find_result, read_result, write_result, write_table
 from run_folder import Refusal, as_json, choose_device, refuse_politely
+from torch import Tensor
 
 import pyrovae as pv
 import pyrovae.plots as plots
 from pyrovae.files import write_atomically
+
+WORKS = 7 * 24 * 3600.0
+"""Seconds that a process which has done its share of the works waits for those of the others."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,29 +66,45 @@ def compare(c: Comparison) -> dict[str, Scores]:
     refuse_bands(c.bands, task)
     for method in methods:  # before any of them has taken its time
         refuse_short(method, s, task)
-    begun = c.out / "settings.json"
-    settings = {**as_json(s), "ood": c.ood, "budget": c.budget}
-    if begun.exists() and (old := json.loads(begun.read_text())) != settings:
-        changed = sorted(name for name in settings if old.get(name) != settings[name])
-        raise Refusal(f"{c.out} holds a comparison with other settings ({', '.join(changed)}); choose another --out.")
-    write_atomically(begun, (json.dumps(settings, indent=1) + "\n").encode())
-    seconds = None
-    ranks = pv.Ranks()
+    ranks = pv.Ranks(timeout=WORKS)
     if ranks.size > 1 and c.budget == "equal-time":
         raise Refusal("--budget equal-time trains methods one after another, so it has no use for several processes.")
-    for method in progress_bar(ranks.share(methods), desc=task.name, unit="method"):
-        path = c.out / "methods" / f"{method}.json"
-        if not path.exists():
-            start = time.perf_counter()
-            trained = train(method, s, task, seconds=seconds if c.budget == "equal-time" else None, device=device)
-            save_scores(score(trained, s, task, unknown), path, {
-                "method": method, "steps": trained.steps, "seconds": trained.seconds, "num_samples": trained.num_samples,
-                "wall_seconds": time.perf_counter() - start})
-            to_arviz(trained, task, c.out / "arviz" / f"{method}.nc")
-        seconds = seconds or json.loads(path.read_text())["seconds"]
-    ranks.close()
-    if not ranks.first:
-        return {}
+    with owned(c.out) if ranks.first else nullcontext():
+        refuse_other_settings(c)
+        seconds = None
+        for method in progress_bar(ranks.share(methods), desc=task.name, unit="method"):
+            path = c.out / "methods" / f"{method}.json"
+            found = find_result(path) or run_one(method, c, task, unknown, device, seconds, path)
+            seconds = seconds or found["seconds"]
+        ranks.close()
+        return report(methods, task, c) if ranks.first else {}
+
+
+def refuse_other_settings(c: Comparison) -> None:
+    """Raise Refusal where --out holds a comparison with others; write them down where it holds none."""
+    begun, settings = c.out / "settings.json", {**as_json(c.settings), "ood": c.ood, "budget": c.budget}
+    if begun.exists() and (old := read_result(begun)) != settings:
+        changed = sorted(name for name in settings if old.get(name) != settings[name])
+        raise Refusal(f"{c.out} holds a comparison with other settings ({', '.join(changed)}); choose another --out.")
+    write_result(begun, settings)
+
+
+def run_one(method: str, c: Comparison, task: Task, unknown: Tensor | None, device: torch.device, seconds: float | None,
+            path: Path) -> dict:
+    """Train and score a method, and write what it found: last the file that says it is done."""
+    s, start = c.settings, time.perf_counter()
+    trained = train(method, s, task, seconds=seconds if c.budget == "equal-time" else None, device=device)
+    scores = score(trained, s, task, unknown)
+    to_arviz(trained, task, arviz := c.out / "arviz" / f"{method}.nc")
+    save_scores(scores, path, {
+        "method": method, "steps": trained.steps, "seconds": trained.seconds, "num_samples": trained.num_samples,
+        "wall_seconds": time.perf_counter() - start}, files=[arviz])
+    return read_result(path)
+
+
+def report(methods: tuple[str, ...], task: Task, c: Comparison) -> dict[str, Scores]:
+    """Tables and figures of what the methods left."""
+    s = c.settings
     scores = {method: read_scores(c.out / "methods" / f"{method}.json") for method in methods}
     write(scores, c.out)
     say(f"{task.name}: {task.num_splits * s.seeds} networks a method, {s.num_samples} draws; mean ± standard error over "
@@ -101,12 +123,8 @@ def write(scores: dict[str, Scores], out: Path) -> None:
     results = {method: found.summary() for method, found in scores.items()}
     write_atomically(out / "comparison.json", (json.dumps(results, indent=1) + "\n").encode())
     write_atomically(out / "comparison.md", markdown(results).encode())
-    names = list(dict.fromkeys(name for found in scores.values() for name in found.rows[0]))
-    with (out / "comparison.csv").open("w", newline="") as file:
-        table = csv.DictWriter(file, ["method", "network", *names])
-        table.writeheader()
-        for method, found in scores.items():
-            table.writerows({"method": method, "network": index, **row} for index, row in enumerate(found.rows))
+    write_table(out / "comparison.csv", [{"method": method, "network": index, **row}
+                                         for method, found in scores.items() for index, row in enumerate(found.rows)])
 
 
 if __name__ == "__main__":

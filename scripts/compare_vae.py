@@ -5,21 +5,21 @@
 trains all combinations; "+" joins grids: --grid prior=standard,vamp + prior=vamp guide=iaf objective=dreg particles=5. Every
 other option is one of train_vae.py's, for all runs alike. Started again with the same command, it goes on where it stopped.
 """
-import csv
 import dataclasses
 import itertools
-import json
 import typing
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import ClassVar
 
 import command_line
-import numpy as np
 import torch
 from evaluate import Evaluation, Trained, evaluate, split_gap
+from folder_lock import owned
 from matplotlib.figure import Figure
 from progress import progress_bar, say
+from results import find_result, read_arrays, read_result, write_table
 from run_folder import Folder, Refusal, refuse_politely
 from train_vae import train
 from vae_settings import Settings
@@ -27,6 +27,9 @@ from vae_settings import Settings
 import pyrovae as pv
 import pyrovae.plots as plots
 from pyrovae.files import write_atomically
+
+WORKS = 7 * 24 * 3600.0
+"""Seconds that a process which has done its share of the works waits for those of the others."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,9 +118,9 @@ def run_one(comparison: Comparison, changes: dict[str, str], folder: Path) -> di
 def found(wanted: Evaluation, name: str, asked: dict, ask: Callable[[Evaluation, Trained], dict]) -> dict:
     """The answer an earlier call wrote to the same question, or a new one."""
     path = wanted.folder / name
-    if not path.exists() or json.loads(path.read_text())["asked"] != asked:
+    if (find_result(path) or {}).get("asked") != asked:
         ask(wanted, Trained.load(wanted))
-    return json.loads(path.read_text())
+    return read_result(path)
 
 
 def measured(run: dict, scores: dict) -> str:
@@ -133,7 +136,7 @@ def compare(rows: list[dict[str, object]], out: Path) -> None:
 
     None where the first row's x is another.
     """
-    log_px = [torch.as_tensor(np.load(out / row["run"] / "evidence.npz")["log_px"]) for row in rows]
+    log_px = [torch.as_tensor(read_arrays(out / row["run"] / "evidence.npz")["log_px"]) for row in rows]
     for row, scores in zip(rows, log_px):
         row |= {"gain": None, "gain_se": None}
         if row["of"] == rows[0]["of"]:
@@ -181,21 +184,21 @@ def main(comparison: Comparison) -> list[dict[str, object]]:
     comparison = dataclasses.replace(comparison, settings=dataclasses.replace(comparison.settings, out=None, resume=False))
     for changes in runs:  # refuse senseless combinations before the first hour is spent
         dataclasses.replace(comparison.settings, **{name: parse(name, text) for name, text in changes.items()})
-    ranks = pv.Ranks()
-    for changes in ranks.share(runs) if ranks.size > 1 else ():
-        run_one(comparison, changes, out / name_of(changes))
-    ranks.close()
-    if not ranks.first:
-        return []
+    ranks = pv.Ranks(timeout=WORKS)
+    with owned(out) if ranks.first else nullcontext():
+        for changes in ranks.share(runs) if ranks.size > 1 else ():
+            run_one(comparison, changes, out / name_of(changes))
+        ranks.close()
+        return table(comparison, runs, out) if ranks.first else []
+
+
+def table(comparison: Comparison, runs: list[dict[str, str]], out: Path) -> list[dict[str, object]]:
+    """Its rows; what is not there yet is trained and scored."""
     rows = []
     for changes in progress_bar(runs, desc="grid", unit="run"):
         rows.append(run_one(comparison, changes, out / name_of(changes)))
         compare(rows, out)
-        columns = list(dict.fromkeys(column for row in rows for column in row))
-        with (out / "table.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(rows)
+        write_table(out / "table.csv", rows)
         write_atomically(out / "table.md", markdown(rows, comparison.gaps).encode())
     say(f"{markdown(rows, comparison.gaps)}\nwritten to {out}/table.csv and table.md")
     plots.save({"table": picture(rows, out)}, out)

@@ -9,7 +9,6 @@ writes continual.json, continual.md and figures. Started again with the same com
 missing.
 """
 import dataclasses
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +21,9 @@ import tyro
 from continual_learners import Online, Plain, Together, nothing
 from continual_settings import ContinualSettings
 from continual_tasks import Stream, load_stream
+from folder_lock import owned
 from progress import progress_bar, say
+from results import find_result, write_result
 from run_folder import Refusal, as_json, choose_device, refuse_politely
 
 import pyrovae as pv
@@ -57,21 +58,27 @@ def main(c: Continual) -> dict[str, Result]:
     stream = load_stream(s.problem, tasks=s.tasks, dataset=s.dataset, sort_by=s.sort_by, seed=s.seed)
     if stream.heads > 1 and "together" in methods:
         raise Refusal(f"--methods together: the tasks of {s.problem} have heads of their own, so no one fit has them all.")
-    path = c.out / "continual.json"
-    done = json.loads(path.read_text()) if path.exists() else {"settings": as_json(s), "results": {}}
+    with owned(c.out):
+        results = results_of(methods, stream, c, device)
+        table = markdown(results)
+        write_atomically(c.out / "continual.md", table.encode())
+        plots.save(figures(results, stream), c.out / "figures")
+    say(f"{stream.name}: after each task, {s.epochs} epochs each\n\n{table}\nfigures: {c.out / 'figures'}")
+    return results
+
+
+def results_of(methods: list[str], stream: Stream, c: Continual, device: torch.device) -> dict[str, Result]:
+    """Those an earlier call left, and of the other methods new ones."""
+    s, path = c.settings, c.out / "continual.json"
+    done = find_result(path) or {"settings": as_json(s), "results": {}}
     if changed := sorted(name for name, value in as_json(s).items() if done["settings"].get(name) != value):
         raise Refusal(f"{c.out} holds results of other settings ({', '.join(changed)}); choose another --out.")
     for method in methods:
         if method not in done["results"]:
             pyro.set_rng_seed(s.seed)
             done["results"][method] = run(METHODS[method], stream, s, device, method)
-            write_atomically(path, (json.dumps(done, indent=1) + "\n").encode())
-    results = {method: done["results"][method] for method in methods}
-    table = markdown(results)
-    write_atomically(c.out / "continual.md", table.encode())
-    plots.save(figures(results, stream), c.out / "figures")
-    say(f"{stream.name}: after each task, {s.epochs} epochs each\n\n{table}\nfigures: {c.out / 'figures'}")
-    return results
+            write_result(path, done)
+    return {method: done["results"][method] for method in methods}
 
 
 def run(make: Callable, stream: Stream, s: ContinualSettings, device: torch.device, method: str) -> Result:

@@ -4,7 +4,6 @@ Writes evidence.json (the means) and evidence.npz (each datum) into the run's fo
 write evidence-METHOD.json and .npz beside them.
 """
 import dataclasses
-import json
 import math
 import time
 from collections.abc import Callable
@@ -12,10 +11,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import command_line
-import numpy as np
 import torch
 import tyro
 from progress import evidence_bar, progress_bar, say
+from results import write_arrays, write_result
 from run_folder import Folder, Refusal, choose_device, peak_memory_mib, refuse_politely
 from train_vae import make_loss, prepare, proposal_of, some_rows
 from vae_parts import DENSITIES, build
@@ -144,9 +143,9 @@ def evaluate(evaluation: Evaluation, trained: Trained) -> dict[str, object]:
                    "ess_median": evidence.ess.median().item(), "khat_above_0_7": int(evidence.untrusted.sum()),
                    "jackknife": evidence.jackknife.mean().item(), "monte_carlo_se": evidence.monte_carlo_se}
     stem = trained.folder.path / ("evidence" if evaluation.method == "is" else f"evidence-{evaluation.method}")
-    with stem.with_suffix(".npz").open("wb") as file:
-        np.savez(file, **{name: value.numpy() for name, value in vars(evidence).items() if isinstance(value, torch.Tensor)})
-    write_json(stem.with_suffix(".json"), result)
+    each, means = stem.with_suffix(".npz"), stem.with_suffix(".json")
+    write_arrays(each, {name: value.numpy() for name, value in vars(evidence).items() if isinstance(value, torch.Tensor)})
+    write_json(means, result, files=[each])
     note = " (of a density: not comparable with probabilities)" if density else ""
     say(f"{evaluation.split} {evidence}\n{result['bits_per_dim']:.4f} bits per dimension{note}; "
           f"{result['seconds']:.0f} s, peak memory {result['peak_memory_mib'] or math.nan:.0f} MiB; written to {stem}.json")
@@ -183,11 +182,11 @@ def tabulate(evaluation: Evaluation, trained: Trained) -> None:
     say(f"\n{text}")
 
 
-def write_json(path: Path, result: dict[str, object]) -> None:
+def write_json(path: Path, result: dict[str, object], **options: object) -> None:
     """Numbers that are not finite become null: JSON knows no others."""
     finite = {name: None if isinstance(value, float) and not math.isfinite(value) else value
               for name, value in result.items()}
-    write_atomically(path, (json.dumps(finite, indent=2, allow_nan=False) + "\n").encode())
+    write_result(path, finite, **options)
 
 
 def _importance(evaluation: Evaluation, model: pv.Model, guide: Callable, rows: object) -> Evidence:

@@ -4,21 +4,19 @@ Of the ELBO of one draw: the score function, the reparameterised gradient and "s
 importance-weighted bound of K = 10: the plain gradient and the doubly reparameterised one. All are measured on the same
 weights and the same batch. Writes gradient_variance.csv and gradient_variance.png, in less than a minute.
 """
-import csv
 import dataclasses
-import io
 from pathlib import Path
 
 import command_line
 import pyro
 import torch
 from progress import progress_bar, say
+from results import write_table
 from run_folder import Refusal, refuse_politely
 
 import pyrovae as pv
 import pyrovae.plots as plots
 from pyrovae.data import load_digits
-from pyrovae.files import write_atomically
 from pyrovae.gradients import gradient_moments
 from pyrovae.heads import BernoulliHead, NormalHead
 from pyrovae.hooks import ProgressBar
@@ -106,12 +104,7 @@ def study(s: Study) -> list[dict[str, object]]:
 
 def main(s: Study) -> None:
     rows = study(s)
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    s.out.mkdir(parents=True, exist_ok=True)
-    write_atomically(s.out / "gradient_variance.csv", text.getvalue().encode())
+    write_table(s.out / "gradient_variance.csv", rows)
     panels: dict[str, dict[str, list[float]]] = {}
     for row in rows:
         panels.setdefault(row["objective"], {}).setdefault(row["estimator"], []).append(row["variance"])

@@ -6,7 +6,6 @@ The scale shortens training and every schedule in it; nets, batch sizes and obje
 is printed with the table. Finished runs in --out are not run again.
 """
 import dataclasses
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -14,11 +13,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import command_line
-import numpy as np
 import torch
 import torch.nn as nn
 import tyro
+from folder_lock import owned
 from progress import evidence_bar, progress_bar, say
+from results import find_result, read_arrays, write_arrays, write_result
 from run_folder import Refusal, choose_device, refuse_politely
 from train_vae import make_loss, prepare, some_rows
 from vae_parts import build, fit_constants
@@ -150,8 +150,8 @@ def run(name: str, recipe: Recipe, ours: Reproduction, device: torch.device) -> 
     """Train and score one recipe, or read what an earlier call left."""
     folder = ours.out / f"{ours.paper}-{ours.scale:g}" / name.replace(" ", "").replace(",", "-")
     result = folder / "result.json"
-    if result.exists():
-        return json.loads(result.read_text())
+    if (found := find_result(result)) is not None:
+        return found
     s = dataclasses.replace(recipe.settings, seed=ours.seed, dataset=ours.dataset or recipe.settings.dataset)
     torch.manual_seed(s.seed)
     data = prepare(s)
@@ -182,14 +182,14 @@ def run(name: str, recipe: Recipe, ours: Reproduction, device: torch.device) -> 
     with evidence_bar(scored, ours.eval_particles, desc=f"{name}: log p(x)") as bar:
         evidence = pv.log_evidence(model, guide, scored, num_particles=ours.eval_particles, progress=bar.update)
     units = pv.evaluate(loss, [{"x": data.train.take(500)["x"]}])["active_units"]
-    np.savez(folder / "evidence.npz", log_px=evidence.log_px.numpy(), khat=evidence.khat.numpy())
+    write_arrays(folder / "evidence.npz", {"log_px": evidence.log_px.numpy(), "khat": evidence.khat.numpy()})
     theirs = recipe.settings.dataset
     published = recipe.published + (f" ({theirs})" if s.dataset != theirs else "")
     row = {"run": name, "log_px": evidence.mean, "se": evidence.mean_se, "untrusted": int(evidence.untrusted.sum()),
            "num_data": len(evidence.log_px), "num_particles": ours.eval_particles, "active_units": units,
            "epochs": pieces * steps / len(data.train), "train_seconds": sum(history["seconds"]),
            "seconds": time.perf_counter() - start, "published": published, "folder": str(folder)}
-    write_atomically(result, (json.dumps(row, indent=2) + "\n").encode())
+    write_result(result, row, files=[folder / "evidence.npz"])
     return row
 
 
@@ -198,7 +198,7 @@ def table(rows: list[dict[str, object]], conditions: str, scale: float) -> str:
     lines = ["| run | ours, -log p(x) | better than the row above | active units | k-hat > 0.7 | epochs | training | "
              "published |",
              "|---|---|---|---|---|---|---|---|"]
-    scores = [np.load(Path(row["folder"]) / "evidence.npz")["log_px"] for row in rows]
+    scores = [read_arrays(Path(row["folder"]) / "evidence.npz")["log_px"] for row in rows]
     nets = [row["run"].split(",")[0] if "," in row["run"] else "" for row in rows]  # those of one depth compare
     for i, row in enumerate(rows):
         gain = ""
@@ -221,9 +221,12 @@ def main(ours: Reproduction) -> None:
     if unknown := sorted(set(ours.only) - set(recipes)):
         raise Refusal(f"--only names {unknown}, wanted some of {', '.join(map(repr, recipes))}.")
     recipes = {name: recipe for name, recipe in recipes.items() if not ours.only or name in ours.only}
-    rows = [run(name, recipe, ours, device) for name, recipe in progress_bar(recipes.items(), desc=ours.paper, unit="run")]
-    text = table(rows, conditions, ours.scale)
-    write_atomically(ours.out / f"{ours.paper}-{ours.scale:g}" / "table.md", text.encode())
+    out = ours.out / f"{ours.paper}-{ours.scale:g}"
+    with owned(out):
+        rows = [run(name, recipe, ours, device)
+                for name, recipe in progress_bar(recipes.items(), desc=ours.paper, unit="run")]
+        text = table(rows, conditions, ours.scale)
+        write_atomically(out / "table.md", text.encode())
     say(text)
 
 

@@ -1,19 +1,20 @@
 """What the scripts share: a run's folder on disk, the choice of a device, and one-line refusals."""
 import dataclasses
+import datetime
 import json
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+from folder_lock import owned
 from progress import quiet_bars
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from refusal import Refusal
 
 import pyrovae as pv
 from pyrovae.data import DataError
@@ -22,15 +23,19 @@ from pyrovae.files import write_atomically
 MAY_CHANGE = {"epochs", "out", "resume", "device", "threads", "compile", "eval_particles", "eval_data", "tensorboard",
               "bands"}
 """Settings that a resumed run may change."""
+SCHEMA = 1
+"""Of run.json: raised where its keys change their meaning."""
+KEYS = ("script", "arguments", "seed", "data", "sessions")
 RESULTS = ("evidence*.json", "evidence*.npz", "gaps.json", "table.md")
 """Files that evaluate.py leaves, true of the weights it found."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Folder:
-    """The files of one run."""
+    """The files of one run of a script."""
 
     path: Path
+    script: str = "train_vae.py"
 
     run = property(lambda self: self.path / "run.json")
     history = property(lambda self: self.path / "history.csv")
@@ -40,45 +45,94 @@ class Folder:
     figures = property(lambda self: self.path / "figures")
 
     @classmethod
-    def for_run(cls, settings: object, default: str) -> "Folder":
-        """A new folder, or with `resume` an old one whose run had the same settings. Raises Refusal otherwise."""
-        folder = cls(settings.out or Path(default))
-        if not settings.resume:
-            if folder.checkpoint.exists() or folder.weights.exists():
-                raise Refusal(f"{folder.path} already holds a run; choose another --out, or go on with it by --resume.")
-            return folder
-        if settings.out is None:
+    @contextmanager
+    def for_run(cls, settings: object, script: str, default: str, *, writes: bool = True) -> Iterator["Folder"]:
+        """A new folder, or with `resume` an old one whose run had the same settings, which nobody else writes to meanwhile.
+
+        writes: whether it is this process that does, of several that train together. Raises Refusal otherwise, before
+        anything there is changed.
+        """
+        if settings.resume and settings.out is None:
             raise Refusal("--resume needs the folder of the run: --out DIR.")
-        if not folder.checkpoint.exists():
+        folder = cls(settings.out or Path(default), script)
+        if settings.resume and not folder.checkpoint.exists():
             raise Refusal(f"{folder.path} holds no checkpoint to resume from.")
-        old, new = folder.read()["arguments"], as_json(settings)
-        changed = [f"--{name.replace('_', '-')} was {old[name]}, is {new[name]}" for name in new
-                   if name not in MAY_CHANGE and name in old and old[name] != new[name]]
+        with owned(folder.path) if writes else nullcontext():
+            folder._admit(settings)
+            outcome = "failed"
+            started = _now()
+            try:
+                yield folder
+                outcome = "finished"
+            except KeyboardInterrupt:
+                outcome = "interrupted"
+                raise
+            finally:
+                if writes:
+                    folder._end(started, outcome)
+
+    def _admit(self, settings: object) -> None:
+        old = self.read() if self.run.exists() or settings.resume else None
+        if not settings.resume:
+            if self.checkpoint.exists() or self.weights.exists():
+                raise Refusal(f"{self.path} already holds a run; choose another --out, or go on with it by --resume.")
+            return
+        new = as_json(settings)
+        if lacking := sorted(new.keys() - old["arguments"].keys()):
+            raise Refusal(f"{self.run} lacks the settings {', '.join(lacking)}, so it is of an earlier version; begin anew.")
+        changed = [f"--{name.replace('_', '-')} was {old['arguments'][name]}, is {new[name]}" for name in new
+                   if name not in MAY_CHANGE and old["arguments"][name] != new[name]]
         if changed:
             raise Refusal("a resumed run keeps its settings, but " + "; ".join(changed) + ".")
-        return folder
 
     def read(self) -> dict:
-        """The contents of run.json. Raises Refusal where there are none."""
+        """The contents of run.json. Raises Refusal where there are none, or those of another script or version."""
         try:
-            return json.loads(self.run.read_text())
+            content = json.loads(self.run.read_text())
         except FileNotFoundError as error:
-            raise Refusal(f"{self.path} holds no run.json, so it is no run of train_vae.py.") from error
-        except ValueError as error:
+            raise Refusal(f"{self.path} holds no run.json, so it is no run of {self.script}.") from error
+        except (ValueError, OSError, RecursionError) as error:
             raise Refusal(f"{self.run} is damaged ({error}).") from error
+        known = content if isinstance(content, dict) else {}
+        if known.get("script", self.script) != self.script:
+            raise Refusal(f"{self.path} holds a run of {known['script']}, not of {self.script}; choose another folder.")
+        lacking = [name for name in KEYS if name not in known]
+        if lacking or known.get("schema") != SCHEMA or not isinstance(known["arguments"], dict):
+            raise Refusal(f"{self.run} is no run.json of this version (schema {known.get('schema')}, wanted {SCHEMA}"
+                          f"{'; it lacks ' + ', '.join(lacking) if lacking else ''}); begin the run anew in another folder.")
+        return content
+
+    def refuse_other_data(self, digest: str) -> None:
+        """Raise Refusal where the run that is to be resumed saw other data."""
+        if (old := self.read()["data"].get("sha256")) != digest:
+            raise Refusal(f"the data are not those the run in {self.path} began with: their SHA-256 is {digest[:12]}..., "
+                          f"was {str(old)[:12]}...; bring those back, or begin anew in another --out.")
 
     def begin(self, settings: object, *, device: torch.device, **facts: object) -> None:
-        """Write down what is known before training."""
+        """Write down what is known before training; of a resumed run, what has changed."""
         packages = ("pyrovae", "torch", "pyro-ppl", "zuko", "numpy")
-        self._write({"script": Path(sys.argv[0]).name, "arguments": as_json(settings), "seed": settings.seed,
-                     "device": device_name(device), "python": platform.python_version(),
-                     "versions": {name: _version(name) for name in packages}, "git_commit": _git_commit(), **facts})
+        old, new = self.read() if settings.resume else {"arguments": {}, "sessions": []}, as_json(settings)
+        machine = {"device": device_name(device), "python": platform.python_version(),
+                   "versions": {name: _version(name) for name in packages}, "git_commit": _git_commit()}
+        changed = {name: [value, new.get(name)] for name, value in old["arguments"].items()
+                   if name != "resume" and new.get(name) != value}
+        session = {"started": _now(), "ended": None, "outcome": None, "changed": changed, **machine}
+        self._write({"schema": SCHEMA, "script": self.script, "arguments": new, "seed": settings.seed, **machine, **facts,
+                     "sessions": [*old["sessions"], session]})
+
+    def _end(self, since: str, outcome: str) -> None:
+        """Write down how the session that began after `since` ended, if one did."""
+        content = json.loads(self.run.read_text()) if self.run.exists() else {"sessions": []}
+        last = content["sessions"][-1] if content.get("sessions") else {"ended": True}
+        if last["ended"] is None and last["started"] >= since:
+            last |= {"ended": _now(), "outcome": outcome}
+            self._write(content)
 
     def replace_weights(self, loss: torch.nn.Module) -> None:
         """Save the weights; results of other weights that lie here move to superseded/ first, so that none looks current."""
         new = self.weights.with_suffix(".new.safetensors")
         pv.save_weights(loss, new)
-        if self.weights.exists() and not _same_tensors(self.weights, new):
+        if self.weights.exists() and self.weights.read_bytes() != new.read_bytes():  # equal weights are equal files
             results = [path for pattern in RESULTS for path in self.path.glob(pattern)]
             for path in results:
                 kept = self.path / "superseded" / path.name
@@ -94,16 +148,17 @@ class Folder:
         write_atomically(self.run, (json.dumps(content, indent=2) + "\n").encode())
 
 
-def _same_tensors(one: Path, other: Path) -> bool:
-    try:
-        first, second = load_file(one), load_file(other)
-    except SafetensorError:  # a damaged file is replaced by a whole one
-        return False
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+@dataclasses.dataclass(frozen=True)
+class OnceAccepted:
+    """A hook of `fit` that acts when all that may be refused was read and accepted, before the first step."""
 
+    act: Callable[[], object]
 
-class Refusal(ValueError):
-    """A request the scripts turn down."""
+    def begin(self, run: object) -> None:
+        self.act()
+
+    def __call__(self, run: object) -> None:
+        """Nothing to do after an epoch."""
 
 
 def as_json(settings: object) -> dict:
@@ -164,6 +219,10 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat()
 
 
 def _git_commit() -> str | None:

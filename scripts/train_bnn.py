@@ -19,7 +19,7 @@ from bnn_report import markdown, score, to_arviz
 from bnn_settings import EXPLAINED, BnnSettings, Method
 from bnn_task import epochs_of, load_task, load_unknown
 from progress import say
-from run_folder import Folder, choose_device, peak_memory_mib, refuse_politely
+from run_folder import Folder, OnceAccepted, choose_device, peak_memory_mib, refuse_politely
 
 import pyrovae as pv
 import pyrovae.plots as plots
@@ -52,18 +52,27 @@ POINT = "Of single weights w, so that the KL is -log p(w) and the ELBO log p(y, 
 
 
 def main(t: Training) -> Path:
+    default = f"runs/{Path(t.settings.dataset).stem}-{t.method}-{time.strftime('%Y%m%d-%H%M%S')}"
+    with Folder.for_run(t, "train_bnn.py", default) as folder:
+        return _main(t, folder)
+
+
+def _main(t: Training, folder: Folder) -> Path:
     s, start = t.settings, time.perf_counter()
-    folder = Folder.for_run(t, default=f"runs/{Path(s.dataset).stem}-{t.method}-{time.strftime('%Y%m%d-%H%M%S')}")
     device, task = choose_device(s.device), load_task(s)
     torch.set_num_threads(s.threads or 1)
     unknown = load_unknown(t.ood, task) if t.ood else None
     refuse_bands(t.bands, task)
-    folder.begin(t, device=device, data={"name": task.name, "source": task.source, "num_train": task.num_data,
-                                         "num_splits": task.num_splits})
+    facts = {"name": task.name, "source": task.source, "num_train": task.num_data, "num_splits": task.num_splits,
+             "sha256": task.digest()}
+    if t.resume:
+        folder.refuse_other_data(facts["sha256"])
     say(f"{task.name}: {task.num_data} training data of {task.num_features} features, "
         f"{task.num_splits * s.seeds} networks, {epochs_of(s, task)} epochs on {device}; writing to {folder.path}")
     trained = train(t.method, s, task, device=device, resume=folder.checkpoint if t.resume else None,
-                    draws=folder.path / "draws", hooks=(Checkpoint(folder.checkpoint), HistoryFile(folder.history)))
+                    draws=folder.path / "draws", hooks=(
+                        OnceAccepted(lambda: folder.begin(t, device=device, data=facts)), Checkpoint(folder.checkpoint),
+                        HistoryFile(folder.history)))
     pv.save_weights(trained.loss, folder.weights)
     scores = score(trained, s, task, unknown)
     folder.record(metrics=scores.summary(), train_seconds=trained.seconds, steps=trained.steps,

@@ -18,7 +18,7 @@ import torch
 from conditions import Task, conditioned
 from data_choice import refuse_unfit, refuse_unknown
 from progress import evidence_bar, say
-from run_folder import Folder, Refusal, choose_device, peak_memory_mib, refuse_politely
+from run_folder import Folder, OnceAccepted, Refusal, choose_device, peak_memory_mib, refuse_politely
 from vae_figures import draw_figures
 from vae_parts import COUNTS, LEVELS, VECTORS_ONLY, build, fit_constants
 from vae_settings import Settings
@@ -27,6 +27,7 @@ import pyrovae as pv
 import pyrovae.plots as plots
 from pyrovae.data import (Batches, Splits, load_binarized_mnist, load_digits, load_fashion_mnist, load_kmnist,
                           load_mnist, load_path)
+from pyrovae.digests import digest_of
 from pyrovae.heads import BernoulliHead
 from pyrovae.hooks import Checkpoint, EarlyStopping, HistoryFile, ProgressBar, TensorBoard
 from pyrovae.losses import CapacityLoss, Lagging, innermost
@@ -62,6 +63,12 @@ class Prepared:
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self.train.take(1)["x"].shape[1:])
+
+    def digest(self) -> str:
+        """Of all that is learned from and scored, in the order in which it is."""
+        parts = {"train": self.splits.train, "valid": self.splits.valid, "test": self.splits.test}
+        return digest_of({f"{part}/{name}": value for part, data in parts.items() if data is not None
+                          for name, value in data.tensors.items()})
 
     @property
     def num_conditions(self) -> int:
@@ -158,13 +165,21 @@ def baseline(s: Settings, data: Prepared, scored: Batches, device: torch.device,
 
 def train(s: Settings, ranks: pv.Ranks) -> Path:
     """The folder of the run; several processes train it together."""
-    start = time.perf_counter()
     if ranks.size > 1 and s.out is None:
         raise Refusal("several processes need one folder to write to: --out DIR.")
-    folder = Folder.for_run(s, default=f"runs/{Path(s.dataset).stem}-{time.strftime('%Y%m%d-%H%M%S')}")
-    ranks.wait()  # until all have looked at it
+    default = f"runs/{Path(s.dataset).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    with Folder.for_run(s, "train_vae.py", default, writes=ranks.first) as folder:
+        return _train(s, ranks, folder)
+
+
+def _train(s: Settings, ranks: pv.Ranks, folder: Folder) -> Path:
+    start = time.perf_counter()
+    ranks.wait()  # until all have looked at the folder
     data = prepare(s)
     splits = data.splits
+    digest = data.digest()
+    if s.resume:
+        folder.refuse_other_data(digest)
     if s.patience and data.valid is None:
         raise Refusal("--patience waits for a better validation ELBO, but --valid-size 0 holds out no data; drop one.")
     device = choose_device(s.device)
@@ -176,15 +191,17 @@ def train(s: Settings, ranks: pv.Ranks) -> Path:
     model, guide = build(s, data.shape, splits.levels, data.num_conditions)
     fit_constants(model, guide, _stored(data), s)
     loss = make_loss(model, guide, s, len(data.train)).to(device)
-    hooks = [EarlyStopping(folder.best, patience=s.patience, start=s.kl_warmup)] if s.patience else []
+    hooks = []
     if ranks.first:
-        folder.begin(s, data={
-            "name": splits.name, "source": splits.source, "event_shape": list(splits.event_shape), "levels": splits.levels,
-            "binarize": data.binarize, "num_train": len(splits.train),
-            "num_valid": len(splits.valid) if splits.valid is not None else 0, "num_test": len(splits.test)}, device=device)
+        facts = {"name": splits.name, "source": splits.source, "event_shape": list(splits.event_shape),
+                 "levels": splits.levels, "binarize": data.binarize, "num_train": len(splits.train),
+                 "num_valid": len(splits.valid) if splits.valid is not None else 0, "num_test": len(splits.test),
+                 "sha256": digest}
         say(f"{splits.name}: {len(splits.train)} training data {tuple(splits.event_shape)}, binarize {data.binarize}; "
             f"{sum(p.numel() for p in loss.parameters()):,} parameters on {_where(ranks, device)}; "
             f"writing to {folder.path}")
+        hooks += [OnceAccepted(lambda: folder.begin(s, device=device, data=facts))]
+        hooks += [EarlyStopping(folder.best, patience=s.patience, start=s.kl_warmup)] if s.patience else []
         hooks += [Checkpoint(folder.checkpoint), HistoryFile(folder.history), ProgressBar("training")]
         hooks += [TensorBoard(folder.path / "tensorboard")] if s.tensorboard else []
     train_data = data.train.to(device)
@@ -199,8 +216,8 @@ def train(s: Settings, ranks: pv.Ranks) -> Path:
     with evidence_bar(own, s.eval_particles, disable=not ranks.first) as bar:
         evidence = ranks.gather(pv.log_evidence(model, proposal_of(loss), own, num_particles=s.eval_particles,
                                                 compile=s.compile, progress=bar.update))
+    ranks.close()  # nobody waits for what the first does alone
     if not ranks.first:
-        ranks.close()
         return folder.path
     folder.replace_weights(loss)
     folder.record(train_seconds=train_seconds, epochs_done=len(history), last_epoch=history[-1],
@@ -215,7 +232,6 @@ def train(s: Settings, ranks: pv.Ranks) -> Path:
     say("\n".join(lines) + f"\npeak memory: {peak_memory_mib() or math.nan:.0f} MiB")
     plots.save(draw_figures(model, guide, data.test, history, splits, device, data.task), folder.figures)
     say(f"pictures: {', '.join(sorted(path.name for path in folder.figures.glob('*.png')))} in {folder.figures}")
-    ranks.close()
     return folder.path
 
 

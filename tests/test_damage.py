@@ -40,7 +40,7 @@ def trained(path: Path, **options: object) -> pv.ElboLoss:
     return loss
 
 
-def refused(path: Path, words: str = "", **options: object) -> None:
+def refused(path: Path, words: str, **options: object) -> None:
     """One line, and the loss as it was."""
     loss = vae()
     before = {name: value.clone() for name, value in loss.state_dict().items()}
@@ -275,6 +275,26 @@ def test_what_the_dead_began_to_write_is_removed(tmp_path: Path) -> None:
         path.write_bytes(b"half")
     write_atomically(tmp_path / "file", b"content")
     assert not gone.exists() and all(path.exists() for path in kept)
+
+
+def test_a_hook_begins_when_nothing_can_be_refused_any_more(tmp_path: Path) -> None:
+    path, told = tmp_path / "run", []
+
+    class Hook:
+        def begin(self, run: Run) -> None:
+            told.append(("begin", run.epoch))
+
+        def __call__(self, run: Run) -> None:
+            told.append(("epoch", run.epoch))
+
+    trained(path)
+    pv.fit(vae(), [{"x": X}], epochs=2, resume=path, hooks=[Hook()])
+    assert told == [("begin", 1), ("epoch", 2)]
+    path.write_bytes(path.read_bytes()[:-1])
+    refused(path, "damaged", hooks=[Hook()])
+    with pytest.raises(ValueError, match="fabric"):
+        pv.fit(vae(), [{"x": X}], epochs=2, compile="on", fabric=object(), hooks=[Hook()])
+    assert len(told) == 2
 
 
 def test_digests_of_data() -> None:

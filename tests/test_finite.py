@@ -46,7 +46,8 @@ class Late:
         yield from [GOOD, BAD if self.epoch > 1 else GOOD, GOOD]
 
 
-def stops(loss: nn.Module, words: str = "the gradient of root is not finite", data: object = None, **options: object) -> None:
+def stops(loss: nn.Module, words: str = "the gradient of root is not finite", data: object = None,
+          **options: object) -> None:
     """And leaves finite parameters; those of the first epoch and one step where nothing is deferred."""
     with pytest.raises(pv.NonFiniteLossError, match=f"{words}.* in epoch 2, batch 1, though the loss is .*The step was not"):
         pv.fit(loss, Late() if data is None else data, epochs=3, **options)

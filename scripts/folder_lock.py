@@ -1,0 +1,92 @@
+"""One process at a time writes to a folder."""
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from refusal import Refusal
+
+from pyrovae.processes import host, is_running, machine, started
+
+NAME, TRIES, PAUSE = ".lock", 50, 0.02
+"""Of the file that says whose the folder is; how often and with which pause it is looked at while it is empty."""
+
+
+@contextmanager
+def owned(folder: Path) -> Iterator[None]:
+    """Own a folder inside; it is made where there is none, and removed if nothing came of it.
+
+    The lock of a process of this machine that has died is taken over. Raises Refusal where another process owns it.
+    """
+    new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = folder / NAME
+    mine = json.dumps({"pid": os.getpid(), "host": host(), "machine": machine(), "started": started(os.getpid()),
+                       "key": secrets.token_hex(8)})
+    _take(lock, mine)
+    try:
+        yield
+    finally:
+        if _content(lock) == mine:
+            lock.unlink(missing_ok=True)
+        if new and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _take(lock: Path, mine: str) -> None:
+    empty = 0
+    while True:
+        try:
+            handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        except FileExistsError:
+            theirs = _content(lock)
+            if theirs is None:  # given back just now
+                continue
+            empty += not theirs
+            if theirs:
+                _refuse_the_living(lock, theirs)
+            if theirs or empty > TRIES:
+                _bury(lock, theirs)
+            time.sleep(PAUSE)
+            continue
+        with os.fdopen(handle, "w") as file:
+            file.write(mine)
+        return
+
+
+def _content(lock: Path) -> str | None:
+    try:
+        return lock.read_text()
+    except FileNotFoundError:
+        return None
+
+
+def _refuse_the_living(lock: Path, text: str) -> None:
+    """Raise Refusal unless the process that wrote the lock is known to be no more."""
+    try:
+        owner = json.loads(text)
+        pid, began = int(owner["pid"]), owner["started"]
+        same_process = began is None or started(pid) in (None, began)
+        dead = owner["machine"] == machine() and not (is_running(pid) and same_process)
+        who = f"process {pid} on {owner['host']}"
+    except (ValueError, KeyError, TypeError):
+        dead, who = False, "a process that its lock does not name"
+    if not dead:
+        raise Refusal(f"{lock.parent} is being written to by {who}; wait until it ends, choose another --out, or remove "
+                      f"{lock} if you know that it is no more.")
+
+
+def _bury(lock: Path, text: str) -> None:
+    """Remove a dead process's lock; if another process was faster, what was moved is its own, and goes back."""
+    grave = lock.with_name(f"{NAME}.{secrets.token_hex(8)}")
+    try:
+        os.rename(lock, grave)
+    except FileNotFoundError:
+        return
+    if _content(grave) != text and not lock.exists():
+        os.rename(grave, lock)
+    else:
+        grave.unlink(missing_ok=True)

@@ -1,0 +1,87 @@
+"""Results on disk: written whole, with a digest that is checked when they are read again."""
+import csv
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from refusal import Refusal
+
+from pyrovae.files import write_atomically
+
+DIGEST, FILES = "sha256", "files"
+
+
+def write_result(path: Path, content: Mapping[str, object], *, files: Iterable[Path] = ()) -> None:
+    """JSON with a digest of itself and of the `files` that belong to it, which are there already."""
+    beside = {os.path.relpath(file, path.parent).replace(os.sep, "/"): _digest(file.read_bytes()) for file in files}
+    content = json.loads(json.dumps({**content, FILES: beside} if beside else content))
+    write_atomically(path, (json.dumps({DIGEST: _digest_of(content), **content}, indent=1) + "\n").encode())
+
+
+def read_result(path: Path) -> dict:
+    """What `write_result` wrote. Raises Refusal, with the name of the file, for anything else."""
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise Refusal(f"there is no file {path}.") from error
+    except (ValueError, OSError, RecursionError) as error:
+        raise _damaged(path, f"it is no JSON: {error}") from error
+    if not isinstance(content, dict) or content.pop(DIGEST, None) != _digest_of(content):
+        raise _damaged(path, "its content has not the digest it was written with")
+    return content
+
+
+def find_result(path: Path) -> dict | None:
+    """The result, or None where it or a file that belongs to it is not there. Raises Refusal where one is damaged."""
+    if not path.exists():
+        return None
+    content = read_result(path)
+    for name, known in content.get(FILES, {}).items():
+        file = path.parent / name
+        if not file.is_file():
+            return None
+        if _digest(file.read_bytes()) != known:
+            raise _damaged(file, "it has not the digest it was written with")
+    return content
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """An .npz file, atomically."""
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    write_atomically(path, content.getvalue())
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Raises Refusal for what is no .npz file."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays}
+    except Exception as error:  # whatever numpy and zipfile make of another file
+        raise _damaged(path, str(error)) from error
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """A CSV file with the columns of all rows, atomically."""
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    write_atomically(path, text.getvalue().encode())
+
+
+def _damaged(path: Path, reason: str) -> Refusal:
+    return Refusal(f"{path} is damaged ({' '.join(reason.split())}); remove it and give the same command again, which makes "
+                   "it anew.")
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _digest_of(content: object) -> str:
+    return _digest(json.dumps(content, sort_keys=True).encode())
