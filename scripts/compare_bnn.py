@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
+import bounds
 import command_line
 import torch
 import tyro
@@ -44,14 +45,21 @@ class Comparison:
     """Also train each method on a toy, a made-up 1-D set with a gap, and draw its bands (regression only)."""
     out: Annotated[Path, tyro.conf.arg(help="folder of the results")] = Path("runs/comparison")
 
+    def __post_init__(self) -> None:
+        bounds.check(self)
+
+    def variants(self) -> list[dict[str, str]]:
+        """What each run changes of the settings."""
+        methods = self.methods.split(",")
+        if unknown := [method for method in methods if method not in METHODS]:
+            raise Refusal(f"--methods names {', '.join(unknown)}; expected some of {', '.join(METHODS)}."
+                          + did_you_mean(unknown[0], METHODS))
+        return [{"method": method} for method in methods]
+
 
 def compare(c: Comparison) -> dict[str, Scores]:
     """The scores of all methods, which several processes share out; the first of them gets the scores."""
-    s, methods = c.settings, tuple(c.methods.split(","))
-    unknown_names = [method for method in methods if method not in METHODS]
-    if unknown_names:
-        raise Refusal(f"--methods names {', '.join(unknown_names)}; expected some of {', '.join(METHODS)}."
-                      + did_you_mean(unknown_names[0], METHODS))
+    s, methods = c.settings, tuple(run["method"] for run in c.variants())
     device, task = choose_device(s.device), load_task(s)
     torch.set_num_threads(s.threads or 1)
     unknown = load_unknown(c.ood, task) if c.ood else None

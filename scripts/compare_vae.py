@@ -12,16 +12,19 @@ import json
 import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
+import bounds
 import command_line
 import numpy as np
 import torch
+from bounds import Count
 from evaluate import Evaluation, Trained, evaluate, split_gap
 from matplotlib.figure import Figure
 from progress import progress_bar, say
 from run_folder import Folder, Refusal, refuse_politely
 from train_vae import train
+from uses import Only
 from vae_settings import Settings
 
 import pyrovae as pv
@@ -36,14 +39,24 @@ class Comparison:
     grid: tuple[str, ...]
     """setting=value,value ...: all combinations; + starts another grid."""
     settings: Settings
-    score_particles: int = 5000
+    score_particles: Count = 5000
     """K of the table's log p(x)."""
-    score_data: int | None = None
+    score_data: Count | None = None
     """At most so many test data for it, chosen at random; all by default."""
     gaps: bool = False
     """Also split the inference gap of each run (by refining the guide for each datum; slow)."""
-    gap_data: int = 200
+    gap_data: Annotated[Count, Only(gaps=True)] = 200
     """At most so many test data for the gaps."""
+
+    def __post_init__(self) -> None:
+        bounds.check(self)
+
+    def variants(self) -> list[dict[str, object]]:
+        """What each run changes of the settings, as values; all combinations are checked."""
+        changes = [{name: parse(name, text) for name, text in run.items()} for run in combinations(self.grid)]
+        for one in changes:
+            dataclasses.replace(self.settings, **one)
+        return changes
 
 
 def combinations(grid: tuple[str, ...]) -> list[dict[str, str]]:
@@ -179,8 +192,7 @@ def name_of(changes: dict[str, str]) -> str:
 def main(comparison: Comparison) -> list[dict[str, object]]:
     runs, out = combinations(comparison.grid), comparison.settings.out or Path("runs/grid")
     comparison = dataclasses.replace(comparison, settings=dataclasses.replace(comparison.settings, out=None, resume=False))
-    for changes in runs:  # refuse senseless combinations before the first hour is spent
-        dataclasses.replace(comparison.settings, **{name: parse(name, text) for name, text in changes.items()})
+    comparison.variants()  # refuse senseless combinations before the first hour is spent
     ranks = pv.Ranks()
     for changes in ranks.share(runs) if ranks.size > 1 else ():
         run_one(comparison, changes, out / name_of(changes))

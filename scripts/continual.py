@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
+import bounds
 import command_line
 import pyro
 import torch
@@ -45,13 +46,14 @@ class Continual:
     task), plain (the same net by maximum likelihood, task after task), together (one fit to all data so far)."""
     out: Annotated[Path, tyro.conf.arg(help="folder of the results")] = Path("runs/continual")
 
+    def __post_init__(self) -> None:
+        bounds.check(self)
+
 
 def main(c: Continual) -> dict[str, Result]:
     s, methods = c.settings, c.methods.split(",")
     if wrong := [method for method in methods if method not in METHODS]:
         raise Refusal(f"--methods names {wrong}, wanted some of {', '.join(METHODS)}.")
-    if not s.hidden or s.tasks < 1 or s.coreset < 1:
-        raise Refusal(f"--hidden {s.hidden}, --tasks {s.tasks}, --coreset {s.coreset}: wanted at least one of each.")
     torch.set_num_threads(s.threads or 1)
     device = choose_device(s.device)
     stream = load_stream(s.problem, tasks=s.tasks, dataset=s.dataset, sort_by=s.sort_by, seed=s.seed)

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from pyrovae.data import DictDataset, Regression, load_diabetes, load_digits, load_mnist, load_uci
 
+PAIRS = 5
+"""Pairs of classes, a task each, of the split problems."""
 Problem = Literal["permuted-mnist", "split-mnist", "permuted-digits", "split-digits", "regression-stream"]
 
 
@@ -60,7 +62,7 @@ def _permuted(name: str, train: dict[str, Tensor], test: dict[str, Tensor], task
 
 def _split(name: str, train: dict[str, Tensor], test: dict[str, Tensor], tasks: int) -> Stream:
     """0 or 1, then 2 or 3, ...: two classes a task, and a head for each."""
-    tasks = min(tasks, 5)
+    tasks = min(tasks, PAIRS)
 
     def pair(data: dict[str, Tensor], task: int) -> DictDataset:
         rows = data["y"] // 2 == task

@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
+import bounds
 import command_line
 import numpy as np
 import torch
 import torch.nn as nn
 import tyro
+from bounds import Count, Positive, Seed, Threads
 from progress import evidence_bar, progress_bar, say
 from run_folder import Refusal, choose_device, refuse_politely
 from train_vae import make_loss, prepare, some_rows
@@ -51,21 +53,24 @@ class Reproduction:
     paper: Annotated[Literal["iwae", "vamp", "flow-prior"], tyro.conf.Positional]
     """iwae: Burda et al. 2016, one and two stochastic layers on dynamically binarised MNIST, k = 1, 5, 50. vamp: Tomczak &
     Welling 2018, standard against VampPrior on the fixed binarised MNIST. flow-prior: the same nets with a RealNVP prior."""
-    scale: float = 0.01
+    scale: Positive = 0.01
     """Part of the paper's training."""
     out: Path = Path("runs/reproduce")
-    eval_data: int = 2000
+    eval_data: Count = 2000
     """At most so many test images are scored, chosen at random."""
-    eval_particles: int = 5000
+    eval_particles: Count = 5000
     dataset: str | None = None
     """Another data set than the paper's, for a trial."""
     only: tuple[str, ...] = ()
     """Names of runs, e.g. "1 layer, k = 5"; all by default."""
-    seed: int = 0
+    seed: Seed = 0
     device: str = "auto"
-    threads: int | None = None
+    threads: Threads | None = None
     compile: Literal["auto", "on", "off"] = "auto"
     """Capture the training step as one compiled graph; auto: where four minutes lie ahead after one epoch."""
+
+    def __post_init__(self) -> None:
+        bounds.check(self)
 
 
 @dataclasses.dataclass(frozen=True)

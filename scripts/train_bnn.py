@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Annotated, ClassVar
 
+import bounds
 import command_line
 import torch
 import tyro
@@ -41,6 +42,9 @@ class Training:
     """Folder of the run; by default a new one under runs/."""
     resume: bool = False
     """Go on with the run in --out from its last checkpoint."""
+
+    def __post_init__(self) -> None:
+        bounds.check(self)
 
     @property
     def seed(self) -> int:
