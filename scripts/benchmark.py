@@ -25,7 +25,7 @@ import command_line
 import pyro
 import torch
 import tyro
-from bounds import Count, Positive, Some, Threads
+from bounds import Count, OutFolder, Positive, Some, Threads
 from run_folder import Refusal, choose_device, refuse_politely
 from tqdm.auto import tqdm
 
@@ -48,7 +48,7 @@ class Benchmark:
     """CPU threads; the process is kept to as many cores."""
     device: str = "cpu"
     """Or cuda, where a hand-written CUDA graph takes part and NumPyro does not."""
-    out: Path | None = None
+    out: OutFolder | None = None
     """A folder for benchmark.json."""
 
     def __post_init__(self) -> None:

@@ -49,7 +49,7 @@ class Some:
 
 @dataclasses.dataclass(frozen=True)
 class Cores:
-    """At most the cores of this machine: asked of a command line, not of a run that another machine has written."""
+    """At most the cores of this machine."""
 
     def __contains__(self, value: int | None) -> bool:
         return value is None or value <= self.count
@@ -62,6 +62,22 @@ class Cores:
         return os.cpu_count() or LARGEST
 
 
+@dataclasses.dataclass(frozen=True)
+class Writable:
+    """A folder, perhaps one that is yet to be made, in which files can be written."""
+
+    def __contains__(self, value: Path | None) -> bool:
+        if value is None:
+            return True
+        there = next(path for path in (value, *value.absolute().parents) if path.exists())
+        return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+    def __str__(self) -> str:
+        return "a folder that can be written, or a place for one"
+
+
+HERE = (Cores, Writable)
+"""What depends on the machine: a command line must be within, not a run that another machine has written."""
 Count = Annotated[int, Range(1)]
 FromZero = Annotated[int, Range(0)]
 Positive = Annotated[float, Range(0, above=True)]
@@ -69,6 +85,7 @@ NotNegative = Annotated[float, Range(0)]
 Share = Annotated[float, Range(0, 1, below=True)]
 Seed = Annotated[int, Range(0, LARGEST)]
 Threads = Annotated[int, Range(1), Cores()]
+OutFolder = Annotated[Path, Writable()]
 Widths = Annotated[tuple[Count, ...], Some()]
 BOUNDS = (Range, Some)
 

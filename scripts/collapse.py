@@ -18,7 +18,7 @@ import bounds
 import command_line
 import pyro
 import torch
-from bounds import Count, FromZero, NotNegative, Positive, Seed, Threads
+from bounds import Count, FromZero, NotNegative, OutFolder, Positive, Seed, Threads
 from progress import evidence_bar, progress_bar, say
 from run_folder import Refusal, as_json, refuse_politely
 
@@ -58,7 +58,7 @@ class Study:
     """Draws of z for each test datum in the split of the KL."""
     seed: Seed = 0
     threads: Threads = 1
-    out: Path = Path("runs/collapse")
+    out: OutFolder = Path("runs/collapse")
 
     def __post_init__(self) -> None:
         bounds.check(self)

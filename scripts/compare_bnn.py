@@ -21,6 +21,7 @@ from bnn_methods import refuse_short, train
 from bnn_report import Scores, markdown, read_scores, save_scores, score, to_arviz
 from bnn_settings import EXPLAINED, METHODS, BnnSettings
 from bnn_task import load_task, load_unknown
+from bounds import OutFolder
 from data_choice import did_you_mean
 from progress import progress_bar, say
 from run_folder import Refusal, as_json, choose_device, refuse_politely
@@ -43,7 +44,7 @@ class Comparison:
     """equal-time: every method trains as long as the first one took (an epoch more or less); hmc keeps its own count."""
     bands: bool = False
     """Also train each method on a toy, a made-up 1-D set with a gap, and draw its bands (regression only)."""
-    out: Annotated[Path, tyro.conf.arg(help="folder of the results")] = Path("runs/comparison")
+    out: Annotated[OutFolder, tyro.conf.arg(help="folder of the results")] = Path("runs/comparison")
 
     def __post_init__(self) -> None:
         bounds.check(self)

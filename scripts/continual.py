@@ -20,6 +20,7 @@ import command_line
 import pyro
 import torch
 import tyro
+from bounds import OutFolder
 from continual_learners import Online, Plain, Together, nothing
 from continual_settings import ContinualSettings
 from continual_tasks import Stream, load_stream
@@ -44,7 +45,7 @@ class Continual:
     methods: str = "vcl,vcl-coreset,plain"
     """Names joined by commas, of: vcl (variational continual learning), vcl-coreset (which also keeps a few points of each
     task), plain (the same net by maximum likelihood, task after task), together (one fit to all data so far)."""
-    out: Annotated[Path, tyro.conf.arg(help="folder of the results")] = Path("runs/continual")
+    out: Annotated[OutFolder, tyro.conf.arg(help="folder of the results")] = Path("runs/continual")
 
     def __post_init__(self) -> None:
         bounds.check(self)

@@ -16,7 +16,7 @@ import command_line
 import numpy as np
 import torch
 import tyro
-from bounds import Count, FromZero, Seed, Share
+from bounds import Count, FromZero, OutFolder, Seed, Share
 from progress import evidence_bar, progress_bar, say
 from run_folder import Folder, Refusal, choose_device, peak_memory_mib, refuse_politely
 from train_vae import make_loss, prepare, proposal_of, some_rows
@@ -37,7 +37,7 @@ ANNEALING = Only(method="ais", table=True)
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    folder: Annotated[Path, tyro.conf.Positional]
+    folder: Annotated[OutFolder, tyro.conf.Positional]
     """The folder that train_vae.py wrote."""
     method: Literal["is", "psis", "ais", "quadrature"] = "is"
     """is: importance sampling from the guide. psis: the same with its largest weights smoothed. ais: annealed importance

@@ -14,7 +14,7 @@ import bounds
 import command_line
 import pyro
 import torch
-from bounds import Count, FromZero, Positive, Range, Seed, Some, Threads
+from bounds import Count, FromZero, OutFolder, Positive, Range, Seed, Some, Threads
 from progress import progress_bar, say
 from run_folder import refuse_politely
 
@@ -47,7 +47,7 @@ class Study:
     lr: Positive = 2e-3
     seed: Seed = 0
     threads: Threads = 1
-    out: Path = Path("runs/gradient-variance")
+    out: OutFolder = Path("runs/gradient-variance")
 
     def __post_init__(self) -> None:
         bounds.check(self)

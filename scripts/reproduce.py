@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torch.nn as nn
 import tyro
-from bounds import Count, Positive, Seed, Threads
+from bounds import Count, OutFolder, Positive, Seed, Threads
 from progress import evidence_bar, progress_bar, say
 from run_folder import Refusal, choose_device, refuse_politely
 from train_vae import make_loss, prepare, some_rows
@@ -55,7 +55,7 @@ class Reproduction:
     Welling 2018, standard against VampPrior on the fixed binarised MNIST. flow-prior: the same nets with a RealNVP prior."""
     scale: Positive = 0.01
     """Part of the paper's training."""
-    out: Path = Path("runs/reproduce")
+    out: OutFolder = Path("runs/reproduce")
     eval_data: Count = 2000
     """At most so many test images are scored, chosen at random."""
     eval_particles: Count = 5000

@@ -6,7 +6,7 @@ import dataclasses
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 
-from bounds import Cores, flag, metadata, shown
+from bounds import HERE, flag, metadata, shown
 from run_folder import Refusal
 
 Values = Mapping[str, object]
@@ -98,7 +98,7 @@ def values_of(settings: object) -> dict[str, object]:
 
 
 def refuse_unused(settings: object) -> None:
-    """Raise Refusal for a setting other than its default that would change nothing, and for more threads than cores.
+    """Raise Refusal for a setting other than its default that would change nothing, and for what this machine lacks.
 
     Settings with a method `variants` stand for several runs, each of which changes some of them: what one of these uses
     may be set for all. A run that is resumed keeps the settings that it began with.
@@ -107,8 +107,8 @@ def refuse_unused(settings: object) -> None:
     runs = [{**values, **changes} for changes in (settings.variants() if hasattr(settings, "variants") else [{}])]
     for field, hint in leaves(type(settings)):
         for declared in metadata(hint):
-            if isinstance(declared, Cores) and (above := [run for run in runs if run[field.name] not in declared]):
-                raise Refusal(f"{flag(field.name)} {above[0][field.name]}: wanted {declared}.")
+            if isinstance(declared, HERE) and (bad := [run for run in runs if run[field.name] not in declared]):
+                raise Refusal(f"{flag(field.name)} {shown(bad[0][field.name])}: wanted {declared}.")
             if isinstance(declared, (Only, NotWith)) and not values.get("resume"):
                 _refuse_unused(field, declared, runs)
 

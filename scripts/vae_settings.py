@@ -1,10 +1,9 @@
 """What can be set about a VAE and its training: the command line of train_vae.py."""
 import dataclasses
-from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import bounds
-from bounds import Count, FromZero, NotNegative, Positive, Range, Seed, Threads, Widths
+from bounds import Count, FromZero, NotNegative, OutFolder, Positive, Range, Seed, Threads, Widths
 from run_folder import Refusal
 from uses import NotWith, Only, Several
 
@@ -150,7 +149,7 @@ class Settings:
     in float32."""
     tensorboard: bool = False
     """Also write TensorBoard event files (needs the tensorboard package)."""
-    out: Path | None = None
+    out: OutFolder | None = None
     """The run's folder; by default runs/DATASET-DATE-TIME."""
     resume: bool = False
     """Go on with the run in --out from its last checkpoint; --epochs counts from its beginning."""

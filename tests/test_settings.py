@@ -1,5 +1,6 @@
 """What settings may be: one declaration for help, checks and errors of every script."""
 import dataclasses
+import errno
 import json
 import os
 from pathlib import Path
@@ -8,8 +9,9 @@ from typing import Annotated, Literal
 import bounds
 import command_line
 import pytest
+import torch
 from bounds import Count, Positive, Range, Seed, Share, Threads, Widths
-from run_folder import Refusal
+from run_folder import Refusal, refuse_politely
 from test_scripts import run
 from uses import Naming, NotWith, Only, Several, refuse_unused
 
@@ -65,7 +67,7 @@ def test_values_within_their_bounds_pass() -> None:
 @pytest.mark.parametrize(("changes", "message"), [
     ({"colour": 0.7}, "--colour 0.7 says nothing with --kind plain; it is for --kind fancy."),
     ({"depth": 2}, "--depth 2 says nothing with --widths 4; it is for --widths with several numbers."),
-    ({"draws": 2, "names": "plain"}, "--draws 2 says nothing with --names plain and no --flag; it is for --names vcl or --flag"),
+    ({"draws": 2, "names": "plain"}, "nothing with --names plain and no --flag; it is for --names vcl or --flag"),
     ({"decay": 0.5}, "--decay 0.5 with no --limit does nothing."),
     ({"threads": 10 ** 6}, "--threads 1000000: wanted at most")])
 def test_what_would_change_nothing_is_refused(changes: dict, message: str) -> None:
@@ -102,8 +104,8 @@ def test_help_shows_what_is_checked(capsys: pytest.CaptureFixture, monkeypatch: 
 
 def test_the_command_line_checks() -> None:
     assert command_line.parse(Example, "", ["--widths", "3", "4", "--depth", "2", "--limit", "4"]).limit == 4
-    for words, message in ((["--steps", "0"], "--steps 0"), (["--colour", "2"], "says nothing"), (["--name", ""], "after --name"),
-                           (["--name="], "after --name= stands nothing")):
+    for words, message in ((["--steps", "0"], "--steps 0"), (["--colour", "2"], "says nothing"),
+                           (["--name", ""], "after --name"), (["--name="], "after --name= stands nothing")):
         with pytest.raises(Refusal, match=message):
             command_line.parse(Example, "", words)
 
@@ -123,7 +125,8 @@ REFUSED = {
         ("--clip-norm 0", "--clip-norm 0.0: wanted a positive number"), ("--seed -1", "from 0 to 4294967295"),
         ("--alpha 0.3", "it is for --objective renyi"), ("--capacity 3", "it is for --objective capacity"),
         ("--gamma 3", "it is for --objective capacity"), ("--objective iwae", "--particles 1 is the ELBO"),
-        ("--objective dreg", "is the ELBO without the score of q"), ("--prior-components 9", "it is for --prior mixture, vamp"),
+        ("--objective dreg", "is the ELBO without the score of q"),
+        ("--prior-components 9", "it is for --prior mixture, vamp"),
         ("--guide-transforms 3", "it is for --guide iaf"), ("--scale 2", "it is for --likelihood normal"),
         ("--lr-decay 0.5", "--lr-decay-epochs 0"), ("--lr-decay-epochs 5 --lr-decay 2", "above 0 and at most 1"),
         ("--upper-hidden 9", "with several numbers"), ("--threads 99999", "cores of this machine"),
@@ -133,7 +136,8 @@ REFUSED = {
         ("--temperature -1", "--temperature -1.0: wanted at least 0"), ("--members 3", "it is for --method ensemble"),
         ("--rate 2", "above 0 and below 1"), ("--steps 0", "at least 1"), ("--hidden 0", "at least 1"),
         ("--draws 7", "it is for --method sgld, sghmc, hmc, swag"), ("--method sgld --lr 3", "samplers take --sampler-lr"),
-        ("--method bbb-mixture --prior-scale 3", "a prior of its own"), ("--mixture 0.5 1 0 --method bbb-mixture", "positive"),
+        ("--method bbb-mixture --prior-scale 3", "a prior of its own"),
+        ("--mixture 0.5 1 0 --method bbb-mixture", "positive"),
         ("--valid-fraction 1", "at least 0 and below 1"), ("--splits 0", "at least 1"), ("--lr nan", "a positive number"),
         ("--seeds 0", "at least 1"), ("--num-samples 0", "at least 1"), ("--batch-size 0", "at least 1")],
     "compare_bnn.py": [
@@ -142,7 +146,8 @@ REFUSED = {
     "compare_vae.py": [
         ("--grid alpha=0.1,0.2", "it is for --objective renyi"), ("--grid epochs=0", "--epochs 0: wanted at least 1"),
         ("--grid lr=nan", "a positive number"), ("--grid objective=elbo,iwae", "--particles 1 is the ELBO"),
-        ("--grid prior=standard,vamp --score-particles 0", "at least 1"), ("--grid prior=vamp --gap-data 5", "it is for --gaps"),
+        ("--grid prior=standard,vamp --score-particles 0", "at least 1"),
+        ("--grid prior=vamp --gap-data 5", "it is for --gaps"),
         ("--grid threads=99999", "cores of this machine"), ("--grid dataset=", "--dataset '': wanted a name")],
     "continual.py": [
         ("--tasks 0", "at least 1"), ("--coreset 5 --methods vcl", "it is for --methods vcl-coreset"),
@@ -172,3 +177,32 @@ def test_a_grid_shares_settings_that_some_of_its_runs_use(tmp_path: Path) -> Non
     """Here only a set that is not there ends it."""
     asked = ("--grid", "objective=elbo,iwae", "particles=1,5", "+", "prior=mixture", "--prior-components", 7)
     assert "no data set" in run("compare_vae.py", *asked, "--dataset", "nowhere", "--out", tmp_path, status=2)
+
+
+@pytest.mark.parametrize(("error", "words"), [
+    (OSError(errno.ENOSPC, "No space left on device", "runs/x/run.json"), "runs/x/run.json: No space left on device. Files"),
+    (PermissionError(errno.EACCES, "Permission denied", "runs"), "runs: Permission denied. Files that were complete stay"),
+    (OSError("odd"), "error: odd. Files that"), (MemoryError(), "too little memory (MemoryError)"),
+    (RuntimeError("[enforce fail]\n DefaultCPUAllocator: can't allocate memory: you tried 4 bytes"), "too little memory"),
+    (torch.OutOfMemoryError("CUDA out of memory"), "too little memory (CUDA out of memory). Files that were complete stay")])
+def test_what_the_machine_lacks_is_one_line(error: Exception, words: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as stop, refuse_politely():
+        raise error
+    text = capsys.readouterr().err
+    assert stop.value.code == 2 and words in text and len(text.splitlines()) == 1
+
+
+def test_bugs_keep_their_traceback() -> None:
+    for error in (RuntimeError("shapes"), ValueError("x"), KeyError("y")):
+        with pytest.raises(type(error)), refuse_politely():
+            raise error
+
+
+@pytest.mark.parametrize("script", ["train_vae.py --epochs 1", "train_bnn.py --steps 9", "compare_bnn.py --steps 9",
+                                    "compare_vae.py --grid epochs=1", "continual.py", "collapse.py", "gradient_variance.py",
+                                    "reproduce.py iwae --dataset digits --scale 1e-6", "benchmark.py import --rounds 1"])
+def test_a_file_where_a_folder_should_be(script: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path / "file", tmp_path / "file" / "deeper"):
+        assert f"error: --out {out}: wanted a folder that can be written" in run(*script.split(), "--out", out, status=2)
+    assert (tmp_path / "file").read_text() == "mine"
