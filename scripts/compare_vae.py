@@ -7,8 +7,10 @@ other option is one of train_vae.py's, for all runs alike. Started again with th
 """
 import csv
 import dataclasses
+import hashlib
 import itertools
 import json
+import re
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -23,13 +25,16 @@ from evaluate import Evaluation, Trained, evaluate, split_gap
 from matplotlib.figure import Figure
 from progress import progress_bar, say
 from run_folder import Folder, Refusal, refuse_politely
-from train_vae import train
+from train_vae import refuse_set, train
 from uses import Only
 from vae_settings import Settings
 
 import pyrovae as pv
 import pyrovae.plots as plots
 from pyrovae.files import write_atomically
+
+LONGEST = 200
+"""Characters of the name of a run's folder."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,13 +191,17 @@ def markdown(rows: list[dict[str, object]], gaps: bool) -> str:
 
 
 def name_of(changes: dict[str, str]) -> str:
-    return ",".join(f"{key}={value}" for key, value in changes.items()) or "default"
+    """A folder's name: the changes, or for paths and long ones what is left of them that any system takes, and a digest."""
+    name = ",".join(f"{key}={value}" for key, value in changes.items()) or "default"
+    plain = re.sub(r"[^\w.,=+-]+|\.\.+", "_", name)[:LONGEST].rstrip(".")
+    return name if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def main(comparison: Comparison) -> list[dict[str, object]]:
     runs, out = combinations(comparison.grid), comparison.settings.out or Path("runs/grid")
     comparison = dataclasses.replace(comparison, settings=dataclasses.replace(comparison.settings, out=None, resume=False))
-    comparison.variants()  # refuse senseless combinations before the first hour is spent
+    for changes in comparison.variants():  # refuse what makes no sense before the first hour is spent
+        refuse_set(changes.get("dataset", comparison.settings.dataset))
     ranks = pv.Ranks()
     for changes in ranks.share(runs) if ranks.size > 1 else ():
         run_one(comparison, changes, out / name_of(changes))

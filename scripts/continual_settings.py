@@ -23,7 +23,8 @@ class ContinualSettings:
     tasks: Annotated[Count, PAIRED] = 10
     """Tasks, or parts of the regression set (of the split problems at most 5)."""
     dataset: Annotated[str, STREAM] = "diabetes"
-    """The set: diabetes, or the name of a UCI set under the data root."""
+    """The set: diabetes, gap (a 1-D toy), the name of a UCI set under the data root, or a PATH: an .npz
+    with x and y, or a folder in the UCI layout."""
     sort_by: Annotated[FromZero | None, STREAM] = None
     """Let the set arrive sorted by this feature (0, 1, ...), not in random order."""
     hidden: Widths = (100, 100)

@@ -22,7 +22,7 @@ import tyro
 from bounds import Count, OutFolder, Positive, Seed, Threads
 from progress import evidence_bar, progress_bar, say
 from run_folder import Refusal, choose_device, refuse_politely
-from train_vae import make_loss, prepare, some_rows
+from train_vae import make_loss, prepare, refuse_set, some_rows
 from vae_parts import build, fit_constants
 from vae_settings import Settings
 
@@ -222,6 +222,8 @@ def main(ours: Reproduction) -> None:
     device = choose_device(ours.device)
     if ours.threads:
         torch.set_num_threads(ours.threads)
+    if ours.dataset is not None:
+        refuse_set(ours.dataset)
     recipes, conditions = {"iwae": iwae, "vamp": vamp, "flow-prior": flow_prior}[ours.paper](ours.scale)
     if unknown := sorted(set(ours.only) - set(recipes)):
         raise Refusal(f"--only names {unknown}, wanted some of {', '.join(map(repr, recipes))}.")

@@ -83,6 +83,9 @@ def _splits(folder: Path, rows: int) -> list[Indices]:
     count = int(stated[0])
     for kind in ("train", "test"):
         present = {path.name for path in folder.glob(f"index_{kind}_*.txt")}
+        if count > 2 * len(present) + 10:
+            raise DataError(f"{folder / 'n_splits.txt'} says {count}, but there are {len(present)} index_{kind}_*.txt "
+                            "beside it. Correct the number.")
         wanted = {f"index_{kind}_{k}.txt" for k in range(count)}
         if present != wanted:
             seen = [f"{word} {', '.join(sorted(names))}" for word, names in (("lacks", wanted - present),
@@ -100,8 +103,9 @@ def _splits(folder: Path, rows: int) -> list[Indices]:
 
 def _whole(path: Path) -> torch.Tensor:
     numbers = _read(path, 1)
-    if (numbers != np.round(numbers)).any():  # NaN too
-        raise DataError(f"{path} holds {numbers[numbers != np.round(numbers)][0]:g}, wanted whole numbers only.")
+    bad = (numbers != np.round(numbers)) | (np.abs(numbers) > 2 ** 53)  # NaN and infinity too
+    if bad.any():
+        raise DataError(f"{path} holds {numbers[bad][0]:g}, wanted whole numbers only.")
     return torch.from_numpy(numbers.astype(np.int64))
 
 
