@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from bounds import shown
 from run_folder import Refusal
 from vae_settings import Settings
 
@@ -32,6 +33,7 @@ def refuse_unknown(option: str, name: str, known: Iterable[str], paths: str) -> 
         return
     if path.exists():
         return refuse_special(path)
+    name = shown(name)
     if os.sep in name or path.suffix:
         beside = sorted(path.parent.iterdir()) if path.parent.is_dir() else []
         where = "" if path.parent.is_dir() else f", and there is no folder {path.parent}"

@@ -94,7 +94,7 @@ def choose_device(name: str) -> torch.device:
         return pv.Ranks(alone=True).device
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).item()  # of the "meta" device there are no numbers
     except (RuntimeError, AssertionError) as error:
         raise Refusal(f"--device {name} is not available here ({str(error).splitlines()[0]}); use auto or cpu.") from error
     return device

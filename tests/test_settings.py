@@ -11,7 +11,7 @@ import command_line
 import pytest
 import torch
 from bounds import Count, Positive, Range, Seed, Share, Threads, Widths
-from run_folder import Refusal, refuse_politely
+from run_folder import Refusal, choose_device, refuse_politely
 from test_scripts import run
 from uses import Naming, NotWith, Only, Several, refuse_unused
 
@@ -206,3 +206,8 @@ def test_a_file_where_a_folder_should_be(script: str, tmp_path: Path) -> None:
     for out in (tmp_path / "file", tmp_path / "file" / "deeper"):
         assert f"error: --out {out}: wanted a folder that can be written" in run(*script.split(), "--out", out, status=2)
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_device_without_numbers_is_refused() -> None:
+    with pytest.raises(Refusal, match="--device meta is not available here"):
+        choose_device("meta")
