@@ -20,10 +20,12 @@ from pathlib import Path
 from typing import Annotated
 
 import benchmark_works as works
+import bounds
 import command_line
 import pyro
 import torch
 import tyro
+from bounds import Count, OutFolder, Positive, Some, Threads
 from run_folder import Refusal, choose_device, refuse_politely
 from tqdm.auto import tqdm
 
@@ -36,18 +38,21 @@ PROFILE = "profile"
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
-    works: Annotated[tuple[str, ...], tyro.conf.Positional] = WORKS
+    works: Annotated[tuple[str, ...], tyro.conf.Positional, Some()] = WORKS
     """Some of train, tiny, bnn, evidence, predict, import, profile."""
-    rounds: int = 9
+    rounds: Count = 9
     """Timed blocks of each; medians are over these."""
-    seconds: float = 0.5
+    seconds: Positive = 0.5
     """About the length of a block of steps."""
-    threads: int = 1
+    threads: Threads = 1
     """CPU threads; the process is kept to as many cores."""
     device: str = "cpu"
     """Or cuda, where a hand-written CUDA graph takes part and NumPyro does not."""
-    out: Path | None = None
+    out: OutFolder | None = None
     """A folder for benchmark.json."""
+
+    def __post_init__(self) -> None:
+        bounds.check(self)
 
 
 def cases(b: Benchmark) -> dict[str, Callable[[], tuple[works.Times, dict[str, float]]]]:

@@ -11,10 +11,10 @@ import pyro
 import pyro.poutine as poutine
 import torch
 import torch.nn as nn
-from bnn_settings import BnnSettings
+from bnn_settings import SAMPLERS, BnnSettings
 from bnn_task import Task, epochs_of
-from pyro.infer import TraceMeanField_ELBO
 from progress import progress_bar
+from pyro.infer import TraceMeanField_ELBO
 from run_folder import Refusal
 from torch import Tensor
 
@@ -31,7 +31,6 @@ from pyrovae.samplers.hmc import Chains, hmc
 from pyrovae.weight_guides import Draws, JointNormal, MCDropout, MeanField, PointEstimate, Radial
 
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}
-SAMPLERS = ("sgld", "sghmc")
 
 
 @dataclasses.dataclass

@@ -1,6 +1,10 @@
 """The settings that the scripts for Bayesian neural networks share."""
 import dataclasses
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+import bounds
+from bounds import Count, FromZero, NotNegative, Positive, Range, Seed, Share, Threads
+from uses import NotWith, Only
 
 METHODS = {
     "map": "the most probable weights, a point estimate",
@@ -20,6 +24,12 @@ METHODS = {
 """Method -> what it is, in the words of `--help`."""
 
 Method = Literal[tuple(METHODS)]
+Probability = Annotated[float, Range(0, 1, above=True, below=True)]
+BBB = ("bbb", "bbb-mixture", "bbb-hierarchical")
+DROPOUT = ("mc-dropout", "concrete-dropout")
+SAMPLERS = ("sgld", "sghmc")
+OWN_PRIOR = NotWith("says nothing: that method brings a prior of its own", method=BBB[1:])
+OWN_RATE = NotWith("says nothing: samplers take --sampler-lr", method=SAMPLERS)
 EXPLAINED = "\n".join(f"{name}: {words}" for name, words in METHODS.items())
 
 
@@ -31,66 +41,69 @@ class BnnSettings:
     """diabetes, digits (both ship with scikit-learn), mnist, fashion-mnist, kmnist, gap (a 1-D toy), the name of a UCI set
     under the data root, or a PATH: an .npz with x and y (whole numbers are classes), a folder of images in one subfolder a
     class, a folder of IDX files named as MNIST's, or a folder in the UCI layout."""
-    splits: int | None = None
+    splits: Count | None = None
     """Use the first so many splits of a regression set (all by default; 20 are made where the set has none)."""
-    valid_fraction: float = 0.0
+    valid_fraction: Share = 0.0
     """Share of the training part held out, for choosing settings."""
 
-    hidden: tuple[int, ...] = (50,)
+    hidden: tuple[Count, ...] = (50,)
     """Widths of the hidden layers."""
     activation: Literal["relu", "tanh", "silu"] = "relu"
     noise: Literal["shared", "input"] = "shared"
     """Regression noise: one inferred variance for all data, or a second output of the net (input-dependent)."""
-    prior: Literal["fan-in", "normal"] = "normal"
+    prior: Annotated[Literal["fan-in", "normal"], OWN_PRIOR] = "normal"
     """fan-in: N(0, scale^2 / inputs) on weights and N(0, scale^2) on biases; normal: N(0, scale^2) on both. bbb-mixture and
     bbb-hierarchical bring their own."""
-    prior_scale: float = 1.0
+    prior_scale: Annotated[Positive, OWN_PRIOR] = 1.0
     """The scale in --prior."""
-    mixture: tuple[float, float, float] = (0.5, 1.0, 0.0025)
-    """bbb-mixture: pi, wide and narrow scale of the prior."""
-    hierarchical: tuple[float, float] = (1.0, 10.0)
-    """bbb-hierarchical: alpha and beta of the inverse gamma on the prior's variances."""
+    mixture: Annotated[tuple[Probability, Positive, Positive], Only(method="bbb-mixture")] = (0.5, 1.0, 0.0025)
+    """pi, wide and narrow scale of the prior."""
+    hierarchical: Annotated[tuple[Positive, Positive], Only(method="bbb-hierarchical")] = (1.0, 10.0)
+    """alpha and beta of the inverse gamma on the prior's variances."""
 
-    init_scale: float = 0.02
-    """bbb*, radial: initial standard deviation of the weights."""
-    local_reparameterization: bool = True
-    """bbb*, *-dropout: draw weight noise (and dropout masks) for each datum in training."""
-    temperature: float = 1.0
+    init_scale: Annotated[Positive, Only(method=(*BBB, "radial"))] = 0.02
+    """Initial standard deviation of the weights."""
+    local_reparameterization: Annotated[bool, Only(method=(*BBB, *DROPOUT))] = True
+    """Draw weight noise (and dropout masks) for each datum in training."""
+    temperature: NotNegative = 1.0
     """Weight of the KL against the data (below 1: a cold posterior, no Bayesian one)."""
-    rate: float = 0.05
-    """mc-dropout: probability of dropping an input of a layer; concrete-dropout: where it starts."""
-    members: int = 5
-    """ensemble: number of networks."""
-    adversarial: float = 0.0
-    """ensemble: also train on inputs moved by so much (of a feature's standard deviation) along the gradient's sign."""
-    swag_rank: int = 20
-    """swag: rank of the low-rank part of the covariance."""
-    laplace: Literal["full", "last-layer", "diagonal"] = "full"
-    """laplace: curvature of all weights, of the last layer, or its diagonal."""
-    sampler_lr: float | None = None
-    """sgld, sghmc: rate, in the units of SGD on the loss per datum; by default 0.01 for regression, 0.05 for classes."""
-    draws: int = 50
-    """sgld, sghmc, hmc: draws that are kept."""
-    hmc_samples: int = 200
-    """hmc: trajectories after the warm-up."""
-    hmc_warmup: int = 300
-    """hmc: trajectories that only find the step size."""
-    hmc_leapfrogs: int = 50
-    """hmc: gradient steps in a trajectory."""
+    rate: Annotated[Probability, Only(method=DROPOUT)] = 0.05
+    """Probability of dropping an input of a layer, or where it starts."""
+    members: Annotated[Count, Only(method="ensemble")] = 5
+    """Number of networks."""
+    adversarial: Annotated[NotNegative, Only(method="ensemble")] = 0.0
+    """Also train on inputs moved by so much (of a feature's standard deviation) along the gradient's sign."""
+    swag_rank: Annotated[Count, Only(method="swag")] = 20
+    """Rank of the low-rank part of the covariance."""
+    laplace: Annotated[Literal["full", "last-layer", "diagonal"], Only(method="laplace")] = "full"
+    """Curvature of all weights, of the last layer, or its diagonal."""
+    sampler_lr: Annotated[Positive | None, Only(method=SAMPLERS)] = None
+    """Rate, in the units of SGD on the loss per datum; by default 0.01 for regression, 0.05 for classes."""
+    draws: Annotated[Count, Only(method=(*SAMPLERS, "hmc", "swag"))] = 50
+    """Draws that are kept."""
+    hmc_samples: Annotated[Count, Only(method="hmc")] = 200
+    """Trajectories after the warm-up."""
+    hmc_warmup: Annotated[FromZero, Only(method="hmc")] = 300
+    """Trajectories that only find the step size."""
+    hmc_leapfrogs: Annotated[Count, Only(method="hmc")] = 50
+    """Gradient steps in a trajectory."""
 
-    steps: int = 5000
+    steps: Count = 5000
     """Gradient steps of each network (whole epochs, rounded up)."""
-    batch_size: int = 64
-    lr: float = 1e-2
+    batch_size: Count = 64
+    lr: Annotated[Positive, OWN_RATE] = 1e-2
     """Adam's; it falls to 0 along a cosine."""
-    seeds: int = 1
+    seeds: Count = 1
     """Networks with different initialisation and noise for each split; results are averaged over all."""
-    seed: int = 0
-    num_samples: int = 100
+    seed: Seed = 0
+    num_samples: Count = 100
     """Draws of the weights in every prediction."""
     device: str = "auto"
     """auto (CUDA where there is one), cpu, cuda, cuda:1, ..."""
-    threads: int | None = None
+    threads: Threads | None = None
     """CPU threads; one by default."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Capture the training step as one compiled graph; auto: where four minutes lie ahead after one epoch."""
+
+    def __post_init__(self) -> None:
+        bounds.check(self)

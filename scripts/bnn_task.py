@@ -6,18 +6,24 @@ from typing import Literal
 
 import torch
 from bnn_settings import BnnSettings
-from data_choice import refuse_unknown
+from data_choice import refuse_unknown, with_classes
+from regression_choice import load_regression
 from run_folder import Refusal
 from torch import Tensor
 
-from pyrovae.data import (DictDataset, Regression, data_root, gap1d, load_diabetes, load_digits, load_fashion_mnist,
-                          load_kmnist, load_mnist, load_npz_regression, load_path, load_uci, load_uci_folder)
-from pyrovae.data.files import read_file
+from pyrovae.data import (
+    DictDataset,
+    Regression,
+    Splits,
+    load_digits,
+    load_fashion_mnist,
+    load_kmnist,
+    load_mnist,
+    load_path,
+    split_valid,
+)
 from pyrovae.digests import digest_of
 
-UCI = ("bostonHousing", "concrete", "energy", "kin8nm", "naval-propulsion-plant", "power-plant",
-       "protein-tertiary-structure", "wine-quality-red", "yacht")
-"""The standard names, whether their files are here or not."""
 PATHS = "the path of an .npz with x and y, of a folder of images or IDX files, or of a folder in the UCI layout"
 IMAGES = {"digits": load_digits, "mnist": load_mnist, "fashion-mnist": load_fashion_mnist, "kmnist": load_kmnist}
 
@@ -66,61 +72,51 @@ class Task:
 
 
 def load_task(s: BnnSettings) -> Task:
-    """Raises Refusal for a name that is no data set."""
-    path, here = Path(s.dataset).expanduser(), sorted(path.parent.name for path in (data_root() / "UCI").glob("*/data"))
-    known = ("diabetes", *IMAGES, "gap", *here)
-    if s.dataset not in UCI:
-        refuse_unknown("--dataset", s.dataset, dict.fromkeys((*known, *UCI)), PATHS)
-    if s.dataset in IMAGES:
-        return _images(s, IMAGES[s.dataset]())
-    if s.dataset == "diabetes":
-        return _regression(s, load_diabetes(s.splits or 20, s.seed))
-    if s.dataset == "gap":
-        return _regression(s, gap1d(seed=s.seed))
-    if path.is_dir():
-        if (path / "data.txt").exists() or (path / "data" / "data.txt").exists():
-            return _regression(s, load_uci_folder(path if (path / "data.txt").exists() else path / "data"))
-        return _images(s, load_path(path))
-    if path.is_file():
-        arrays, _ = read_file(path)
-        if "y" not in arrays:
-            raise Refusal(f"{path} holds {', '.join(sorted(arrays))} and no y; expected an .npz with x and y, whole numbers "
-                          "for classes and floats otherwise: np.savez(path, x=x, y=y).")
-        return _images(s, load_path(path)) if arrays["y"].dtype.kind in "iu" else _regression(s, load_npz_regression(
-            path, s.splits or 20, s.seed))
-    return _regression(s, load_uci(s.dataset))
+    """Raises Refusal for a name that is no data set, and for settings that mean nothing for it."""
+    data = load_regression(s.dataset, splits=s.splits, seed=s.seed, others=IMAGES, paths=PATHS)
+    if data is not None:
+        return _regression(s, data)
+    if s.splits is not None or s.noise != "shared":
+        given = f"--splits {s.splits}" if s.splits is not None else f"--noise {s.noise}"
+        raise Refusal(f"{given} is for regression, but the targets of {s.dataset} are classes; leave it out.")
+    return _images(s, IMAGES[s.dataset]() if s.dataset in IMAGES else load_path(s.dataset))
 
 
 def _regression(s: BnnSettings, data: Regression) -> Task:
-    if s.splits is not None:
-        data = dataclasses.replace(data, splits=data.splits[:s.splits])
     stacked = data.stacked(valid_fraction=s.valid_fraction, seed=s.seed)
     return Task(data.name, "regression", stacked.train, stacked.valid, stacked.test, stacked.train.tensors["y"].shape[-1],
                 stacked.y_mean, stacked.y_scale, source=data.source,
                 x_stats=(stacked.x_mean[0], stacked.x_scale[0]))
 
 
-def _images(s: BnnSettings, splits: object) -> Task:
-    parts = {"y": splits.train, "y_valid": splits.valid, "y_test": splits.test}
-    if lacking := [name for name, part in parts.items() if part is not None and "y" not in part.tensors]:
-        raise Refusal(f"{s.dataset} has no {', '.join(lacking)}; a classifier needs the classes of all its parts.")
+def _images(s: BnnSettings, splits: Splits) -> Task:
+    train, valid = splits.train, splits.valid
+    if valid is not None and set(train.tensors) == set(valid.tensors):
+        train = DictDataset(**{name: torch.cat([value, valid.tensors[name]]) for name, value in train.tensors.items()})
+        valid = None
+    if s.valid_fraction:
+        train, valid = split_valid(train, max(1, round(s.valid_fraction * len(train))), seed=s.seed)
+    splits, classes = with_classes(s.dataset, dataclasses.replace(splits, train=train, valid=valid))
+    if classes < 2:
+        raise Refusal(f"{s.dataset} holds data of one class only, so there is nothing to tell apart; wanted two or more.")
 
     def part(data: DictDataset | None) -> DictDataset | None:
         return None if data is None else DictDataset(x=data.tensors["x"].flatten(1).unsqueeze(0),
                                                      y=data.tensors["y"].unsqueeze(0))
 
-    train, valid = splits.train, splits.valid
-    if not s.valid_fraction and valid is not None:
-        train = DictDataset(**{name: torch.cat([value, valid.tensors[name]]) for name, value in train.tensors.items()})
-        valid = None
-    classes = int(max(data.tensors["y"].max() for data in (splits.train, splits.test))) + 1
     one = torch.ones(1, 1, 1)
-    return Task(splits.name, "classification", part(train), part(valid), part(splits.test), classes, 0 * one, one,
-                image_shape=tuple(splits.event_shape) if len(splits.event_shape) == 3 else None, source=splits.source)
+    return Task(splits.name, "classification", part(splits.train), part(splits.valid), part(splits.test), classes, 0 * one,
+                one, image_shape=tuple(splits.event_shape) if len(splits.event_shape) == 3 else None, source=splits.source)
 
 
 def load_unknown(name: str, task: Task) -> Tensor:
-    """Inputs of another data set (`--ood`), `(1, N, D)`, at the size of this one's images; noise for "noise"."""
+    """Inputs of another data set (`--ood`), `(1, N, D)`, at the size of this one's images; noise for "noise".
+
+    Raises:
+        Refusal: a task of regression, a set that is not there, or one of other features.
+    """
+    if task.kind == "regression":
+        raise Refusal(f"--ood scores classifiers, but the targets of {task.name} are numbers.")
     if name == "noise":
         return torch.rand(1, 1000, task.num_features, generator=torch.Generator().manual_seed(0))
     if name == "photographs":
@@ -128,7 +124,7 @@ def load_unknown(name: str, task: Task) -> Tensor:
     refuse_unknown("--ood", name, (*IMAGES, "noise", "photographs"), "a PATH")
     splits = IMAGES[name]() if name in IMAGES else load_path(Path(name))
     x = splits.test.tensors["x"]
-    if task.image_shape is not None and tuple(x.shape[1:]) != task.image_shape:
+    if task.image_shape is not None and x.dim() == 4 and tuple(x.shape[1:]) != task.image_shape:
         x = torch.nn.functional.interpolate(x[:, :1], size=task.image_shape[1:], mode="bilinear", antialias=True)
     x = x.flatten(1)
     if x.shape[1] != task.num_features:

@@ -11,9 +11,11 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import bounds
 import command_line
 import pyro
 import torch
+from bounds import Count, FromZero, NotNegative, OutFolder, Positive, Seed, Threads
 from folder_lock import owned
 from progress import evidence_bar, progress_bar, say
 from results import find_result, write_result, write_table
@@ -34,28 +36,31 @@ X = 64
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    epochs: int = 200
+    epochs: Count = 200
     """Of each row; the weights of the best validation ELBO are scored."""
-    latent_dim: int = 10
-    hidden: tuple[int, ...] = (200, 200)
-    warmup: int = 100
+    latent_dim: Count = 10
+    hidden: tuple[Count, ...] = (200, 200)
+    warmup: FromZero = 100
     """Epochs over which beta (KL warm-up) and the capacity rise from 0."""
-    free_bits: float = 4.0
+    free_bits: NotNegative = 4.0
     """Nats per datum."""
-    capacity: float = 4.0
+    capacity: NotNegative = 4.0
     """Nats per datum."""
-    gamma: float = 10.0
-    guide_steps: int = 5
+    gamma: NotNegative = 10.0
+    guide_steps: Count = 5
     """Steps of the lagging guide for each of the model, during the first half of training."""
-    batch_size: int = 100
-    lr: float = 2e-3
-    particles: int = 1000
+    batch_size: Count = 100
+    lr: Positive = 2e-3
+    particles: Count = 1000
     """K of log p(x)."""
-    draws: int = 10
+    draws: Count = 10
     """Draws of z for each test datum in the split of the KL."""
-    seed: int = 0
-    threads: int = 1
-    out: Path = Path("runs/collapse")
+    seed: Seed = 0
+    threads: Threads = 1
+    out: OutFolder = Path("runs/collapse")
+
+    def __post_init__(self) -> None:
+        bounds.check(self)
 
 
 Pair = tuple[pv.Model, pv.Guide]

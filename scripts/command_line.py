@@ -10,6 +10,9 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, TypeVar
 
 import tyro
+from bounds import bound_of, metadata
+from run_folder import Refusal
+from uses import Only, refuse_unused
 
 T = TypeVar("T")
 
@@ -18,17 +21,27 @@ def parse(settings: type[T], description: str, args: Sequence[str] | None = None
     """An instance of the dataclass `settings` from the command line.
 
     Dataclasses among its fields are flattened: their fields are flags too. `GROUPS` of a dataclass maps the first field of
-    each group, in the order of declaration, to the group's title in `--help`; without it all are plain options.
+    each group, in the order of declaration, to the group's title in `--help`; without it all are plain options. What is
+    declared beside the fields (`bounds`, `uses`) is shown and checked.
+
+    Raises:
+        Refusal: an empty word, a value outside its bounds, a setting that would say nothing.
     """
-    if {"-h", "--help"} & set(sys.argv[1:] if args is None else args):
+    words = sys.argv[1:] if args is None else list(args)
+    if {"-h", "--help"} & set(words):
         print(wrapped(description) + "\n")
+    for before, word in zip(["the name of the script", *words], words):
+        if word == "" or word.startswith("--") and word.endswith("="):
+            raise Refusal(f"after {before if word == '' else word} stands nothing: an empty word is no value.")
     groups: dict[str, list[tuple]] = {}
     for group, leaf in _leaves(settings):
         groups.setdefault(group, []).append(leaf)
     top = [(title, tyro.conf.OmitArgPrefixes[_dataclass(title, leaves)]) for title, leaves in groups.items() if title]
     found = tyro.cli(_dataclass("Options", groups.get("", []) + top), description="", args=args)
     values = {name: value for title in groups for name, value in vars(getattr(found, title) if title else found).items()}
-    return _build(settings, values)
+    built = _build(settings, values)
+    refuse_unused(built)
+    return built
 
 
 def wrapped(text: str) -> str:
@@ -54,9 +67,17 @@ def _leaves(settings: type) -> Iterator[tuple[str, tuple]]:
         if dataclasses.is_dataclass(hint):
             yield from _leaves(hint)
             continue
-        hint = Annotated[hint, tyro.conf.arg(help=docs[field.name])] if field.name in docs else hint
+        words = _help(docs.get(field.name, ""), hint)
+        hint = Annotated[hint, tyro.conf.arg(help=words)] if words else hint
         default = () if field.default is dataclasses.MISSING else (dataclasses.field(default=field.default),)
         yield group, (field.name, hint, *default)
+
+
+def _help(doc: str, hint: object) -> str:
+    """The docstring between the settings that the field is for and its bounds; "" where there is none of them."""
+    uses, bound = ", ".join(str(one) for one in metadata(hint) if isinstance(one, Only)), bound_of(hint)
+    text = ": ".join(filter(None, (uses, doc)))
+    return f"{text} ({bound})" if text and bound else text or bound
 
 
 def _dataclass(name: str, fields: list[tuple]) -> type:

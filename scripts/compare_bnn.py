@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
+import bounds
 import command_line
 import torch
 import tyro
@@ -20,6 +21,7 @@ from bnn_methods import refuse_short, train
 from bnn_report import Scores, markdown, read_scores, save_scores, score, to_arviz
 from bnn_settings import EXPLAINED, METHODS, BnnSettings
 from bnn_task import Task, load_task, load_unknown
+from bounds import OutFolder
 from data_choice import did_you_mean
 from folder_lock import owned
 from progress import progress_bar, say
@@ -48,21 +50,26 @@ class Comparison:
     """equal-time: every method trains as long as the first one took (an epoch more or less); hmc keeps its own count."""
     bands: bool = False
     """Also train each method on a toy, a made-up 1-D set with a gap, and draw its bands (regression only)."""
-    out: Annotated[Path, tyro.conf.arg(help="folder of the results")] = Path("runs/comparison")
+    out: Annotated[OutFolder, tyro.conf.arg(help="folder of the results")] = Path("runs/comparison")
+
+    def __post_init__(self) -> None:
+        bounds.check(self)
+
+    def variants(self) -> list[dict[str, str]]:
+        """What each run changes of the settings."""
+        methods = self.methods.split(",")
+        if unknown := [method for method in methods if method not in METHODS]:
+            raise Refusal(f"--methods names {', '.join(unknown)}; expected some of {', '.join(METHODS)}."
+                          + did_you_mean(unknown[0], METHODS))
+        return [{"method": method} for method in methods]
 
 
 def compare(c: Comparison) -> dict[str, Scores]:
     """The scores of all methods, which several processes share out; the first of them gets the scores."""
-    s, methods = c.settings, tuple(c.methods.split(","))
-    unknown_names = [method for method in methods if method not in METHODS]
-    if unknown_names:
-        raise Refusal(f"--methods names {', '.join(unknown_names)}; expected some of {', '.join(METHODS)}."
-                      + did_you_mean(unknown_names[0], METHODS))
+    s, methods = c.settings, tuple(run["method"] for run in c.variants())
     device, task = choose_device(s.device), load_task(s)
     torch.set_num_threads(s.threads or 1)
     unknown = load_unknown(c.ood, task) if c.ood else None
-    if unknown is not None and task.kind == "regression":
-        raise Refusal("--ood scores classifiers, but the targets of this set are numbers.")
     refuse_bands(c.bands, task)
     for method in methods:  # before any of them has taken its time
         refuse_short(method, s, task)

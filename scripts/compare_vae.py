@@ -6,22 +6,27 @@ trains all combinations; "+" joins grids: --grid prior=standard,vamp + prior=vam
 other option is one of train_vae.py's, for all runs alike. Started again with the same command, it goes on where it stopped.
 """
 import dataclasses
+import hashlib
 import itertools
+import re
 import typing
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
+import bounds
 import command_line
 import torch
+from bounds import Count
 from evaluate import Evaluation, Trained, evaluate, split_gap
 from folder_lock import owned
 from matplotlib.figure import Figure
 from progress import progress_bar, say
 from results import find_result, read_arrays, read_result, write_table
 from run_folder import Folder, Refusal, refuse_politely
-from train_vae import train
+from train_vae import refuse_set, train
+from uses import Only
 from vae_settings import Settings
 
 import pyrovae as pv
@@ -30,6 +35,8 @@ from pyrovae.files import write_atomically
 
 WORKS = 7 * 24 * 3600.0
 """Seconds that a process which has done its share of the works waits for those of the others."""
+LONGEST = 200
+"""Characters of the name of a run's folder."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,14 +46,24 @@ class Comparison:
     grid: tuple[str, ...]
     """setting=value,value ...: all combinations; + starts another grid."""
     settings: Settings
-    score_particles: int = 5000
+    score_particles: Count = 5000
     """K of the table's log p(x)."""
-    score_data: int | None = None
+    score_data: Count | None = None
     """At most so many test data for it, chosen at random; all by default."""
     gaps: bool = False
     """Also split the inference gap of each run (by refining the guide for each datum; slow)."""
-    gap_data: int = 200
+    gap_data: Annotated[Count, Only(gaps=True)] = 200
     """At most so many test data for the gaps."""
+
+    def __post_init__(self) -> None:
+        bounds.check(self)
+
+    def variants(self) -> list[dict[str, object]]:
+        """What each run changes of the settings, as values; all combinations are checked."""
+        changes = [{name: parse(name, text) for name, text in run.items()} for run in combinations(self.grid)]
+        for one in changes:
+            dataclasses.replace(self.settings, **one)
+        return changes
 
 
 def combinations(grid: tuple[str, ...]) -> list[dict[str, str]]:
@@ -176,14 +193,17 @@ def markdown(rows: list[dict[str, object]], gaps: bool) -> str:
 
 
 def name_of(changes: dict[str, str]) -> str:
-    return ",".join(f"{key}={value}" for key, value in changes.items()) or "default"
+    """A folder's name: the changes, or for paths and long ones what is left of them that any system takes, and a digest."""
+    name = ",".join(f"{key}={value}" for key, value in changes.items()) or "default"
+    plain = re.sub(r"[^\w.,=+-]+|\.\.+", "_", name)[:LONGEST].rstrip(".")
+    return name if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def main(comparison: Comparison) -> list[dict[str, object]]:
     runs, out = combinations(comparison.grid), comparison.settings.out or Path("runs/grid")
     comparison = dataclasses.replace(comparison, settings=dataclasses.replace(comparison.settings, out=None, resume=False))
-    for changes in runs:  # refuse senseless combinations before the first hour is spent
-        dataclasses.replace(comparison.settings, **{name: parse(name, text) for name, text in changes.items()})
+    for changes in comparison.variants():  # refuse what makes no sense before the first hour is spent
+        refuse_set(changes.get("dataset", comparison.settings.dataset))
     ranks = pv.Ranks(timeout=WORKS)
     with owned(out) if ranks.first else nullcontext():
         for changes in ranks.share(runs) if ranks.size > 1 else ():

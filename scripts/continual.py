@@ -14,10 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
+import bounds
 import command_line
 import pyro
 import torch
 import tyro
+from bounds import OutFolder
 from continual_learners import Online, Plain, Together, nothing
 from continual_settings import ContinualSettings
 from continual_tasks import Stream, load_stream
@@ -44,15 +46,16 @@ class Continual:
     methods: str = "vcl,vcl-coreset,plain"
     """Names joined by commas, of: vcl (variational continual learning), vcl-coreset (which also keeps a few points of each
     task), plain (the same net by maximum likelihood, task after task), together (one fit to all data so far)."""
-    out: Annotated[Path, tyro.conf.arg(help="folder of the results")] = Path("runs/continual")
+    out: Annotated[OutFolder, tyro.conf.arg(help="folder of the results")] = Path("runs/continual")
+
+    def __post_init__(self) -> None:
+        bounds.check(self)
 
 
 def main(c: Continual) -> dict[str, Result]:
     s, methods = c.settings, c.methods.split(",")
     if wrong := [method for method in methods if method not in METHODS]:
         raise Refusal(f"--methods names {wrong}, wanted some of {', '.join(METHODS)}.")
-    if not s.hidden or s.tasks < 1 or s.coreset < 1:
-        raise Refusal(f"--hidden {s.hidden}, --tasks {s.tasks}, --coreset {s.coreset}: wanted at least one of each.")
     torch.set_num_threads(s.threads or 1)
     device = choose_device(s.device)
     stream = load_stream(s.problem, tasks=s.tasks, dataset=s.dataset, sort_by=s.sort_by, seed=s.seed)

@@ -1,10 +1,18 @@
 """The settings of continual learning."""
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
-from continual_tasks import Problem
+import bounds
+from bounds import Count, FromZero, Positive, Range, Seed, Threads, Widths
+from continual_tasks import PAIRS, Problem
+from uses import Naming, NotWith, Only
 
 from pyrovae import weight_priors
+
+PAIRED = NotWith(f"is more than there are: ten classes make {PAIRS} tasks", of=Range(PAIRS + 1),
+                 problem=("split-mnist", "split-digits"))
+STREAM = Only(problem="regression-stream")
+CORESET = Only(methods=Naming("vcl-coreset"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,32 +20,36 @@ class ContinualSettings:
     problem: Problem = "permuted-digits"
     """permuted-*: ten classes, pixels in another order each time. split-*: 0 or 1, then 2 or 3, ..., a head for each of five
     tasks. regression-stream: the parts of one set, in turn."""
-    tasks: int = 10
+    tasks: Annotated[Count, PAIRED] = 10
     """Tasks, or parts of the regression set (of the split problems at most 5)."""
-    dataset: str = "diabetes"
-    """The set of the regression stream: diabetes, or the name of a UCI set under the data root."""
-    sort_by: int | None = None
-    """Let the regression set arrive sorted by this feature (0, 1, ...), not in random order."""
-    hidden: tuple[int, ...] = (100, 100)
-    epochs: int = 15
+    dataset: Annotated[str, STREAM] = "diabetes"
+    """The set: diabetes, gap (a 1-D toy), the name of a UCI set under the data root, or a PATH: an .npz
+    with x and y, or a folder in the UCI layout."""
+    sort_by: Annotated[FromZero | None, STREAM] = None
+    """Let the set arrive sorted by this feature (0, 1, ...), not in random order."""
+    hidden: Widths = (100, 100)
+    epochs: Count = 15
     """For each task."""
-    batch_size: int = 256
-    lr: float = 5e-3
+    batch_size: Count = 256
+    lr: Positive = 5e-3
     """Adam's at the start of each task; it falls to 0 along a cosine."""
-    coreset: int = 200
-    """Random points of each task that vcl-coreset keeps for the end."""
-    coreset_epochs: int = 50
-    init_scale: float = 1e-2
+    coreset: Annotated[Count, CORESET] = 200
+    """Random points of each task that it keeps for the end."""
+    coreset_epochs: Annotated[Count, CORESET] = 50
+    init_scale: Positive = 1e-2
     """Initial standard deviation of weights that no earlier task has seen."""
-    prior_scale: float = 1.0
+    prior_scale: Positive = 1.0
     """Weights are N(0, scale^2) before the first task."""
-    num_samples: int = 10
+    num_samples: Count = 10
     """Draws of the weights in every prediction."""
-    seed: int = 0
+    seed: Seed = 0
     device: str = "auto"
-    threads: int | None = None
+    threads: Threads | None = None
     compile: Literal["auto", "on", "off"] = "auto"
     """Capture the training step as one compiled graph; auto: where four minutes lie ahead after one epoch."""
+
+    def __post_init__(self) -> None:
+        bounds.check(self)
 
     @property
     def weight_prior(self) -> weight_priors.WeightPrior:

@@ -5,11 +5,14 @@ from typing import Literal
 
 import numpy as np
 import torch
+from regression_choice import LAYOUTS, load_regression
 from run_folder import Refusal
 from torch import Tensor
 
-from pyrovae.data import DictDataset, Regression, load_diabetes, load_digits, load_mnist, load_uci
+from pyrovae.data import DictDataset, Regression, load_digits, load_mnist
 
+PAIRS = 5
+"""Pairs of classes, a task each, of the split problems."""
 Problem = Literal["permuted-mnist", "split-mnist", "permuted-digits", "split-digits", "regression-stream"]
 
 
@@ -39,11 +42,18 @@ class Stream:
 def load_stream(problem: Problem, *, tasks: int, dataset: str, sort_by: int | None, seed: int) -> Stream:
     """Raises Refusal for a number of tasks that there is not."""
     if problem == "regression-stream":
-        return _parts(load_diabetes() if dataset == "diabetes" else load_uci(dataset), tasks, sort_by, seed)
+        return _parts(_regression(dataset), tasks, sort_by, seed)
     kind, _, name = problem.partition("-")
     splits = load_mnist(valid_size=0) if name == "mnist" else load_digits(valid_size=0)
     train, test = ({"x": part.tensors["x"].flatten(1), "y": part.tensors["y"]} for part in (splits.train, splits.test))
     return _permuted(problem, train, test, tasks, seed) if kind == "permuted" else _split(problem, train, test, tasks)
+
+
+def _regression(name: str) -> Regression:
+    if (data := load_regression(name)) is None:
+        raise Refusal(f"--dataset {name} holds classes or images, but the regression stream takes the path of {LAYOUTS}, "
+                      "whose targets are numbers.")
+    return data
 
 
 def _permuted(name: str, train: dict[str, Tensor], test: dict[str, Tensor], tasks: int, seed: int) -> Stream:
@@ -60,7 +70,7 @@ def _permuted(name: str, train: dict[str, Tensor], test: dict[str, Tensor], task
 
 def _split(name: str, train: dict[str, Tensor], test: dict[str, Tensor], tasks: int) -> Stream:
     """0 or 1, then 2 or 3, ...: two classes a task, and a head for each."""
-    tasks = min(tasks, 5)
+    tasks = min(tasks, PAIRS)
 
     def pair(data: dict[str, Tensor], task: int) -> DictDataset:
         rows = data["y"] // 2 == task

@@ -1,13 +1,17 @@
 """What --dataset may name, and what to say where it names something else or something that the model cannot score."""
+import dataclasses
 import difflib
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
+import torch
+from bounds import shown
 from run_folder import Refusal
 from vae_settings import Settings
 
-from pyrovae.data import Splits
+from pyrovae.data import DictDataset, Splits
+from pyrovae.data.sizes import refuse_special
 
 COUNTS = ("poisson", "negative-binomial")
 ON_THE_UNIT_INTERVAL = {"bernoulli": "0 and 1", "autoregressive-bernoulli": "0 and 1",
@@ -25,8 +29,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def refuse_unknown(option: str, name: str, known: Iterable[str], paths: str) -> None:
     """Raise Refusal for a name that is neither one of the `known` sets nor a path; `paths`: what a path may lead to."""
     path, known = Path(name).expanduser(), list(known)
-    if name in known or path.exists():
+    if name in known:
         return
+    if path.exists():
+        return refuse_special(path)
+    name = shown(name)
     if os.sep in name or path.suffix:
         beside = sorted(path.parent.iterdir()) if path.parent.is_dir() else []
         where = "" if path.parent.is_dir() else f", and there is no folder {path.parent}"
@@ -55,3 +62,29 @@ def refuse_unfit(s: Settings, splits: Splits) -> None:
     if s.likelihood in COUNTS and not whole and splits.levels is None:
         raise Refusal(f"{s.dataset} holds numbers from {low:.4g} to {high:.4g} that are no counts, but --likelihood "
                       f"{s.likelihood} scores 0, 1, 2, .... {instead}.")
+
+
+def with_classes(name: str, splits: Splits) -> tuple[Splits, int]:
+    """The parts with y in 0..C-1, in the order of the labels in the training data, and C.
+
+    Raises:
+        Refusal: parts without labels, or with classes that the training data have no example of.
+    """
+    parts = {"train": splits.train, "valid": splits.valid, "test": splits.test}
+    parts = {part: data for part, data in parts.items() if data is not None}
+    names = {"train": "y", "valid": "y_valid", "test": "y_test"}
+    if lacking := [names[part] for part, data in parts.items() if "y" not in data.tensors]:
+        raise Refusal(f"{name} has no {', '.join(lacking)}; classes are needed of all its parts.")
+    classes = splits.train.tensors["y"].unique()
+    for part, data in parts.items():
+        if len(unseen := data.tensors["y"][~torch.isin(data.tensors["y"], classes)].unique()):
+            raise Refusal(f"{names[part]} of {name} holds {_few(unseen)}, and no training datum is of that class; training "
+                          f"has {_few(classes)}. Give examples of each class to both, or leave those rows out.")
+    return dataclasses.replace(splits, **{part: DictDataset(**{**data.tensors, "y": torch.searchsorted(
+        classes, data.tensors["y"])}) for part, data in parts.items()}), len(classes)
+
+
+def _few(labels: torch.Tensor) -> str:
+    shown = labels[:10].tolist()
+    more = ", ..." if len(labels) > len(shown) else ""
+    return f"{'class' if len(labels) == 1 else 'classes'} {', '.join(map(str, shown))}{more}"

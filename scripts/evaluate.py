@@ -10,72 +10,80 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
+import bounds
 import command_line
 import torch
 import tyro
+from bounds import Count, FromZero, OutFolder, Seed, Share
 from progress import evidence_bar, progress_bar, say
 from results import write_arrays, write_result
 from run_folder import Folder, Refusal, choose_device, peak_memory_mib, refuse_politely
 from train_vae import make_loss, prepare, proposal_of, some_rows
+from uses import Only
 from vae_parts import DENSITIES, build
 from vae_settings import Settings
 
 import pyrovae as pv
 from pyrovae.data import Batches
-from pyrovae.evidence import (Evidence, Quadrature, annealed_importance, bidirectional, evidence_table, inference_gaps,
-                              quadrature)
+from pyrovae.evidence import (
+    Evidence,
+    Quadrature,
+    annealed_importance,
+    bidirectional,
+    evidence_table,
+    inference_gaps,
+    quadrature,
+)
 from pyrovae.files import write_atomically
 from pyrovae.refine import SemiAmortized
+
+SAMPLING = ("is", "psis")
+ANNEALING = Only(method="ais", table=True)
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    folder: Annotated[Path, tyro.conf.Positional]
+    folder: Annotated[OutFolder, tyro.conf.Positional]
     """The folder that train_vae.py wrote."""
     method: Literal["is", "psis", "ais", "quadrature"] = "is"
     """is: importance sampling from the guide. psis: the same with its largest weights smoothed. ais: annealed importance
     sampling from the prior, slow and accurate where the guide is not. quadrature: exact, for at most two latent
     dimensions."""
-    num_particles: int = 5000
-    """is, psis: K; the bound rises with it and k-hat says whether it has arrived."""
-    num_chains: int = 16
-    """ais: chains for each datum."""
-    num_steps: int = 1000
-    """ais: temperatures."""
-    from_guide: bool = False
-    """ais: start from the guide instead of the prior."""
-    defensive: float = 0.0
-    """is, psis: part of the particles that is drawn from the prior, which bounds the weights."""
-    refine: int = 0
-    """is, psis: steps by which the guide is refined for each datum before it proposes."""
+    num_particles: Annotated[Count, Only(method=SAMPLING, table=True, gaps=True)] = 5000
+    """K; the bound rises with it and k-hat says whether it has arrived."""
+    num_chains: Annotated[Count, ANNEALING] = 16
+    """Chains for each datum."""
+    num_steps: Annotated[Count, ANNEALING] = 1000
+    """Temperatures."""
+    from_guide: Annotated[bool, Only(method="ais")] = False
+    """Start from the guide instead of the prior."""
+    defensive: Annotated[Share, Only(method=SAMPLING)] = 0.0
+    """Part of the particles that is drawn from the prior, which bounds the weights."""
+    refine: Annotated[FromZero, Only(method=SAMPLING, from_guide=True, table=True)] = 0
+    """Steps by which the guide is refined for each datum before it proposes."""
     split: Literal["test", "valid", "train"] = "test"
-    max_data: int | None = None
+    max_data: Count | None = None
     """At most so many data, chosen at random; all by default (ais: 100)."""
-    chunk: int = 500
+    chunk: Annotated[Count, Only(method=SAMPLING)] = 500
     """Particles that enter the decoder at once; lower it where memory is short."""
     table: bool = False
     """Also print every estimate of the same data in one table (the ELBO, importance sampling at K = 1 to --num-particles,
     AIS, quadrature where there are two latent dimensions at most) and how far AIS may be off: the bidirectional bounds on
     data drawn from the model."""
-    table_data: int = 100
+    table_data: Annotated[Count, Only(table=True)] = 100
     """At most so many data for the table, and as many simulated ones."""
     gaps: bool = False
     """Also split the inference gap into an approximation and an amortisation gap, by refining q for each datum."""
-    gap_data: int = 200
+    gap_data: Annotated[Count, Only(gaps=True)] = 200
     """At most so many data for the gaps."""
-    gap_steps: int = 300
+    gap_steps: Annotated[Count, Only(gaps=True)] = 300
     """Steps of refinement for the gaps."""
-    seed: int = 0
+    seed: Seed = 0
     device: str = "auto"
     """auto (CUDA where there is one), cpu, cuda, cuda:1, ..."""
 
     def __post_init__(self) -> None:
-        for name in ("num_particles", "num_chains", "num_steps", "chunk", "gap_data", "gap_steps", "max_data", "table_data"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise Refusal(f"--{name.replace('_', '-')} {value}: wanted at least 1.")
-        if not 0 <= self.defensive < 1 or self.refine < 0:
-            raise Refusal("--defensive is a part of the particles, at least 0 and below 1; --refine a number of steps.")
+        bounds.check(self)
         if self.defensive and not 0 < round(self.defensive * self.num_particles) < self.num_particles:
             raise Refusal(f"--defensive {self.defensive} of --num-particles {self.num_particles} leaves none to the prior, "
                           "or none to the guide.")
@@ -107,7 +115,10 @@ class Trained:
         """Raises Refusal for a folder that holds no run and a split that it has not."""
         folder, device = Folder(evaluation.folder), choose_device(evaluation.device)
         run = folder.read()
-        settings = Settings.from_json(run["arguments"])
+        if isinstance(run, dict) and run.get("script") == "train_bnn.py":
+            raise Refusal(f"{folder.path} is a run of train_bnn.py, whose scores are in its run.json; wanted one of "
+                          "train_vae.py.")
+        settings = Settings.from_json(run.get("arguments") if isinstance(run, dict) else None)
         prepared = prepare(settings)
         model, guide = build(settings, prepared.shape, prepared.splits.levels, prepared.num_conditions)
         loss = make_loss(model, guide, settings, steps_per_epoch=1)

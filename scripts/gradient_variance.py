@@ -6,10 +6,13 @@ weights and the same batch. Writes gradient_variance.csv and gradient_variance.p
 """
 import dataclasses
 from pathlib import Path
+from typing import Annotated
 
+import bounds
 import command_line
 import pyro
 import torch
+from bounds import Count, FromZero, OutFolder, Positive, Range, Seed, Some, Threads
 from progress import progress_bar, say
 from results import write_table
 from run_folder import Refusal, refuse_politely
@@ -30,19 +33,22 @@ X = 64
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    epochs: tuple[int, ...] = (0, 1, 3, 10, 30, 100)
+    epochs: Annotated[tuple[FromZero, ...], Some()] = (0, 1, 3, 10, 30, 100)
     """Epochs after which the gradients are measured; training ends with the last."""
-    latent_dim: int = 10
-    hidden: tuple[int, ...] = (100,)
-    particles: int = 10
+    latent_dim: Count = 10
+    hidden: tuple[Count, ...] = (100,)
+    particles: Count = 10
     """K of the importance-weighted bound."""
-    draws: int = 200
+    draws: Annotated[int, Range(2)] = 200
     """Gradients of each estimator at each of the epochs."""
-    batch_size: int = 100
-    lr: float = 2e-3
-    seed: int = 0
-    threads: int = 1
-    out: Path = Path("runs/gradient-variance")
+    batch_size: Count = 100
+    lr: Positive = 2e-3
+    seed: Seed = 0
+    threads: Threads = 1
+    out: OutFolder = Path("runs/gradient-variance")
+
+    def __post_init__(self) -> None:
+        bounds.check(self)
 
 
 def estimators(model: pv.Model, encoder: NormalHead, particles: int) -> dict[str, dict[str, torch.nn.Module]]:
@@ -69,9 +75,6 @@ def measure(loss: torch.nn.Module, batch: dict[str, torch.Tensor], draws: int) -
 
 
 def study(s: Study) -> list[dict[str, object]]:
-    if not s.epochs or min(s.epochs) < 0 or s.draws < 2:
-        raise Refusal(f"--epochs {s.epochs} and --draws {s.draws}: wanted numbers of epochs from 0 up, and two draws or "
-                      "more.")
     torch.set_num_threads(s.threads)
     pyro.set_rng_seed(s.seed)
     train, _, test = load_digits().batches("threshold", batch_size=s.batch_size, flatten=True)

@@ -12,15 +12,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
+import bounds
 import command_line
 import torch
 import torch.nn as nn
 import tyro
+from bounds import Count, OutFolder, Positive, Seed, Threads
 from folder_lock import owned
 from progress import evidence_bar, progress_bar, say
 from results import find_result, read_arrays, write_arrays, write_result
 from run_folder import Refusal, choose_device, refuse_politely
-from train_vae import make_loss, prepare, some_rows
+from train_vae import make_loss, prepare, refuse_set, some_rows
 from vae_parts import build, fit_constants
 from vae_settings import Settings
 
@@ -51,21 +53,24 @@ class Reproduction:
     paper: Annotated[Literal["iwae", "vamp", "flow-prior"], tyro.conf.Positional]
     """iwae: Burda et al. 2016, one and two stochastic layers on dynamically binarised MNIST, k = 1, 5, 50. vamp: Tomczak &
     Welling 2018, standard against VampPrior on the fixed binarised MNIST. flow-prior: the same nets with a RealNVP prior."""
-    scale: float = 0.01
+    scale: Positive = 0.01
     """Part of the paper's training."""
-    out: Path = Path("runs/reproduce")
-    eval_data: int = 2000
+    out: OutFolder = Path("runs/reproduce")
+    eval_data: Count = 2000
     """At most so many test images are scored, chosen at random."""
-    eval_particles: int = 5000
+    eval_particles: Count = 5000
     dataset: str | None = None
     """Another data set than the paper's, for a trial."""
     only: tuple[str, ...] = ()
     """Names of runs, e.g. "1 layer, k = 5"; all by default."""
-    seed: int = 0
+    seed: Seed = 0
     device: str = "auto"
-    threads: int | None = None
+    threads: Threads | None = None
     compile: Literal["auto", "on", "off"] = "auto"
     """Capture the training step as one compiled graph; auto: where four minutes lie ahead after one epoch."""
+
+    def __post_init__(self) -> None:
+        bounds.check(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,6 +222,8 @@ def main(ours: Reproduction) -> None:
     device = choose_device(ours.device)
     if ours.threads:
         torch.set_num_threads(ours.threads)
+    if ours.dataset is not None:
+        refuse_set(ours.dataset)
     recipes, conditions = {"iwae": iwae, "vamp": vamp, "flow-prior": flow_prior}[ours.paper](ours.scale)
     if unknown := sorted(set(ours.only) - set(recipes)):
         raise Refusal(f"--only names {unknown}, wanted some of {', '.join(map(repr, recipes))}.")

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Annotated, ClassVar
 
+import bounds
 import command_line
 import torch
 import tyro
@@ -18,6 +19,7 @@ from bnn_methods import train
 from bnn_report import markdown, score, to_arviz
 from bnn_settings import EXPLAINED, BnnSettings, Method
 from bnn_task import epochs_of, load_task, load_unknown
+from bounds import OutFolder
 from progress import say
 from run_folder import Folder, OnceAccepted, choose_device, peak_memory_mib, refuse_politely
 
@@ -37,10 +39,13 @@ class Training:
     (squares of the two that ship with scikit-learn), or a PATH."""
     bands: bool = False
     """Also train the method on a toy, a made-up 1-D set with a gap, and draw its bands (regression only)."""
-    out: Path | None = None
+    out: OutFolder | None = None
     """Folder of the run; by default a new one under runs/."""
     resume: bool = False
     """Go on with the run in --out from its last checkpoint."""
+
+    def __post_init__(self) -> None:
+        bounds.check(self)
 
     @property
     def seed(self) -> int:

@@ -16,7 +16,7 @@ import command_line
 import pyro
 import torch
 from conditions import Task, conditioned
-from data_choice import refuse_unfit, refuse_unknown
+from data_choice import refuse_unfit, refuse_unknown, with_classes
 from progress import evidence_bar, say
 from run_folder import Folder, OnceAccepted, Refusal, choose_device, peak_memory_mib, refuse_politely
 from vae_figures import draw_figures
@@ -25,8 +25,16 @@ from vae_settings import Settings
 
 import pyrovae as pv
 import pyrovae.plots as plots
-from pyrovae.data import (Batches, Splits, load_binarized_mnist, load_digits, load_fashion_mnist, load_kmnist,
-                          load_mnist, load_path)
+from pyrovae.data import (
+    Batches,
+    Splits,
+    load_binarized_mnist,
+    load_digits,
+    load_fashion_mnist,
+    load_kmnist,
+    load_mnist,
+    load_path,
+)
 from pyrovae.digests import digest_of
 from pyrovae.heads import BernoulliHead
 from pyrovae.hooks import Checkpoint, EarlyStopping, HistoryFile, ProgressBar, TensorBoard
@@ -75,9 +83,14 @@ class Prepared:
         return self.train.take(1)["c"].shape[1] if self.task else 0
 
 
+def refuse_set(name: str) -> None:
+    """Raise Refusal for what is no data set: neither a name nor a path."""
+    refuse_unknown("--dataset", name, DATASETS, "the path of an .npy, .npz or IDX file or of a folder of images")
+
+
 def prepare(s: Settings) -> Prepared:
     """The data in the units of the likelihood, as x and, for conditional models, c."""
-    refuse_unknown("--dataset", s.dataset, DATASETS, "the path of an .npy, .npz or IDX file or of a folder of images")
+    refuse_set(s.dataset)
     load = DATASETS.get(s.dataset) or (lambda s: load_path(s.dataset, valid_size=s.valid_size))
     splits = load(s)
     refuse_unfit(s, splits)
@@ -92,15 +105,11 @@ def prepare(s: Settings) -> Prepared:
     else:
         usual = "threshold" if s.dataset == "digits" else "dynamic"
         binarize = s.binarize or (usual if binary else "none")
+    splits, classes = with_classes(s.dataset, splits) if s.condition == "label" else (splits, 0)
     flat = s.likelihood in VECTORS_ONLY and s.condition == "none"
     parts = splits.batches(binarize, batch_size=s.batch_size, flatten=flat)
     task = None
     if s.condition != "none":
-        parts_of = {"y": splits.train, "y_valid": splits.valid, "y_test": splits.test}
-        lacking = [name for name, part in parts_of.items() if part is not None and "y" not in part.tensors]
-        if s.condition == "label" and lacking:
-            raise Refusal(f"--condition label needs labels of all parts, and {s.dataset} has no {', '.join(lacking)}.")
-        classes = int(splits.train.tensors["y"].max()) + 1 if "y" in splits.train.tensors else 0
         task = Task(s.condition, tuple(splits.event_shape), classes)
         parts = tuple(part and conditioned(part, task, fixed=i > 0) for i, part in enumerate(parts))
     return Prepared(splits, "none" if splits.is_binary else binarize, task, *parts)

@@ -29,7 +29,7 @@ def draw_figures(model: pv.Model, guide: pv.Guide, test: Batches, history: pv.Hi
     name = "z" if "z" in z else "z1"
     lowest, prior = z[name], model.nodes[name]
     figures = {"curves": plots.curves(history.columns())}
-    dims = tuple(sorted(lowest.var(0).argsort(descending=True)[:2].tolist()))
+    dims = tuple(sorted(lowest.var(0, correction=0).argsort(descending=True)[:2].tolist()))
     with contextlib.suppress(pv.PairError):  # where guide and prior factorise
         kl = kl_per_dim(model, guide, data, site=name)
         figures["kl_per_dim"] = plots.kl_per_dim(kl, threshold=0.01)

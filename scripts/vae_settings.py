@@ -1,9 +1,11 @@
 """What can be set about a VAE and its training: the command line of train_vae.py."""
 import dataclasses
-from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
+import bounds
+from bounds import Count, FromZero, NotNegative, OutFolder, Positive, Range, Seed, Threads, Widths
 from run_folder import Refusal
+from uses import NotWith, Only, Several
 
 Prior = Literal["standard", "mixture", "vamp", "flow", "conditional"]
 Guide = Literal["diagonal", "full-rank", "low-rank", "mixture", "iaf", "maf", "spline", "coupling", "planar"]
@@ -11,6 +13,11 @@ Objective = Literal["elbo", "analytic-kl", "score-function", "capacity", "iwae",
 Condition = Literal["none", "label", "quadrants-1", "quadrants-2", "quadrants-3", "noise", "low-resolution"]
 
 OF_ONE_ELBO = ("elbo", "analytic-kl", "score-function")
+NETS_OF_FLOWS = ("iaf", "spline", "maf", "coupling")
+SCALED = ("normal", "normal-learned", "normal-predicted", "low-rank-normal", "student-t")
+ALONE = NotWith("is the ELBO; give --particles 5, say, or leave --objective out", of=("iwae", "renyi"), particles=(1,))
+ONE_DREG = NotWith("is the ELBO without the score of q; give --particles 5, say, or use --objective stl", of=("dreg",),
+                   particles=(1,))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +33,8 @@ class Settings:
     """How grey pixels become 0 or 1: drawn anew at each visit, drawn once, cut at 0.5, not at all. By default dynamic
     for the Bernoulli (threshold for the digits, whose pixels count inked cells) and none for the other likelihoods.
     Validation and test data are always drawn once."""
-    valid_size: int | None = None
+    valid_size: Annotated[FromZero | None, NotWith(
+        "says nothing: that set brings its own validation data", dataset=("binarized-mnist",))] = None
     """Training data held out for validation; by default a tenth, at most 1000. 0 for none."""
     condition: Condition = "none"
     """Model p(x | c): c is the label, one to three quadrants of the image (x is the rest), the image with a fifth of its
@@ -40,99 +48,99 @@ class Settings:
     beta: densities on [0, 1] and (0, 1). normal: one fixed scale; -learned: one learned scale; -predicted: a scale for each
     pixel; low-rank-normal: correlated pixels. categorical: a probability for each grey level; logistic-mixture: the same by
     a discretised mixture. poisson, negative-binomial: counts."""
-    scale: float = 0.1
-    """Standard deviation of the normal likelihood in units of the data; the least one of normal-predicted and
-    low-rank-normal (densities grow without bound on constant pixels) and the first one of normal-learned."""
-    likelihood_components: int = 5
-    """Components of logistic-mixture; factors of low-rank-normal."""
+    scale: Annotated[Positive, Only(likelihood=SCALED)] = 0.1
+    """Standard deviation of the normal likelihood in units of the data; the least one of normal-predicted,
+    low-rank-normal and student-t (densities grow without bound on constant pixels) and the first one of normal-learned."""
+    likelihood_components: Annotated[Count, Only(likelihood=("logistic-mixture", "low-rank-normal"))] = 5
+    """Components of the mixture; factors of the covariance."""
 
     prior: Prior = "standard"
     """p(z). standard: N(0, I). mixture: of normals, learned. vamp: of the encoder's posteriors at pseudo-inputs. flow: a
     normalising flow. conditional: a normal whose mean and scale a net reads off --condition."""
-    prior_components: int = 500
-    """mixture, vamp: number of components."""
-    vamp_inputs: Literal["learned", "fixed"] = "learned"
-    """vamp: pseudo-inputs start at training data and are learned, or stay there."""
-    vamp_weights: bool = False
-    """vamp: learn the weights of the components too."""
-    prior_flow: Literal["coupling", "autoregressive", "spline"] = "coupling"
-    """flow: affine coupling (RealNVP), affine autoregressive (MAF), or rational-quadratic splines, autoregressive (NSF)."""
-    prior_transforms: int = 4
-    """flow: number of steps."""
-    prior_hidden: tuple[int, ...] = (128, 128)
-    """flow: hidden layers of each step's net."""
+    prior_components: Annotated[Count, Only(prior=("mixture", "vamp"))] = 500
+    """Number of components."""
+    vamp_inputs: Annotated[Literal["learned", "fixed"], Only(prior="vamp")] = "learned"
+    """Pseudo-inputs start at training data and are learned, or stay there."""
+    vamp_weights: Annotated[bool, Only(prior="vamp")] = False
+    """Learn the weights of the components too."""
+    prior_flow: Annotated[Literal["coupling", "autoregressive", "spline"], Only(prior="flow")] = "coupling"
+    """Affine coupling (RealNVP), affine autoregressive (MAF), or rational-quadratic splines, autoregressive (NSF)."""
+    prior_transforms: Annotated[Count, Only(prior="flow")] = 4
+    """Number of steps."""
+    prior_hidden: Annotated[tuple[Count, ...], Only(prior="flow")] = (128, 128)
+    """Hidden layers of each step's net."""
 
     guide: Guide = "diagonal"
     """q(z | x): a normal (diagonal, full-rank, low-rank), a mixture of diagonal normals, or a flow on the diagonal normal:
     iaf (inverse autoregressive, affine), spline (the same with splines), maf (autoregressive: slow draws), coupling,
     planar."""
-    guide_components: int = 5
-    """mixture: number of components; low-rank: number of factors."""
-    guide_transforms: int = 2
-    """flows: number of steps."""
-    guide_hidden: tuple[int, ...] = (64, 64)
-    """iaf, spline, maf, coupling: hidden layers of each step's net."""
-    guide_context: int = 64
-    """iaf, spline, maf, coupling: length of the vector that tells the steps about x."""
+    guide_components: Annotated[Count, Only(guide=("mixture", "low-rank"))] = 5
+    """Number of components, or of factors."""
+    guide_transforms: Annotated[Count, Only(guide=(*NETS_OF_FLOWS, "planar"))] = 2
+    """Number of steps."""
+    guide_hidden: Annotated[tuple[Count, ...], Only(guide=NETS_OF_FLOWS)] = (64, 64)
+    """Hidden layers of each step's net."""
+    guide_context: Annotated[Count, Only(guide=NETS_OF_FLOWS)] = 64
+    """Length of the vector that tells the steps about x."""
 
     net: Literal["mlp", "gated", "conv"] = "mlp"
     """Fully connected, the same with gates, or stride-2 convolutions (images only)."""
-    latent_dim: tuple[int, ...] = (2,)
+    latent_dim: Widths = (2,)
     """Size of z. Several numbers make a hierarchy, the one next to the data first: --latent-dim 100 50."""
-    hidden: tuple[int, ...] = (256, 256)
+    hidden: tuple[Count, ...] = (256, 256)
     """Widths of the encoder's hidden layers (channels for conv); the decoder mirrors them."""
-    upper_hidden: tuple[int, ...] = (100, 100)
-    """Hidden layers of the nets between the latent layers of a hierarchy."""
+    upper_hidden: Annotated[tuple[Count, ...], Only(latent_dim=Several(), prior="conditional")] = (100, 100)
+    """Hidden layers of the nets between the latent layers of a hierarchy, and of the conditional prior's."""
     ladder: bool = False
     """Hierarchies: infer from the top down, weighing what the data and what the model above say (a ladder network);
     otherwise from the data up."""
     activation: Literal["tanh", "relu", "silu", "elu"] = "tanh"
 
-    objective: Objective = "elbo"
+    objective: Annotated[Objective, ALONE, ONE_DREG] = "elbo"
     """elbo: Trace_ELBO on K draws; analytic-kl: with the KL in closed form where there is one; score-function: without
     reparameterisation (for comparison: it is noisy); capacity: the KL held at --capacity. Importance-weighted bounds: iwae,
     dreg (iwae with doubly reparameterised gradients), renyi (of order --alpha). stl: the ELBO of K draws
     without the score of q."""
-    particles: int = 1
+    particles: Count = 1
     """K, the draws of z for each datum and step."""
-    alpha: float = 0.5
-    """renyi: 0 is the IWAE bound, 1 the ELBO."""
-    beta: float = 1.0
+    alpha: Annotated[float, Only(objective="renyi")] = 0.5
+    """0 is the IWAE bound, 1 the ELBO."""
+    beta: NotNegative = 1.0
     """elbo, analytic-kl: weight of the KL; everything reported is at beta = 1."""
-    kl_warmup: int = 0
+    kl_warmup: FromZero = 0
     """elbo, analytic-kl: epochs over which beta rises from 0. capacity: epochs over which the capacity does."""
-    free_bits: float = 0.0
+    free_bits: NotNegative = 0.0
     """elbo, analytic-kl: nats of KL per datum that cost nothing."""
-    capacity: float = 25.0
-    """capacity: nats of KL per datum."""
-    gamma: float = 30.0
-    """capacity: the pull towards it."""
-    guide_steps: int = 1
+    capacity: Annotated[NotNegative, Only(objective="capacity")] = 25.0
+    """Nats of KL per datum."""
+    gamma: Annotated[NotNegative, Only(objective="capacity")] = 30.0
+    """The pull towards it."""
+    guide_steps: Count = 1
     """Steps of the guide for each of the model, so that it does not lag behind."""
 
-    refine_steps: int = 0
+    refine_steps: FromZero = 0
     """Gradient steps by which the guide's proposal is refined for each datum (semi-amortised), in training and in
     scoring."""
 
-    epochs: int = 200
-    batch_size: int = 100
-    lr: float = 1e-3
+    epochs: Count = 200
+    batch_size: Count = 100
+    lr: Positive = 1e-3
     """Adam's learning rate."""
-    lr_decay_epochs: int = 0
+    lr_decay_epochs: FromZero = 0
     """Over how many last epochs the learning rate falls to lr * lr_decay, geometrically."""
-    lr_decay: float = 0.1
-    clip_norm: float | None = None
+    lr_decay: Annotated[float, Range(0, 1, above=True), NotWith("says nothing", lr_decay_epochs=(0,))] = 0.1
+    clip_norm: Positive | None = None
     """Largest gradient norm."""
-    patience: int | None = None
+    patience: Count | None = None
     """Stop after so many epochs without a better validation ELBO, and keep the best weights."""
-    eval_particles: int = 1000
+    eval_particles: Count = 1000
     """K for the log p(x) reported at the end; evaluate.py takes more."""
-    eval_data: int = 1000
+    eval_data: Count = 1000
     """At most so many test data for it, chosen at random."""
-    seed: int = 0
+    seed: Seed = 0
     device: str = "auto"
     """auto (CUDA where there is one), cpu, cuda, cuda:1, ..."""
-    threads: int | None = None
+    threads: Threads | None = None
     """CPU threads; by default torch's choice, but one for batches so small that threads cost more than they save."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Capture the training step as one compiled graph; auto: where four minutes lie ahead after one epoch."""
@@ -141,22 +149,17 @@ class Settings:
     in float32."""
     tensorboard: bool = False
     """Also write TensorBoard event files (needs the tensorboard package)."""
-    out: Path | None = None
+    out: OutFolder | None = None
     """The run's folder; by default runs/DATASET-DATE-TIME."""
     resume: bool = False
     """Go on with the run in --out from its last checkpoint; --epochs counts from its beginning."""
 
     def __post_init__(self) -> None:
-        for name, least in LEAST.items():
-            value = getattr(self, name)
-            for number in value if isinstance(value, tuple) else (value,):
-                if number is not None and not number >= least:
-                    raise Refusal(f"--{name.replace('_', '-')} {number}: wanted at least {least}.")
-        for name in ("lr", "lr_decay", "scale"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise Refusal(f"--{name.replace('_', '-')} {getattr(self, name)}: wanted a positive number.")
-        if not self.latent_dim or self.net == "conv" and not self.hidden:
-            raise Refusal("--latent-dim and, for --net conv, --hidden take at least one number.")
+        bounds.check(self)
+        if not self.hidden and self.net == "conv":
+            raise Refusal("--hidden takes at least one number with --net conv.")
+        if not self.upper_hidden and self.ladder:
+            raise Refusal("--upper-hidden takes at least one number with --ladder.")
         _refuse_senseless(self)
 
     @property
@@ -169,21 +172,11 @@ class Settings:
         return len(self.latent_dim) > 1
 
     @classmethod
-    def from_json(cls, arguments: dict) -> "Settings":
+    def from_json(cls, arguments: object) -> "Settings":
         """Settings as run.json holds them, also those of runs from before hierarchies (one number as latent_dim)."""
-        if isinstance(arguments.get("latent_dim"), int):
+        if isinstance(arguments, dict) and isinstance(arguments.get("latent_dim"), int):
             arguments = {**arguments, "latent_dim": [arguments["latent_dim"]]}
-        known = {field.name for field in dataclasses.fields(cls)}
-        return cls(**{name: tuple(value) if isinstance(value, list) else value
-                      for name, value in arguments.items() if name in known})
-
-
-LEAST = {"latent_dim": 1, "hidden": 1, "upper_hidden": 1, "epochs": 1, "batch_size": 1, "particles": 1, "beta": 0,
-         "kl_warmup": 0, "free_bits": 0, "capacity": 0, "gamma": 0, "guide_steps": 1, "refine_steps": 0,
-         "lr_decay_epochs": 0, "clip_norm": 0,
-         "valid_size": 0, "patience": 1, "eval_particles": 1, "eval_data": 1, "threads": 1, "prior_components": 1,
-         "prior_transforms": 1, "prior_hidden": 1, "guide_components": 1, "guide_transforms": 1, "guide_hidden": 1,
-         "guide_context": 1, "likelihood_components": 1}
+        return bounds.from_json(cls, arguments)
 
 
 def _refuse_senseless(s: Settings) -> None:

@@ -2,7 +2,11 @@
 
 Nothing is downloaded: tiny files in the real formats are written to a temporary folder."""
 
+import dataclasses
+import gzip
+import hashlib
 import importlib
+import logging
 import struct
 import sys
 import urllib.error
@@ -269,15 +273,6 @@ def test_data_root(monkeypatch, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-@pytest.fixture(scope="module")
-def torchvision():
-    try:
-        import torchvision.datasets
-    except (ImportError, RuntimeError, AttributeError, OSError) as error:
-        pytest.skip(f"torchvision is absent or broken: {error}")
-    return torchvision
-
-
 @pytest.fixture
 def no_network(monkeypatch):
     def refuse(*args, **kwargs):
@@ -297,9 +292,15 @@ def write_idx(root, name, sizes):
     return raw
 
 
+@pytest.fixture
+def small(monkeypatch):
+    """Sets of a few images under the names of the real ones: their digests are not asked for."""
+    monkeypatch.setattr("pyrovae.data.mnist_files.check_digest", lambda *_: None)
+
+
 @pytest.mark.parametrize("load, name", [
     (data.load_mnist, "MNIST"), (data.load_fashion_mnist, "FashionMNIST"), (data.load_kmnist, "KMNIST")])
-def test_mnist_family(torchvision, tmp_path, load, name):
+def test_mnist_family(small, tmp_path, load, name):
     write_idx(tmp_path, name, {"train": 40, "test": 12})
     splits = load(root=tmp_path, valid_size=7)
     assert (len(splits.train), len(splits.valid), len(splits.test)) == (33, 7, 12)
@@ -308,7 +309,7 @@ def test_mnist_family(torchvision, tmp_path, load, name):
     assert splits.test.tensors["y"].tolist() == [*range(10), 0, 1]
 
 
-def test_mnist_convenience_reads_the_environment(torchvision, tmp_path, monkeypatch):
+def test_mnist_convenience_reads_the_environment(small, tmp_path, monkeypatch):
     write_idx(tmp_path, "MNIST", {"train": 40, "test": 12})
     monkeypatch.setenv("PYROVAE_DATA", str(tmp_path))
     train, test = data.mnist(batch_size=16)
@@ -318,52 +319,107 @@ def test_mnist_convenience_reads_the_environment(torchvision, tmp_path, monkeypa
     assert grey.take(5)["x"].shape == (5, 1, 28, 28) and len(grey.data.tensors["x"].unique()) == 256
 
 
-def test_mnist_that_cannot_be_had(torchvision, tmp_path, no_network, monkeypatch):
-    def refuse(self):
-        raise urllib.error.URLError("no route to host")
-
-    monkeypatch.setattr(torchvision.datasets.MNIST, "download", refuse)
+def test_mnist_that_cannot_be_had(tmp_path, no_network):
     where = str(tmp_path / "MNIST" / "raw")
-    with refused("no route to host", "train-images-idx3-ubyte", "PYROVAE_DATA", "MNIST/raw/") as caught:
+    with refused("no network in tests", "train-images-idx3-ubyte", "PYROVAE_DATA", "MNIST/raw/") as caught:
         data.load_mnist(root=tmp_path)
-    assert where in str(caught.value) and isinstance(caught.value.__cause__, urllib.error.URLError)
+    assert where in str(caught.value) and isinstance(caught.value.__cause__, OSError)
+    assert "https://ossci" in str(caught.value) and "https://storage" in str(caught.value)  # both mirrors were asked
     with refused("download=False", "PYROVAE_DATA"):
         data.load_mnist(root=tmp_path, download=False)
-    assert not any(tmp_path.iterdir())
+    assert not list(tmp_path.rglob("*ubyte*"))
 
 
-@pytest.mark.parametrize("damage", [b"", b"abc", b"no IDX file at all"])
-def test_mnist_damaged(torchvision, tmp_path, damage):
+@pytest.mark.parametrize("damage", [b"", b"abc", b"no IDX file at all", b"\0\0\x08\x03\0\0\0\x0c"])
+def test_mnist_damaged(small, tmp_path, damage):
     raw = write_idx(tmp_path, "MNIST", {"train": 40, "test": 12})
     (raw / "t10k-images-idx3-ubyte").write_bytes(damage)
-    with refused("cannot be read", "Delete the four"):
+    with refused("t10k-images-idx3-ubyte", "damaged", "ownload or write it again"):
         data.load_mnist(root=tmp_path)
 
 
-def test_mnist_labels_of_another_length(torchvision, tmp_path):
+def test_mnist_labels_that_do_not_fit(small, tmp_path):
     raw = write_idx(tmp_path, "MNIST", {"train": 40, "test": 12})
     (raw / "t10k-labels-idx1-ubyte").write_bytes(struct.pack(">2i", 2049, 3) + bytes(3))
-    with refused("cannot be read", "different numbers of rows"):
+    with refused(r"\(12, 28, 28\) and uint8 \(3,\)", "as many labels", "give its path instead"):
+        data.load_mnist(root=tmp_path)
+    (raw / "t10k-labels-idx1-ubyte").write_bytes(struct.pack(">2i", 2049, 12) + bytes([10] * 12))
+    with refused("holds labels 10..10, wanted 0..9"):
         data.load_mnist(root=tmp_path)
 
 
-def test_without_torchvision(monkeypatch, tmp_path):
+@pytest.mark.parametrize("packed", [False, True])
+def test_other_sets_under_the_name_of_mnist_are_refused(tmp_path, packed):
+    raw = write_idx(tmp_path, "MNIST", {"train": 40, "test": 12})
+    for path in list(raw.iterdir()) if packed else ():
+        path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    with refused("train-images-idx3-ubyte", "not the file of MNIST", "SHA-256", "give its path instead of the name"):
+        data.load_mnist(root=tmp_path)
+    assert len(data.load_path(raw).test) == 12  # by its path it is welcome
+
+
+def test_plain_files_without_a_known_digest_are_said_to_be_unchecked(tmp_path):
+    write_idx(tmp_path, "KMNIST", {"train": 40, "test": 12})
+    assert "not checked by a digest" in data.load_kmnist(root=tmp_path).source
+    raw = tmp_path / "KMNIST" / "raw"
+    (raw / "train-images-idx3-ubyte.gz").write_bytes(b"another")  # whose digest is known
+    with refused("train-images-idx3-ubyte.gz", "not the file of KMNIST"):
+        data.load_kmnist(root=tmp_path)
+
+
+def serve(monkeypatch, files, lost=0):
+    """urlopen that gives these files by their names; what it was asked for."""
+    asked = []
+
+    def urlopen(url, timeout):
+        asked.append(url)
+        return _Response(files[url.rsplit("/", 1)[1]], lost)
+
+    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    return asked
+
+
+def test_mnist_is_downloaded_once_by_https_and_checked(tmp_path, monkeypatch):
+    remote, family = tmp_path / "remote", importlib.import_module("pyrovae.data.mnist_files").MNIST
+    files = {}
+    for path in write_idx(remote, "MNIST", {"train": 40, "test": 12}).iterdir():
+        files[f"{path.name}.gz"] = path.with_name(f"{path.name}.gz")
+        files[f"{path.name}.gz"].write_bytes(gzip.compress(path.read_bytes()))
+    asked = serve(monkeypatch, files)
+    with refused("could not be downloaded", "SHA-256 is", "wanted 440fcabf"):
+        data.load_mnist(root=tmp_path)
+    assert len(asked) == 2 and not list((tmp_path / "MNIST").rglob("*ubyte*"))  # nothing of what was wrong is kept
+    names = importlib.import_module("pyrovae.data.mnist_files").NAMES
+    right = {key: hashlib.sha256(files[f"{name}.gz"].read_bytes()).hexdigest() for key, name in names.items()}
+    monkeypatch.setattr(importlib.import_module("pyrovae.data.mnist"), "MNIST", dataclasses.replace(family, packed=right))
+    first, again = data.load_mnist(root=tmp_path), data.load_mnist(root=tmp_path)
+    assert len(asked) == 6 and all(url.startswith("https://") for url in asked)
+    assert torch.equal(first.test.tensors["x"], again.test.tensors["x"]) and "not checked" not in first.source
+    assert sorted(path.name for path in (tmp_path / "MNIST" / "raw").iterdir()) == sorted(files)
+
+
+def test_pickles_of_an_old_torchvision_are_left_alone(small, tmp_path, caplog):
+    write_idx(tmp_path, "MNIST", {"train": 40, "test": 12})
+    (tmp_path / "MNIST" / "processed").mkdir()
+    for name in ("training.pt", "test.pt"):
+        (tmp_path / "MNIST" / "processed" / name).write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
+    with caplog.at_level(logging.INFO, logger="pyrovae"):
+        assert len(data.load_mnist(root=tmp_path).test) == 12
+    assert "processed is not read" in caplog.text
+
+
+@pytest.mark.parametrize("load", [data.load_mnist, data.load_binarized_mnist])
+def test_the_real_sets_have_the_digests_that_are_asked_for(load):
+    if not (data.data_root() / "MNIST" / "raw").is_dir() or not (data.data_root() / "binarized_mnist").is_dir():
+        pytest.skip("needs MNIST and its fixed binarisation under PYROVAE_DATA")
+    assert len(load(download=False).test) == 10_000
+
+
+def test_without_torchvision(small, monkeypatch, tmp_path):
+    write_idx(tmp_path, "MNIST", {"train": 40, "test": 12})
     monkeypatch.setitem(sys.modules, "torchvision", None)
-    monkeypatch.delitem(sys.modules, "torchvision.datasets", raising=False)
-    with refused("torchvision", "pip install"):
-        data.load_mnist(root=tmp_path)
-
-
-@pytest.mark.parametrize("error", [ImportError, RuntimeError, AttributeError, OSError])
-def test_with_a_broken_torchvision(monkeypatch, tmp_path, error):
-    class Broken:
-        def __getattr__(self, name):
-            raise error("operator torchvision::nms does not exist")
-
-    monkeypatch.setitem(sys.modules, "torchvision", Broken())
-    monkeypatch.delitem(sys.modules, "torchvision.datasets", raising=False)
-    with refused("torchvision", "pip install"):
-        data.load_mnist(root=tmp_path)
+    assert len(data.load_mnist(root=tmp_path).test) == 12
 
 
 def test_import_needs_no_heavy_library(monkeypatch):
@@ -390,7 +446,10 @@ BITS = {part: pixels(n, 784) % 3 % 2 for part, n in ROWS.items()}
 
 @pytest.fixture
 def binarized(tmp_path, monkeypatch, no_network):
-    monkeypatch.setattr(sys.modules["pyrovae.data.binarized_mnist"], "ROWS", ROWS)
+    module = sys.modules["pyrovae.data.binarized_mnist"]
+    monkeypatch.setattr(module, "ROWS", ROWS)
+    monkeypatch.setattr(module, "CONTENT", {part: hashlib.sha256(b"".join(sorted(map(bytes, np.packbits(
+        x, axis=1))))).hexdigest() for part, x in BITS.items()})
     folder = tmp_path / "binarized_mnist"
     folder.mkdir()
     return folder
@@ -423,17 +482,26 @@ def test_binarized_mnist_reads_three_formats_alike(binarized):
 def test_binarized_mnist_downloads_once(binarized, monkeypatch):
     write_amat(binarized)
     remote = {path.name: path.rename(binarized.parent / path.name) for path in binarized.iterdir()}
-    asked = []
-
-    def urlopen(url, timeout):
-        asked.append(url)
-        return _Response(remote[url.rsplit("/", 1)[1]])
-
-    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    asked = serve(monkeypatch, remote)
+    with refused("could not be downloaded", "SHA-256 is", "wanted ad693b29"):
+        data.load_binarized_mnist(root=binarized.parent)
+    assert not any(binarized.iterdir())
+    known = {part: dataclasses.replace(file, sha256=hashlib.sha256(remote[file.name].read_bytes()).hexdigest())
+             for part, file in sys.modules["pyrovae.data.binarized_mnist"].FILES.items()}
+    monkeypatch.setattr(sys.modules["pyrovae.data.binarized_mnist"], "FILES", known)
     first = data.load_binarized_mnist(root=binarized.parent)
     again = data.load_binarized_mnist(root=binarized.parent)
-    assert len(asked) == 3 and torch.equal(first.test.tensors["x"], again.test.tensors["x"])
+    assert len(asked) == 4 and all(url.startswith("https://") for url in asked)
+    assert torch.equal(first.test.tensors["x"], again.test.tensors["x"])
     assert sorted(path.name for path in binarized.iterdir()) == sorted(remote)
+
+
+def test_another_binarisation_is_refused_and_another_order_is_not(binarized):
+    np.savez(binarized / "some.npz", **{part: x[::-1] for part, x in BITS.items()})
+    assert len(data.load_binarized_mnist(root=binarized.parent).test) == 11
+    np.savez(binarized / "some.npz", **{**BITS, "valid": 1 - BITS["valid"]})
+    with refused("valid in", "other rows than Larochelle", r"np.savez\(path, x=train, x_valid=valid, x_test=test\)"):
+        data.load_binarized_mnist(root=binarized.parent)
 
 
 class _Response:

@@ -39,13 +39,9 @@ def shrunk(program: str) -> str:
 @pytest.mark.parametrize("index", range(len(BLOCKS)))
 def test_readme_program_runs(index: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                              capsys: pytest.CaptureFixture) -> None:
-    if "mnist" in BLOCKS[index]:
-        try:
-            import torchvision  # noqa: F401
-        except Exception as error:  # absent, or built for another torch
-            pytest.skip(f"needs torchvision: {error}")
     torch.set_default_dtype(torch.float32)
     write_mnist(tmp_path, rows=30)
+    monkeypatch.setattr("pyrovae.data.mnist_files.check_digest", lambda *_: None)  # of a few rows
     monkeypatch.setenv("PYROVAE_DATA", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     exec(compile(shrunk(BLOCKS[index]), f"README block {index}", "exec"), {"__name__": "readme"})

@@ -210,6 +210,19 @@ def test_absent_sets_say_where_to_get_them(tmp_path):
         data.load_uci_folder(tmp_path / "nowhere")
 
 
+def test_other_files_under_a_standard_name_are_refused(tmp_path, monkeypatch):
+    folder = write(tmp_path / "UCI" / "yacht" / "data")
+    with refused(str(folder), "holds other files than the set yacht", "give the folder's path instead of the name"):
+        data.load_uci("yacht", tmp_path)
+    assert len(data.load_uci_folder(folder).x) == 6
+    uci = importlib.import_module("pyrovae.data.uci")
+    monkeypatch.setitem(uci.DIGESTS, "yacht", uci.digest_of_folder(folder))
+    (folder / "data.txt").write_bytes((folder / "data.txt").read_bytes().replace(b"\n", b"\r\n"))  # as Windows ends lines
+    assert "not checked" not in data.load_uci("yacht", tmp_path).source
+    write(tmp_path / "UCI" / "power-plant" / "data")
+    assert "not checked by a digest" in data.load_uci("power-plant", tmp_path).source
+
+
 @pytest.mark.parametrize("name", STANDARD)
 def test_standard_sets(name):
     if not (data.data_root() / "UCI" / name / "data").is_dir():

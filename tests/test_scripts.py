@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import nn
 from vae_figures import _pairs, draw_figures
 from vae_parts import DENSITIES
+from vae_settings import SCALED
 
 import pyrovae as pv
 from pyrovae.data import load_digits
@@ -150,7 +151,8 @@ def test_resume_goes_on_and_keeps_its_settings(tmp_path: Path) -> None:
     ("student-t", "gated"), ("logistic-mixture", "conv"), ("poisson", "mlp"), ("negative-binomial", "mlp")])
 def test_every_likelihood_and_net(tmp_path: Path, likelihood: str, net: str) -> None:
     run("train_vae.py", *QUICK, "--likelihood", likelihood, "--net", net, "--latent-dim", 3, "--out", tmp_path / "run",
-        "--objective", "analytic-kl", "--particles", 2, "--free-bits", 0.1, "--clip-norm", 10, "--scale", 0.2)
+        "--objective", "analytic-kl", "--particles", 2, "--free-bits", 0.1, "--clip-norm", 10,
+        *(("--scale", 0.2) if likelihood in SCALED else ()))
     contents = json.loads((tmp_path / "run" / "run.json").read_text())
     binary = likelihood in ("bernoulli", "autoregressive-bernoulli")
     assert contents["data"]["binarize"] == ("threshold" if binary else "none")

@@ -1,5 +1,5 @@
 """Data sets as dicts of tensors in memory: loaders return ``Splits``, ``Splits.batches`` returns ``Batches``.
-Nothing here imports scikit-learn, torchvision or Pillow before a loader needs it."""
+Nothing here imports scikit-learn or Pillow before a loader needs it."""
 
 from pyrovae.data.batches import Batches, DictDataset
 from pyrovae.data.binarize import dynamic, static, threshold

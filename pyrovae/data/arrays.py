@@ -6,6 +6,8 @@ from torch import Tensor
 
 from pyrovae.data.errors import DataError
 
+PIXELS = "uint8 / 255"
+"""The note on arrays that were taken for pixels."""
 _OWN = "For anything else build the parts yourself: pyrovae.data.Splits(name, DictDataset(x=...), ...)."
 
 
@@ -15,8 +17,8 @@ def convert_x(arrays: dict[str, np.ndarray]) -> tuple[dict[str, Tensor], int | N
     The rule (scaling, layout) is found from all parts together, so that train and test are always treated alike.
 
     Shapes: (N, D) vectors stay; (N, H, W) -> (N, 1, H, W); (N, C, H, W) and (N, H, W, C) -> (N, C, H, W), C in {1, 3}.
-    Units: uint8 0..255 is divided by 255 (levels=256); bool, or values 0 and 1 only, give levels=2; floats stay, and so do
-    other integers in vectors, which may be ages or counts.
+    Units: uint8 0..255 is divided by 255 (levels=256), also in vectors, which `load_path` logs; bool, or values 0 and 1
+    only, give levels=2; floats stay, and so do other integers in vectors, which may be ages or counts.
 
     Raises:
         DataError: a dtype, shape or range that cannot be read in one way only, NaN or infinities, no rows.
@@ -38,7 +40,7 @@ def convert_x(arrays: dict[str, np.ndarray]) -> tuple[dict[str, Tensor], int | N
             raise DataError(f"{name} has rows of shape {array.shape[1:]} and dtype {array.dtype}, {first_name} of "
                             f"{first.shape[1:]} and {first.dtype}; wanted the same in all parts. Convert one of them.")
     floats, note = _to_float(arrays)
-    levels = 256 if note == "uint8 / 255" else None
+    levels = 256 if note == PIXELS else None
     if all(((x == 0) | (x == 1)).all() for x in floats.values()):
         levels = 2
     return {name: torch.from_numpy(_channel_first(x, name)) for name, x in floats.items()}, levels, note
@@ -64,7 +66,7 @@ def convert_y(y: np.ndarray, rows: int, name: str) -> Tensor:
     """Class labels as int64, (N,).
 
     Raises:
-        DataError: another shape than (rows,), or values that are not whole numbers.
+        DataError: another shape than (rows,), or values that are not whole numbers from 0 up.
 
     Example:
         >>> import numpy as np
@@ -77,6 +79,9 @@ def convert_y(y: np.ndarray, rows: int, name: str) -> Tensor:
     if y.dtype.kind not in "fuib" or not np.isfinite(y).all() or (y != np.round(y.astype(np.float64))).any():
         raise DataError(f"{name} (dtype {y.dtype}) holds something else than whole numbers; wanted class labels 0, 1, "
                         ".... Number names with np.unique(names, return_inverse=True)[1]; real targets belong into x.")
+    if len(y) and not (y.min() >= 0 and y.max() < 2 ** 53):
+        raise DataError(f"{name} holds {y.min()}..{y.max()}; wanted class labels from 0 up. Number the classes with "
+                        "np.unique(y, return_inverse=True)[1].")
     return torch.from_numpy(y.astype(np.int64))
 
 
@@ -91,7 +96,7 @@ def _to_float(arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str
                 return {name: x.astype(np.float32) for name, x in arrays.items()}, "integers as stored"
             raise DataError(f"the images hold integers ({low}..{high}) that are not uint8, so their unit is unclear. Store "
                             f"pixels 0..255 as uint8, or floats in [0, 1]. {_OWN}")
-        return {name: x.astype(np.float32) / np.float32(255) for name, x in arrays.items()}, "uint8 / 255"
+        return {name: x.astype(np.float32) / np.float32(255) for name, x in arrays.items()}, PIXELS
     with np.errstate(over="ignore"):
         floats = {name: x.astype(np.float32) for name, x in arrays.items()}
     for name, x in floats.items():

@@ -1,20 +1,23 @@
 """A user's own data: an array file or a folder of images."""
 
+import logging
 import os
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from pyrovae.data.arrays import convert_x, convert_y, refuse_small_range
+from pyrovae.data.arrays import PIXELS, convert_x, convert_y, refuse_small_range
 from pyrovae.data.batches import DictDataset
 from pyrovae.data.dataset import Splits
 from pyrovae.data.errors import DataError
 from pyrovae.data.holdout import split_valid
 from pyrovae.data.idx import is_idx, read_idx, read_idx_folder
 from pyrovae.data.image_folder import SUFFIXES, read_image_folder
+from pyrovae.data.sizes import check_numpy, refuse_special
 
 MIN_ROWS = 10
+_log = logging.getLogger(__name__)
 _KEYS = {"x": "y", "x_valid": "y_valid", "x_test": "y_test"}
 _WANTED = "an .npy or .npz file, an IDX file (MNIST's format, also .gz) or a folder of images"
 _TEXT = {".csv": ", delimiter=','", ".tsv": ", delimiter='\\t'", ".txt": "", ".dat": ""}
@@ -61,6 +64,9 @@ def load_path(path: str | os.PathLike, *, valid_size: int | None = None) -> Spli
                                            if _KEYS[name] in arrays else {})) for name, x in xs.items()}
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
+    if how == PIXELS and parts["x"].tensors["x"].dim() == 2:
+        _log.info("%s: rows of uint8 up to %d are read as pixels, x / 255; of ages, counts or other measurements store "
+                  "x.astype(np.float32).", path, max(arrays[name].max() for name in xs))
     if (rows := len(parts["x"])) < MIN_ROWS:
         raise DataError(f"{path}: x has {rows} row{'s' * (rows != 1)}, wanted at least {MIN_ROWS}. The first axis must "
                         "count the data.")
@@ -77,6 +83,7 @@ def load_path(path: str | os.PathLike, *, valid_size: int | None = None) -> Spli
 def read_file(path: Path) -> tuple[dict[str, np.ndarray], str]:
     """The arrays of an .npy, .npz or IDX file, and a note."""
     suffix = path.suffix.lower()
+    refuse_special(path)
     if suffix in _TEXT:
         raise DataError(f"{path} is a table in text, which is not read; expected {_WANTED}. Turn it into an .npz in one "
                         f"line of Python, x the features and y what is to be predicted, where there is one: import numpy as "
@@ -103,10 +110,13 @@ def read_file(path: Path) -> tuple[dict[str, np.ndarray], str]:
 
 
 def _read_open(file: BinaryIO, path: Path) -> tuple[dict[str, np.ndarray], str]:
+    known = [*_KEYS, *_KEYS.values()]
+    if file.read(6).startswith((b"PK\3\4", np.lib.format.MAGIC_PREFIX)):
+        check_numpy(file, path, known)
+    file.seek(0)
     loaded = np.load(file, allow_pickle=False)
     if isinstance(loaded, np.ndarray):
         return {"x": loaded}, ""
-    known = [*_KEYS, *_KEYS.values()]
     if "x" not in loaded:
         raise DataError(f"{path} holds {sorted(loaded)} and no 'x'. Save it with np.savez(path, x=..., y=...); "
                         f"the names that are read are {', '.join(known)}.")

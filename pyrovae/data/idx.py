@@ -1,12 +1,15 @@
 """IDX, the file format of MNIST and its kin, plain or gzipped."""
 
 import gzip
+import math
 import re
+import zlib
 from pathlib import Path
 
 import numpy as np
 
 from pyrovae.data.errors import DataError
+from pyrovae.data.sizes import refuse_large
 
 _KINDS = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _NAME = re.compile(r"(?P<set>.*?)(?P<part>train|t10k|test)-(?P<what>images|labels)[-.]idx\d-ubyte(?:\.gz)?")
@@ -22,7 +25,7 @@ def is_idx(path: Path) -> bool:
     try:
         with _open(path) as file:
             start = file.read(4)
-    except (EOFError, gzip.BadGzipFile):
+    except (EOFError, gzip.BadGzipFile, zlib.error):
         return False
     return len(start) == 4 and start[:2] == b"\0\0" and start[2] in _KINDS and 1 <= start[3] <= 4
 
@@ -45,15 +48,30 @@ def read_idx(path: Path) -> np.ndarray:
         ...     read_idx(path)
         array([7, 3], dtype=uint8)
     """
-    with _open(path) as file:
-        content = file.read()
-    kind, dims = np.dtype(_KINDS[content[2]]), content[3]
-    shape = tuple(np.frombuffer(content[4:4 + 4 * dims], ">u4").astype(int).tolist())
-    found, promised = len(content) - 4 - 4 * dims, int(np.prod(shape)) * kind.itemsize
+    try:
+        with _open(path) as file:
+            start = file.read(4)
+            if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in _KINDS or not 1 <= start[3] <= 4:
+                raise DataError(f"{path} does not start as IDX files do, so it is damaged or something else. Download or "
+                                "write it again.")
+            kind, dims = np.dtype(_KINDS[start[2]]), start[3]
+            sizes = file.read(4 * dims)
+            shape = tuple(np.frombuffer(sizes[:len(sizes) // 4 * 4], ">u4").astype(int).tolist())
+            promised = math.prod(shape) * kind.itemsize
+            packed = isinstance(file, gzip.GzipFile)
+            found = None if packed else path.stat().st_size - 4 - 4 * dims
+            if len(shape) == dims and found in (None, promised):
+                refuse_large(path, promised)
+                content = file.read(promised)
+                found = len(content) + len(file.read(1))
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read as an IDX file ({type(error).__name__}: {error}). It is damaged or broke "
+                        "off: download or write it again.") from error
     if len(shape) != dims or found != promised:
-        raise DataError(f"{path} says that it holds an array of shape {shape}, {promised} bytes, but {max(found, 0)} "
-                        "follow. It is damaged or broke off: download or write it again.")
-    return np.frombuffer(content, kind, offset=4 + 4 * dims).reshape(shape).astype(kind.newbyteorder("="))
+        raise DataError(f"{path} says that it holds an array of shape {shape}, {promised} bytes, but "
+                        f"{'more' if (found or 0) > promised and packed else max(found or 0, 0)} follow. It is damaged or "
+                        "broke off: download or write it again.")
+    return np.frombuffer(content, kind).reshape(shape).astype(kind.newbyteorder("="))
 
 
 def read_idx_folder(folder: Path) -> tuple[dict[str, np.ndarray], str] | None:

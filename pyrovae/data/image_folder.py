@@ -1,10 +1,12 @@
 """Reading a folder of image files as one uint8 array."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 
 from pyrovae.data.errors import DataError
+from pyrovae.data.sizes import refuse_large
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 _SPLIT_NAMES = {"train", "training", "valid", "val", "validation", "test", "testing"}
@@ -49,25 +51,30 @@ def read_image_folder(folder: Path) -> tuple[dict[str, np.ndarray], str]:
 
 
 def _stack(files: list[Path]) -> tuple[np.ndarray, str]:
-    images = [_read(path) for path in files]
-    for path, image in zip(files, images):
-        if image.shape[:2] != images[0].shape[:2]:
-            sizes = [f"{shape[0]} x {shape[1]}" for shape in (images[0].shape, image.shape)]
-            raise DataError(f"{files[0]} is {sizes[0]} pixels and {path} is {sizes[1]}; wanted one size. "
-                            "Resize or crop.")
+    first = _read(files[0], None)
+    refuse_large(files[0].parent, first.size * len(files))
+    images = [first, *(_read(path, (files[0], first.shape[1::-1])) for path in files[1:])]
     if all(image.ndim == 2 for image in images):
         return np.stack(images), "grey"
     return np.stack([image if image.ndim == 3 else np.stack([image] * 3, axis=-1) for image in images]), "RGB"
 
 
-def _read(path: Path) -> np.ndarray:
+def _read(path: Path, like: tuple[Path, tuple[int, int]] | None) -> np.ndarray:
+    """One image; `like`: another and its width and height, compared before memory is taken for the pixels."""
     try:
         from PIL import Image
     except ImportError as error:
         raise DataError(f"image files are read by Pillow, which cannot be imported ({error}). "
                         "Run: pip install pillow") from error
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(path)
+        with image:
+            if like is not None and image.size != like[1]:
+                sizes = [f"{height} x {width}" for width, height in (like[1], image.size)]
+                raise DataError(f"{like[0]} is {sizes[0]} pixels and {path} is {sizes[1]}; wanted one size. "
+                                "Resize or crop.")
             image.load()
             if image.mode[0] in "IF":
                 raise DataError(f"{path} has more than 8 bits a pixel (mode {image.mode}); wanted 8. Convert it, or "
@@ -78,5 +85,5 @@ def _read(path: Path) -> np.ndarray:
             return np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
     except DataError:
         raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # a damaged file can raise nearly anything inside a decoder
         raise DataError(f"{path} cannot be read as an image ({error}). Delete it or save it again.") from error

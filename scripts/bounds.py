@@ -1,0 +1,187 @@
+"""What a setting may be, declared beside it, as in `epochs: Count = 200`: help, checks and errors come from there."""
+import dataclasses
+import math
+import os
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar, Union
+
+from run_folder import Refusal
+
+T = TypeVar("T")
+LARGEST = 2 ** 32 - 1
+"""Of whole numbers: the largest seed that NumPy takes, and more than any count that fits a machine."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """Numbers from `low` to `high`; `above`, `below`: without that end itself."""
+
+    low: float
+    high: float = math.inf
+    above: bool = False
+    below: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        return ((value > self.low) if self.above else value >= self.low) and (
+            (value < self.high) if self.below else value <= self.high)
+
+    def __str__(self) -> str:
+        if self.high == math.inf:
+            return "a positive number" if self.above and self.low == 0 else f"at least {self.low:g}"
+        if self.above or self.below:
+            low, high = "above" if self.above else "at least", "below" if self.below else "at most"
+            return f"{low} {self.low} and {high} {self.high}"
+        return f"from {self.low} to {self.high}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Some:
+    """At least one number."""
+
+    def __contains__(self, value: tuple) -> bool:
+        return len(value) > 0
+
+    def __str__(self) -> str:
+        return "at least one number"
+
+
+@dataclasses.dataclass(frozen=True)
+class Cores:
+    """At most the cores of this machine."""
+
+    def __contains__(self, value: int | None) -> bool:
+        return value is None or value <= self.count
+
+    def __str__(self) -> str:
+        return f"at most {self.count}, the cores of this machine"
+
+    @property
+    def count(self) -> int:
+        return os.cpu_count() or LARGEST
+
+
+@dataclasses.dataclass(frozen=True)
+class Writable:
+    """A folder, perhaps one that is yet to be made, in which files can be written."""
+
+    def __contains__(self, value: Path | None) -> bool:
+        if value is None:
+            return True
+        there = next(path for path in (value, *value.absolute().parents) if path.exists())
+        return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+    def __str__(self) -> str:
+        return "a folder that can be written, or a place for one"
+
+
+HERE = (Cores, Writable)
+"""What depends on the machine: a command line must be within, not a run that another machine has written."""
+Count = Annotated[int, Range(1)]
+FromZero = Annotated[int, Range(0)]
+Positive = Annotated[float, Range(0, above=True)]
+NotNegative = Annotated[float, Range(0)]
+Share = Annotated[float, Range(0, 1, below=True)]
+Seed = Annotated[int, Range(0, LARGEST)]
+Threads = Annotated[int, Range(1), Cores()]
+OutFolder = Annotated[Path, Writable()]
+Widths = Annotated[tuple[Count, ...], Some()]
+BOUNDS = (Range, Some)
+
+
+def check(settings: object) -> None:
+    """Raise Refusal for the first field of a dataclass whose value is not of its type or outside its bounds."""
+    for field, hint in _hints(type(settings)).items():
+        if found := _unfit(getattr(settings, field), hint):
+            value, wanted = found
+            raise Refusal(f"{flag(field)} {shown(value)}: wanted {wanted}.")
+
+
+def flag(field: str) -> str:
+    return f"--{field.replace('_', '-')}"
+
+
+def shown(value: object) -> str:
+    """A value as one types it."""
+    if isinstance(value, tuple):
+        return " ".join(map(shown, value)) or "without a number"
+    return repr(value) if isinstance(value, str) and not value.isprintable() or value == "" else str(value)
+
+
+def bound_of(hint: object) -> str:
+    """The bounds of a field's type in the words of `--help`, or nothing."""
+    return ", ".join(str(bound) for bound in metadata(hint) if isinstance(bound, (*BOUNDS, Cores)))
+
+
+def metadata(hint: object) -> Iterator[object]:
+    """All that is declared beside a type, also beside the types inside it."""
+    if typing.get_origin(hint) is Annotated:
+        inner, *own = typing.get_args(hint)
+        yield from metadata(inner)
+        yield from own
+    elif typing.get_origin(hint) is not Literal:
+        for inner in typing.get_args(hint):
+            yield from metadata(inner)
+
+
+def from_json(settings: type[T], arguments: object) -> T:
+    """A dataclass from the JSON of one, checked; names that it does not know are of older versions and left out."""
+    if not isinstance(arguments, dict):
+        raise Refusal(f"the run's settings are {type(arguments).__name__}, wanted a JSON object, so run.json is damaged.")
+    hints = _hints(settings)
+    return settings(**{name: _from_json(value, hints[name]) for name, value in arguments.items() if name in hints})
+
+
+def _from_json(value: object, hint: object) -> object:
+    if isinstance(value, list):
+        return tuple(value)
+    return Path(value) if isinstance(value, str) and Path in _options(hint) else value
+
+
+def _hints(settings: type) -> dict[str, object]:
+    hints = typing.get_type_hints(settings, include_extras=True)
+    return {field.name: hints[field.name] for field in dataclasses.fields(settings)}
+
+
+def _options(hint: object) -> tuple:
+    """The types of a union, or the one type, without what is declared beside it."""
+    if typing.get_origin(hint) is Annotated:
+        return _options(typing.get_args(hint)[0])
+    if typing.get_origin(hint) in (Union, type(int | None)):
+        return tuple(option for inner in typing.get_args(hint) for option in _options(inner))
+    return (hint,)
+
+
+def _unfit(value: object, hint: object) -> tuple[object, str] | None:
+    """(the value, what is wanted instead), or None where the value is as declared."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        bounds = [bound for bound in inner[1:] if isinstance(bound, BOUNDS)]
+        if (found := _unfit(value, inner[0])) is None:
+            return next(((value, str(bound)) for bound in bounds if value not in bound), None)
+        return (value, str(bounds[0])) if bounds and found[1] == _TYPES[float] else found
+    if origin in (Union, type(int | None)):
+        found = [_unfit(value, option) for option in inner]
+        return None if None in found else next(one for one, option in zip(found, inner) if option is not type(None))
+    if origin is Literal:
+        return None if value in inner and type(value) is str else (value, f"one of {', '.join(map(str, inner))}")
+    if origin is tuple:
+        each = inner if inner[-1] is not ... else inner[:1] * len(value) if isinstance(value, tuple) else ()
+        if not isinstance(value, tuple) or len(value) != len(each):
+            return value, f"{len(each)} values" if each else "several values"
+        return next(filter(None, map(_unfit, value, each)), None)
+    return None if _is(value, hint) else (value, _TYPES.get(hint, f"a {getattr(hint, '__name__', hint)}"))
+
+
+_TYPES = {int: f"a whole number of at most {LARGEST}", float: "a finite number", str: "a name", bool: "true or false",
+          Path: "the path of a folder", type(None): "nothing"}
+
+
+def _is(value: object, kind: object) -> bool:
+    if kind in (int, float):
+        number = isinstance(value, (int, float) if kind is float else int) and not isinstance(value, bool)
+        return number and (math.isfinite(value) if kind is float else abs(value) <= LARGEST)
+    if kind is str:
+        return isinstance(value, str) and value != "" and "\0" not in value
+    return isinstance(value, kind) and not (kind is Path and "\0" in str(value))
