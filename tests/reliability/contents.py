@@ -11,7 +11,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-VARIES = re.compile(r"second|memory|time|started|ended|session|host|pid|sha|digest|version|git|resume|out$|threads$", re.I)
+VARIES = re.compile(r"second|memory|time|started|ended|session|host|pid|sha|digest|version|git|resume|out$|threads$|^files$", re.I)
 
 
 def contents(folder: Path) -> dict[str, object]:
