@@ -3,7 +3,7 @@ import dataclasses
 from typing import Annotated, ClassVar, Literal
 
 import bounds
-from bounds import Count, FromZero, NotNegative, Positive, Range, Seed, Share, Threads
+from bounds import Count, FromZero, Networks, NotNegative, Positive, Range, Scale, Seed, Share, Threads
 from uses import NotWith, Only
 
 METHODS = {
@@ -41,7 +41,7 @@ class BnnSettings:
     """diabetes, digits (both ship with scikit-learn), mnist, fashion-mnist, kmnist, gap (a 1-D toy), the name of a UCI set
     under the data root, or a PATH: an .npz with x and y (whole numbers are classes), a folder of images in one subfolder a
     class, a folder of IDX files named as MNIST's, or a folder in the UCI layout."""
-    splits: Count | None = None
+    splits: Networks | None = None
     """Use the first so many splits of a regression set (all by default; 20 are made where the set has none)."""
     valid_fraction: Share = 0.0
     """Share of the training part held out, for choosing settings."""
@@ -54,14 +54,14 @@ class BnnSettings:
     prior: Annotated[Literal["fan-in", "normal"], OWN_PRIOR] = "normal"
     """fan-in: N(0, scale^2 / inputs) on weights and N(0, scale^2) on biases; normal: N(0, scale^2) on both. bbb-mixture and
     bbb-hierarchical bring their own."""
-    prior_scale: Annotated[Positive, OWN_PRIOR] = 1.0
+    prior_scale: Annotated[Scale, OWN_PRIOR] = 1.0
     """The scale in --prior."""
-    mixture: Annotated[tuple[Probability, Positive, Positive], Only(method="bbb-mixture")] = (0.5, 1.0, 0.0025)
+    mixture: Annotated[tuple[Probability, Scale, Scale], Only(method="bbb-mixture")] = (0.5, 1.0, 0.0025)
     """pi, wide and narrow scale of the prior."""
-    hierarchical: Annotated[tuple[Positive, Positive], Only(method="bbb-hierarchical")] = (1.0, 10.0)
+    hierarchical: Annotated[tuple[Scale, Scale], Only(method="bbb-hierarchical")] = (1.0, 10.0)
     """alpha and beta of the inverse gamma on the prior's variances."""
 
-    init_scale: Annotated[Positive, Only(method=(*BBB, "radial"))] = 0.02
+    init_scale: Annotated[Scale, Only(method=(*BBB, "radial"))] = 0.02
     """Initial standard deviation of the weights."""
     local_reparameterization: Annotated[bool, Only(method=(*BBB, *DROPOUT))] = True
     """Draw weight noise (and dropout masks) for each datum in training."""
@@ -69,7 +69,7 @@ class BnnSettings:
     """Weight of the KL against the data (below 1: a cold posterior, no Bayesian one)."""
     rate: Annotated[Probability, Only(method=DROPOUT)] = 0.05
     """Probability of dropping an input of a layer, or where it starts."""
-    members: Annotated[Count, Only(method="ensemble")] = 5
+    members: Annotated[Networks, Only(method="ensemble")] = 5
     """Number of networks."""
     adversarial: Annotated[NotNegative, Only(method="ensemble")] = 0.0
     """Also train on inputs moved by so much (of a feature's standard deviation) along the gradient's sign."""
@@ -93,7 +93,7 @@ class BnnSettings:
     batch_size: Count = 64
     lr: Annotated[Positive, OWN_RATE] = 1e-2
     """Adam's; it falls to 0 along a cosine."""
-    seeds: Count = 1
+    seeds: Networks = 1
     """Networks with different initialisation and noise for each split; results are averaged over all."""
     seed: Seed = 0
     num_samples: Count = 100

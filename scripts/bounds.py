@@ -81,6 +81,10 @@ HERE = (Cores, Writable)
 Count = Annotated[int, Range(1)]
 FromZero = Annotated[int, Range(0)]
 Positive = Annotated[float, Range(0, above=True)]
+Scale = Annotated[float, Range(1e-10, 1e10)]
+"""Standard deviations whose squares float32 holds, and the like."""
+Networks = Annotated[int, Range(1, 10_000)]
+"""Numbers of networks that train side by side."""
 NotNegative = Annotated[float, Range(0)]
 Share = Annotated[float, Range(0, 1, below=True)]
 Seed = Annotated[int, Range(0, LARGEST)]

@@ -3,7 +3,7 @@ import dataclasses
 from typing import Annotated, Literal
 
 import bounds
-from bounds import Count, FromZero, Positive, Range, Seed, Threads, Widths
+from bounds import Count, FromZero, Positive, Range, Scale, Seed, Threads, Widths
 from continual_tasks import PAIRS, Problem
 from uses import Naming, NotWith, Only
 
@@ -20,7 +20,7 @@ class ContinualSettings:
     problem: Problem = "permuted-digits"
     """permuted-*: ten classes, pixels in another order each time. split-*: 0 or 1, then 2 or 3, ..., a head for each of five
     tasks. regression-stream: the parts of one set, in turn."""
-    tasks: Annotated[Count, PAIRED] = 10
+    tasks: Annotated[int, Range(1, 1000), PAIRED] = 10
     """Tasks, or parts of the regression set (of the split problems at most 5)."""
     dataset: Annotated[str, STREAM] = "diabetes"
     """The set: diabetes, gap (a 1-D toy), the name of a UCI set under the data root, or a PATH: an .npz
@@ -36,9 +36,9 @@ class ContinualSettings:
     coreset: Annotated[Count, CORESET] = 200
     """Random points of each task that it keeps for the end."""
     coreset_epochs: Annotated[Count, CORESET] = 50
-    init_scale: Positive = 1e-2
+    init_scale: Scale = 1e-2
     """Initial standard deviation of weights that no earlier task has seen."""
-    prior_scale: Positive = 1.0
+    prior_scale: Scale = 1.0
     """Weights are N(0, scale^2) before the first task."""
     num_samples: Count = 10
     """Draws of the weights in every prediction."""

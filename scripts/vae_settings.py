@@ -3,7 +3,7 @@ import dataclasses
 from typing import Annotated, ClassVar, Literal
 
 import bounds
-from bounds import Count, FromZero, NotNegative, OutFolder, Positive, Range, Seed, Threads, Widths
+from bounds import Count, FromZero, NotNegative, OutFolder, Positive, Range, Scale, Seed, Threads, Widths
 from run_folder import Refusal
 from uses import NotWith, Only, Several
 
@@ -48,7 +48,7 @@ class Settings:
     beta: densities on [0, 1] and (0, 1). normal: one fixed scale; -learned: one learned scale; -predicted: a scale for each
     pixel; low-rank-normal: correlated pixels. categorical: a probability for each grey level; logistic-mixture: the same by
     a discretised mixture. poisson, negative-binomial: counts."""
-    scale: Annotated[Positive, Only(likelihood=SCALED)] = 0.1
+    scale: Annotated[Scale, Only(likelihood=SCALED)] = 0.1
     """Standard deviation of the normal likelihood in units of the data; the least one of normal-predicted,
     low-rank-normal and student-t (densities grow without bound on constant pixels) and the first one of normal-learned."""
     likelihood_components: Annotated[Count, Only(likelihood=("logistic-mixture", "low-rank-normal"))] = 5

@@ -127,7 +127,7 @@ REFUSED = {
         ("--gamma 3", "it is for --objective capacity"), ("--objective iwae", "--particles 1 is the ELBO"),
         ("--objective dreg", "is the ELBO without the score of q"),
         ("--prior-components 9", "it is for --prior mixture, vamp"),
-        ("--guide-transforms 3", "it is for --guide iaf"), ("--scale 2", "it is for --likelihood normal"),
+        ("--guide-transforms 3", "it is for --guide iaf"), ("--scale 0.2", "it is for --likelihood normal"),
         ("--lr-decay 0.5", "--lr-decay-epochs 0"), ("--lr-decay-epochs 5 --lr-decay 2", "above 0 and at most 1"),
         ("--upper-hidden 9", "with several numbers"), ("--threads 99999", "cores of this machine"),
         ("--dataset binarized-mnist --valid-size 9", "brings its own validation data"), ("--beta inf", "at least 0"),
@@ -137,9 +137,11 @@ REFUSED = {
         ("--rate 2", "above 0 and below 1"), ("--steps 0", "at least 1"), ("--hidden 0", "at least 1"),
         ("--draws 7", "it is for --method sgld, sghmc, hmc, swag"), ("--method sgld --lr 3", "samplers take --sampler-lr"),
         ("--method bbb-mixture --prior-scale 3", "a prior of its own"),
-        ("--mixture 0.5 1 0 --method bbb-mixture", "positive"),
-        ("--valid-fraction 1", "at least 0 and below 1"), ("--splits 0", "at least 1"), ("--lr nan", "a positive number"),
-        ("--seeds 0", "at least 1"), ("--num-samples 0", "at least 1"), ("--batch-size 0", "at least 1")],
+        ("--mixture 0.5 1 0 --method bbb-mixture", "--mixture 0.0: wanted from 1e-10 to"),
+        ("--prior-scale 1e300", "from 1e-10 to 10000000000.0"), ("--seeds 100000000", "from 1 to 10000"),
+        ("--valid-fraction 1", "at least 0 and below 1"), ("--splits 0", "from 1 to 10000"),
+        ("--lr nan", "a positive number"),
+        ("--seeds 0", "from 1 to 10000"), ("--num-samples 0", "at least 1"), ("--batch-size 0", "at least 1")],
     "compare_bnn.py": [
         ("--methods map,bbb --members 3", "it is for --method ensemble"), ("--methods map,", "--methods names"),
         ("--lr 0", "a positive number"), ("--seed 4294967296", "4294967295")],
@@ -150,7 +152,7 @@ REFUSED = {
         ("--grid prior=vamp --gap-data 5", "it is for --gaps"),
         ("--grid threads=99999", "cores of this machine"), ("--grid dataset=", "--dataset '': wanted a name")],
     "continual.py": [
-        ("--tasks 0", "at least 1"), ("--coreset 5 --methods vcl", "it is for --methods vcl-coreset"),
+        ("--tasks 0", "from 1 to 1000"), ("--coreset 5 --methods vcl", "it is for --methods vcl-coreset"),
         ("--sort-by 2", "it is for --problem regression-stream"), ("--hidden", "at least one number"),
         ("--problem split-digits --tasks 7", "ten classes make 5 tasks"), ("--dataset yacht", "regression-stream")],
     "evaluate.py": [

@@ -62,7 +62,6 @@ def fetch(known: Known, folder: Path) -> Path:
     Raises:
         OSError, HTTPException: no mirror can be reached, or each gives something else; names them all.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path, partial, seen = folder / known.name, folder / f"{known.name}.{os.getpid()}.part", []
     for mirror in known.mirrors:
         try:
@@ -79,9 +78,11 @@ def fetch(known: Known, folder: Path) -> Path:
 
 
 def _copy(url: str, path: Path) -> None:
-    with urllib.request.urlopen(url, timeout=60) as response, open(path, "wb") as file:
-        while chunk := response.read(2 ** 20):
-            file.write(chunk)
+    with urllib.request.urlopen(url, timeout=60) as response:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "wb") as file:
+            while chunk := response.read(2 ** 20):
+                file.write(chunk)
         promised = response.headers.get("Content-Length")
     if promised and int(promised) != path.stat().st_size:
         raise OSError(f"{url} broke off after {path.stat().st_size} of {promised} bytes")
