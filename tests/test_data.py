@@ -7,10 +7,12 @@ import gzip
 import hashlib
 import importlib
 import logging
+import shutil
 import struct
 import sys
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -281,6 +283,16 @@ def no_network(monkeypatch):
     monkeypatch.setattr(urllib.request, "urlopen", refuse)
 
 
+@pytest.fixture
+def torchvision():
+    """Its own word for why it cannot be imported, where it cannot."""
+    try:
+        import torchvision.datasets
+    except (ImportError, RuntimeError, AttributeError) as error:
+        pytest.skip(f"torchvision is absent or broken: {error}")
+    return torchvision
+
+
 def write_idx(root, name, sizes):
     """The four raw files, as on http://yann.lecun.com/exdb/mnist: magic number, sizes, bytes."""
     raw = root / name / "raw"
@@ -319,7 +331,7 @@ def test_mnist_convenience_reads_the_environment(small, tmp_path, monkeypatch):
     assert grey.take(5)["x"].shape == (5, 1, 28, 28) and len(grey.data.tensors["x"].unique()) == 256
 
 
-def test_mnist_that_cannot_be_had(tmp_path, no_network):
+def test_mnist_that_cannot_be_had(torchvision, tmp_path, no_network):
     where = str(tmp_path / "MNIST" / "raw")
     with refused("no network in tests", "train-images-idx3-ubyte", "PYROVAE_DATA", "MNIST/raw/") as caught:
         data.load_mnist(root=tmp_path)
@@ -380,13 +392,32 @@ def serve(monkeypatch, files, lost=0):
     return asked
 
 
-def test_mnist_is_downloaded_once_by_https_and_checked(tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [ImportError, RuntimeError, AttributeError])
+def test_mnist_without_a_torchvision_that_can_be_imported(monkeypatch, tmp_path, error):
+    class Broken:
+        def __getattr__(self, name):
+            raise error("operator torchvision::nms does not exist")
+
+    for name in ("torchvision", "torchvision.datasets", "torchvision.datasets.utils"):
+        monkeypatch.setitem(sys.modules, name, Broken())
+    with refused("torchvision", "pip install"):
+        data.load_mnist(root=tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+def test_mnist_is_downloaded_once_by_https_and_checked(torchvision, tmp_path, monkeypatch):
     remote, family = tmp_path / "remote", importlib.import_module("pyrovae.data.mnist_files").MNIST
     files = {}
     for path in write_idx(remote, "MNIST", {"train": 40, "test": 12}).iterdir():
         files[f"{path.name}.gz"] = path.with_name(f"{path.name}.gz")
         files[f"{path.name}.gz"].write_bytes(gzip.compress(path.read_bytes()))
-    asked = serve(monkeypatch, files)
+    asked = []
+
+    def download_url(url, root, filename):
+        asked.append(url)
+        shutil.copy(files[url.rsplit("/", 1)[1]], Path(root) / filename)
+
+    monkeypatch.setattr(torchvision.datasets.utils, "download_url", download_url)
     with refused("could not be downloaded", "SHA-256 is", "wanted 440fcabf"):
         data.load_mnist(root=tmp_path)
     assert len(asked) == 2 and not list((tmp_path / "MNIST").rglob("*ubyte*"))  # nothing of what was wrong is kept

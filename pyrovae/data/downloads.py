@@ -3,7 +3,10 @@
 import dataclasses
 import hashlib
 import os
+import shutil
+import tempfile
 import urllib.request
+from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 
@@ -56,8 +59,10 @@ def check_digest(path: Path, wanted: str, what: str) -> None:
                         "its path instead of the name (pyrovae.data.load_path).")
 
 
-def fetch(known: Known, folder: Path) -> Path:
+def fetch(known: Known, folder: Path, transfer: Callable[[str, Path], None] | None = None) -> Path:
     """Download a file into ``folder`` from the first mirror that gives the right one; the path appears when it is whole.
+
+    ``transfer`` copies a URL to a path; urllib does by default.
 
     Raises:
         OSError, HTTPException: no mirror can be reached, or each gives something else; names them all.
@@ -65,16 +70,35 @@ def fetch(known: Known, folder: Path) -> Path:
     path, partial, seen = folder / known.name, folder / f"{known.name}.{os.getpid()}.part", []
     for mirror in known.mirrors:
         try:
-            _copy(mirror + known.name, partial)
+            (transfer or _copy)(mirror + known.name, partial)
             if (found := digest(partial)) != known.sha256:
                 raise OSError(f"its SHA-256 is {found[:16]}..., wanted {known.sha256[:16]}...")
             os.replace(partial, path)
             return path
-        except (OSError, HTTPException) as error:
+        except (OSError, RuntimeError, HTTPException) as error:
             seen.append(f"{mirror + known.name}: {type(error).__name__}: {error}")
         finally:
             partial.unlink(missing_ok=True)
     raise OSError("; ".join(seen))
+
+
+def by_torchvision(url: str, path: Path) -> None:
+    """Copy a URL to a path as torchvision's own data sets do.
+
+    It goes on over http where https fails; the digest tells whether the file is the right one.
+
+    Raises:
+        DataError: torchvision cannot be imported. OSError, RuntimeError: the URL cannot be read.
+    """
+    try:
+        from torchvision.datasets.utils import download_url
+    except (ImportError, RuntimeError, AttributeError, OSError) as error:  # all four seen with mismatched builds
+        raise DataError(f"torchvision downloads these files and cannot be imported ({type(error).__name__}: {error}). "
+                        "Install the build made for your torch: pip install --upgrade torch torchvision") from error
+    with tempfile.TemporaryDirectory() as scratch:
+        download_url(url, root=scratch, filename=path.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(Path(scratch) / path.name, path)
 
 
 def _copy(url: str, path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pyrovae.data.downloads import Known, check_digest, fetch
+from pyrovae.data.downloads import Known, by_torchvision, check_digest, fetch
 from pyrovae.data.errors import DataError
 from pyrovae.data.idx import read_idx
 
@@ -103,7 +103,7 @@ def _download(family: Family, missing: list[Known], raw: Path, download: bool) -
         raise DataError(f"{family.name} is not in {raw}, and download=False. {advice}")
     try:
         for known in missing:
-            fetch(known, raw)
+            fetch(known, raw, by_torchvision)
     except (OSError, HTTPException) as error:
         raise DataError(f"{family.name} is not in {raw} and could not be downloaded ({type(error).__name__}: "
                         f"{str(error).strip()}). {advice}") from error
