@@ -113,7 +113,7 @@ def run_one(comparison: Comparison, changes: dict[str, str], folder: Path) -> di
     begun = Folder(folder)
     settings = dataclasses.replace(comparison.settings, **{name: parse(name, text) for name, text in changes.items()},
                                    out=folder, resume=begun.checkpoint.exists())
-    if not begun.weights.exists() or "metrics" not in begun.read():
+    if not begun.weights.exists() or not begun.is_finished():
         train(settings, pv.Ranks(alone=True))
     elif dataclasses.replace(Settings.from_json(begun.read()["arguments"]), out=folder, resume=settings.resume) != settings:
         raise Refusal(f"{folder} holds a run with other settings; choose another --out.")

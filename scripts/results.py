@@ -12,7 +12,8 @@ from refusal import Refusal
 
 from pyrovae.files import write_atomically
 
-DIGEST, FILES = "sha256", "files"
+DIGEST, FILES = "sha256", "digests"
+ANEW = "remove it and give the same command again, which makes it anew"
 
 
 def write_result(path: Path, content: Mapping[str, object], *, files: Iterable[Path] = ()) -> None:
@@ -22,16 +23,16 @@ def write_result(path: Path, content: Mapping[str, object], *, files: Iterable[P
     write_atomically(path, (json.dumps({DIGEST: _digest_of(content), **content}, indent=1) + "\n").encode())
 
 
-def read_result(path: Path) -> dict:
+def read_result(path: Path, *, remedy: str = ANEW) -> dict:
     """What `write_result` wrote. Raises Refusal, with the name of the file, for anything else."""
     try:
         content = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise Refusal(f"there is no file {path}.") from error
     except (ValueError, OSError, RecursionError) as error:
-        raise _damaged(path, f"it is no JSON: {error}") from error
+        raise _damaged(path, f"it is no JSON: {error}", remedy) from error
     if not isinstance(content, dict) or content.pop(DIGEST, None) != _digest_of(content):
-        raise _damaged(path, "its content has not the digest it was written with")
+        raise _damaged(path, "its content has not the digest it was written with", remedy)
     return content
 
 
@@ -74,9 +75,8 @@ def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     write_atomically(path, text.getvalue().encode())
 
 
-def _damaged(path: Path, reason: str) -> Refusal:
-    return Refusal(f"{path} is damaged ({' '.join(reason.split())}); remove it and give the same command again, which makes "
-                   "it anew.")
+def _damaged(path: Path, reason: str, remedy: str = ANEW) -> Refusal:
+    return Refusal(f"{path} is damaged ({' '.join(reason.split())}); {remedy}.")
 
 
 def _digest(content: bytes) -> str:

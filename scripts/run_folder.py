@@ -15,10 +15,10 @@ import torch
 from folder_lock import owned
 from progress import quiet_bars
 from refusal import Refusal
+from results import read_result, write_result
 
 import pyrovae as pv
 from pyrovae.data import DataError
-from pyrovae.files import write_atomically
 
 MAY_CHANGE = {"epochs", "out", "resume", "device", "threads", "compile", "eval_particles", "eval_data", "tensorboard",
               "bands"}
@@ -88,20 +88,21 @@ class Folder:
 
     def read(self) -> dict:
         """The contents of run.json. Raises Refusal where there are none, or those of another script or version."""
-        try:
-            content = json.loads(self.run.read_text())
-        except FileNotFoundError as error:
-            raise Refusal(f"{self.path} holds no run.json, so it is no run of {self.script}.") from error
-        except (ValueError, OSError, RecursionError) as error:
-            raise Refusal(f"{self.run} is damaged ({error}).") from error
-        known = content if isinstance(content, dict) else {}
+        if not self.run.exists():
+            raise Refusal(f"{self.path} holds no run.json, so it is no run of {self.script}.")
+        known = read_result(self.run, remedy="bring back a whole copy of it, or begin the run anew in another folder")
         if known.get("script", self.script) != self.script:
             raise Refusal(f"{self.path} holds a run of {known['script']}, not of {self.script}; choose another folder.")
         lacking = [name for name in KEYS if name not in known]
         if lacking or known.get("schema") != SCHEMA or not isinstance(known["arguments"], dict):
             raise Refusal(f"{self.run} is no run.json of this version (schema {known.get('schema')}, wanted {SCHEMA}"
                           f"{'; it lacks ' + ', '.join(lacking) if lacking else ''}); begin the run anew in another folder.")
-        return content
+        return known
+
+    def is_finished(self) -> bool:
+        """Whether the last session came to its end, with pictures."""
+        content = self.read()
+        return "metrics" in content and content["sessions"][-1]["outcome"] == "finished"
 
     def refuse_other_data(self, digest: str) -> None:
         """Raise Refusal where the run that is to be resumed saw other data."""
@@ -123,7 +124,7 @@ class Folder:
 
     def _end(self, since: str, outcome: str) -> None:
         """Write down how the session that began after `since` ended, if one did."""
-        content = json.loads(self.run.read_text()) if self.run.exists() else {"sessions": []}
+        content = read_result(self.run) if self.run.exists() else {}
         last = content["sessions"][-1] if content.get("sessions") else {"ended": True}
         if last["ended"] is None and last["started"] >= since:
             last |= {"ended": _now(), "outcome": outcome}
@@ -146,7 +147,7 @@ class Folder:
         self._write({**self.read(), **facts})
 
     def _write(self, content: dict) -> None:
-        write_atomically(self.run, (json.dumps(content, indent=2) + "\n").encode())
+        write_result(self.run, content)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -129,17 +129,17 @@ def test_what_is_refused_leaves_the_run_as_it_was(finished: Path) -> None:
     (finished / "checkpoint.safetensors").write_bytes(before["checkpoint.safetensors"])
     refused("holds a run of train_vae.py, not of train_bnn.py", "train_bnn.py",
             ("--dataset", "targets.npz", *BNN, "--out", "run", "--resume"))
-    contents = json.loads(before["run.json"])
+    contents = read_result(finished / "run.json")
     for lost in ("script", "arguments", "data", "sessions", "schema"):
-        (finished / "run.json").write_text(json.dumps({name: value for name, value in contents.items() if name != lost}))
+        write_result(finished / "run.json", {name: value for name, value in contents.items() if name != lost})
         refused("is no run.json of this version")
         refused("is no run.json of this version", "evaluate.py", ("run",))
     del contents["arguments"]["lr"]
-    (finished / "run.json").write_text(json.dumps(contents))
+    write_result(finished / "run.json", contents)
     refused("lacks the settings lr")
-    for text in ("[]", "{"):
+    for text in ("[]", "{", before["run.json"].decode().replace("0.001", "0.002", 1)):
         (finished / "run.json").write_text(text)
-        refused("run.json is ")
+        refused("run.json is damaged")
     (finished / "run.json").write_bytes(before["run.json"])
     run("train_vae.py", *again, cwd=cwd)
 
@@ -167,7 +167,7 @@ def test_results_are_what_was_written(tmp_path: Path) -> None:
     assert table.read_text() == 'a,b\n1,\n,"2,3"\n'
     content = {"mean": 0.1, "few": (1, 2), "none": None, "nan": float("inf"), "names": {"b": 1, "a": 2}}
     write_result(path, content, files=[arrays, table])
-    assert {**read_result(path), "few": (1, 2)} == {**content, "files": find_result(path)["files"]}
+    assert {**read_result(path), "few": (1, 2)} == {**content, "digests": find_result(path)["digests"]}
     whole = path.read_text()
     for text in (whole[:-9], whole.replace("0.1", "0.2"), "[]", "{}", ""):
         path.write_text(text)

@@ -538,7 +538,7 @@ def test_save_writes_whole_pngs_and_nothing_else(tmp_path):
 def test_save_leaves_the_old_file_when_drawing_fails(tmp_path):
     class Broken(Figure):
         def savefig(self, fname, **_):
-            fname.write_bytes(b"half")
+            fname.write(b"half")
             raise RuntimeError("no")
 
     (tmp_path / "x.png").write_bytes(b"old")

@@ -1,9 +1,9 @@
 """The scripts that study one question, on runs shrunk to seconds."""
 import csv
-import json
 from pathlib import Path
 
 import pytest
+from results import read_result, write_result
 from test_scripts import run
 
 
@@ -35,9 +35,9 @@ def test_collapse_keeps_its_rows_and_goes_on(tmp_path: Path) -> None:
     assert (out / "kl.png").is_file() and (out / "log_px.png").is_file()
     assert (out / "collapse.md").read_text() in output and "| free bits |" in output
     (out / "free-bits.json").unlink()
-    content = json.loads((out / "none.json").read_text())
+    content = read_result(out / "none.json")
     content["row"]["log_px"] = -1.5  # a row that is there is not trained anew
-    (out / "none.json").write_text(json.dumps(content))
+    write_result(out / "none.json", content)
     again = run("collapse.py", *COLLAPSE, "--out", out)
     assert "| none | -1.50 |" in again and [line for line in again.splitlines() if "free bits" in line] == [
         line for line in output.splitlines() if "free bits" in line]

@@ -1,10 +1,13 @@
 """Figures to PNG files: the one place in `pyrovae.plots` that writes, and only when called."""
 
+import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from matplotlib.figure import Figure
+
+from pyrovae.files import write_atomically
 
 
 def save(figures: Mapping[str, Figure], folder: str | os.PathLike[str]) -> dict[str, Path]:
@@ -28,11 +31,8 @@ def save(figures: Mapping[str, Figure], folder: str | os.PathLike[str]) -> dict[
     folder.mkdir(parents=True, exist_ok=True)
     paths = {}
     for name, figure in figures.items():
-        temporary = folder / f".{name}.{os.getpid()}.tmp"
-        try:
-            figure.savefig(temporary, format="png", dpi=150)
-            os.replace(temporary, folder / f"{name}.png")
-        finally:
-            temporary.unlink(missing_ok=True)
+        content = io.BytesIO()
+        figure.savefig(content, format="png", dpi=150)
+        write_atomically(folder / f"{name}.png", content.getvalue())
         paths[name] = folder / f"{name}.png"
     return paths
