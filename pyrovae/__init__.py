@@ -2,23 +2,23 @@
 
 Importing pyrovae sets nothing in Pyro and loads neither torchvision, matplotlib nor ArviZ.
 """
-from pyrovae.check import check
-from pyrovae.checkpoint import load_weights, save_weights
-from pyrovae.errors import CaptureError, CheckpointError, CollapseWarning, NonFiniteLossError, PairError
-from pyrovae.evaluation import evaluate
+from pyrovae.bnn.local_reparameterization import Flipout, LocalReparameterization
+from pyrovae.core.check import check
+from pyrovae.core.errors import CaptureError, CheckpointError, CollapseWarning, NonFiniteLossError, PairError
+from pyrovae.core.traces import log_weights
+from pyrovae.diagnostics.elbo_surgery import Surgery, elbo_surgery
 from pyrovae.evidence import Evidence, log_evidence
 from pyrovae.export import to_inference_data
-from pyrovae.history import History
-from pyrovae.local import Flipout, LocalReparameterization
 from pyrovae.losses import ElboLoss, IwaeLoss, LinearWarmup
-from pyrovae.parallel import Ranks
-from pyrovae.predict import posterior_draws, predict
-from pyrovae.predictive import Moments, log_predictive, predict_moments
+from pyrovae.losses.stacked import Stacked
+from pyrovae.prediction.draws import posterior_draws, predict
+from pyrovae.prediction.weight_average import Moments, log_predictive, predict_moments
 from pyrovae.programs import Bayesian, Global, Guide, Joint, Model, Node, Value, as_svi
-from pyrovae.stacked import Stacked
-from pyrovae.surgery import Surgery, elbo_surgery
-from pyrovae.traces import log_weights
-from pyrovae.train import fit
+from pyrovae.training.checkpoint import load_weights, save_weights
+from pyrovae.training.distributed import Ranks
+from pyrovae.training.evaluate import evaluate
+from pyrovae.training.fit import fit
+from pyrovae.training.history import History
 
 __version__ = "0.1.0"
 

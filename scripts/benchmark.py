@@ -30,7 +30,7 @@ from run_folder import Refusal, choose_device, refuse_politely
 from tqdm.auto import tqdm
 
 import pyrovae as pv
-from pyrovae.files import write_atomically
+from pyrovae.core.atomic_write import write_atomically
 
 WORKS = ("train", "tiny", "bnn", "evidence", "predict", "import")
 PROFILE = "profile"

@@ -14,12 +14,12 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import pyrovae as pv
+from pyrovae.bnn.guides import Draws, MeanField
+from pyrovae.core.subnormals import flush_subnormals
 from pyrovae.data import Batches, DictDataset, dynamic
 from pyrovae.heads import BernoulliHead, CategoricalHead, NormalHead
 from pyrovae.nets import MLP
 from pyrovae.priors import StandardNormal
-from pyrovae.subnormals import flush_subnormals
-from pyrovae.weight_guides import Draws, MeanField
 
 OURS, EAGER = "pyrovae, captured", "pyrovae, not captured"
 FLUSHED = "hand-written, subnormals flushed"

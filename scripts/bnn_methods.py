@@ -19,16 +19,16 @@ from run_folder import Refusal
 from torch import Tensor
 
 import pyrovae as pv
-from pyrovae import weight_priors
+from pyrovae.bnn import priors as weight_priors
+from pyrovae.bnn.guides import Draws, JointNormal, MCDropout, MeanField, PointEstimate, Radial
+from pyrovae.bnn.samplers import SGHMC, SGLD, Collect, cyclical, laplace, linearize, swag
+from pyrovae.bnn.samplers.hmc import Chains, hmc
 from pyrovae.data import Batches, DictDataset, StackedBatches
 from pyrovae.heads import CategoricalHead, NormalHead, SharedVarianceHead
-from pyrovae.history import History
-from pyrovae.hooks import ProgressBar
 from pyrovae.nets import MLP
 from pyrovae.priors import InverseGammaPrior
-from pyrovae.samplers import SGHMC, SGLD, Collect, cyclical, laplace, linearize, swag
-from pyrovae.samplers.hmc import Chains, hmc
-from pyrovae.weight_guides import Draws, JointNormal, MCDropout, MeanField, PointEstimate, Radial
+from pyrovae.training.history import History
+from pyrovae.training.hooks import ProgressBar
 
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}
 

@@ -16,9 +16,9 @@ from torch import Tensor
 
 import pyrovae as pv
 from pyrovae import metrics
+from pyrovae.core.atomic_write import write_atomically
+from pyrovae.core.batching import device_of
 from pyrovae.data import Batches, DictDataset
-from pyrovae.feed import device_of
-from pyrovae.files import write_atomically
 
 REPLICATES = 1000
 """Draws of y behind CRPS and coverage."""

@@ -11,6 +11,7 @@ from regression_choice import load_regression
 from run_folder import Refusal
 from torch import Tensor
 
+from pyrovae.core.digests import digest_of
 from pyrovae.data import (
     DictDataset,
     Regression,
@@ -22,7 +23,6 @@ from pyrovae.data import (
     load_path,
     split_valid,
 )
-from pyrovae.digests import digest_of
 
 PATHS = "the path of an .npz with x and y, of a folder of images or IDX files, or of a folder in the UCI layout"
 IMAGES = {"digits": load_digits, "mnist": load_mnist, "fashion-mnist": load_fashion_mnist, "kmnist": load_kmnist}

@@ -23,13 +23,13 @@ from run_folder import Refusal, as_json, refuse_politely
 
 import pyrovae as pv
 import pyrovae.plots as plots
+from pyrovae.core.atomic_write import write_atomically
 from pyrovae.data import load_digits
-from pyrovae.files import write_atomically
 from pyrovae.heads import AutoregressiveBernoulliHead, BernoulliHead, NormalHead
-from pyrovae.hooks import EarlyStopping, ProgressBar
 from pyrovae.losses import CapacityLoss, Lagging, innermost
 from pyrovae.nets import MLP
 from pyrovae.priors import StandardNormal
+from pyrovae.training.hooks import EarlyStopping, ProgressBar
 
 X = 64
 

@@ -31,7 +31,7 @@ from vae_settings import Settings
 
 import pyrovae as pv
 import pyrovae.plots as plots
-from pyrovae.files import write_atomically
+from pyrovae.core.atomic_write import write_atomically
 
 WORKS = 7 * 24 * 3600.0
 """Seconds that a process which has done its share of the works waits for those of the others."""

@@ -31,8 +31,8 @@ from run_folder import Refusal, as_json, choose_device, refuse_politely
 import pyrovae as pv
 import pyrovae.plots as plots
 from pyrovae import metrics
+from pyrovae.core.atomic_write import write_atomically
 from pyrovae.data import Batches
-from pyrovae.files import write_atomically
 
 METHODS = {"vcl": Online, "vcl-coreset": lambda stream, s, device: Online(stream, s, device, coreset=s.coreset),
            "together": Together, "plain": Plain}

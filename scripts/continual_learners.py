@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 import pyrovae as pv
+from pyrovae.bnn.guides import MeanField
+from pyrovae.bnn.priors import Previous, WeightPrior
 from pyrovae.data import Batches, DictDataset, split_valid
 from pyrovae.heads import CategoricalHead, NormalHead
-from pyrovae.hooks import ProgressBar
 from pyrovae.nets import MLP
-from pyrovae.weight_guides import MeanField
-from pyrovae.weight_priors import Previous, WeightPrior
+from pyrovae.training.hooks import ProgressBar
 
 Pair = tuple[Callable, Callable]
 

@@ -7,7 +7,7 @@ from bounds import Count, FromZero, Positive, Range, Scale, Seed, Threads, Width
 from continual_tasks import PAIRS, Problem
 from uses import Naming, NotWith, Only
 
-from pyrovae import weight_priors
+from pyrovae.bnn import priors as weight_priors
 
 PAIRED = NotWith(f"is more than there are: ten classes make {PAIRS} tasks", of=Range(PAIRS + 1),
                  problem=("split-mnist", "split-digits"))

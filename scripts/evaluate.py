@@ -24,6 +24,7 @@ from vae_parts import DENSITIES, build
 from vae_settings import Settings
 
 import pyrovae as pv
+from pyrovae.core.atomic_write import write_atomically
 from pyrovae.data import Batches
 from pyrovae.evidence import (
     Evidence,
@@ -34,8 +35,7 @@ from pyrovae.evidence import (
     inference_gaps,
     quadrature,
 )
-from pyrovae.files import write_atomically
-from pyrovae.refine import SemiAmortized
+from pyrovae.programs.semi_amortized import SemiAmortized
 
 SAMPLING = ("is", "psis")
 ANNEALING = Only(method="ais", table=True)

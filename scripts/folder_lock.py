@@ -9,7 +9,7 @@ from pathlib import Path
 
 from refusal import Refusal
 
-from pyrovae.processes import host, is_running, machine, started
+from pyrovae.core.processes import host, is_running, machine, started
 
 NAME, TRIES, PAUSE = ".lock", 50, 0.02
 """Of the file that says whose the folder is; how often and with which pause it is looked at while it is empty."""

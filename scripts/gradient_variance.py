@@ -15,18 +15,18 @@ import torch
 from bounds import Count, FromZero, OutFolder, Positive, Range, Seed, Some, Threads
 from progress import progress_bar, say
 from results import write_table
-from run_folder import Refusal, refuse_politely
+from run_folder import refuse_politely
 
 import pyrovae as pv
 import pyrovae.plots as plots
 from pyrovae.data import load_digits
-from pyrovae.gradients import gradient_moments
+from pyrovae.diagnostics.gradient_variance import gradient_moments
 from pyrovae.heads import BernoulliHead, NormalHead
-from pyrovae.hooks import ProgressBar
 from pyrovae.nets import MLP
 from pyrovae.posteriors import NonReparameterized
 from pyrovae.priors import StandardNormal
-from pyrovae.run import Run
+from pyrovae.training.hooks import ProgressBar
+from pyrovae.training.run import Run
 
 X = 64
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 from tqdm.auto import tqdm
 
+from pyrovae.core.progress import progress_bar
 from pyrovae.data import Batches
-from pyrovae.progress import progress_bar
 
 __all__ = ["evidence_bar", "progress_bar", "quiet_bars", "say"]
 

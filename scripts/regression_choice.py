@@ -7,7 +7,7 @@ from data_choice import refuse_unknown
 from run_folder import Refusal
 
 from pyrovae.data import Regression, data_root, gap1d, load_diabetes, load_npz_regression, load_uci, load_uci_folder
-from pyrovae.data.files import read_file
+from pyrovae.data.user_files import read_file
 
 UCI = ("bostonHousing", "concrete", "energy", "kin8nm", "naval-propulsion-plant", "power-plant",
        "protein-tertiary-structure", "wine-quality-red", "yacht")

@@ -27,10 +27,10 @@ from vae_parts import build, fit_constants
 from vae_settings import Settings
 
 import pyrovae as pv
+from pyrovae.core.atomic_write import write_atomically
 from pyrovae.data import Batches
-from pyrovae.files import write_atomically
-from pyrovae.hooks import Checkpoint, HistoryFile, ProgressBar
 from pyrovae.nets import GatedMLP
+from pyrovae.training.hooks import Checkpoint, HistoryFile, ProgressBar
 
 PARTS = 10
 """Pieces of an epoch after each of which the learning rate may change and a checkpoint is written."""

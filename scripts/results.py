@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from refusal import Refusal
 
-from pyrovae.files import write_atomically
+from pyrovae.core.atomic_write import write_atomically
 
 DIGEST, FILES = "sha256", "digests"
 ANEW = "remove it and give the same command again, which makes it anew"

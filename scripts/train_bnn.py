@@ -25,7 +25,7 @@ from run_folder import Folder, OnceAccepted, choose_device, peak_memory_mib, ref
 
 import pyrovae as pv
 import pyrovae.plots as plots
-from pyrovae.hooks import Checkpoint, HistoryFile
+from pyrovae.training.hooks import Checkpoint, HistoryFile
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,7 @@ from vae_settings import Settings
 
 import pyrovae as pv
 import pyrovae.plots as plots
+from pyrovae.core.digests import digest_of
 from pyrovae.data import (
     Batches,
     Splits,
@@ -35,12 +36,11 @@ from pyrovae.data import (
     load_mnist,
     load_path,
 )
-from pyrovae.digests import digest_of
 from pyrovae.heads import BernoulliHead
-from pyrovae.hooks import Checkpoint, EarlyStopping, HistoryFile, ProgressBar, TensorBoard
 from pyrovae.losses import CapacityLoss, Lagging, innermost
 from pyrovae.nets import MLP
-from pyrovae.refine import SemiAmortized
+from pyrovae.programs.semi_amortized import SemiAmortized
+from pyrovae.training.hooks import Checkpoint, EarlyStopping, HistoryFile, ProgressBar, TensorBoard
 
 SMALL_BATCH = 10_000
 """Numbers in a batch up to which one thread is used: more would only wait for each other."""

@@ -9,7 +9,7 @@ from torch import Tensor
 import pyrovae as pv
 import pyrovae.plots as plots
 from pyrovae.data import Batches, Splits
-from pyrovae.diagnostics import kl_per_dim
+from pyrovae.diagnostics.active_units import kl_per_dim
 from pyrovae.priors import StandardNormal
 
 Values = dict[str, Tensor]

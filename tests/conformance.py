@@ -8,17 +8,41 @@ import zuko
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from pyrovae.heads import (AutoregressiveBernoulliHead, BernoulliHead, BetaHead, CategoricalHead,
-                           ContinuousBernoulliHead, DeltaHead, DiscretizedLogisticMixtureHead, FixedScaleNormalHead,
-                           FullRankNormalHead, LearnedScaleNormalHead, LowRankNormalHead, MixtureNormalHead,
-                           NegativeBinomialHead, NormalHead, PoissonHead, StudentTHead)
+from pyrovae.bnn.guides import Draws, Ensemble, JointNormal, MCDropout, MeanField, PointEstimate, Radial
+from pyrovae.bnn.priors import (
+    Previous,
+    WeightPrior,
+    fan_in,
+    hierarchical,
+    horseshoe,
+    last_layer,
+    normal,
+    only,
+    scale_mixture,
+    standard,
+)
+from pyrovae.heads import (
+    AutoregressiveBernoulliHead,
+    BernoulliHead,
+    BetaHead,
+    CategoricalHead,
+    ContinuousBernoulliHead,
+    DeltaHead,
+    DiscretizedLogisticMixtureHead,
+    FixedScaleNormalHead,
+    FullRankNormalHead,
+    LearnedScaleNormalHead,
+    LowRankNormalHead,
+    MixtureNormalHead,
+    NegativeBinomialHead,
+    NormalHead,
+    PoissonHead,
+    StudentTHead,
+)
 from pyrovae.nets import MLP, Batched, ConvDecoder, ConvEncoder, GatedMLP, Standardized
 from pyrovae.posteriors import IAF, FlowPosterior, NonReparameterized, PlanarPosterior, PrecisionWeighted
 from pyrovae.priors import Laplace, MixtureOfNormals, StandardNormal, VampPrior
 from pyrovae.programs import Bayesian
-from pyrovae.weight_guides import Draws, Ensemble, JointNormal, MCDropout, MeanField, PointEstimate, Radial
-from pyrovae.weight_priors import (Previous, WeightPrior, fan_in, hierarchical, horseshoe, last_layer, normal, only,
-                                   scale_mixture, standard)
 
 
 @dataclass(frozen=True)

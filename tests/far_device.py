@@ -20,16 +20,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import pyrovae as pv
-from pyrovae.evaluation import measure
-from pyrovae.evidence.blocks import Blocks
-from pyrovae.following import Following, without_nan_warnings
+from pyrovae.bnn.guides import Ensemble
+from pyrovae.capture.concretize import Following, without_nan_warnings
+from pyrovae.core.param_store import private
+from pyrovae.core.recording import recording
+from pyrovae.core.shapes import DATA
+from pyrovae.evidence.particles import Blocks
 from pyrovae.heads import CategoricalHead
-from pyrovae.losses.pair import innermost
+from pyrovae.losses.base import innermost
 from pyrovae.nets import MLP
-from pyrovae.plates import DATA
-from pyrovae.recording import recording
-from pyrovae.store import private
-from pyrovae.weight_guides import Ensemble
+from pyrovae.training.evaluate import measure
 
 DEVICE = "far"
 LEFT_OUT = ("hand-written",  # makes its own parameters, on the CPU

@@ -10,15 +10,15 @@ from pyro.infer.autoguide import AutoLowRankMultivariateNormal, AutoNormal
 from torch import Tensor, nn
 
 import pyrovae as pv
+from pyrovae.bnn.guides import JointNormal, MCDropout, MeanField, PointEstimate, Radial
+from pyrovae.bnn.priors import hierarchical, scale_mixture
+from pyrovae.core.param_store import private
+from pyrovae.core.parameters import find_parameters
 from pyrovae.heads import BernoulliHead, CategoricalHead, NormalHead
 from pyrovae.losses import CapacityLoss, Penalized, PyroLoss, squared_jacobian
 from pyrovae.nets import MLP
-from pyrovae.parameters import find_parameters
 from pyrovae.posteriors import IAF, FlowPosterior, NonReparameterized
 from pyrovae.priors import StandardNormal, VampPrior
-from pyrovae.store import private
-from pyrovae.weight_guides import JointNormal, MCDropout, MeanField, PointEstimate, Radial
-from pyrovae.weight_priors import hierarchical, scale_mixture
 
 X = (torch.rand(12, 4, generator=torch.Generator().manual_seed(0)) < 0.5).double()
 Y = torch.arange(12) % 3

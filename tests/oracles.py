@@ -9,9 +9,9 @@ import torch.nn as nn
 from torch import Tensor
 
 import pyrovae as pv
+from pyrovae.bnn.priors import normal
 from pyrovae.heads import FixedScaleNormalHead
 from pyrovae.priors import StandardNormal
-from pyrovae.weight_priors import normal
 
 
 @dataclass

@@ -10,15 +10,15 @@ import torch
 from pyro.infer.autoguide import AutoNormal
 
 import pyrovae as pv
+from pyrovae.core.traces import run_model
 from pyrovae.evidence import annealed_importance, linear, sigmoidal
-from pyrovae.evidence.annealing import Annealing, Path
+from pyrovae.evidence.ais_path import Annealing, Path
+from pyrovae.evidence.densities import Layout
 from pyrovae.evidence.hmc import Points, move
-from pyrovae.evidence.latents import Layout
 from pyrovae.heads import BernoulliHead, NormalHead
 from pyrovae.nets import MLP
 from pyrovae.priors import Flat, StandardNormal
-from pyrovae.refine import SemiAmortized
-from pyrovae.traces import run_model
+from pyrovae.programs.semi_amortized import SemiAmortized
 
 EXACT = {"linear-gaussian": oracles.linear_gaussian, "two-level": oracles.two_level}
 

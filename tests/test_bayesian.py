@@ -12,13 +12,13 @@ from pyro.infer.autoguide import AutoDelta, AutoLowRankMultivariateNormal, AutoM
 from torch import Tensor, nn
 
 import pyrovae as pv
-from pyrovae.gradients import gradient_moments
+from pyrovae.bnn.guides import JointNormal, MCDropout, MeanField, PointEstimate, Radial
+from pyrovae.bnn.priors import hierarchical, horseshoe, last_layer, normal, only
+from pyrovae.core.param_store import private
+from pyrovae.diagnostics.gradient_variance import gradient_moments
 from pyrovae.heads import BernoulliHead, CategoricalHead, FixedScaleNormalHead, NormalHead, SharedVarianceHead
 from pyrovae.nets import MLP, ConvEncoder, Standardized
 from pyrovae.priors import InverseGammaPrior, StandardNormal
-from pyrovae.store import private
-from pyrovae.weight_guides import JointNormal, MCDropout, MeanField, PointEstimate, Radial
-from pyrovae.weight_priors import hierarchical, horseshoe, last_layer, normal, only
 
 ELBOS = {"Trace": Trace_ELBO, "TraceMeanField": TraceMeanField_ELBO}
 

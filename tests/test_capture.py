@@ -10,22 +10,21 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer import (TraceEnum_ELBO)
+from objective_cases import LOSSES, Noisy, X, Y, batch_for, bnn, program_of, stacked, vae
+from pyro.infer import TraceEnum_ELBO
 from torch import Tensor, nn
 
-from objective_cases import LOSSES, Noisy, X, Y, batch_for, bnn, program_of, stacked, vae
-
 import pyrovae as pv
-from pyrovae.capture import Captured
+from pyrovae.bnn.guides import MCDropout, MeanField, PointEstimate, Radial
+from pyrovae.capture.auto import Replays
+from pyrovae.capture.graph import Captured
 from pyrovae.data import Batches, DictDataset
-from pyrovae.evaluation import Averages, Evaluation, Measured
 from pyrovae.evidence import annealed_importance, bidirectional
 from pyrovae.heads import NormalHead
-from pyrovae.hooks import Checkpoint
 from pyrovae.losses import CapacityLoss, Lagging
-from pyrovae.refine import SemiAmortized
-from pyrovae.replays import Replays
-from pyrovae.weight_guides import MCDropout, MeanField, PointEstimate, Radial
+from pyrovae.programs.semi_amortized import SemiAmortized
+from pyrovae.training.evaluate import Averages, Evaluation, Measured
+from pyrovae.training.hooks import Checkpoint
 
 
 @pytest.mark.filterwarnings("ignore:.*parameters have no influence:UserWarning")
@@ -356,8 +355,8 @@ def data(size: int = 8) -> Batches:
 @pytest.fixture
 def uncompiled(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Steps are captured but not compiled, which is quick and exact; a fallback fails the test."""
-    monkeypatch.setattr("pyrovae.capture.compile_graph", lambda graph, inputs: graph)
-    monkeypatch.setattr("pyrovae.capture.use_fastest_route", lambda graph: None)
+    monkeypatch.setattr("pyrovae.capture.graph.compile_graph", lambda graph, inputs: graph)
+    monkeypatch.setattr("pyrovae.capture.graph.use_fastest_route", lambda graph: None)
     yield
     assert not warnings_of(caplog)
 
@@ -408,24 +407,24 @@ def test_resumed_runs_go_on_bit_for_bit(tmp_path: Path, uncompiled: None) -> Non
 
 def test_auto_compiles_long_runs_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, uncompiled: None) -> None:
     captures = []
-    monkeypatch.setattr("pyrovae.replayed_step.Captured",
+    monkeypatch.setattr("pyrovae.training.captured_step.Captured",
                         lambda *args, **kwargs: captures.append(None) or Captured(*args, **kwargs))
     pv.fit(pv.ElboLoss(*vae()), data(), epochs=3)
     assert not captures
-    monkeypatch.setattr("pyrovae.train.WORTH_COMPILING", 0.0)
+    monkeypatch.setattr("pyrovae.training.fit.WORTH_COMPILING", 0.0)
     loss = pv.ElboLoss(*vae())
     pv.fit(loss, data(), epochs=1)
     assert not captures, "nothing is ahead"
     pv.fit(loss, data(), epochs=2, hooks=[Checkpoint(tmp_path / "run")])
     assert len(captures) == 1
-    monkeypatch.setattr("pyrovae.train.WORTH_COMPILING", 1e9)
+    monkeypatch.setattr("pyrovae.training.fit.WORTH_COMPILING", 1e9)
     pv.fit(loss, data(), epochs=3, resume=tmp_path / "run")
     assert len(captures) == 2, "a resumed run goes on as it was"
 
 
 def test_shapes_are_captured_when_they_come_again(monkeypatch: pytest.MonkeyPatch, uncompiled: None) -> None:
     shapes = []
-    monkeypatch.setattr("pyrovae.replayed_step.Captured", lambda program, batch, **kwargs: shapes.append(len(batch["x"]))
+    monkeypatch.setattr("pyrovae.training.captured_step.Captured", lambda program, batch, **kwargs: shapes.append(len(batch["x"]))
                         or Captured(program, batch, **kwargs))
     pv.fit(pv.ElboLoss(*vae()), [{"x": X}, {"x": X[:5]}], epochs=3, compile="on")
     assert shapes == [12]
@@ -435,13 +434,13 @@ def test_shapes_are_captured_when_they_come_again(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("name", ["Trace_ELBO", "IWAE, dreg", "warm-up", "dropout, batch norm, buffers", "score function"])
 def test_validation_is_the_same_captured(name: str, monkeypatch: pytest.MonkeyPatch, uncompiled: None) -> None:
-    monkeypatch.setattr("pyrovae.replays.PATIENCE", 0.0)
+    monkeypatch.setattr("pyrovae.capture.auto.PATIENCE", 0.0)
     histories = []
     for mode in ("off", "auto"):
         pyro.set_rng_seed(0)
         loss = LOSSES[name]()
         captures = []
-        monkeypatch.setattr("pyrovae.replays.Captured",
+        monkeypatch.setattr("pyrovae.capture.auto.Captured",
                             lambda *args, **kwargs: captures.append(None) or Captured(*args, **kwargs))
         history = pv.fit(loss, data(), epochs=4, valid=[{"x": X[:5]}, {"x": X[5:10]}, {"x": X[10:]}], compile=mode)
         histories.append(history)
@@ -452,7 +451,7 @@ def test_validation_is_the_same_captured(name: str, monkeypatch: pytest.MonkeyPa
 
 
 def test_captured_validation_refuses_data_outside_the_support(monkeypatch: pytest.MonkeyPatch, uncompiled: None) -> None:
-    monkeypatch.setattr("pyrovae.replays.PATIENCE", 0.0)
+    monkeypatch.setattr("pyrovae.capture.auto.PATIENCE", 0.0)
     evaluation = Evaluation(pv.ElboLoss(*vae()), compile="on")
     fine = evaluation([{"x": X}] * 2)
     assert fine == evaluation([{"x": X}] * 2) == pv.evaluate(evaluation.loss, [{"x": X}] * 2)
@@ -578,7 +577,7 @@ def annealed_by_hand() -> pv.ElboLoss:
 
 def test_numbers_that_a_program_reads_from_outside_may_change_between_epochs(monkeypatch: pytest.MonkeyPatch,
                                                                              uncompiled: None) -> None:
-    monkeypatch.setattr("pyrovae.replays.PATIENCE", 0.0)
+    monkeypatch.setattr("pyrovae.capture.auto.PATIENCE", 0.0)
     ends = []
     for mode in ("off", "on"):
         BETA["weight"] = 0.1
@@ -673,9 +672,9 @@ class Wrapped(nn.Module):
 
 def test_a_loss_that_changes_every_epoch_is_not_captured_for_ever(caplog: pytest.LogCaptureFixture,
                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyrovae.capture.compile_graph", lambda graph, inputs: graph)
+    monkeypatch.setattr("pyrovae.capture.graph.compile_graph", lambda graph, inputs: graph)
     found = []
-    monkeypatch.setattr("pyrovae.replayed_step.Captured",
+    monkeypatch.setattr("pyrovae.training.captured_step.Captured",
                         lambda *args, **kwargs: found.append(None) or Captured(*args, **kwargs))
 
     def change(run: object) -> None:
@@ -724,14 +723,14 @@ def test_either_route_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
     programs = {"addmm": lambda batch: net(batch["x"]).detach(), "mm": lambda batch: batch["x"] @ net.weight.detach().t()}
     for name, program in programs.items():
         for faster in (False, True):
-            monkeypatch.setattr("pyrovae.matmul.onednn_is_faster", lambda *layout: faster)
+            monkeypatch.setattr("pyrovae.capture.onednn.onednn_is_faster", lambda *layout: faster)
             replay = Captured(program, {"x": torch.rand(7, 5)}, modules=[net])
             x = torch.rand(7, 5)
             torch.testing.assert_close(replay({"x": x}), program({"x": x}))
 
 
 def test_the_measurement_of_routes_disturbs_nothing() -> None:
-    from pyrovae.matmul import onednn_is_faster
+    from pyrovae.capture.onednn import onednn_is_faster
 
     before = torch.get_rng_state()
     assert onednn_is_faster(((64, 32), (32, 1)), ((32, 16), (1, 32)), True, 1) in (True, False)
@@ -742,7 +741,7 @@ def test_the_measurement_of_routes_disturbs_nothing() -> None:
 
 def captures(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     found: list[None] = []
-    monkeypatch.setattr("pyrovae.replays.Captured", lambda *args, **kwargs: found.append(None) or Captured(*args, **kwargs))
+    monkeypatch.setattr("pyrovae.capture.auto.Captured", lambda *args, **kwargs: found.append(None) or Captured(*args, **kwargs))
     return found
 
 
@@ -769,8 +768,8 @@ def test_captured_evidence_refuses_data_outside_the_support(uncompiled: None) ->
 def test_captured_chains_go_the_same_way(from_guide: bool, monkeypatch: pytest.MonkeyPatch, uncompiled: None) -> None:
     model, guide = vae()
     found, results = captures(monkeypatch), []
-    monkeypatch.setattr("pyrovae.evidence.setting.ROWS", 16)
-    monkeypatch.setattr("pyrovae.replays.PATIENCE", 0.0)
+    monkeypatch.setattr("pyrovae.evidence.runtime.ROWS", 16)
+    monkeypatch.setattr("pyrovae.capture.auto.PATIENCE", 0.0)
     for mode in ("off", "on"):
         torch.manual_seed(0)
         results.append(annealed_importance(model, {"x": X}, guide=guide if from_guide else None, num_chains=4, num_steps=5,
@@ -790,7 +789,7 @@ def test_guides_that_adapt_to_data_are_not_captured(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("guide", [MeanField, PointEstimate, lambda model: MCDropout(model, 0.2), Radial])
 def test_captured_predictions_are_the_same(guide: Callable, monkeypatch: pytest.MonkeyPatch, uncompiled: None) -> None:
     loss, found = bnn(guide), captures(monkeypatch)
-    monkeypatch.setattr("pyrovae.predictive.ROWS", 60)
+    monkeypatch.setattr("pyrovae.prediction.weight_average.ROWS", 60)
     batch, results = {"x": X, "y": Y}, []
     for mode in ("off", "on"):
         torch.manual_seed(0)
@@ -812,7 +811,7 @@ def test_auto_captures_what_took_long(monkeypatch: pytest.MonkeyPatch, uncompile
     data = [{"x": X}] * 40
     plain = pv.log_evidence(model, guide, data, num_particles=500)
     assert not found
-    monkeypatch.setattr("pyrovae.replays.PATIENCE", 0.0)
+    monkeypatch.setattr("pyrovae.capture.auto.PATIENCE", 0.0)
     pv.log_evidence(model, guide, data, num_particles=500)
     assert found and plain.log_px.shape == (480,)
 
@@ -829,7 +828,7 @@ def test_modes_of_compiling_are_named() -> None:
 
 def deferred(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps as they are on CUDA."""
-    from pyrovae.steps import CapturedSteps
+    from pyrovae.training.captured_stepper import CapturedSteps
 
     begin = CapturedSteps.__init__
 
@@ -882,7 +881,7 @@ def test_a_recorded_graph_leaves_no_trace_of_its_recording(monkeypatch: pytest.M
     """With CUDA's calls played by others: what is copied where, and when the graph is made anew."""
     from types import SimpleNamespace
 
-    from pyrovae import cuda_graph
+    from pyrovae.capture import cuda_graph
 
     recorded, updates = [], []
 

@@ -9,17 +9,17 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from objective_cases import X, vae
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from test_capture import data, uncompiled, warnings_of  # noqa: F401: a fixture
 from torch import Tensor, nn
 
 import pyrovae as pv
-from objective_cases import X, vae
-from pyrovae import steps
-from pyrovae.capture import Captured
-from pyrovae.python_state import guard_state
-from pyrovae.reachable import is_user_code
-from pyrovae.rollback import UndoWrites
+from pyrovae.capture.graph import Captured
+from pyrovae.capture.guards import guard_state
+from pyrovae.capture.reachable import is_user_code
+from pyrovae.capture.rollback import UndoWrites
+from pyrovae.training import captured_stepper as steps
 
 FACTOR = {"value": 1.0}
 
@@ -104,8 +104,8 @@ def test_attributes_of_the_estimator_are_seen_to_change(change: Callable, uncomp
 def test_a_change_that_nothing_suggests_is_seen_after_so_many_replays(monkeypatch: pytest.MonkeyPatch,
                                                                       uncompiled: None) -> None:  # noqa: F811
     monkeypatch.setattr(steps, "COMPARED_AFTER", 1)
-    monkeypatch.setattr("pyrovae.steps.guard_state", lambda roots: ([], []))
-    monkeypatch.setattr("pyrovae.capture.has_backward_hooks", lambda module: False)
+    monkeypatch.setattr("pyrovae.training.captured_stepper.guard_state", lambda roots: ([], []))
+    monkeypatch.setattr("pyrovae.capture.graph.has_backward_hooks", lambda module: False)
 
     class Watch:
         def __enter__(self) -> list[str]:
@@ -114,7 +114,7 @@ def test_a_change_that_nothing_suggests_is_seen_after_so_many_replays(monkeypatc
         def __exit__(self, *exception: object) -> None:
             pass
 
-    monkeypatch.setattr("pyrovae.capture.watch_user_code", Watch)
+    monkeypatch.setattr("pyrovae.capture.graph.watch_user_code", Watch)
 
     def run(mode: str) -> list[float]:
         pyro.set_rng_seed(0)
@@ -319,7 +319,7 @@ def test_whatever_fails_in_a_capture_is_no_end(place: str, monkeypatch: pytest.M
     def fail(*arguments: object) -> None:
         raise ZeroDivisionError("not foreseen")
 
-    monkeypatch.setattr(f"pyrovae.capture.{place}", fail)
+    monkeypatch.setattr(f"pyrovae.capture.graph.{place}", fail)
     with caplog.at_level(logging.WARNING, logger="pyrovae"):
         history = pv.fit(pv.ElboLoss(*vae()), data(), epochs=2, compile="on")
     assert len(history) == 2
@@ -339,7 +339,7 @@ def test_a_replay_that_fails_is_no_end(monkeypatch: pytest.MonkeyPatch, caplog: 
 
         return run
 
-    monkeypatch.setattr("pyrovae.capture.compile_graph", compiled)
+    monkeypatch.setattr("pyrovae.capture.graph.compile_graph", compiled)
     with caplog.at_level(logging.WARNING, logger="pyrovae"):
         history = pv.fit(pv.ElboLoss(*vae()), data(), epochs=3, compile="on")
     assert len(history) == 3 and "wrong strides" in warnings_of(caplog)[0]

@@ -16,20 +16,20 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import pyrovae as pv
-from pyrovae.checkpoint import load_run, save_run
-from pyrovae.files import write_atomically
+from pyrovae.core.atomic_write import write_atomically
 from pyrovae.heads import BernoulliHead, NormalHead
-from pyrovae.hooks import Checkpoint, EarlyStopping
 from pyrovae.nets import MLP
 from pyrovae.priors import StandardNormal, VampPrior
-from pyrovae.run import Run
-from pyrovae.tensor_file import write_tensors
+from pyrovae.training.checkpoint import load_run, save_run
+from pyrovae.training.hooks import Checkpoint, EarlyStopping
+from pyrovae.training.run import Run
+from pyrovae.training.tensor_file import write_tensors
 
 SCRIPT = '''
 import sys, torch, pyro, pyrovae as pv
 from pyrovae.data import Batches, DictDataset, dynamic
 from pyrovae.heads import BernoulliHead, NormalHead
-from pyrovae.hooks import Checkpoint
+from pyrovae.training.hooks import Checkpoint
 from pyrovae.nets import MLP
 from pyrovae.priors import VampPrior
 seed, start, stop, path = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
@@ -182,7 +182,7 @@ def test_early_stopping_ignores_files_and_nans_of_other_days(tmp_path: Path) -> 
 
 def test_killed_while_writing_leaves_the_previous_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    code = ("import sys; from pyrovae.files import write_atomically\n"
+    code = ("import sys; from pyrovae.core.atomic_write import write_atomically\n"
             "for i in range(10**6): write_atomically(sys.argv[1], bytes([i % 256]) * 3_000_000)")
     for delay in (0.0, 0.003, 0.011):
         process = subprocess.Popen([sys.executable, "-c", code, str(path)])

@@ -12,12 +12,12 @@ from torch import nn
 from torch.distributions import biject_to, constraints
 
 import pyrovae as pv
+from pyrovae.core.broadcasting import Particles
+from pyrovae.core.param_store import private
+from pyrovae.core.traces import run_guide, run_model, weigh
 from pyrovae.heads import BernoulliHead, CategoricalHead, FixedScaleNormalHead, LearnedScaleNormalHead
 from pyrovae.nets import MLP, ConvDecoder, ConvEncoder, Standardized
-from pyrovae.particles import Particles
 from pyrovae.programs.adapter import as_pyro
-from pyrovae.store import private
-from pyrovae.traces import run_guide, run_model, weigh
 
 TEST_FAILURE_RATE = 2e-5
 """Chance that a right component fails one goodness-of-fit test (as in Pyro's own suite)."""

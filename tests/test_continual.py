@@ -11,10 +11,10 @@ from test_scripts import run
 from torch import Tensor, nn
 
 import pyrovae as pv
+from pyrovae.bnn.guides import MeanField, PointEstimate
+from pyrovae.bnn.priors import Previous, WeightPrior, normal, standard
 from pyrovae.data import DictDataset
 from pyrovae.heads import FixedScaleNormalHead
-from pyrovae.weight_guides import MeanField, PointEstimate
-from pyrovae.weight_priors import Previous, WeightPrior, normal, standard
 
 NOISE = 0.4
 QUICK = ("--epochs", 20, "--batch-size", 64, "--hidden", 30, "--coreset-epochs", 20, "--num-samples", 5, "--lr", 1e-2)

@@ -13,18 +13,18 @@ from safetensors.torch import save_file
 from torch import nn
 
 import pyrovae as pv
-from pyrovae.checkpoint import load_run, save_run
-from pyrovae.digests import digest_of
-from pyrovae.files import write_atomically
+from pyrovae.bnn.samplers import Collect
+from pyrovae.core.atomic_write import write_atomically
+from pyrovae.core.digests import digest_of
+from pyrovae.core.processes import machine
 from pyrovae.heads import BernoulliHead, NormalHead
-from pyrovae.hooks import Checkpoint, EarlyStopping
 from pyrovae.nets import MLP
-from pyrovae.packing import pack, unpack
 from pyrovae.priors import StandardNormal
-from pyrovae.processes import machine
-from pyrovae.run import Run
-from pyrovae.samplers import Collect
-from pyrovae.tensor_file import read_tensors, write_tensors
+from pyrovae.training.checkpoint import load_run, save_run
+from pyrovae.training.hooks import Checkpoint, EarlyStopping
+from pyrovae.training.packing import pack, unpack
+from pyrovae.training.run import Run
+from pyrovae.training.tensor_file import read_tensors, write_tensors
 
 X = torch.ones(6, 4, dtype=torch.float64)
 

@@ -16,12 +16,12 @@ from torch import nn
 
 import pyrovae as pv
 from pyrovae.data import load_digits
-from pyrovae.diagnostics import kl_per_dim
-from pyrovae.evidence.weights import WeightSummary
+from pyrovae.diagnostics.active_units import kl_per_dim
+from pyrovae.evidence.weight_summary import WeightSummary
 from pyrovae.heads import BernoulliHead, NormalHead
 from pyrovae.nets import MLP
 from pyrovae.priors import Flat, StandardNormal
-from pyrovae.refine import SemiAmortized
+from pyrovae.programs.semi_amortized import SemiAmortized
 
 EXACT = {"linear-gaussian": oracles.linear_gaussian, "two-level": oracles.two_level,
          "beta-bernoulli": oracles.beta_bernoulli}

@@ -12,8 +12,8 @@ import torch
 from pyro.infer.autoguide import AutoNormal
 
 import pyrovae as pv
+from pyrovae.core.broadcasting import Particles
 from pyrovae.export import to_inference_data
-from pyrovae.particles import Particles
 
 pytestmark = [
     # ArviZ 0.23 announces 1.0 on the first import of the day

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 import pyrovae as pv
-from pyrovae.feed import batches, exemplar_of
+from pyrovae.bnn.guides import MeanField
+from pyrovae.core.batching import batches, exemplar_of
 from pyrovae.heads import FixedScaleNormalHead
-from pyrovae.weight_guides import MeanField
 
 
 def pair() -> tuple[pv.Model, MeanField]:

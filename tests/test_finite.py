@@ -9,11 +9,11 @@ from test_capture import deferred
 from torch import Tensor, nn
 
 import pyrovae as pv
-from pyrovae.finite import are_finite, each_finite
 from pyrovae.heads import BernoulliHead, NormalHead
 from pyrovae.losses import Lagging, PyroLoss
 from pyrovae.nets import MLP
 from pyrovae.priors import StandardNormal
+from pyrovae.training.finite import are_finite, each_finite
 
 X = torch.ones(6, 4, dtype=torch.float64)
 GOOD, BAD = {"x": X}, {"x": torch.zeros_like(X)}
@@ -21,7 +21,7 @@ GOOD, BAD = {"x": X}, {"x": torch.zeros_like(X)}
 
 @pytest.fixture
 def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyrovae.capture.compile_graph", lambda graph, inputs: graph)
+    monkeypatch.setattr("pyrovae.capture.graph.compile_graph", lambda graph, inputs: graph)
 
 
 class Root(nn.Module):
@@ -73,7 +73,7 @@ def test_an_optimiser_of_pyro() -> None:
 @pytest.mark.parametrize("clip_norm", [None, 1.0])
 def test_nobody_waits_for_the_device(monkeypatch: pytest.MonkeyPatch, uncompiled: None, clip_norm: float | None) -> None:
     deferred(monkeypatch)
-    monkeypatch.setattr("pyrovae.steps.are_finite", lambda gradients: pytest.fail("waits") if late.epoch > 1 else are_finite(
+    monkeypatch.setattr("pyrovae.training.eager_step.are_finite", lambda gradients: pytest.fail("waits") if late.epoch > 1 else are_finite(
         gradients))
     late = Late()
     stops(Root(), data=late, compile="on", clip_norm=clip_norm)

@@ -15,7 +15,7 @@ from results import find_result, read_arrays, read_result, write_arrays, write_r
 from test_bnn_scripts import QUICK as BNN
 from test_scripts import QUICK, run
 
-from pyrovae.processes import host, is_running, machine, started
+from pyrovae.core.processes import host, is_running, machine, started
 
 QUIET = (*QUICK, "--dataset", "mine.npz")
 """Of files that can be changed."""

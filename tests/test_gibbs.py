@@ -11,10 +11,10 @@ from test_mcmc import assert_mean, data, posterior, unknown_noise
 from torch import nn
 
 import pyrovae as pv
+from pyrovae.bnn.guides import PointEstimate
+from pyrovae.bnn.samplers import Gibbs, chains_to_arviz, mcmc, noise_variance
 from pyrovae.heads import FixedScaleNormalHead
 from pyrovae.priors import InverseGammaPrior
-from pyrovae.samplers import Gibbs, chains_to_arviz, mcmc, noise_variance
-from pyrovae.weight_guides import PointEstimate
 
 
 def test_gibbs_draws_weights_and_noise_of_a_regression() -> None:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 import pyrovae as pv
-from pyrovae.gradients import gradient_moments
+from pyrovae.diagnostics.gradient_variance import gradient_moments
 from pyrovae.heads import BernoulliHead, NormalHead
 from pyrovae.losses import Lagging
 from pyrovae.nets import MLP

@@ -8,9 +8,21 @@ from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor, nn
 
 import pyrovae as pv
-from pyrovae.heads import (AutoregressiveBernoulliHead, BetaHead, CategoricalHead, DeltaHead,
-                           DiscretizedLogisticMixtureHead, FixedScaleNormalHead, FullRankNormalHead, LowRankNormalHead,
-                           MixtureNormalHead, NegativeBinomialHead, NormalHead, PoissonHead, StudentTHead)
+from pyrovae.heads import (
+    AutoregressiveBernoulliHead,
+    BetaHead,
+    CategoricalHead,
+    DeltaHead,
+    DiscretizedLogisticMixtureHead,
+    FixedScaleNormalHead,
+    FullRankNormalHead,
+    LowRankNormalHead,
+    MixtureNormalHead,
+    NegativeBinomialHead,
+    NormalHead,
+    PoissonHead,
+    StudentTHead,
+)
 from pyrovae.heads.level_mixture import DiscretizedLogisticMixture
 from pyrovae.heads.mixture_normal import PathwiseMixture
 from pyrovae.nets import MLP, Standardized

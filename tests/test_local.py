@@ -11,13 +11,13 @@ from pyro.infer.autoguide import AutoNormal
 from torch import Tensor, nn
 
 import pyrovae as pv
-from pyrovae.gradients import gradient_moments
+from pyrovae.bnn.guides import JointNormal, MCDropout, MeanField, PointEstimate, Radial
+from pyrovae.bnn.priors import fan_in, normal, scale_mixture
+from pyrovae.core.provenance import origins
+from pyrovae.core.traces import run_guide, run_model
+from pyrovae.diagnostics.gradient_variance import gradient_moments
 from pyrovae.heads import CategoricalHead, FixedScaleNormalHead
 from pyrovae.nets import MLP
-from pyrovae.origin import origins
-from pyrovae.traces import run_guide, run_model
-from pyrovae.weight_guides import JointNormal, MCDropout, MeanField, PointEstimate, Radial
-from pyrovae.weight_priors import fan_in, normal, scale_mixture
 
 LOCAL = {"local": pv.LocalReparameterization, "flipout": pv.Flipout}
 

@@ -6,8 +6,16 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer import (JitTrace_ELBO, RenyiELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO,
-                        TraceMeanField_ELBO, TraceTailAdaptive_ELBO, TraceTMC_ELBO)
+from pyro.infer import (
+    JitTrace_ELBO,
+    RenyiELBO,
+    Trace_ELBO,
+    TraceEnum_ELBO,
+    TraceGraph_ELBO,
+    TraceMeanField_ELBO,
+    TraceTailAdaptive_ELBO,
+    TraceTMC_ELBO,
+)
 from torch import Tensor, nn
 
 import pyrovae as pv

@@ -11,10 +11,10 @@ from pyro.infer import HMC, NUTS, RandomWalkKernel
 from torch import Tensor, nn
 
 import pyrovae as pv
+from pyrovae.bnn.guides import Draws, PointEstimate
+from pyrovae.bnn.samplers import Chains, chains_to_arviz, mcmc
 from pyrovae.heads import FixedScaleNormalHead, SharedVarianceHead
 from pyrovae.priors import InverseGammaPrior
-from pyrovae.samplers import Chains, chains_to_arviz, mcmc
-from pyrovae.weight_guides import Draws, PointEstimate
 
 NOISE = 0.5
 

@@ -13,13 +13,13 @@ from pyro.infer import TraceEnum_ELBO, TraceMeanField_ELBO
 from torch import Tensor, nn
 
 import pyrovae as pv
-from pyrovae.frozen import frozen
+from pyrovae.core.detach import frozen
 from pyrovae.heads import BernoulliHead, FixedScaleNormalHead, MixtureNormalHead, NormalHead
-from pyrovae.hooks import Checkpoint
 from pyrovae.losses import CapacityLoss, Lagging, Penalized, squared_jacobian
 from pyrovae.nets import MLP
 from pyrovae.posteriors import IAF, FlowPosterior, NonReparameterized, PlanarPosterior
 from pyrovae.priors import StandardNormal, VampPrior
+from pyrovae.training.hooks import Checkpoint
 
 X = torch.eye(2, dtype=torch.float64)[torch.arange(20) % 2].repeat_interleave(2, dim=1)
 ORACLES = [oracles.linear_gaussian, oracles.two_level, oracles.beta_bernoulli]

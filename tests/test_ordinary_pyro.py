@@ -10,17 +10,25 @@ import pytest
 import torch
 from oracles import linear_gaussian
 from pyro import poutine
-from pyro.infer.autoguide import (AutoDelta, AutoDiagonalNormal, AutoGuide, AutoIAFNormal, AutoLowRankMultivariateNormal,
-                                  AutoMultivariateNormal, AutoNormal, AutoStructured)
+from pyro.infer.autoguide import (
+    AutoDelta,
+    AutoDiagonalNormal,
+    AutoGuide,
+    AutoIAFNormal,
+    AutoLowRankMultivariateNormal,
+    AutoMultivariateNormal,
+    AutoNormal,
+    AutoStructured,
+)
 from pyro.nn import PyroModule, PyroSample
 from torch import Tensor, nn
 
 import pyrovae as pv
+from pyrovae.bnn.guides import Draws
+from pyrovae.core.broadcasting import Particles
 from pyrovae.heads import BernoulliHead, NormalHead
 from pyrovae.nets import MLP
-from pyrovae.particles import Particles
 from pyrovae.priors import StandardNormal
-from pyrovae.weight_guides import Draws
 
 B, GROUPS = 6, 4
 X, Y = torch.linspace(-1.0, 1.0, 2 * B, dtype=torch.float64).reshape(B, 2), torch.arange(B, dtype=torch.float64) / 3

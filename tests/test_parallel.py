@@ -14,12 +14,12 @@ import torch.multiprocessing as multiprocessing
 from torch import Tensor, nn
 
 import pyrovae as pv
+from pyrovae.bnn.guides import PointEstimate
 from pyrovae.data import Batches, DictDataset
 from pyrovae.heads import BernoulliHead, CategoricalHead, NormalHead
-from pyrovae.hooks import Checkpoint, EarlyStopping
 from pyrovae.nets import MLP
 from pyrovae.priors import StandardNormal
-from pyrovae.weight_guides import PointEstimate
+from pyrovae.training.hooks import Checkpoint, EarlyStopping
 
 X = (torch.rand(30, 4, generator=torch.Generator().manual_seed(0)) < 0.5).float()
 Y = torch.arange(30) % 3

@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 
 from pyrovae import plots
-from pyrovae.history import History
+from pyrovae.training.history import History
 
 NAN = float("nan")
 

@@ -6,12 +6,12 @@ import zuko
 from torch import Tensor, nn
 
 import pyrovae as pv
+from pyrovae.core.traces import run_guide
 from pyrovae.heads import FullRankNormalHead, NormalHead
 from pyrovae.nets import MLP
 from pyrovae.posteriors import IAF, FlowPosterior, PlanarPosterior, PrecisionWeighted
 from pyrovae.posteriors.implicit import FixedPointTransform, implicit
 from pyrovae.posteriors.planar import PlanarTransform
-from pyrovae.traces import run_guide
 
 FLOWS = {"MAF": zuko.flows.MAF, "NSF": zuko.flows.NSF}
 

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.distributions import SigmoidTransform
 
 import pyrovae as pv
+from pyrovae.bnn.guides import Draws, Ensemble, JointNormal, MCDropout, MeanField, PointEstimate
 from pyrovae.heads import BernoulliHead, CategoricalHead, FixedScaleNormalHead, NormalHead, SharedVarianceHead, StudentTHead
 from pyrovae.nets import MLP
 from pyrovae.priors import InverseGammaPrior, StandardNormal
-from pyrovae.weight_guides import Draws, Ensemble, JointNormal, MCDropout, MeanField, PointEstimate
 
 
 def exact_pair(num_data: int = 12) -> tuple:

@@ -12,11 +12,11 @@ from pyro.nn import PyroModule, PyroParam
 from torch import Tensor, nn
 
 import pyrovae as pv
+from pyrovae.core.traces import log_joint, run_guide
 from pyrovae.heads import BernoulliHead, NormalHead
 from pyrovae.nets import MLP
 from pyrovae.posteriors import IAF
 from pyrovae.priors import StandardNormal, VampPrior
-from pyrovae.traces import log_joint, run_guide
 
 pytestmark = pytest.mark.usefixtures("uses_param_store")
 X = torch.bernoulli(torch.full((6, 4), 0.5, dtype=torch.float64))

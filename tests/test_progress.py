@@ -14,11 +14,11 @@ from run_folder import Refusal, refuse_politely
 from test_scripts import QUICK, run
 
 import pyrovae as pv
+from pyrovae.core.progress import progress_bar
 from pyrovae.data import Batches, DictDataset
 from pyrovae.evidence import inference_gaps, quadrature
 from pyrovae.heads import NormalHead
-from pyrovae.hooks import ProgressBar
-from pyrovae.progress import progress_bar
+from pyrovae.training.hooks import ProgressBar
 
 
 class Terminal(io.StringIO):

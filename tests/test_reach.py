@@ -8,7 +8,7 @@ from pyro.infer import config_enumerate
 from torch import nn
 
 import pyrovae as pv
-from pyrovae.reach import modules_of
+from pyrovae.core.modules import modules_of
 
 
 def test_modules_are_found_however_often_one_looks() -> None:

@@ -14,7 +14,7 @@ from pyrovae.heads import BernoulliHead, DeltaHead, FixedScaleNormalHead, FullRa
 from pyrovae.nets import MLP, Batched, ConvEncoder
 from pyrovae.posteriors import IAF
 from pyrovae.priors import StandardNormal
-from pyrovae.refine import Refined, SemiAmortized
+from pyrovae.programs.semi_amortized import Refined, SemiAmortized
 
 X = torch.eye(2, dtype=torch.float64)[torch.arange(20) % 2].repeat_interleave(2, dim=1)
 

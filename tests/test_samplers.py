@@ -10,13 +10,13 @@ from oracles import Regression, assert_mean, assert_moments, bayesian_regression
 from torch import Tensor, nn
 
 import pyrovae as pv
+from pyrovae.bnn.guides import JointNormal, MeanField, PointEstimate
+from pyrovae.bnn.samplers import SGHMC, SGLD, Collect, cyclical, laplace, swag
+from pyrovae.bnn.samplers.hmc import hmc
 from pyrovae.heads import CategoricalHead, FixedScaleNormalHead, SharedVarianceHead
-from pyrovae.hooks import Checkpoint
 from pyrovae.nets import MLP
 from pyrovae.priors import InverseGammaPrior
-from pyrovae.samplers import SGHMC, SGLD, Collect, cyclical, laplace, swag
-from pyrovae.samplers.hmc import hmc
-from pyrovae.weight_guides import JointNormal, MeanField, PointEstimate
+from pyrovae.training.hooks import Checkpoint
 
 
 def chains(exact: Regression, start: Tensor) -> pv.Stacked:

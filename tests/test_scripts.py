@@ -453,7 +453,7 @@ def test_works_of_the_benchmark_take_turns(work: str, monkeypatch: pytest.Monkey
     from benchmark import table
 
     torch.set_default_dtype(torch.float32)
-    monkeypatch.setattr("pyrovae.capture.compile_graph", lambda graph, inputs: graph)
+    monkeypatch.setattr("pyrovae.capture.graph.compile_graph", lambda graph, inputs: graph)
     monkeypatch.setattr(torch, "compile", lambda loss: loss)
     monkeypatch.setattr(works, "numpyro_is_here", lambda: False)
     monkeypatch.setattr(works, "BNN", (8, 4, 4, 3))

@@ -10,11 +10,11 @@ from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor, nn
 
 import pyrovae as pv
+from pyrovae.bnn.guides import JointNormal, MCDropout, MeanField, PointEstimate
+from pyrovae.bnn.priors import hierarchical, normal
 from pyrovae.heads import BernoulliHead, CategoricalHead, FixedScaleNormalHead
-from pyrovae.hooks import Checkpoint
 from pyrovae.nets import MLP, Standardized
-from pyrovae.weight_guides import JointNormal, MCDropout, MeanField, PointEstimate
-from pyrovae.weight_priors import hierarchical, normal
+from pyrovae.training.hooks import Checkpoint
 
 OPTIMIZERS = {"adam": lambda ps: torch.optim.Adam(ps, lr=0.05), "sgd": lambda ps: torch.optim.SGD(ps, lr=0.05, momentum=0.9)}
 

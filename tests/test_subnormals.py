@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 import pyrovae as pv
+from pyrovae.core.subnormals import flush_subnormals, is_flushing
 from pyrovae.heads import BernoulliHead, NormalHead
 from pyrovae.nets import MLP
 from pyrovae.priors import StandardNormal
-from pyrovae.subnormals import flush_subnormals, is_flushing
 
 pytestmark = pytest.mark.skipif(not torch.set_flush_denormal(False), reason="this processor cannot flush subnormals")
 NUMBERS = torch.full((400_000,), 1e-40, dtype=torch.float32)

@@ -11,15 +11,15 @@ from pyro.infer.autoguide import AutoNormal
 from torch import Tensor, nn
 
 import pyrovae as pv
-from pyrovae import surgery
-from pyrovae.diagnostics import kl_per_dim
+from pyrovae.core.traces import run_guide
+from pyrovae.diagnostics import elbo_surgery as surgery
+from pyrovae.diagnostics.active_units import kl_per_dim
+from pyrovae.diagnostics.elbo_surgery import elbo_surgery
 from pyrovae.heads import BernoulliHead, DeltaHead, FullRankNormalHead, MixtureNormalHead, NormalHead
 from pyrovae.nets import MLP
 from pyrovae.posteriors import IAF, FlowPosterior
 from pyrovae.priors import StandardNormal
-from pyrovae.refine import SemiAmortized
-from pyrovae.surgery import elbo_surgery
-from pyrovae.traces import run_guide
+from pyrovae.programs.semi_amortized import SemiAmortized
 
 
 class At(nn.Module):

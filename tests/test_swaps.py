@@ -14,7 +14,7 @@ from pyrovae.losses import CapacityLoss
 from pyrovae.nets import MLP
 from pyrovae.posteriors import IAF, FlowPosterior, NonReparameterized, PlanarPosterior
 from pyrovae.priors import Laplace, MixtureOfNormals, StandardNormal, VampPrior
-from pyrovae.refine import SemiAmortized
+from pyrovae.programs.semi_amortized import SemiAmortized
 
 X, Z, C = 4, 2, 3
 BATCH = {"x": torch.eye(X, dtype=torch.float64), "c": torch.eye(X, C, dtype=torch.float64)}

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import pyrovae as pv
+from pyrovae.bnn.guides import MeanField
 from pyrovae.data import Batches, DictDataset, dynamic
 from pyrovae.heads import BernoulliHead, CategoricalHead, FixedScaleNormalHead, NormalHead
-from pyrovae.hooks import Checkpoint, EarlyStopping, HistoryFile, ProgressBar, TensorBoard
 from pyrovae.nets import MLP
 from pyrovae.posteriors import IAF
 from pyrovae.priors import StandardNormal
-from pyrovae.weight_guides import MeanField
+from pyrovae.training.hooks import Checkpoint, EarlyStopping, HistoryFile, ProgressBar, TensorBoard
 
 PIXELS = torch.rand(50, 4, dtype=torch.float64)
 X = (PIXELS > 0.5).double()

@@ -10,14 +10,14 @@ from pyro.infer import Trace_ELBO
 from torch import Tensor, nn
 
 import pyrovae as pv
+from pyrovae.bnn.guides import Draws, Ensemble, JointNormal, MCDropout, MeanField, PointEstimate, Radial
+from pyrovae.bnn.guides.dropped import Dropped
+from pyrovae.bnn.guides.radial import RadialNormal
+from pyrovae.bnn.priors import hierarchical, horseshoe, normal
+from pyrovae.core.traces import run_guide
 from pyrovae.heads import FixedScaleNormalHead, SharedVarianceHead
 from pyrovae.nets import MLP
 from pyrovae.priors import InverseGammaPrior
-from pyrovae.traces import run_guide
-from pyrovae.weight_guides import Draws, Ensemble, JointNormal, MCDropout, MeanField, PointEstimate, Radial
-from pyrovae.weight_guides.dropped import Dropped
-from pyrovae.weight_guides.radial import RadialNormal
-from pyrovae.weight_priors import hierarchical, horseshoe, normal
 
 
 def draws_of(guide: nn.Module, num: int) -> dict[str, Tensor]:

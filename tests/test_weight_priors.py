@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, MixtureSameFamily
 
 import pyrovae as pv
+from pyrovae.bnn.guides import JointNormal, MeanField
+from pyrovae.bnn.priors import Previous, fan_in, hierarchical, horseshoe, normal, scale_mixture, standard
+from pyrovae.core.param_store import private
 from pyrovae.heads import FixedScaleNormalHead
-from pyrovae.store import private
-from pyrovae.weight_guides import JointNormal, MeanField
-from pyrovae.weight_priors import Previous, fan_in, hierarchical, horseshoe, normal, scale_mixture, standard
 
 
 def drawn(prior: object, shape: tuple[int, ...], num: int) -> dict[str, Tensor]:

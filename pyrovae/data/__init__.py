@@ -4,17 +4,17 @@ Nothing here imports scikit-learn or Pillow before a loader needs it."""
 from pyrovae.data.batches import Batches, DictDataset
 from pyrovae.data.binarize import dynamic, static, threshold
 from pyrovae.data.binarized_mnist import load_binarized_mnist
-from pyrovae.data.dataset import Splits
 from pyrovae.data.digits import load_digits
 from pyrovae.data.errors import DataError
-from pyrovae.data.files import load_path
 from pyrovae.data.holdout import split_valid
 from pyrovae.data.mnist import load_fashion_mnist, load_kmnist, load_mnist, mnist
+from pyrovae.data.paths import data_root
 from pyrovae.data.regression import Regression, RegressionSplit
-from pyrovae.data.regression_sets import gap1d, gap1d_function, load_diabetes, load_npz_regression
-from pyrovae.data.root import data_root
+from pyrovae.data.regression_loaders import gap1d, gap1d_function, load_diabetes, load_npz_regression
+from pyrovae.data.splits import Splits
 from pyrovae.data.stacked_batches import StackedBatches
 from pyrovae.data.uci import load_uci, load_uci_folder, uci
+from pyrovae.data.user_files import load_path
 
 __all__ = [
     "Batches", "DataError", "DictDataset", "Regression", "RegressionSplit", "Splits", "StackedBatches", "data_root",

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from pyrovae.data.batches import DictDataset
-from pyrovae.data.dataset import Splits
 from pyrovae.data.downloads import Known, fetch
 from pyrovae.data.errors import DataError
-from pyrovae.data.root import data_root
+from pyrovae.data.paths import data_root
 from pyrovae.data.sizes import check_numpy, refuse_special
+from pyrovae.data.splits import Splits
 
 URL = "https://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/"
 FILES = {part: Known(f"binarized_mnist_{part}.amat", sha256, (URL,)) for part, sha256 in {

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 
 from pyrovae.data.batches import DictDataset
-from pyrovae.data.dataset import Splits
 from pyrovae.data.errors import DataError
 from pyrovae.data.holdout import split_valid
+from pyrovae.data.splits import Splits
 
 
 def load_digits(*, valid_size: int | None = None) -> Splits:

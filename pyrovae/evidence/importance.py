@@ -5,19 +5,19 @@ import pyro.distributions as dist
 import torch
 from pyro.poutine import Trace
 
-from pyrovae.check import ANY_NUMBER, check
-from pyrovae.errors import PairError
-from pyrovae.evidence.blocks import Blocks
+from pyrovae.capture.auto import Compile
+from pyrovae.core.batching import Data, retile, size_of
+from pyrovae.core.broadcasting import Particles
+from pyrovae.core.check import ANY_NUMBER, check
+from pyrovae.core.errors import PairError
+from pyrovae.core.moving_support import AllowOutside, moving_supports
+from pyrovae.core.shapes import DATA
+from pyrovae.core.traces import Batch, base_distribution, for_batch, is_auxiliary, sample_sites, tied_to_rows
 from pyrovae.evidence.defensive import Mixture
+from pyrovae.evidence.particles import Blocks
 from pyrovae.evidence.result import Evidence
-from pyrovae.evidence.setting import derived_seed, evaluation, peek, tile_size
-from pyrovae.evidence.weights import WeightSummary
-from pyrovae.feed import Data, retile, size_of
-from pyrovae.moving_supports import AllowOutside, moving_supports
-from pyrovae.particles import Particles
-from pyrovae.plates import DATA
-from pyrovae.replays import Compile
-from pyrovae.traces import Batch, base_distribution, for_batch, is_auxiliary, sample_sites, tied_to_rows
+from pyrovae.evidence.runtime import derived_seed, evaluation, peek, tile_size
+from pyrovae.evidence.weight_summary import WeightSummary
 
 BLOCK = 250
 """Particles that are drawn together, from a seed of their own."""

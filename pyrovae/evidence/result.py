@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pyrovae.evidence.weights import WeightSummary
+from pyrovae.evidence.weight_summary import WeightSummary
 
 UNTRUSTED_KHAT = 0.7
 

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from pyrovae.errors import PairError
-from pyrovae.evidence.annealed import annealed_importance
-from pyrovae.evidence.annealing import Path, Schedule, check_path, sigmoidal
-from pyrovae.evidence.grid import quadrature
+from pyrovae.core.batching import Data, batches, exemplar_of
+from pyrovae.core.errors import PairError
+from pyrovae.core.shapes import DATA
+from pyrovae.evidence.ais import annealed_importance
+from pyrovae.evidence.ais_path import Path, Schedule, check_path, sigmoidal
 from pyrovae.evidence.importance import log_evidence
+from pyrovae.evidence.quadrature import quadrature
 from pyrovae.evidence.result import UNTRUSTED_KHAT, standard_error
-from pyrovae.evidence.setting import evaluation, peek
-from pyrovae.feed import Data, batches, exemplar_of
-from pyrovae.plates import DATA
+from pyrovae.evidence.runtime import evaluation, peek
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from collections.abc import Callable
 import torch.nn as nn
 from torch import Tensor
 
+from pyrovae.core.shapes import DATA
 from pyrovae.losses.elbo import ElboLoss
 from pyrovae.losses.schedules import Schedule, weight_of
-from pyrovae.plates import DATA
 
 
 class CapacityLoss(nn.Module):

@@ -5,9 +5,9 @@ import torch
 from pyro.poutine import Trace
 from torch import Tensor
 
-from pyrovae.errors import PairError
-from pyrovae.recording import is_recording
-from pyrovae.traces import sample_sites
+from pyrovae.core.errors import PairError
+from pyrovae.core.recording import is_recording
+from pyrovae.core.traces import sample_sites
 
 
 def datum_weight(*traces: Trace) -> float | Tensor:

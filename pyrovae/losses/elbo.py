@@ -5,23 +5,32 @@ from collections.abc import Callable
 
 import torch
 import torch.nn as nn
-from pyro.infer import (ELBO, RenyiELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO,
-                        TraceTailAdaptive_ELBO, TraceTMC_ELBO)
+from pyro.infer import (
+    ELBO,
+    RenyiELBO,
+    Trace_ELBO,
+    TraceEnum_ELBO,
+    TraceGraph_ELBO,
+    TraceMeanField_ELBO,
+    TraceTailAdaptive_ELBO,
+    TraceTMC_ELBO,
+)
 from pyro.poutine import Trace
 from torch import Tensor
 
-from pyrovae.errors import CaptureError
-from pyrovae.feed import size_of
-from pyrovae.handlers import PerDatum
-from pyrovae.losses.pair import hold, refuse_score_functions
+from pyrovae.core.batching import size_of
+from pyrovae.core.errors import CaptureError
+from pyrovae.core.handlers import PerDatum
+from pyrovae.core.param_store import private
+from pyrovae.core.recording import is_recording
+from pyrovae.core.shapes import DATA, MAX_PLATE_NESTING
+from pyrovae.core.support import refuse_score_functions
+from pyrovae.core.traces import for_batch, set_up
+from pyrovae.losses.base import hold
+from pyrovae.losses.elbo_terms import Terms, read_terms
 from pyrovae.losses.pathwise import KNOWN, is_pathwise, negative_elbo
 from pyrovae.losses.schedules import Schedule, weight_of
-from pyrovae.losses.terms import Terms, read_terms
 from pyrovae.losses.weighted_kl import WeightedKl, weighted_kl
-from pyrovae.plates import DATA, MAX_PLATE_NESTING
-from pyrovae.recording import is_recording
-from pyrovae.store import private
-from pyrovae.traces import for_batch, set_up
 
 
 class ElboLoss(nn.Module):

@@ -8,13 +8,14 @@ import torch.nn as nn
 from pyro.poutine import Trace
 from torch import Tensor
 
-from pyrovae.errors import PairError
-from pyrovae.frozen import frozen
+from pyrovae.core.detach import frozen
+from pyrovae.core.errors import PairError
+from pyrovae.core.shapes import DATA
+from pyrovae.core.support import refuse_score_functions
+from pyrovae.core.traces import for_batch, log_joint, replay_guide, run_guide, run_model, sample_sites, weigh
+from pyrovae.losses.base import hold
 from pyrovae.losses.datum_weight import datum_weight
-from pyrovae.losses.pair import hold, refuse_score_functions
-from pyrovae.losses.terms import Terms, read_terms
-from pyrovae.plates import DATA
-from pyrovae.traces import for_batch, log_joint, replay_guide, run_guide, run_model, sample_sites, weigh
+from pyrovae.losses.elbo_terms import Terms, read_terms
 
 Gradient = Literal["plain", "stl", "dreg"]
 

@@ -7,7 +7,7 @@ from pyro.poutine import Trace
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from pyrovae.traces import base_distribution, sample_sites
+from pyrovae.core.traces import base_distribution, sample_sites
 
 KNOWN = (Trace_ELBO, TraceMeanField_ELBO)
 """The estimators that are read here rather than run, so that a step can be vmapped and captured as a graph."""

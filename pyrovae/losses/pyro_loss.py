@@ -8,10 +8,10 @@ from pyro.poutine.runtime import effectful
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from pyrovae.feed import size_of
-from pyrovae.losses.pair import hold
-from pyrovae.store import private
-from pyrovae.traces import set_up
+from pyrovae.core.batching import size_of
+from pyrovae.core.param_store import private
+from pyrovae.core.traces import set_up
+from pyrovae.losses.base import hold
 
 
 class PyroLoss(nn.Module):

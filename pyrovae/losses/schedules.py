@@ -5,7 +5,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from pyrovae.recording import refuse_number
+from pyrovae.core.recording import refuse_number
 
 Schedule = Callable[[], float | Tensor]
 

@@ -3,9 +3,9 @@ import torch
 from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
+from pyrovae.core.traces import frame, log_prob, sample_sites
+from pyrovae.losses.elbo_terms import Traces
 from pyrovae.losses.pathwise import closed_form_kl
-from pyrovae.losses.terms import Traces
-from pyrovae.traces import frame, log_prob, sample_sites
 
 WeightedKl = dict[str, tuple[Tensor, float | Tensor]]
 """By site the KL in nats per datum and the average weight of a datum in it."""

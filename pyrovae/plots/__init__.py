@@ -26,17 +26,17 @@ an object that the caller saves (`save`), shows in a notebook (its last value on
 
 from pyrovae.plots.bands import Bands, regression_bands
 from pyrovae.plots.comparison import Line, comparison
+from pyrovae.plots.curves import curves
 from pyrovae.plots.entropies import entropy_histograms
-from pyrovae.plots.files import save
 from pyrovae.plots.gains import Score, paired_scores
-from pyrovae.plots.history import curves
 from pyrovae.plots.images import image_grid, reconstructions, samples
 from pyrovae.plots.latents import kl_per_dim, latent_scatter
 from pyrovae.plots.manifold import manifold, prior_grid
-from pyrovae.plots.parts import kl_parts
+from pyrovae.plots.panels import kl_parts
 from pyrovae.plots.paths import interpolate, interpolate_spherical, interpolation
 from pyrovae.plots.predictions import Predictions, coverage, predicted_observed, residuals
 from pyrovae.plots.reliability import reliability_diagram
+from pyrovae.plots.saving import save
 from pyrovae.plots.scores import scores
 from pyrovae.plots.variance import gradient_variance
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.nn.modules.conv import _ConvNd
 
-from pyrovae.origin import note, origin_of, redrawing
+from pyrovae.core.provenance import note, origin_of, redrawing
 from pyrovae.programs.adapter import as_pyro
 
 WeightPrior = Callable[[str, Tensor], Distribution | None]
@@ -36,7 +36,7 @@ class Bayesian(nn.Module):
     r"""Any net with weights drawn from a prior: p(w) p(y | x, w), the weights being sites outside the data plate.
 
     `prior(site, tensor)` is asked for each parameter and returns its distribution, or None where the parameter stays a
-    number that training fits: `pyrovae.weight_priors` holds the usual ones. Parameter "layers.0.weight" of a net called
+    number that training fits: `pyrovae.bnn.priors` holds the usual ones. Parameter "layers.0.weight" of a net called
     "w" is site "w.layers.0.weight". Inside `Model` the weights are drawn before the plate over data opens, once
     however many nodes use the net; a hand-written program draws them by `with net.drawn():`.
 

@@ -9,10 +9,10 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import Distribution
 
-from pyrovae.plates import data_plate
+from pyrovae.core.param_store import announce
+from pyrovae.core.shapes import data_plate
 from pyrovae.programs.adapter import as_pyro
 from pyrovae.programs.bayesian import drawn
-from pyrovae.store import announce
 
 
 class Node(nn.Module):

@@ -1,8 +1,8 @@
 """Plain modules under Pyro's own SVI."""
 from collections.abc import Callable
 
-from pyrovae.reach import modules_of
-from pyrovae.store import announce
+from pyrovae.core.modules import modules_of
+from pyrovae.core.param_store import announce
 
 
 def as_svi(model: Callable, guide: Callable) -> tuple[Callable, Callable]:

@@ -1,0 +1,12 @@
+"""Samplers of weights: optimisers with noise for `fit`, what keeps their draws, and Markov chains on all data at once."""
+from pyrovae.bnn.posthoc.laplace import laplace, linearize
+from pyrovae.bnn.posthoc.swag import swag
+from pyrovae.bnn.samplers.arviz import chains_to_arviz
+from pyrovae.bnn.samplers.collect import Collect
+from pyrovae.bnn.samplers.gibbs import Gibbs, noise_variance
+from pyrovae.bnn.samplers.hmc import Chains, hmc
+from pyrovae.bnn.samplers.langevin import SGHMC, SGLD, cyclical
+from pyrovae.bnn.samplers.mcmc import mcmc
+
+__all__ = ["Chains", "Collect", "Gibbs", "SGHMC", "SGLD", "chains_to_arviz", "cyclical", "hmc", "laplace", "linearize",
+           "mcmc", "noise_variance", "swag"]

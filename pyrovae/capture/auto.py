@@ -1,0 +1,80 @@
+"""Programs without gradients that are captured once it pays."""
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from pyrovae.capture.graph import Batch, Captured
+from pyrovae.core.errors import CaptureError, first_line
+
+logger = logging.getLogger(__name__)
+Compile = Literal["auto", "on", "off"]
+
+PATIENCE = 15.0
+"""Seconds that a program runs as it is before "auto" compiles it: about what compiling takes, so that at most twice the
+least time is spent whatever lies ahead."""
+
+
+class Replays:
+    """`program(batch)`, in time captured and replayed (see `Captured`) for the shapes that take the most of it.
+
+    compile: "on" captures the first shapes at once and others as "auto" does: after `PATIENCE` seconds with them.
+    A program that cannot be captured runs as it is, and the log says why.
+
+    Example:
+        >>> double = Replays(lambda batch: 2 * batch["x"], compile="off")
+        >>> double({"x": torch.ones(2)})
+        tensor([2., 2.])
+    """
+
+    def __init__(self, program: Callable[[Batch], object], modules: Iterable[nn.Module] = (), *,
+                 reads: Iterable[object] = (), compile: Compile = "auto", limit: int = 4) -> None:
+        if compile not in Compile.__args__:
+            raise ValueError(f"compile={compile!r}, wanted one of {', '.join(Compile.__args__)}.")
+        self.program, self.modules, self.reads, self.compile = program, list(modules), list(reads), compile
+        self.limit = 0 if compile == "off" else limit
+        self.captured: dict[tuple, Captured] = {}
+        self.spent: dict[tuple, float] = {}
+
+    def __call__(self, batch: Batch) -> object:
+        if not self.limit:
+            return self.program(batch)
+        key = shapes_of(batch)
+        if key not in self.captured and len(self.captured) < self.limit and (
+                self.compile == "on" and not self.captured or self.spent.get(key, 0.0) > PATIENCE):
+            self._capture(key, batch)
+        if key in self.captured and self.captured[key].fits():
+            try:
+                return self.captured[key](batch)
+            except Exception as error:
+                result = self.program(batch)  # raises if the data are the cause
+                self._give_up(f"a replay failed ({type(error).__name__}: {first_line(error)})")
+                return result
+        start = time.perf_counter()
+        result = self.program(batch)
+        self.spent[key] = self.spent.get(key, 0.0) + time.perf_counter() - start
+        return result
+
+    def _capture(self, key: tuple, batch: Batch) -> None:
+        try:
+            start = time.perf_counter()
+            self.captured[key] = Captured(self.program, batch, modules=self.modules, reads=self.reads)
+            logger.info("captured an evaluation in %.1f s", time.perf_counter() - start)
+        except CaptureError as error:
+            self._give_up(error)
+
+    def _give_up(self, reason: object) -> None:
+        self.limit = 0
+        self.captured.clear()
+        logger.log(logging.WARNING if self.compile == "on" else logging.INFO, "not compiled: %s", reason)
+
+
+def shapes_of(batch: dict[str, Tensor]) -> tuple:
+    """What a capture is valid for."""
+    kinds = ((value.shape, value.stride(), value.dtype, value.device) if isinstance(value, Tensor) else type(value)
+             for value in batch.values())
+    return (torch.get_num_threads(), *zip(batch, kinds))

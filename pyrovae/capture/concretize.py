@@ -1,0 +1,85 @@
+"""What lets a recording follow a program past its looks at the values of tensors."""
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyro.util
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+from pyrovae.core.errors import CaptureError
+
+
+class Following(TorchFunctionMode):
+    """Within it `.item()` gives the detached tensor, which is enough where it is only added to others, as in Pyro's
+    estimators; and what a program makes of `masks` alone is computed, so that it may look at their values.
+    """
+
+    def __init__(self, masks: Iterable[Tensor] = ()) -> None:
+        super().__init__()
+        self.known = {id(mask): mask for mask in masks}
+        self.versions = [(mask, mask._version) for mask in self.known.values()]
+
+    def __torch_function__(self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> object:
+        tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        known = [id(tensor) in self.known for tensor in tensors]
+        if tensors and all(known):
+            before = _random(tensors)
+            with _for_real():
+                result = func(*args, **(kwargs or {}))
+            if not all(map(torch.equal, before, _random(tensors))):
+                raise CaptureError("the program makes random numbers of a Boolean buffer alone, which a recording would "
+                                   "hold fixed; make them of data.")
+            self.known |= {id(leaf): leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor)}
+            if any(mask._version != version for mask, version in self.versions):
+                raise CaptureError("the program changes a Boolean buffer, whose values a recording holds fixed; make it one "
+                                   "of numbers.")
+            return result
+        name = getattr(func, "__name__", "")
+        changed = (kwargs or {}).get("out")
+        if name.endswith("_") and not name.endswith("__") or name.startswith("__i") or name == "__setitem__":
+            changed = args[0] if args else None
+        if id(changed) in self.known:
+            raise CaptureError("the program changes in place what it made of a Boolean buffer; make a new tensor.")
+        return args[0].detach() if func is Tensor.item else func(*args, **(kwargs or {}))
+
+
+def _random(tensors: list[Tensor]) -> list[Tensor]:
+    """The state of the generators that may be asked."""
+    devices = {tensor.device for tensor in tensors if tensor.is_cuda}
+    return [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in devices)]
+
+
+def place_of(error: Exception) -> str:
+    """The last line on the way to an error that is the user's own: not torch's, Pyro's or this package's."""
+    others = tuple(str(Path(package.__file__).parent) for package in (torch, pyro)) + (str(Path(__file__).parent), "<")
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not frame.filename.startswith(others):
+            return f" at {Path(frame.filename).name}:{frame.lineno}, `{frame.line}`"
+    return ""
+
+
+@contextmanager
+def _for_real() -> Iterator[None]:
+    """Outside the recording and its tensors without values."""
+    from torch._subclasses.fake_tensor import unset_fake_temporarily
+    from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
+
+    with unset_fake_temporarily(), disable_proxy_modes_tracing():
+        yield
+
+
+@contextmanager
+def without_nan_warnings() -> Iterator[None]:
+    """Without Pyro's look at the values of losses and gradients, which no setting turns off."""
+    looks = {name: getattr(pyro.util, name) for name in ("torch_isnan", "torch_isinf")}
+    try:
+        for name in looks:
+            setattr(pyro.util, name, lambda value: False)
+        yield
+    finally:
+        for name, look in looks.items():
+            setattr(pyro.util, name, look)

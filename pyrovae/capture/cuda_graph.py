@@ -1,0 +1,75 @@
+"""A function of tensors as one CUDA graph, which the host starts by a single call."""
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from pyrovae.core.errors import CaptureError, first_line
+
+WARM_UPS = 3
+"""Calls before the recording, in which libraries set themselves up."""
+Then = Callable[[list[Tensor]], object]
+"""What is done with the results in the same graph, e.g. an optimiser's update; it has to have run before."""
+
+
+def recorded(run: Callable[..., list[Tensor]], inputs: list[Tensor], num_copied: int) -> "Recorded":
+    """Tried once. Raises: CaptureError for what a CUDA graph cannot hold, e.g. a copy from the host."""
+    result = Recorded(run, num_copied)
+    try:
+        result(*inputs)
+    except Exception as error:
+        raise CaptureError(f"no CUDA graph can be made of it ({type(error).__name__}: {first_line(error)}).") from error
+    return result
+
+
+class Recorded:
+    """`run(*inputs)` recorded and replayed: the first `num_copied` inputs are copied to fixed places, the others must stay.
+
+    Where one of the others lies elsewhere than before, or something else is to be done `then`, it is recorded anew. Results
+    lie in fixed places too: the next call overwrites them. Random numbers come from the device's default generator, as
+    without a graph. Calls before the recording happen on copies of what `run` writes to, so that they leave no trace.
+    """
+
+    def __init__(self, run: Callable[..., list[Tensor]], num_copied: int) -> None:
+        self.run, self.num_copied = run, num_copied
+        self.fixed: list[Tensor] = []
+        self.places: list[int] | None = None
+        self.graphs: dict[Then | None, tuple[torch.cuda.CUDAGraph, list[Tensor]]] = {}
+
+    def __call__(self, *inputs: Tensor, then: Then | None = None) -> list[Tensor]:
+        places = [value.data_ptr() for value in inputs[self.num_copied:]]
+        if places != self.places:
+            self._warm_up(inputs)
+            self.places = places
+        if then not in self.graphs:
+            self._record(then)
+        for place, value in zip(self.fixed, inputs[:self.num_copied]):
+            place.copy_(value, non_blocking=True)
+        graph, results = self.graphs[then]
+        graph.replay()
+        return results
+
+    def _warm_up(self, inputs: tuple[Tensor, ...]) -> None:
+        self.graphs.clear()
+        self.fixed = [*(value.clone() for value in inputs[:self.num_copied]), *inputs[self.num_copied:]]
+        before = [value.clone() for value in self.fixed]
+        state = torch.cuda.get_rng_state(inputs[0].device)
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UPS):
+                self.run(*self.fixed)
+        torch.cuda.current_stream().wait_stream(stream)
+        for value, old in zip(self.fixed, before):
+            value.copy_(old)
+        torch.cuda.set_rng_state(state, inputs[0].device)
+
+    def _record(self, then: Then | None) -> None:
+        if then is not None:  # what came before is over
+            self.graphs = {key: value for key, value in self.graphs.items() if key is None}
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            results = self.run(*self.fixed)
+            if then is not None:
+                then(results)
+        self.graphs[then] = graph, results

@@ -1,0 +1,81 @@
+"""Torch's compiler for graphs of operations."""
+import linecache
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, fx
+from torch.fx import graph_module
+
+from pyrovae.core.errors import CaptureError, first_line
+
+
+def compile_graph(graph: fx.GraphModule, inputs: list[Tensor]) -> Callable[..., list[Tensor]]:
+    """The graph compiled by inductor for such inputs, with torch's random numbers. Raises: CaptureError where it fails.
+
+    What was compiled before, in this process or another, is found in inductor's cache by the graph.
+    """
+    with _quiet():
+        import torch._inductor.config as config
+        from torch._guards import TracingContext, tracing
+        from torch._inductor.compile_fx import compile_fx
+        from torch._subclasses.fake_tensor import FakeTensorMode
+        from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+        # without a shape environment, be there no shape to decide, inductor does not look into its cache of graphs
+        shapes = FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True, allow_non_fake_inputs=True)
+        # inductor's own random numbers are another stream than torch's, and gave NaN beside normalisation layers
+        with config.patch(fallback_random=True), torch.no_grad():
+            try:
+                with tracing(TracingContext(shapes)):
+                    run = compile_fx(graph, inputs)
+                run(*inputs)  # compiles
+                return run
+            except Exception as error:
+                raise CaptureError(f"the compiler failed ({type(error).__name__}: {first_line(error)})") from error
+
+
+@contextmanager
+def forget_sources() -> Iterator[None]:
+    """Drop what tracing and compiling inside add to tables of torch that live as long as the process.
+
+    Torch keeps the source text of each traced graph, for tracebacks, and a list of the modules that it generated: about
+    100 KiB a capture.
+    """
+    sources = getattr(getattr(graph_module, "_loader", None), "eval_cache", {})
+    before = set(sources)
+    modules = _generated_modules()
+    known = len(modules)
+    try:
+        yield
+    finally:
+        for key in sources.keys() - before:
+            del sources[key]
+            linecache.cache.pop(key, None)
+        del (modules or _generated_modules())[known:]
+
+
+def _generated_modules() -> list[object]:
+    """Inductor's list of what it has loaded; empty before inductor is imported."""
+    codecache = sys.modules.get("torch._inductor.codecache")
+    return getattr(getattr(codecache, "PyCodeCache", None), "modules", [])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the compiler's own warnings, and its remark that a machine with CUDA's files has no GPU."""
+    def is_news(record: logging.LogRecord) -> bool:
+        return "No CUDA runtime is found" not in str(record.msg)
+
+    logger = logging.getLogger("torch.utils.cpp_extension")
+    logger.addFilter(is_news)
+    try:
+        with warnings.catch_warnings():
+            for category in (DeprecationWarning, FutureWarning):
+                warnings.simplefilter("ignore", category)
+            yield
+    finally:
+        logger.removeFilter(is_news)

@@ -1,0 +1,30 @@
+"""Run a program with its parameters held fixed, so that gradients flow through its draws alone."""
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from pyro.poutine.messenger import Messenger
+
+from pyrovae.core.modules import modules_of
+
+
+@contextmanager
+def frozen(*programs: Callable) -> Iterator[None]:
+    """Detach every parameter that the programs reach, those of `pyro.param` statements too, until the block ends.
+
+    Unlike `requires_grad_(False)` this leaves graphs alone that were built before or are built after.
+    """
+    swapped = [(part._parameters, name, parameter) for module in modules_of(*programs).values()
+               for part in module.modules() for name, parameter in part._parameters.items() if parameter is not None]
+    for parameters, name, parameter in swapped:
+        parameters[name] = parameter.detach()
+    try:
+        with _DetachParams():
+            yield
+    finally:
+        for parameters, name, parameter in swapped:
+            parameters[name] = parameter
+
+
+class _DetachParams(Messenger):
+    def _pyro_post_param(self, msg: dict) -> None:
+        msg["value"] = msg["value"].detach()

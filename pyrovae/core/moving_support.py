@@ -1,0 +1,85 @@
+"""Likelihoods whose support depends on latent values: outside it their density is 0, and so is an importance weight."""
+from collections.abc import Callable, Collection
+
+import torch
+from pyro.distributions import TorchDistribution
+from pyro.poutine import Trace
+from pyro.poutine.messenger import Messenger
+from torch import Size, Tensor
+from torch.distributions import Distribution, constraints
+
+from pyrovae.core.traces import Batch, run_pair, sample_sites
+
+LOOKS = 10
+"""Draws that tell whether a support moves: with continuous latent values two would do."""
+
+
+class ZeroOutside(TorchDistribution):
+    """A distribution, made without validation, with log-density -inf outside its support, where many have some number.
+
+    Example:
+        >>> import pyro.distributions as dist
+        >>> ZeroOutside(dist.Pareto(2.0, 1.0, validate_args=False)).log_prob(torch.tensor([1.0, 3.0])).isfinite()
+        tensor([False,  True])
+    """
+
+    arg_constraints = {}
+
+    def __init__(self, base_dist: TorchDistribution) -> None:
+        self.base_dist = base_dist
+        super().__init__(base_dist.batch_shape, base_dist.event_shape, validate_args=False)
+
+    @property
+    def has_rsample(self) -> bool:
+        return self.base_dist.has_rsample
+
+    @property
+    def support(self) -> constraints.Constraint:
+        return self.base_dist.support
+
+    def rsample(self, sample_shape: Size = Size()) -> Tensor:
+        return self.base_dist.rsample(sample_shape)
+
+    def sample(self, sample_shape: Size = Size()) -> Tensor:
+        return self.base_dist.sample(sample_shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        score = self.base_dist.log_prob(value)
+        return torch.where(self.support.check(value), score, torch.full_like(score, -torch.inf))
+
+    def expand(self, batch_shape: Size, _instance: object = None) -> "ZeroOutside":
+        return ZeroOutside(self.base_dist.expand(batch_shape))
+
+
+class AllowOutside(Messenger):
+    """Let data lie outside the supports of sites that have bounds among their parameters: of those named, or of all."""
+
+    def __init__(self, names: Collection[str] | None = None) -> None:
+        super().__init__()
+        self.names = names
+
+    def _pyro_sample(self, msg: dict) -> None:
+        if msg["is_observed"] and (self.names is None or msg["name"] in self.names) and bounds_of(msg["fn"]):
+            msg["fn"] = ZeroOutside(msg["fn"])
+
+
+def bounds_of(fn: Distribution) -> list[Tensor]:
+    """The bounds of a support that are tensors, and so may depend on other sites."""
+    try:
+        support = fn.support
+    except (NotImplementedError, AttributeError, ValueError):
+        return []
+    while hasattr(support, "base_constraint"):  # of independent elements, and of mixtures
+        support = support.base_constraint
+    return [bound for bound in vars(support).values() if isinstance(bound, Tensor)]
+
+
+def moving_supports(model: Callable, guide: Callable, batch: Batch, seen: Trace) -> set[str]:
+    """The observed sites whose support differs between draws of the guide; `seen` is any trace of the model."""
+    names = [name for name, site in sample_sites(seen, observed=True).items() if bounds_of(site["fn"])]
+    if not names:
+        return set()
+    draws = [run_pair(model, guide, batch)[0].nodes for _ in range(LOOKS)]
+    return {name for name in names if not all(
+        torch.equal(one, other) for nodes in draws[1:]
+        for one, other in zip(bounds_of(draws[0][name]["fn"]), bounds_of(nodes[name]["fn"])))}

@@ -1,0 +1,82 @@
+"""Log-weights of a block of particles that is drawn and scored together."""
+from collections.abc import Callable
+
+import torch
+from pyro.poutine import Trace
+from torch import Tensor
+
+from pyrovae.capture.auto import Compile, Replays
+from pyrovae.core.broadcasting import Particles
+from pyrovae.core.errors import PairError
+from pyrovae.core.handlers import InSupport, Supported
+from pyrovae.core.modules import modules_of
+from pyrovae.core.traces import Batch, check_matched, frame, log_joint, sample_sites
+
+
+class Blocks:
+    """`(num, B)` log-weights of the data of a tile, `(num, 1)` of all of them together for `plate=None`; replayed where it
+    pays.
+
+    Raises: PairError for data outside the likelihood's support, unmatched sites and programs that subsample.
+    """
+
+    def __init__(self, model: Callable, guide: Callable, chunk: int, plate: str | None, compile: Compile,
+                 particles: Particles = Particles()) -> None:
+        self.model, self.guide, self.chunk, self.plate, self.particles = model, guide, chunk, plate, particles
+        # a guide with `for_batch` makes another for each tile, and draws one at a time would make a graph of them all
+        self.compile = "off" if hasattr(guide, "for_batch") or not particles.at_once else compile
+        self.replays: dict[int, Replays] = {}
+
+    def __call__(self, guide: Callable, tile: Batch, num: int) -> Tensor:
+        """`guide` is the pair's, or what it became for this tile."""
+        if self.compile == "off":
+            with InSupport():
+                return self._log_weights(guide, tile, num)
+        if num not in self.replays:
+            self.replays[num] = Replays(lambda tile: self._checked(tile, num), modules_of(self.model, self.guide).values(),
+                                        compile=self.compile)
+        result = self.replays[num](tile)
+        if not result["good"]:
+            with InSupport():
+                self._log_weights(guide, tile, num)  # says what is wrong with the data
+        return result["log_weights"]
+
+    def _checked(self, tile: Batch, num: int) -> dict[str, Tensor]:
+        with Supported() as supported:
+            log_weights = self._log_weights(self.guide, tile, num)
+        good = torch.stack(supported.good).all() if supported.good else torch.ones((), dtype=torch.bool)
+        return {"log_weights": log_weights, "good": good}
+
+    def _log_weights(self, guide: Callable, tile: Batch, num: int) -> Tensor:
+        """Drawn at once, scored by the model `chunk` particles at a time."""
+        guide_trace = self.particles.run_guide(guide, tile, num)
+        _refuse_subsampling("guide", guide_trace, self.plate)
+        log_q = log_joint(guide_trace, num, plate=self.plate)
+        log_p = []
+        for start in range(0, num, self.chunk):
+            size = min(self.chunk, num - start)
+            draws = _particles_of(guide_trace, start, size) if size < num else guide_trace
+            model_trace = self.particles.run_model(self.model, draws, tile, size)
+            if self.plate is None:
+                _refuse_subsampling("model", model_trace, None)
+            check_matched(model_trace, guide_trace)
+            log_p.append(log_joint(model_trace, size, plate=self.plate))
+        log_weights = torch.cat(log_p).double() - log_q.double()
+        return log_weights if self.plate is not None else log_weights.unsqueeze(-1)
+
+
+def _particles_of(trace: Trace, start: int, size: int) -> Trace:
+    part = trace.copy()
+    for name, site in sample_sites(trace, observed=False).items():
+        part.nodes[name] = {**site, "value": site["value"][start:start + size]}
+    return part
+
+
+def _refuse_subsampling(role: str, trace: Trace, plate: str | None) -> None:
+    """In the plate, or in any for None."""
+    for site in {**sample_sites(trace, observed=False), **sample_sites(trace, observed=True)}.values():
+        for inside in site["cond_indep_stack"] if plate is None else filter(None, [frame(site, plate)]):
+            if inside.full_size not in (None, inside.size):
+                remedy = "minibatches instead" if plate is not None else "all data as one batch, to a plate of their size"
+                raise PairError(f"plate {inside.name!r} subsamples {inside.size} of {inside.full_size} data inside the "
+                                f"{role}, so the rows of a batch are not those that were scored. Pass {remedy}.")

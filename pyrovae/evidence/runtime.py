@@ -1,0 +1,48 @@
+"""How every estimate runs: in eval mode, on checked data, in tiles with seeds of their own."""
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import pyro
+import torch
+
+from pyrovae.core.batching import Data, batches, exemplar_of
+from pyrovae.core.errors import PairError
+from pyrovae.core.modules import modules_of
+from pyrovae.core.preserve_state import untouched
+from pyrovae.core.subnormals import flush_subnormals
+from pyrovae.core.traces import Batch
+
+ROWS = 4000
+"""Particles x data in one pass: where time per row and memory are both small."""
+
+
+@contextmanager
+def evaluation(*programs: Callable) -> Iterator[int]:
+    """Eval mode without gradients, which leaves flags, buffers and random streams as they were; gives a seed to draw by.
+
+    The seed is the one draw from torch's generator that does last, so that estimates in a row are independent.
+    """
+    seed = int(torch.randint(2 ** 62, ()))
+    with torch.no_grad(), untouched(list(modules_of(*programs).values()), training=False), \
+            pyro.validation_enabled(False), flush_subnormals():
+        yield seed
+
+
+def peek(data: Data, names: Sequence[str] | None, *programs: Callable) -> tuple[Batch, Iterator[Batch]]:
+    """The first batch, and all batches from the first on, where the programs' parameters live."""
+    stream = batches(data, names, exemplar_of(*programs))
+    first = next(stream, None)
+    if first is None:
+        raise PairError("the data yield no batch; wanted at least one datum. A used-up iterator yields nothing.")
+    return first, itertools.chain([first], stream)
+
+
+def tile_size(num_particles: int) -> int:
+    """Data in one pass of so many particles, whatever the batches were."""
+    return min(max(ROWS // num_particles, 1), 128)
+
+
+def derived_seed(*parts: int) -> int:
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))

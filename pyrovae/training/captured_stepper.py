@@ -1,0 +1,167 @@
+"""One training step after another, captured and replayed where that can be."""
+import logging
+import time
+
+import torch
+from torch import Tensor
+
+from pyrovae.capture.auto import shapes_of
+from pyrovae.capture.guards import guard_state
+from pyrovae.core.errors import CaptureError, PairError, first_line
+from pyrovae.training.captured_step import ReplayedStep
+from pyrovae.training.eager_step import Batch, Failed, Steps
+from pyrovae.training.evaluate import Measured
+from pyrovae.training.finite import are_finite
+from pyrovae.training.fused_adam import FusedAdam
+
+logger = logging.getLogger(__name__)
+RENEWALS = 3
+"""How often a run is captured anew because something changed between epochs."""
+COMPARED_AFTER = 1000
+"""Replays after which a step is compared with the program even if nothing suggests that it changed: a small part of them."""
+
+
+class CapturedSteps:
+    """The same steps, replayed where a batch has shapes that came before; see `Captured`.
+
+    On CUDA nobody waits for the device: once all data were seen, a loss or a gradient that is not finite moves nothing, and
+    becomes an error when the epoch is over.
+
+    At the start of an epoch a replay is compared with the program, and captured anew where they differ, if code of the
+    user's was seen to run (it may read Python numbers from anywhere), if anything changed that the loss reaches (its
+    attributes, those of its estimator, hooks), and in any case after 1000 replays.
+
+    Shapes that come once an epoch, as a ragged last batch does, run as they are; the first ones, and those that come again
+    in an epoch, are captured, `limit` of them.
+    """
+
+    def __init__(self, eager: Steps, *, compiled: bool = True, limit: int = 8) -> None:
+        self.eager, self.compiled, self.limit = eager, compiled, limit
+        self.captured: dict[tuple, ReplayedStep] = {}
+        self.deferred = next(iter(eager.run.parameters.values())).is_cuda
+        self.verdicts: list[tuple[int, ReplayedStep, Tensor, Tensor, Tensor]] = []
+        self.index = -1
+        self.state: tuple[list[object], list[object]] = ([], [])
+        self.renewals, self.replays = 0, 0
+        self.last: ReplayedStep | None = None
+        self.fused: FusedAdam | None = None
+        self.seen: set[tuple] = set()
+
+    def __call__(self, batch: Batch, *, check_data: bool, failed: Failed) -> Measured:
+        self.index += 1
+        key = shapes_of(batch)
+        if not self.index:
+            self._look_for_changes(key, batch)
+            if self.fused is not None and not self.fused.is_current():
+                self.fused = None
+        if key not in self.captured and (not self.captured or key in self.seen) and len(self.captured) < self.limit:
+            self._capture(key, batch)
+        self.seen.add(key)
+        self.last = self.captured.get(key)
+        if self.last is None or not self.last.replay.fits() or self._has_hooks() and not self.last.replay.has_same_layout():
+            self.last = None
+            return self.eager(batch, check_data=check_data, failed=failed)
+        self.replays += 1
+        deferred = self.deferred and not check_data and self._is_ready(self.last.moved)
+        inside = deferred and self.eager.reduce is None
+        try:
+            measured, gradients, fine = self.last(batch, self.fused if inside else None)
+        except Exception as error:
+            self.last.refuse(batch, torch.zeros(()), failed)  # raises if the data are the cause
+            self._give_up(f"a replay failed ({type(error).__name__}: {first_line(error)})")
+            return self.eager(batch, check_data=check_data, failed=failed)
+        if self.eager.reduce is not None:
+            self.eager.reduce(gradients)
+        if deferred:
+            if not inside:
+                self.last.judge()
+                self.fused(gradients, skip=(~fine).float())
+            kept = (value.clone() for value in (measured.numbers[0], fine, self.last.finite))
+            self.verdicts.append((self.index, self.last, *kept))
+            return measured
+        if not are_finite(gradients).logical_and_(fine):
+            self.last.refuse(batch, measured.numbers[0], failed)
+        self._update(self.last.moved, gradients)
+        return measured
+
+    def end_epoch(self, failed: Failed) -> None:
+        """Leave everything as uncaptured steps do: `terms` of the last batch; and let hooks change the optimiser's state."""
+        self.seen.clear()
+        self.index = -1
+        if self.last is not None:
+            self.last.set_terms()
+            for parameter, gradient in zip(self.last.moved, self.last.gradients):
+                parameter.grad = gradient.clone()
+        if self.verdicts:
+            verdicts, good = self.verdicts.copy(), torch.stack([fine for *_, fine, _ in self.verdicts])
+            self.verdicts.clear()
+            if not good.all():
+                index, step, value, _, finite = verdicts[int(good.int().argmin())]
+                if value.isfinite() and finite.all():
+                    raise PairError(f"batch {index} of the epoch holds data outside the support of their likelihood; it "
+                                    "moved nothing.")
+                raise failed(value, index, self.eager.not_finite(step.moved, finite) if value.isfinite() else [])
+
+    def _look_for_changes(self, key: tuple, batch: Batch) -> None:
+        """Something may have changed that captures hold fixed: then they are made anew, but not for ever."""
+        state = guard_state([self.eager.run.loss, self.eager.context])
+        changed, self.state = state[0] != self.state[0], state
+        if not self.captured:
+            return
+        step = self.captured.get(key)
+        suspect = changed or self.replays >= COMPARED_AFTER or any(
+            other.replay.runs_user_code for other in self.captured.values())
+        if not self._everywhere(not suspect):
+            self.replays = 0
+            if not self._everywhere(step is not None and step.replay.agrees(batch, suspect=changed)):
+                self._renew()
+
+    def _has_hooks(self) -> bool:
+        """Whether functions of the user's run in each step of the optimiser, which may lay parameters out anew."""
+        return bool(self.eager.optimizer._optimizer_step_pre_hooks or self.eager.optimizer._optimizer_step_post_hooks)
+
+    def _renew(self) -> None:
+        self.captured.clear()
+        self.renewals += 1
+        if self.renewals > RENEWALS:
+            self._give_up("numbers, flags or parameters that the loss reads change from epoch to epoch, e.g. by a hook. Let "
+                          "a schedule that returns a tensor do it, as LinearWarmup does.")
+
+    def _is_ready(self, parameters: list[Tensor]) -> bool:
+        return self.fused is not None and self.fused.parameters is parameters
+
+    def _update(self, parameters: list[Tensor], gradients: list[Tensor]) -> None:
+        if self._is_ready(parameters):
+            self.fused(gradients)
+            return
+        optimizer = self.eager.optimizer
+        optimizer.zero_grad(set_to_none=True)
+        for parameter, gradient in zip(parameters, gradients):
+            parameter.grad = gradient
+        optimizer.step()
+        self.fused = FusedAdam.of(optimizer, parameters)
+
+    def _everywhere(self, holds: bool) -> bool:
+        """On all processes."""
+        return float(self.eager.all_reduce(torch.tensor(float(holds)), reduce_op="mean")) == 1.0
+
+    def _capture(self, key: tuple, batch: Batch) -> None:
+        start, reason = time.perf_counter(), "another process cannot capture it"
+        try:
+            replay = ReplayedStep(self.eager, batch, self.compiled)
+        except CaptureError as error:
+            replay, reason = None, error
+        everywhere = self._everywhere(replay is not None)
+        if replay is not None and everywhere:
+            for other in self.captured.values():  # one update serves all that move the same parameters
+                if list(map(id, other.moved)) == list(map(id, replay.moved)):
+                    replay.moved = other.moved
+            self.captured[key] = replay
+            logger.info("captured the training step in %.1f s", time.perf_counter() - start)
+        else:
+            self._give_up(reason)
+
+    def _give_up(self, reason: object) -> None:
+        self.limit, self.last = 0, None
+        self.captured.clear()
+        logger.warning("training goes on uncompiled: %s", reason)

@@ -1,0 +1,166 @@
+"""Averages of a loss and its terms over data."""
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import pyro
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from pyrovae.capture.auto import Compile, Replays, shapes_of
+from pyrovae.core.batching import Data, batches, exemplar_of, size_of
+from pyrovae.core.check import check, num_data_of
+from pyrovae.core.errors import PairError
+from pyrovae.core.handlers import InSupport, Supported
+from pyrovae.core.param_store import private
+from pyrovae.core.preserve_state import untouched
+from pyrovae.core.recording import is_recording
+from pyrovae.core.shapes import DATA
+from pyrovae.core.subnormals import flush_subnormals
+from pyrovae.diagnostics.active_units import ActiveUnits
+from pyrovae.losses.base import innermost
+
+EVALUATION_SEED = 0
+"""Validation draws the same noise every epoch, so that epochs differ by their weights and not by luck."""
+
+
+def evaluate(loss: nn.Module, data: Data, *, names: Sequence[str] | None = None,
+             context: Callable[[], AbstractContextManager] = nullcontext) -> dict[str, float]:
+    """Average the loss and its terms over `data`, nats per datum, in eval mode and without gradients.
+
+    Random streams, `training` flags and buffers stay as they were; the noise is the same at every call.
+    Raises: PairError where `data` are empty, for what `check` refuses on the first batch, and for data outside the
+    support of their likelihood in any.
+    """
+    return Evaluation(loss, names=names, context=context)(data)
+
+
+class Evaluation:
+    """`evaluate`, again and again: where that pays as replays of what it computes (see `Replays`)."""
+
+    def __init__(self, loss: nn.Module, *, names: Sequence[str] | None = None,
+                 context: Callable[[], AbstractContextManager] = nullcontext, compile: Compile = "off") -> None:
+        self.loss, self.pair, self.names, self.context = loss, innermost(loss), names, context
+        self.replays = self._replays(compile)
+
+    def __call__(self, data: Data) -> dict[str, float]:
+        averages, good = Averages(), []
+        with torch.no_grad(), pyro.validation_enabled(False), private(), flush_subnormals(), \
+                untouched([self.loss], training=False, seed=EVALUATION_SEED):
+            for batch in batches(data, self.names, exemplar_of(self.loss)):
+                if not averages.size:
+                    check_batch_of(self.pair, batch, None)
+                    self._look_for_changes(batch)
+                found = self.replays(batch)
+                size = getattr(self.pair, "size_of", size_of)(batch)
+                numbers = found["numbers"]
+                averages.add(size, Measured(tuple(numbers), torch.stack(list(numbers.values())), found["units"]))
+                good.append(found["good"])
+        if not averages.size:
+            raise PairError("the validation data yield no batch; wanted at least one datum.")
+        if not torch.stack(good).all():
+            Evaluation(self.loss, names=self.names, context=self.context)(data)  # says what is wrong with the data
+        return averages.row()
+
+    def _program(self, batch: dict[str, Tensor]) -> dict[str, object]:
+        support = Supported() if is_recording() else InSupport()
+        with support, self.context():
+            measured = measure(self.loss(**batch), self.pair, active_units=True)
+        numbers = dict(zip(measured.names, measured.numbers.unbind()))
+        good = getattr(support, "good", []) or [torch.ones((), dtype=torch.bool, device=measured.numbers.device)]
+        return {"numbers": numbers, "units": measured.units, "good": torch.stack(good).all()}
+
+    def _look_for_changes(self, batch: dict[str, Tensor]) -> None:
+        """What captures hold fixed may have changed since; then they are worth nothing any more."""
+        captured = self.replays.captured.get(shapes_of(batch))
+        if self.replays.captured and (captured is None or not captured.agrees(batch)):
+            self.replays = self._replays("off")
+
+    def _replays(self, compile: Compile) -> Replays:
+        return Replays(self._program, [self.loss], reads=[self.context], compile=compile)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One batch of a loss: its value and terms in nats per datum, and the sums that count active units."""
+
+    names: tuple[str, ...]
+    numbers: Tensor
+    """`(names,)`."""
+    units: dict[str, Tensor]
+    """For each latent site `(3, D)`, see `ActiveUnits`."""
+
+
+def measure(value: Tensor, loss: nn.Module, *, active_units: bool) -> Measured:
+    parts, terms = {"loss": value.detach()}, getattr(loss, "terms", None)
+    if terms is not None:
+        parts |= {"elbo": terms.elbo, "reconstruction": terms.reconstruction, "kl": sum(terms.kl.values())}
+        parts |= {f"kl_{site}": kl for site, kl in terms.kl.items()}
+    means = terms.means if terms is not None and active_units else {}
+    return Measured(tuple(parts), torch.stack([torch.as_tensor(part, dtype=value.dtype, device=value.device)
+                                               for part in parts.values()]),
+                    {site: ActiveUnits.sums_of(*pair) for site, pair in means.items()})
+
+
+class Averages:
+    """Averages of the loss and its terms, whatever the sizes of the batches: each over the data that reported it.
+
+    Batches may differ in what they report (semi-supervised ones in their latent sites, enumerated ones have no terms).
+    """
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.sizes: dict[tuple[str, ...], int] = {}
+        self.totals: dict[tuple[str, ...], Tensor] = {}
+        self.units: dict[str, ActiveUnits] = {}
+
+    def add(self, size: int, measured: Measured) -> None:
+        for site, sums in measured.units.items():
+            self.units.setdefault(site, ActiveUnits()).add_sums(size, sums)
+        self.size += size
+        if measured.names not in self.totals:
+            self.totals[measured.names] = torch.zeros_like(measured.numbers, dtype=torch.float64)
+        self.totals[measured.names].add_(measured.numbers, alpha=size)
+        self.sizes[measured.names] = self.sizes.get(measured.names, 0) + size
+
+    def merge(self, all_reduce: Callable[..., Tensor]) -> None:
+        """With those of other processes, which saw other data."""
+        def total(size: int) -> int:
+            return int(all_reduce(torch.tensor(size), reduce_op="sum"))
+
+        self.size = total(self.size)
+        for names in sorted(self.totals):
+            self.sizes[names] = total(self.sizes[names])
+            self.totals[names] = all_reduce(self.totals[names], reduce_op="sum")
+        for _, units in sorted(self.units.items()):
+            units.size, units.sums = total(units.size), all_reduce(units.sums, reduce_op="sum")
+
+    def row(self) -> dict[str, float]:
+        """The KL of each site apart where there are several."""
+        sums: dict[str, float] = {}
+        sizes: dict[str, int] = {}
+        for names, totals in self.totals.items():
+            for name, total in zip(names, totals.tolist()):
+                sums[name] = sums.get(name, 0.0) + total
+                sizes[name] = sizes.get(name, 0) + self.sizes[names]
+        row = {name: total / sizes[name] for name, total in sums.items()}
+        sites = [name for name in row if name.startswith("kl_")]
+        if len(sites) == 1:
+            del row[sites[0]]
+        if self.units:
+            row["active_units"] = sum(units.count() for units in self.units.values())
+        return row
+
+
+def check_batch_of(loss: nn.Module, batch: dict[str, Tensor], num_data: int | None) -> None:
+    """Run `check` on a loss that is made of a pair.
+
+    `num_data=None` with a loss that knows N: the batch is not of the training set, and may be larger.
+    """
+    if hasattr(loss, "member"):  # of losses side by side the first, on its data
+        loss, batch = innermost(loss.member(0)), loss.rows(batch, 0)
+    if hasattr(loss, "model") and hasattr(loss, "guide"):
+        if num_data is None and (known := num_data_of(loss)) is not None:
+            num_data = max(known, size_of(batch))
+        check(loss.model, loss.guide, batch, num_data=num_data, plate=getattr(loss, "plate", DATA))
