@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import pyrovae as pv
-from pyrovae.bnn.guides import Draws, MeanField
+from pyrovae.bnn.guides import Empirical, MeanField
 from pyrovae.core.subnormals import flush_subnormals
 from pyrovae.data import Batches, DictDataset, dynamic
 from pyrovae.heads import BernoulliHead, CategoricalHead, NormalHead
@@ -176,7 +176,7 @@ def predict(num_data: int, draws: int, rounds: int, device: torch.device = CPU) 
     x = torch.rand(num_data, BNN[0], device=device)
     net = references.BayesByBackprop(BNN, NUM_DATA).to(device)
     with torch.no_grad():
-        kept = Draws({site.name: torch.stack([guide()[site.name] for _ in range(draws)]) for site in guide.sites})
+        kept = Empirical({site.name: torch.stack([guide()[site.name] for _ in range(draws)]) for site in guide.sites})
     times: Times = {}
     predictive = references.predictive_bnn(BNN, x, draws)
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 import pyrovae as pv
 from pyrovae.bnn import priors as weight_priors
-from pyrovae.bnn.guides import Draws, JointNormal, MCDropout, MeanField, PointEstimate, Radial
+from pyrovae.bnn.guides import Empirical, JointNormal, MCDropout, MeanField, PointEstimate, Radial
 from pyrovae.bnn.samplers import SGHMC, SGLD, Collect, cyclical, laplace, linearize, swag
 from pyrovae.bnn.samplers.hmc import Chains, hmc
 from pyrovae.data import Batches, DictDataset, StackedBatches
@@ -224,11 +224,11 @@ def _pair(method: str, s: BnnSettings, task: Task, loss: nn.Module, members: int
     model, guide = own.model, own.guide
     if method == "ensemble":
         values = [loss.member(index * members + member).guide.values() for member in range(members)]
-        return model, Draws({name: torch.stack([value[name] for value in values]) for name in values[0]})
+        return model, Empirical({name: torch.stack([value[name] for value in values]) for name in values[0]})
     if method == "hmc":
-        return model, Draws({name: value[:, index] for name, value in chains.draws.items()})
+        return model, Empirical({name: value[:, index] for name, value in chains.draws.items()})
     if method in SAMPLERS:
-        return model, Draws({site.name: site.transform(collect.draws()[site.name][:, index]) for site in guide.sites})
+        return model, Empirical({site.name: site.transform(collect.draws()[site.name][:, index]) for site in guide.sites})
     if method == "swag":
         moments = swag({name: value[:, index] for name, value in collect.draws().items()}, rank=s.swag_rank)
         return model, JointNormal(model, rank=s.swag_rank).set(**moments)
@@ -247,4 +247,4 @@ def _laplace(model: pv.Model, guide: PointEstimate, s: BnnSettings, task: Task, 
     full = s.laplace != "diagonal"
     loc, spread = laplace(poutine.condition(model, data=rest), weights, Batches(rows, 256), full=full)
     normal = JointNormal(net).set(loc, scale_tril=spread) if full else MeanField(net).set(loc, spread)
-    return pv.Joint(normal, Draws({name: value.unsqueeze(0) for name, value in rest.items()})) if rest else normal
+    return pv.Joint(normal, Empirical({name: value.unsqueeze(0) for name, value in rest.items()})) if rest else normal

@@ -26,7 +26,7 @@ import pyrovae.plots as plots
 from pyrovae.core.atomic_write import write_atomically
 from pyrovae.data import load_digits
 from pyrovae.heads import AutoregressiveBernoulliHead, BernoulliHead, NormalHead
-from pyrovae.losses import CapacityLoss, Lagging, innermost
+from pyrovae.losses import CapacityLoss, Lagging, unwrap
 from pyrovae.nets import MLP
 from pyrovae.priors import StandardNormal
 from pyrovae.training.hooks import EarlyStopping, ProgressBar
@@ -113,7 +113,7 @@ def row_of(remedy: str, s: Study) -> dict[str, object]:
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always", pv.CollapseWarning)
         history = pv.fit(loss, train, epochs=s.epochs, valid=valid, lr=s.lr, hooks=[best, ProgressBar()])
-    model, guide = innermost(loss).model, innermost(loss).guide
+    model, guide = unwrap(loss).model, unwrap(loss).guide
     torch.manual_seed(s.seed)
     with evidence_bar(test, s.particles) as bar:
         evidence = pv.log_evidence(model, guide, test, num_particles=s.particles, progress=bar.update)

@@ -37,7 +37,7 @@ from pyrovae.data import (
     load_path,
 )
 from pyrovae.heads import BernoulliHead
-from pyrovae.losses import CapacityLoss, Lagging, innermost
+from pyrovae.losses import CapacityLoss, Lagging, unwrap
 from pyrovae.nets import MLP
 from pyrovae.programs.semi_amortized import SemiAmortized
 from pyrovae.training.hooks import Checkpoint, EarlyStopping, HistoryFile, ProgressBar, TensorBoard
@@ -135,7 +135,7 @@ def make_loss(model: pv.Model, guide: pv.Guide, s: Settings, steps_per_epoch: in
 
 
 def proposal_of(loss: torch.nn.Module) -> torch.nn.Module:
-    return innermost(loss).guide
+    return unwrap(loss).guide
 
 
 def learning_rates(s: Settings) -> Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler] | None:

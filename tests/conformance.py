@@ -8,7 +8,7 @@ import zuko
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from pyrovae.bnn.guides import Draws, Ensemble, JointNormal, MCDropout, MeanField, PointEstimate, Radial
+from pyrovae.bnn.guides import Empirical, Ensemble, JointNormal, MCDropout, MeanField, PointEstimate, Radial
 from pyrovae.bnn.priors import (
     Previous,
     WeightPrior,
@@ -153,7 +153,7 @@ WEIGHT_GUIDES: dict[str, Callable[[nn.Module], nn.Module]] = {
     "JointNormal": lambda net: JointNormal(net, init_scale=0.3),
     "JointNormal, low rank": lambda net: JointNormal(net, rank=2, init_scale=0.3),
     "Ensemble": lambda net: Ensemble(net, [net.net, MLP(3, [4], 2), MLP(3, [4], 2)]),
-    "Draws": lambda net: Draws({name: value.expand(5, *value.shape) + 0.1 * torch.arange(5.0).reshape(-1, *[1] * value.dim())
+    "Empirical": lambda net: Empirical({name: value.expand(5, *value.shape) + 0.1 * torch.arange(5.0).reshape(-1, *[1] * value.dim())
                                 for name, value in PointEstimate(net)().items()}),
 }
 

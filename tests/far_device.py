@@ -21,13 +21,13 @@ from torch.utils._pytree import tree_leaves
 
 import pyrovae as pv
 from pyrovae.bnn.guides import Ensemble
-from pyrovae.capture.concretize import Following, without_nan_warnings
-from pyrovae.core.param_store import private
+from pyrovae.capture.concretize import ConcretizeMode, without_nan_warnings
+from pyrovae.core.param_store import local_param_scope
 from pyrovae.core.recording import recording
 from pyrovae.core.shapes import DATA
 from pyrovae.evidence.particles import Blocks
 from pyrovae.heads import CategoricalHead
-from pyrovae.losses.base import innermost
+from pyrovae.losses.base import unwrap
 from pyrovae.nets import MLP
 from pyrovae.training.evaluate import measure
 
@@ -85,13 +85,13 @@ class Look(TorchDispatchMode):
 def objective(name: str) -> Callable[[], object]:
     loss = LOSSES[name]()
     batch = batch_for(loss, name)
-    with private():
+    with local_param_scope():
         loss(**batch)  # parameters that are made at the first call
 
     def run() -> object:
         move(loss)
         value = loss(**{key: moved(data) for key, data in batch.items()})
-        measured = measure(value, innermost(loss), active_units=True)
+        measured = measure(value, unwrap(loss), active_units=True)
         parameters = [parameter for parameter in loss.parameters() if parameter.requires_grad]
         return value, measured.numbers, measured.units, torch.autograd.grad(value, parameters, allow_unused=True)
 
@@ -133,7 +133,7 @@ def problems(prepare: Callable[[], Callable[[], object]]) -> list[str]:
     pyro.set_rng_seed(0)
     try:
         run, look = prepare(), Look()
-        with (FakeTensorMode(), pyro.validation_enabled(False), private(), recording(), look, Following(),
+        with (FakeTensorMode(), pyro.validation_enabled(False), local_param_scope(), recording(), look, ConcretizeMode(),
               without_nan_warnings()):
             results = [leaf for leaf in tree_leaves(run()) if isinstance(leaf, Tensor)]
     except Exception as error:  # every kind is one of the things looked for

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import pyrovae as pv
 from pyrovae.bnn.guides import JointNormal, MCDropout, MeanField, PointEstimate, Radial
 from pyrovae.bnn.priors import hierarchical, scale_mixture
-from pyrovae.core.param_store import private
+from pyrovae.core.param_store import local_param_scope
 from pyrovae.core.parameters import find_parameters
 from pyrovae.heads import BernoulliHead, CategoricalHead, NormalHead
 from pyrovae.losses import CapacityLoss, Penalized, PyroLoss, squared_jacobian
@@ -128,7 +128,7 @@ def program_of(loss: nn.Module, batch: dict[str, Tensor]) -> Callable[[dict[str,
     parameters = list(find_parameters(loss, batch).values())
 
     def program(batch: dict[str, Tensor]) -> object:
-        with torch.enable_grad(), private(), pyro.validation_enabled(False):
+        with torch.enable_grad(), local_param_scope(), pyro.validation_enabled(False):
             value = loss(**batch)
             gradients = torch.autograd.grad(value, parameters, allow_unused=True)
         return value.detach(), [gradient for gradient in gradients if gradient is not None]

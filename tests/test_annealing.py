@@ -12,7 +12,7 @@ from pyro.infer.autoguide import AutoNormal
 import pyrovae as pv
 from pyrovae.core.traces import run_model
 from pyrovae.evidence import annealed_importance, linear, sigmoidal
-from pyrovae.evidence.ais_path import Annealing, Path
+from pyrovae.evidence.ais_path import Annealing, AnnealedDensity
 from pyrovae.evidence.densities import Layout
 from pyrovae.evidence.hmc import Points, move
 from pyrovae.heads import BernoulliHead, NormalHead
@@ -43,7 +43,7 @@ def assert_unbiased(log_weights: torch.Tensor, log_px: torch.Tensor) -> None:
 @pytest.mark.parametrize("schedule", [linear, sigmoidal])
 def test_weights_are_unbiased_however_rough_the_path(shift: float | None, schedule: Callable) -> None:
     oracle = oracles.linear_gaussian(num_data=300, observed=3, shift=shift or 0.0, spread=0.8)
-    path = Path(oracle.model, None if shift is None else oracle.guide, oracle.batch, "data")
+    path = AnnealedDensity(oracle.model, None if shift is None else oracle.guide, oracle.batch, "data")
     annealing = Annealing(10, 12, 4, 4, schedule)
     assert_unbiased(annealing.log_weights(path, path.draw(10), annealing.steps(path)), oracle.log_px)
 
@@ -55,7 +55,7 @@ def test_backward_weights_estimate_one_over_the_evidence() -> None:
     with torch.no_grad():
         guide.scale_tril.mul_(0.8)
         guide.bias.add_(0.3)
-    path = Path(oracle.model, oracle.guide, oracle.batch, "data")
+    path = AnnealedDensity(oracle.model, oracle.guide, oracle.batch, "data")
     annealing = Annealing(10, 12, 4, 4, sigmoidal)
     assert_unbiased(annealing.log_weights(path, exact, annealing.steps(path), backward=True), -oracle.log_px)
 
@@ -70,7 +70,7 @@ def test_evidence_is_within_its_error_bar_of_the_exact_value(name: str) -> None:
 
 def test_trajectories_leave_the_density_as_it_is_at_any_step_size() -> None:
     oracle = oracles.linear_gaussian(num_data=1)
-    path, (low, high) = Path(oracle.model, oracle.guide, oracle.batch, "data"), (0.5, 0.2)
+    path, (low, high) = AnnealedDensity(oracle.model, oracle.guide, oracle.batch, "data"), (0.5, 0.2)
     # q^0.5 p(x, z)^0.2 with q the exact posterior is a normal of the same mean and 1 / 0.7 of its covariance
     posterior = oracle.guide.nodes["z"](oracle.batch)
     mean, covariance = posterior.mean[0], posterior.covariance_matrix[0] / 0.7
@@ -98,7 +98,7 @@ def test_a_trajectory_into_nothing_is_rejected() -> None:
 
 def test_pilot_finds_steps_that_are_accepted_65_times_in_100() -> None:
     oracle = oracles.two_level()
-    path = Path(oracle.model, None, oracle.batch, "data")
+    path = AnnealedDensity(oracle.model, None, oracle.batch, "data")
     annealing = Annealing(16, 100, 5, 4, sigmoidal)
     steps, points = annealing.steps(path), Points.at(path.draw(500), path)
     assert steps.shape == (99, 6)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import pyrovae as pv
 from pyrovae.bnn.guides import JointNormal, MCDropout, MeanField, PointEstimate, Radial
 from pyrovae.bnn.priors import hierarchical, horseshoe, last_layer, normal, only
-from pyrovae.core.param_store import private
+from pyrovae.core.param_store import local_param_scope
 from pyrovae.diagnostics.gradient_variance import gradient_moments
 from pyrovae.heads import BernoulliHead, CategoricalHead, FixedScaleNormalHead, NormalHead, SharedVarianceHead
 from pyrovae.nets import MLP, ConvEncoder, Standardized
@@ -131,7 +131,7 @@ def test_values_and_gradients_are_pyros(pair: str, elbo: object) -> None:
     ours = loss(**batch)
     gradients = torch.autograd.grad(ours, parameters, allow_unused=True)
     pyro.set_rng_seed(1)
-    with private():
+    with local_param_scope():
         theirs = elbo.differentiable_loss(model, guide, **batch) / 6
     torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=1e-12)
     for mine, other in zip(gradients, torch.autograd.grad(theirs, parameters, allow_unused=True)):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import pyrovae as pv
 from pyrovae.bnn.guides import MCDropout, MeanField, PointEstimate, Radial
-from pyrovae.capture.auto import Replays
+from pyrovae.capture.auto import AutoCapture
 from pyrovae.capture.graph import Captured
 from pyrovae.data import Batches, DictDataset
 from pyrovae.evidence import annealed_importance, bidirectional
@@ -134,9 +134,9 @@ class Masked(nn.Module):
 def test_the_values_of_masks_may_be_looked_at(uncompiled: None) -> None:
     masked = Masked()
     replay = Captured(lambda batch: masked(**batch).detach(), {"x": X}, modules=[masked], compiled=False)
-    assert torch.equal(replay({"x": 3 * X}), masked(3 * X)) and replay.fits()
+    assert torch.equal(replay({"x": 3 * X}), masked(3 * X)) and replay.guards_hold()
     masked.mask = ~masked.mask
-    assert not replay.fits()
+    assert not replay.guards_hold()
 
 
 @pytest.mark.parametrize("way", ["in place", "by assignment", "and=", "at some", "out", "random"])
@@ -181,11 +181,11 @@ def test_a_capture_leaves_the_data_alone(uncompiled: None) -> None:
 def test_a_program_that_gives_more_than_it_did_agrees_no_more() -> None:
     factors = [2.0]
     replay = Captured(lambda batch: [factor * batch["x"] for factor in factors], {"x": X}, compiled=False)
-    assert replay.agrees({"x": X})
+    assert replay.matches_eager({"x": X})
     factors[0] = 3.0
-    assert not replay.agrees({"x": X})
+    assert not replay.matches_eager({"x": X})
     factors[:] = [2.0, 2.0]
-    assert not replay.agrees({"x": X})
+    assert not replay.matches_eager({"x": X})
 
 
 def test_messages_name_the_users_line() -> None:
@@ -240,7 +240,7 @@ def test_data_that_are_no_tensors_are_refused() -> None:
 
 
 def test_strides_are_part_of_a_shape(uncompiled: None) -> None:
-    replay = Replays(lambda batch: batch["x"].reshape(-1) * 2, compile="on")
+    replay = AutoCapture(lambda batch: batch["x"].reshape(-1) * 2, compile="on")
     square = torch.rand(4, 4)
     assert torch.equal(replay({"x": square}), 2 * square.flatten())
     assert torch.equal(replay({"x": square.t()}), 2 * square.t().flatten())
@@ -883,16 +883,16 @@ def test_a_recorded_graph_leaves_no_trace_of_its_recording(monkeypatch: pytest.M
 
     from pyrovae.capture import cuda_graph
 
-    recorded, updates = [], []
+    record_cuda_graph, updates = [], []
 
     def play(graph: SimpleNamespace) -> None:
-        then, results = next((then, results) for then, (known, results) in replayed.graphs.items() if known is graph)
+        epilogue, results = next((epilogue, results) for epilogue, (known, results) in replayed.graphs.items() if known is graph)
         results[0].copy_(run(*replayed.fixed)[0])
-        if then is not None:
-            then(results)
+        if epilogue is not None:
+            epilogue(results)
 
     def graph() -> SimpleNamespace:
-        recorded.append(None)
+        record_cuda_graph.append(None)
         made = SimpleNamespace(replay=lambda: play(made))
         return made
 
@@ -908,18 +908,18 @@ def test_a_recorded_graph_leaves_no_trace_of_its_recording(monkeypatch: pytest.M
         count += 1
         return [x * weight + 0 * torch.rand(3)]
 
-    replayed, x = cuda_graph.Recorded(run, 1), torch.rand(3)
+    replayed, x = cuda_graph.CudaGraphRunner(run, 1), torch.rand(3)
     before = torch.get_rng_state()
-    assert torch.equal(replayed(x, count, weight)[0], x) and len(recorded) == 1
+    assert torch.equal(replayed(x, count, weight)[0], x) and len(record_cuda_graph) == 1
     after = torch.get_rng_state()
     torch.set_rng_state(before)
     torch.rand(3), torch.rand(3)  # the replay's, and that of the recording, which on CUDA draws nothing
     assert int(count) == 2 and torch.equal(torch.get_rng_state(), after)
-    assert torch.equal(replayed(2 * x, count, weight)[0], 2 * x) and len(recorded) == 1
+    assert torch.equal(replayed(2 * x, count, weight)[0], 2 * x) and len(record_cuda_graph) == 1
     weight = 3 * weight
-    assert torch.equal(replayed(x, count, weight)[0], 3 * x) and len(recorded) == 2
+    assert torch.equal(replayed(x, count, weight)[0], 3 * x) and len(record_cuda_graph) == 2
     first, second = (lambda leaves: updates.append("first")), (lambda leaves: updates.append("second"))
-    for then, wanted in ((first, ["first"]), (first, ["first"]), (None, []), (first, ["first"]), (second, ["second"])):
+    for epilogue, wanted in ((first, ["first"]), (first, ["first"]), (None, []), (first, ["first"]), (second, ["second"])):
         updates.clear()
-        assert torch.equal(replayed(2 * x, count, weight, then=then)[0], 6 * x) and updates[-1:] == wanted
-    assert len(recorded) == 4 and len(replayed.graphs) == 2
+        assert torch.equal(replayed(2 * x, count, weight, epilogue=epilogue)[0], 6 * x) and updates[-1:] == wanted
+    assert len(record_cuda_graph) == 4 and len(replayed.graphs) == 2

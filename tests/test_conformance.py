@@ -13,8 +13,8 @@ from torch.distributions import biject_to, constraints
 
 import pyrovae as pv
 from pyrovae.core.broadcasting import Particles
-from pyrovae.core.param_store import private
-from pyrovae.core.traces import run_guide, run_model, weigh
+from pyrovae.core.param_store import local_param_scope
+from pyrovae.core.traces import run_guide, run_model, log_weights_of
 from pyrovae.heads import BernoulliHead, CategoricalHead, FixedScaleNormalHead, LearnedScaleNormalHead
 from pyrovae.nets import MLP, ConvDecoder, ConvEncoder, Standardized
 from pyrovae.programs.adapter import as_pyro
@@ -255,10 +255,10 @@ def test_weight_guides_with_weight_priors(guide: str, prior: str) -> None:
     for num in (1, 3):
         draws = run_guide(q, batch, num)
         together = run_model(model, draws, batch, num)
-        weights = weigh(together, draws, num, plate=None)
+        weights = log_weights_of(together, draws, num, plate=None)
         assert weights.shape == (num,) and torch.isfinite(weights).all()
         own = {name: site["value"][num - 1, 0] for name, site in draws.nodes.items() if site["type"] == "sample"}
-        with private():
+        with local_param_scope():
             alone = poutine.trace(poutine.condition(model, data=own)).get_trace(**batch)
             scored = poutine.trace(poutine.condition(q, data=own)).get_trace(**batch)
         torch.testing.assert_close(weights[num - 1], alone.log_prob_sum() - scored.log_prob_sum())

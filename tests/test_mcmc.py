@@ -11,7 +11,7 @@ from pyro.infer import HMC, NUTS, RandomWalkKernel
 from torch import Tensor, nn
 
 import pyrovae as pv
-from pyrovae.bnn.guides import Draws, PointEstimate
+from pyrovae.bnn.guides import Empirical, PointEstimate
 from pyrovae.bnn.samplers import Chains, chains_to_arviz, mcmc
 from pyrovae.heads import FixedScaleNormalHead, SharedVarianceHead
 from pyrovae.priors import InverseGammaPrior
@@ -93,7 +93,7 @@ def test_arviz_reads_the_chains(nuts: tuple[Chains, dict[str, Tensor]]) -> None:
 
 def test_draws_predict(nuts: tuple[Chains, dict[str, Tensor]]) -> None:
     chains, batch = nuts
-    guide = Draws({name: value.flatten(0, 1) for name, value in chains.draws.items()})
+    guide = Empirical({name: value.flatten(0, 1) for name, value in chains.draws.items()})
     moments = pv.predict_moments(known_noise(), guide, batch, num_samples=400)
     mean, covariance = posterior(batch, torch.tensor(NOISE ** 2))
     spread = (batch["x"] @ covariance * batch["x"]).sum(-1, keepdim=True).sqrt()

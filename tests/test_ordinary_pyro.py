@@ -24,7 +24,7 @@ from pyro.nn import PyroModule, PyroSample
 from torch import Tensor, nn
 
 import pyrovae as pv
-from pyrovae.bnn.guides import Draws
+from pyrovae.bnn.guides import Empirical
 from pyrovae.core.broadcasting import Particles
 from pyrovae.heads import BernoulliHead, NormalHead
 from pyrovae.nets import MLP
@@ -146,7 +146,7 @@ def test_predictions_are_those_of_a_loop(name: str, kind: str, caplog: pytest.Lo
                                          uses_param_store: None) -> None:
     model, count = ORDINARY[name](), 5
     batch = {"x": X, "y": (Y > 1).long() if name == "classes" else Y}
-    guide = AutoNormal(model, init_scale=0.5) if kind == "autoguide" else Draws(sampled(model, count))
+    guide = AutoNormal(model, init_scale=0.5) if kind == "autoguide" else Empirical(sampled(model, count))
     if kind == "autoguide":
         pv.fit(pv.ElboLoss(model, guide, num_data=B), [batch], epochs=2)
     with caplog.at_level(logging.WARNING, logger="pyrovae"):
@@ -183,7 +183,7 @@ def test_predictions_are_those_of_a_loop(name: str, kind: str, caplog: pytest.Lo
 @pytest.mark.parametrize("name", ["net", "intercepts"])
 def test_one_draw_is_captured_and_replayed(name: str) -> None:
     model = ORDINARY[name]()
-    guide = Draws(sampled(model, 4))
+    guide = Empirical(sampled(model, 4))
     runs = [pv.log_predictive(model, guide, {"x": X, "y": Y}, num_samples=4, compile=compile) for compile in ("off", "on")]
     torch.testing.assert_close(*runs)
 
@@ -214,7 +214,7 @@ def test_noise_outside_sites_is_drawn_anew_for_each_draw(caplog: pytest.LogCaptu
         with pyro.plate("data", len(x)):
             pyro.sample("y", dist.Normal((x * w).sum(-1) + torch.randn(()), 0.5), obs=y)
 
-    draws = pv.predict(model, Draws({"w": torch.zeros(50, 2)}), {"x": X}, num_samples=50)
+    draws = pv.predict(model, Empirical({"w": torch.zeros(50, 2)}), {"x": X}, num_samples=50)
     assert "by random numbers of no site" in caplog.text
     assert draws["y"].mean(-1).std() > 0.5, "all draws share their noise"
 
@@ -241,7 +241,7 @@ def test_what_fails_by_itself_fails_as_it_does() -> None:
             pyro.sample("y", dist.Normal(x @ pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1)), 1.0), obs=y)
 
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
-        pv.predict(model, Draws({"w": torch.zeros(5, 3)}), {"x": X}, num_samples=5)
+        pv.predict(model, Empirical({"w": torch.zeros(5, 3)}), {"x": X}, num_samples=5)
 
 
 def test_evidence_of_programs_that_do_not_broadcast(caplog: pytest.LogCaptureFixture) -> None:

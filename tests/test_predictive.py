@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.distributions import SigmoidTransform
 
 import pyrovae as pv
-from pyrovae.bnn.guides import Draws, Ensemble, JointNormal, MCDropout, MeanField, PointEstimate
+from pyrovae.bnn.guides import Empirical, Ensemble, JointNormal, MCDropout, MeanField, PointEstimate
 from pyrovae.heads import BernoulliHead, CategoricalHead, FixedScaleNormalHead, NormalHead, SharedVarianceHead, StudentTHead
 from pyrovae.nets import MLP
 from pyrovae.priors import InverseGammaPrior, StandardNormal
@@ -73,7 +73,7 @@ def test_parts_and_batches_share_their_draws(num_data: int) -> None:
 def test_draws_are_used_each_alike() -> None:
     exact = bayesian_regression()
     flat = torch.randn(4, 3)
-    guide = Draws(exact.values(flat))
+    guide = Empirical(exact.values(flat))
     rows = torch.cat([exact.batch["x"], torch.ones(12, 1)], 1)
     each = dist.Normal(rows @ flat.T, exact.noise).log_prob(exact.batch["y"])
     for num_samples in (4, 8, 4000):
@@ -88,7 +88,7 @@ def test_draws_are_used_each_alike() -> None:
     shares = torch.stack([(one == value).double().mean() for value in flat[:, 2]])
     assert (shares - 0.25).abs().max() < 5 * (0.1875 / 400) ** 0.5
     with pytest.raises(ValueError, match="wanted one number S"):
-        Draws({"a": torch.zeros(2, 1), "b": torch.zeros(3, 1)})
+        Empirical({"a": torch.zeros(2, 1), "b": torch.zeros(3, 1)})
 
 
 def test_an_ensemble_is_its_members() -> None:

@@ -8,7 +8,7 @@ from pyro.infer import config_enumerate
 from torch import nn
 
 import pyrovae as pv
-from pyrovae.core.modules import modules_of
+from pyrovae.core.modules import find_modules
 
 
 def test_modules_are_found_however_often_one_looks() -> None:
@@ -16,7 +16,7 @@ def test_modules_are_found_however_often_one_looks() -> None:
     for _ in range(200):
         first, second = nn.Linear(2, 2), nn.Linear(2, 2)
         programs = [poutine.scale(net, 0.5) for net in (first, second)] + [partial(lambda net, x: net(x), second)]
-        assert {id(net) for net in modules_of(*programs).values()} == {id(first), id(second)}
+        assert {id(net) for net in find_modules(*programs).values()} == {id(first), id(second)}
 
 
 NETS = [nn.Linear(2, 2)]
@@ -37,9 +37,9 @@ def test_modules_are_found_in_what_functions_name_inside() -> None:
     def program(x: object) -> object:
         return [net(x) for net in NETS] + [bound(x), half(x)] + [later(x)]
 
-    assert {id(net) for net in modules_of(program).values()} == {id(NETS[0]), id(first), id(owner.net)}
+    assert {id(net) for net in find_modules(program).values()} == {id(NETS[0]), id(first), id(owner.net)}
     later = nn.Linear(2, 2)
-    assert later in modules_of(program).values()
+    assert later in find_modules(program).values()
 
 
 def test_a_scaled_pair_is_found_in_its_loss() -> None:
@@ -58,6 +58,6 @@ def test_what_handlers_of_pyro_wrap_is_found() -> None:
     for wrapped in (poutine.scale(program, 2.0), poutine.scale(scale=2.0)(program), config_enumerate(program),
                     pyro.condition(poutine.mask(program, True), data={}), partial(lambda f, x: f(x), program),
                     poutine.scale(partial(program), 2.0)):
-        assert list(modules_of(wrapped).values()) == [net]
+        assert list(find_modules(wrapped).values()) == [net]
     owner = Owner()
-    assert list(modules_of(poutine.scale(scale=2.0)(owner.method)).values()) == [owner.net]
+    assert list(find_modules(poutine.scale(scale=2.0)(owner.method)).values()) == [owner.net]

@@ -10,8 +10,8 @@ from pyro.infer import Trace_ELBO
 from torch import Tensor, nn
 
 import pyrovae as pv
-from pyrovae.bnn.guides import Draws, Ensemble, JointNormal, MCDropout, MeanField, PointEstimate, Radial
-from pyrovae.bnn.guides.dropped import Dropped
+from pyrovae.bnn.guides import Empirical, Ensemble, JointNormal, MCDropout, MeanField, PointEstimate, Radial
+from pyrovae.bnn.guides.dropped import DropoutWeight
 from pyrovae.bnn.guides.radial import RadialNormal
 from pyrovae.bnn.priors import hierarchical, horseshoe, normal
 from pyrovae.core.traces import run_guide
@@ -175,13 +175,13 @@ def test_learned_rates_have_their_entropy() -> None:
     for by_weight, count in ((False, 5), (True, 10)):
         logit = torch.tensor(-1.2, requires_grad=True)
         rate = logit.sigmoid()
-        fn = Dropped(mean, rate, learned=True, by_weight=by_weight)
+        fn = DropoutWeight(mean, rate, learned=True, by_weight=by_weight)
         entropy = -count * (rate * rate.log() + (1 - rate) * (1 - rate).log())
         torch.testing.assert_close(fn.log_prob(fn.rsample()), -entropy)
         torch.testing.assert_close(fn.expand((3, 1)).log_prob(fn.expand((3, 1)).rsample()), -entropy.expand(3, 1))
-        fixed = Dropped(mean, rate.detach(), by_weight=by_weight)
+        fixed = DropoutWeight(mean, rate.detach(), by_weight=by_weight)
         assert fixed.log_prob(fixed.rsample()) == 0
-    draws = Dropped(mean, torch.tensor(0.3), learned=True).rsample((20_000,)).div(mean)[:, 0]
+    draws = DropoutWeight(mean, torch.tensor(0.3), learned=True).rsample((20_000,)).div(mean)[:, 0]
     assert_mean((draws > 0.5).double(), 0.7)  # relaxed: near 0 and 1, and half-way at the right place
     assert ((draws - 0.5).abs() < 0.4).double().mean() < 0.15
     net = pv.Bayesian(MLP(3, [4], 1))
@@ -218,7 +218,7 @@ def test_settings_that_are_refused() -> None:
     with pytest.raises(ValueError, match="at least one net"):
         Ensemble(net, [])
     with pytest.raises(ValueError, match="S >= 1"):
-        Draws({"w": torch.zeros(0, 2)})
+        Empirical({"w": torch.zeros(0, 2)})
     simplex = pv.Model(p=pv.Global(Constant(dist.Dirichlet(torch.ones(3)))), y=pv.Node(Constant(dist.Normal(0.0, 1.0))))
     for make in (MeanField, JointNormal):
         with pytest.raises(ValueError, match="site 'p'"):

@@ -14,7 +14,7 @@ from torch.distributions import Categorical, MixtureSameFamily
 import pyrovae as pv
 from pyrovae.bnn.guides import JointNormal, MeanField
 from pyrovae.bnn.priors import Previous, fan_in, hierarchical, horseshoe, normal, scale_mixture, standard
-from pyrovae.core.param_store import private
+from pyrovae.core.param_store import local_param_scope
 from pyrovae.heads import FixedScaleNormalHead
 
 
@@ -93,11 +93,11 @@ def test_particles_have_scales_of_their_own(prior: object) -> None:
     pv.check(model, guide, batch, num_data=5)
     draws = pv.traces.run_guide(guide, batch, 4)
     together = pv.traces.run_model(model, draws, batch, 4)
-    weights = pv.traces.weigh(together, draws, 4, plate=None)
+    weights = pv.traces.log_weights_of(together, draws, 4, plate=None)
     for k in range(4):
         own = {name: site["value"][k, 0] for name, site in draws.nodes.items() if site["type"] == "sample"}
         alone = poutine.trace(poutine.condition(model, data=own)).get_trace(**batch)
-        with private():
+        with local_param_scope():
             q = poutine.trace(poutine.condition(guide, data=own)).get_trace(**batch)
         torch.testing.assert_close(weights[k], alone.log_prob_sum() - q.log_prob_sum())
 

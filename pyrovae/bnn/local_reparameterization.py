@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from pyrovae.capture.guards import has_foreign_code
-from pyrovae.core.provenance import Origin, Origins, origin_of, origins
+from pyrovae.core.provenance import Provenance, Origins, origin_of, origins
 from pyrovae.core.traces import base_distribution
 
 Operation = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -103,12 +103,12 @@ class _Remember(Messenger):
         if not msg["is_observed"] and isinstance(value, Tensor):
             self.known.setdefault(id(value), (value, self._origin(msg["fn"])))
 
-    def _origin(self, fn: Distribution) -> Origin | None:
+    def _origin(self, fn: Distribution) -> Provenance | None:
         base = base_distribution(fn)
         rule, parts = getattr(base, "local_rule", None), getattr(base, "local_parts", None)
         if isinstance(base, dist.Normal):
             rule, parts = self.normal_rule, (base.loc, base.scale)
-        return None if parts is None else Origin(rule, tuple(part.expand(fn.batch_shape + fn.event_shape) for part in parts))
+        return None if parts is None else Provenance(rule, tuple(part.expand(fn.batch_shape + fn.event_shape) for part in parts))
 
 
 def _of_normal(operation: Operation, x: Tensor, parts: tuple[Tensor, ...], bias: Tensor | None, channel_dim: int) -> Tensor:

@@ -19,14 +19,14 @@ PATIENCE = 15.0
 least time is spent whatever lies ahead."""
 
 
-class Replays:
+class AutoCapture:
     """`program(batch)`, in time captured and replayed (see `Captured`) for the shapes that take the most of it.
 
     compile: "on" captures the first shapes at once and others as "auto" does: after `PATIENCE` seconds with them.
     A program that cannot be captured runs as it is, and the log says why.
 
     Example:
-        >>> double = Replays(lambda batch: 2 * batch["x"], compile="off")
+        >>> double = AutoCapture(lambda batch: 2 * batch["x"], compile="off")
         >>> double({"x": torch.ones(2)})
         tensor([2., 2.])
     """
@@ -47,7 +47,7 @@ class Replays:
         if key not in self.captured and len(self.captured) < self.limit and (
                 self.compile == "on" and not self.captured or self.spent.get(key, 0.0) > PATIENCE):
             self._capture(key, batch)
-        if key in self.captured and self.captured[key].fits():
+        if key in self.captured and self.captured[key].guards_hold():
             try:
                 return self.captured[key](batch)
             except Exception as error:

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 from pyrovae.core.errors import CaptureError
 
 
-class Following(TorchFunctionMode):
+class ConcretizeMode(TorchFunctionMode):
     """Within it `.item()` gives the detached tensor, which is enough where it is only added to others, as in Pyro's
     estimators; and what a program makes of `masks` alone is computed, so that it may look at their values.
     """

@@ -8,13 +8,13 @@ from pyrovae.core.errors import CaptureError, first_line
 
 WARM_UPS = 3
 """Calls before the recording, in which libraries set themselves up."""
-Then = Callable[[list[Tensor]], object]
+Epilogue = Callable[[list[Tensor]], object]
 """What is done with the results in the same graph, e.g. an optimiser's update; it has to have run before."""
 
 
-def recorded(run: Callable[..., list[Tensor]], inputs: list[Tensor], num_copied: int) -> "Recorded":
+def record_cuda_graph(run: Callable[..., list[Tensor]], inputs: list[Tensor], num_copied: int) -> "CudaGraphRunner":
     """Tried once. Raises: CaptureError for what a CUDA graph cannot hold, e.g. a copy from the host."""
-    result = Recorded(run, num_copied)
+    result = CudaGraphRunner(run, num_copied)
     try:
         result(*inputs)
     except Exception as error:
@@ -22,30 +22,30 @@ def recorded(run: Callable[..., list[Tensor]], inputs: list[Tensor], num_copied:
     return result
 
 
-class Recorded:
-    """`run(*inputs)` recorded and replayed: the first `num_copied` inputs are copied to fixed places, the others must stay.
+class CudaGraphRunner:
+    """Capture `run(*inputs)` as a CUDA graph and replay it; the first `num_copied` inputs are copied to static buffers.
 
-    Where one of the others lies elsewhere than before, or something else is to be done `then`, it is recorded anew. Results
-    lie in fixed places too: the next call overwrites them. Random numbers come from the device's default generator, as
-    without a graph. Calls before the recording happen on copies of what `run` writes to, so that they leave no trace.
+    Re-captures when another input's address or the epilogue changes. Results lie in static buffers too: the next call
+    overwrites them. Random numbers come from the device's default generator, as without a graph. Warm-up calls run on
+    copies of what `run` writes to, so that they leave no trace.
     """
 
     def __init__(self, run: Callable[..., list[Tensor]], num_copied: int) -> None:
         self.run, self.num_copied = run, num_copied
         self.fixed: list[Tensor] = []
         self.places: list[int] | None = None
-        self.graphs: dict[Then | None, tuple[torch.cuda.CUDAGraph, list[Tensor]]] = {}
+        self.graphs: dict[Epilogue | None, tuple[torch.cuda.CUDAGraph, list[Tensor]]] = {}
 
-    def __call__(self, *inputs: Tensor, then: Then | None = None) -> list[Tensor]:
+    def __call__(self, *inputs: Tensor, epilogue: Epilogue | None = None) -> list[Tensor]:
         places = [value.data_ptr() for value in inputs[self.num_copied:]]
         if places != self.places:
             self._warm_up(inputs)
             self.places = places
-        if then not in self.graphs:
-            self._record(then)
+        if epilogue not in self.graphs:
+            self._record(epilogue)
         for place, value in zip(self.fixed, inputs[:self.num_copied]):
             place.copy_(value, non_blocking=True)
-        graph, results = self.graphs[then]
+        graph, results = self.graphs[epilogue]
         graph.replay()
         return results
 
@@ -64,12 +64,12 @@ class Recorded:
             value.copy_(old)
         torch.cuda.set_rng_state(state, inputs[0].device)
 
-    def _record(self, then: Then | None) -> None:
-        if then is not None:  # what came before is over
+    def _record(self, epilogue: Epilogue | None) -> None:
+        if epilogue is not None:  # what came before is over
             self.graphs = {key: value for key, value in self.graphs.items() if key is None}
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             results = self.run(*self.fixed)
-            if then is not None:
-                then(results)
-        self.graphs[then] = graph, results
+            if epilogue is not None:
+                epilogue(results)
+        self.graphs[epilogue] = graph, results

@@ -7,8 +7,8 @@ import torch.nn as nn
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from pyrovae.capture.concretize import Following, place_of, without_nan_warnings
-from pyrovae.capture.cuda_graph import Recorded, Then, recorded
+from pyrovae.capture.concretize import ConcretizeMode, place_of, without_nan_warnings
+from pyrovae.capture.cuda_graph import CudaGraphRunner, Epilogue, record_cuda_graph
 from pyrovae.capture.flat_graph import are_close, distinct, has_known_shape, kinds_of, lift, python_random_state
 from pyrovae.capture.guards import has_backward_hooks, watch_user_code
 from pyrovae.capture.inductor import compile_graph, forget_sources
@@ -16,7 +16,7 @@ from pyrovae.capture.onednn import use_fastest_route
 from pyrovae.capture.reachable import is_user_code
 from pyrovae.capture.rollback import UndoWrites, rolled_back
 from pyrovae.core.errors import CaptureError, first_line
-from pyrovae.core.preserve_state import untouched
+from pyrovae.core.preserve_state import preserve_state
 from pyrovae.core.recording import recording
 
 Batch = dict[str, Tensor]
@@ -81,7 +81,7 @@ class Captured:
         if len(devices) > 1:  # a CUDA graph would not see numbers on the host change
             raise CaptureError(f"data and buffers lie on {sorted(devices)}; move them to one device.")
         self.parts = parts
-        with untouched(parts):
+        with preserve_state(parts):
             with rolled_back(self.reads), UndoWrites():  # tracing does what touches no input
                 graph = self._trace(program, batch)
             self.constants = lift(graph)
@@ -97,7 +97,7 @@ class Captured:
                 use_fastest_route(graph)
                 self.run = compile_graph(graph, self._inputs(batch))
                 if next(iter(batch.values())).is_cuda:
-                    self.run = recorded(self.run, self._inputs(batch), len(self.names))
+                    self.run = record_cuda_graph(self.run, self._inputs(batch), len(self.names))
                 with torch.no_grad():
                     for constant, copy in zip(self.written, copies):
                         constant.copy_(copy)
@@ -107,7 +107,7 @@ class Captured:
             raise CaptureError(f"captured for {self.shapes}, called with {kinds}.")
         return self.unflatten([leaf.clone() if leaf.is_cuda else leaf for leaf in self.leaves(batch)])
 
-    def fits(self) -> bool:
+    def guards_hold(self) -> bool:
         """Whether the modules' buffers are as they were at the capture but for their values; to be asked before a replay.
         Boolean ones are to be the same tensors: programs look at their values.
 
@@ -125,7 +125,7 @@ class Captured:
         """Whether closed-over tensors have the shapes and strides that they had at the capture."""
         return list(map(_kind, self.constants)) == self.kinds
 
-    def agrees(self, batch: Batch, *, suspect: bool = True) -> bool:
+    def matches_eager(self, batch: Batch, *, suspect: bool = True) -> bool:
         """Whether the program still does what was recorded; not so where Python numbers changed that it reads somewhere.
 
         `suspect=False` trusts that it writes to no tensors that it did not write to before, which saves time.
@@ -145,16 +145,16 @@ class Captured:
         except Exception:
             return False
 
-    def leaves(self, batch: Batch, then: Then | None = None) -> list[Tensor]:
+    def leaves(self, batch: Batch, epilogue: Epilogue | None = None) -> list[Tensor]:
         """The tensors of the result in order, without the time that nesting takes; on CUDA the next call overwrites them.
 
-        `then(leaves)` is called behind, or once and replayed where the graph is one of CUDA.
+        `epilogue(leaves)` is called behind, or once and replayed where the graph is one of CUDA.
         """
-        if isinstance(self.run, Recorded):
-            return self.run(*self._inputs(batch), then=then)
+        if isinstance(self.run, CudaGraphRunner):
+            return self.run(*self._inputs(batch), epilogue=epilogue)
         leaves = self.run(*self._inputs(batch))
-        if then is not None:
-            then(leaves)
+        if epilogue is not None:
+            epilogue(leaves)
         return leaves
 
     def unflatten(self, leaves: list[Tensor]) -> object:
@@ -188,7 +188,7 @@ class Captured:
                   if parameter is not None]
         before = python_random_state()
         try:
-            with recording(), Following(buffer for *_, buffer in self.masks), without_nan_warnings():
+            with recording(), ConcretizeMode(buffer for *_, buffer in self.masks), without_nan_warnings():
                 graph = make_fx(flat, tracing_mode="fake", _allow_non_fake_inputs=True)(distinct(batch), own)
         except CaptureError:
             raise
@@ -206,10 +206,10 @@ class Captured:
                 part._buffers[name] = buffer
             for parameter, value in values:  # a hook may have put a tensor without values in its place
                 parameter.data = value
-            fits = self.fits()
+            guards_hold = self.guards_hold()
             for part, name, mask in self.masks:
                 part._buffers[name] = mask
-        if not fits:
+        if not guards_hold:
             raise CaptureError("the program assigns to a Boolean buffer, whose values a recording holds fixed; make it "
                                "one of numbers.")
         if python_random_state() != before:
@@ -241,7 +241,7 @@ class Captured:
 
     def _results(self, run: Callable[[Batch], object], batch: Batch, times: int = 1, *, undo: bool = True) -> list[Tensor]:
         """What it returns, and buffers after it; `undo` what it writes to other tensors."""
-        with untouched(self.parts, seed=0), UndoWrites() if undo else nullcontext(), torch.no_grad():
+        with preserve_state(self.parts, seed=0), UndoWrites() if undo else nullcontext(), torch.no_grad():
             try:
                 results = [tensor.clone() for _ in range(times) for tensor in pytree.tree_leaves(
                     run({name: value.clone() for name, value in batch.items()}))]

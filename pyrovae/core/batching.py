@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pyrovae.core.errors import PairError
-from pyrovae.core.modules import modules_of
+from pyrovae.core.modules import find_modules
 
 Values = Tensor | np.ndarray
 Data = Iterable[Mapping[str, Values]] | Iterable[Sequence[Values]] | Mapping[str, Values] | Values
@@ -81,7 +81,7 @@ def check_num_data(num_data: int | None, data: Data, seen: int) -> None:
 def exemplar_of(*programs: Callable) -> Like:
     """A tensor of the programs' modules, for data to lie beside in one precision; where parameters, or in their absence
     buffers, are of several precisions, their device alone; None where there are none."""
-    modules = modules_of(*programs).values()
+    modules = find_modules(*programs).values()
     for members in (nn.Module.parameters, nn.Module.buffers):
         real = [tensor for module in modules for tensor in members(module) if tensor.is_floating_point()]
         if real:
@@ -91,7 +91,7 @@ def exemplar_of(*programs: Callable) -> Like:
 
 def device_of(*programs: Callable) -> torch.device | None:
     """Where the parameters of the programs' modules live; None where they have none."""
-    for module in modules_of(*programs).values():
+    for module in find_modules(*programs).values():
         for tensor in (*module.parameters(), *module.buffers()):
             return tensor.device
     return None
@@ -105,7 +105,7 @@ def generators_of(data: Data) -> list[torch.Generator]:
     return list({id(generator): generator for generator in found if isinstance(generator, torch.Generator)}.values())
 
 
-def retile(data: Iterator[dict[str, Tensor]], size: int) -> Iterator[dict[str, Tensor]]:
+def rebatch(data: Iterator[dict[str, Tensor]], size: int) -> Iterator[dict[str, Tensor]]:
     """The same rows in the same order, `size` at a time whatever the batches were; the last tile may be ragged."""
     rest: dict[str, Tensor] = {}
     names = None

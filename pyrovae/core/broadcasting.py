@@ -10,8 +10,8 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from pyrovae.core.errors import PairError, first_line
-from pyrovae.core.modules import modules_of
-from pyrovae.core.preserve_state import untouched
+from pyrovae.core.modules import find_modules
+from pyrovae.core.preserve_state import preserve_state
 from pyrovae.core.provenance import are_noted
 from pyrovae.core.traces import Batch, base_distribution, for_batch, log_prob, run_guide, run_model, sample_sites, set_up
 
@@ -45,7 +45,7 @@ class Particles:
         inputs = batch if inputs is None else inputs
         guide = for_batch(guide, inputs)
         set_up(guide, inputs)
-        with untouched(modules_of(model, guide).values()), torch.no_grad():
+        with preserve_state(find_modules(model, guide).values()), torch.no_grad():
             faults = [_fault("guide", lambda: run_guide(guide, inputs, TRIED), lambda draw: _run_one(guide, draw, inputs))]
             draws = cls(faults[0] is None).run_guide(guide, inputs, TRIED)
             faults += [_fault("model", lambda: run_model(model, draws, batch, TRIED),

@@ -7,12 +7,12 @@ from pyro.poutine import Trace
 from torch import Tensor
 
 from pyrovae.core.errors import PairError
-from pyrovae.core.modules import modules_of
+from pyrovae.core.modules import find_modules
 from pyrovae.core.moving_support import ZeroOutside
-from pyrovae.core.preserve_state import untouched
+from pyrovae.core.preserve_state import preserve_state
 from pyrovae.core.shapes import DATA, DATA_DIM
 from pyrovae.core.support import check_latent, check_parameters, check_support, describe, masks_of, refuse_other_plate
-from pyrovae.core.traces import frame, is_auxiliary, log_prob, run_guide, run_model, sample_sites
+from pyrovae.core.traces import plate_frame, is_auxiliary, log_prob, run_guide, run_model, sample_sites
 
 ANY_NUMBER = 2 ** 62
 """Of data: for checks where the number N has no part in what is computed."""
@@ -51,8 +51,8 @@ def check(model: Callable, guide: Callable, batch: Mapping[str, Tensor], *, num_
     if num_data is not None and num_data < size:
         raise PairError(f"num_data={num_data} is less than the {size} data of one batch; N counts the whole training "
                         "set, not its batches.")
-    modules = list(modules_of(model, guide).values())
-    with torch.no_grad(), pyro.validation_enabled(False), untouched(modules):
+    modules = list(find_modules(model, guide).values())
+    with torch.no_grad(), pyro.validation_enabled(False), preserve_state(modules):
         guide_trace = _run("guide", lambda: run_guide(guide, batch), batch)
         model_trace = _run("model", lambda: run_model(model, guide_trace, batch), batch)
         _check_sites(model_trace, guide_trace, batch)
@@ -66,7 +66,7 @@ def check(model: Callable, guide: Callable, batch: Mapping[str, Tensor], *, num_
         for role, trace in (("model", model_trace), ("guide", guide_trace)):
             for site in {**sample_sites(trace, observed=True), **sample_sites(trace, observed=False)}.values():
                 _check_site(role, site, size, num_data, plate)
-        with untouched(modules, training=False):
+        with preserve_state(modules, training=False):
             _check_neighbours(model, run_guide(guide, batch), batch, size, plate)
 
 
@@ -143,7 +143,7 @@ def _misspelt(sites: Iterable[str], batch: Mapping[str, Tensor]) -> str:
 
 
 def _check_site(role: str, site: dict, size: int, num_data: int | None, plate: str) -> None:
-    name, inside = site["name"], frame(site, plate)
+    name, inside = site["name"], plate_frame(site, plate)
     if inside is None and site["is_observed"]:
         refuse_other_plate(site, size, plate)
     if inside is None and num_data is None:
@@ -176,7 +176,7 @@ def _check_site(role: str, site: dict, size: int, num_data: int | None, plate: s
 def _check_rows(site: dict, size: int, plate: str) -> None:
     fn, value = site["fn"], site["value"]
     rows = value.shape[:value.dim() - len(fn.event_shape)]
-    inside = frame(site, plate)
+    inside = plate_frame(site, plate)
     if inside is not None and inside.dim == DATA_DIM and size > 1 and (not rows or rows[-1] != size):
         raise PairError(f"site {site['name']!r} observes a value of shape {tuple(value.shape)}, which would be repeated for "
                         f"each of the {size} data. Observe one row for each datum, (B, *event).")
@@ -202,7 +202,7 @@ def _check_neighbours(model: Callable, guide_trace: Trace, batch: Mapping[str, T
     if not half or set(sample_sites(whole, observed=False)) - set(guide_trace.nodes):
         return
     for name, site in sample_sites(guide_trace, observed=False).items():
-        inside, event_dim = frame(site, plate), len(site["fn"].event_shape)
+        inside, event_dim = plate_frame(site, plate), len(site["fn"].event_shape)
         if inside is not None:
             part.nodes[name] = {**site, "value": site["value"].narrow(inside.dim - event_dim, 0, half)}
     try:
@@ -210,7 +210,7 @@ def _check_neighbours(model: Callable, guide_trace: Trace, batch: Mapping[str, T
     except Exception:  # a program that only takes batches of this size cannot be asked
         return
     for name, site in sample_sites(whole, observed=True).items():
-        inside, other = frame(site, plate), frame(alone.nodes.get(name, site), plate)
+        inside, other = plate_frame(site, plate), plate_frame(alone.nodes.get(name, site), plate)
         if inside is not None and other is not None and other.size == half:
             together, apart = log_prob(site).narrow(inside.dim, 0, half), log_prob(alone.nodes[name])
             if together.shape != apart.shape or _close(together, apart):

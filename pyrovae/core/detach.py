@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 from pyro.poutine.messenger import Messenger
 
-from pyrovae.core.modules import modules_of
+from pyrovae.core.modules import find_modules
 
 
 @contextmanager
@@ -13,7 +13,7 @@ def frozen(*programs: Callable) -> Iterator[None]:
 
     Unlike `requires_grad_(False)` this leaves graphs alone that were built before or are built after.
     """
-    swapped = [(part._parameters, name, parameter) for module in modules_of(*programs).values()
+    swapped = [(part._parameters, name, parameter) for module in find_modules(*programs).values()
                for part in module.modules() for name, parameter in part._parameters.items() if parameter is not None]
     for parameters, name, parameter in swapped:
         parameters[name] = parameter.detach()

@@ -10,7 +10,7 @@ from pyrovae.core.shapes import PARTICLES
 from pyrovae.core.support import check_support, lies_in_support, refuse_other_plate
 
 
-class PerDatum(Messenger):
+class ScaleLogProb(Messenger):
     r"""Weigh log-probabilities so that their sum, over `size`, is in nats per datum and unbiased on minibatches.
 
     Without `num_data`, sites keep their weight and `size` is the plate's. With it, `size` is `num_data`, sites in the
@@ -30,7 +30,7 @@ class PerDatum(Messenger):
         if site_is_subsample(msg):
             return
         msg["own_scale"] = msg["scale"]
-        inside = next((frame for frame in msg["cond_indep_stack"] if frame.name == self.plate), None)
+        inside = next((plate_frame for plate_frame in msg["cond_indep_stack"] if plate_frame.name == self.plate), None)
         if inside is None and msg["is_observed"] and self.batch_size is not None:
             refuse_other_plate(msg, self.batch_size, self.plate)
         if inside is None and self.num_data is None:
@@ -48,7 +48,7 @@ class PerDatum(Messenger):
             msg["scale"] = msg["scale"] * self.beta
 
 
-class Afresh(Messenger):
+class Uncondition(Messenger):
     """Draw anew what was observed of each datum: sites in plates, and those named in `data`.
 
     Sites outside all plates that somebody fixed with `pyro.condition`, e.g. a noise variance, stay as they are, which
@@ -61,11 +61,11 @@ class Afresh(Messenger):
 
     def _pyro_sample(self, msg: dict) -> None:
         if msg["is_observed"] and (msg["name"] in self.data
-                                   or any(frame.name != PARTICLES for frame in msg["cond_indep_stack"])):
+                                   or any(plate_frame.name != PARTICLES for plate_frame in msg["cond_indep_stack"])):
             msg["is_observed"], msg["value"], msg["done"] = False, None, False
 
 
-class InSupport(Messenger):
+class ValidateSupport(Messenger):
     """Raise PairError where data lie outside the support of the site that observes them, in whatever batch they come.
 
     It stands in for Pyro's own validation, which the engine switches off, and sees every site that runs inside: a loss
@@ -77,7 +77,7 @@ class InSupport(Messenger):
             check_support(msg)
 
 
-class Supported(Messenger):
+class RecordSupport(Messenger):
     """Note for each observed site whether all its data lie in the support, as a tensor: `good`."""
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ from types import CellType, CodeType, FunctionType
 import torch.nn as nn
 
 
-def modules_of(*programs: Callable) -> dict[str, nn.Module]:
+def find_modules(*programs: Callable) -> dict[str, nn.Module]:
     """The nn.Modules that programs are or reach, by name.
 
     Looked through are a method's owner and its attributes, a partial's arguments, and of functions the defaults, the
@@ -17,7 +17,7 @@ def modules_of(*programs: Callable) -> dict[str, nn.Module]:
     Example:
         >>> net = nn.Linear(2, 3)
         >>> def helper(x): return net(x)
-        >>> modules_of(lambda x: helper(x))
+        >>> find_modules(lambda x: helper(x))
         {'net': Linear(in_features=2, out_features=3, bias=True)}
     """
     found: dict[str, nn.Module] = {}

@@ -1,8 +1,8 @@
 """How parameters of plain modules meet Pyro's global parameter store.
 
 Pyro's SVI trains what it sees in `param` statements, so a program made of plain `nn.Module`s would train nothing,
-in silence. `announce` makes those statements. The engine has no need of them (it owns an ordinary optimiser) and
-runs every pair inside `private`, where nothing enters the store.
+in silence. `register_params` makes those statements. The engine has no need of them (it owns an ordinary optimiser) and
+runs every pair inside `local_param_scope`, where nothing enters the store.
 """
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ _private: ContextVar[bool] = ContextVar("pyrovae_private", default=False)
 
 
 @contextmanager
-def private() -> Iterator[None]:
+def local_param_scope() -> Iterator[None]:
     """Run programs without touching the global store: `PyroModule`s keep their parameters to themselves."""
     if is_private():
         yield
@@ -36,7 +36,7 @@ def is_private() -> bool:
 
 
 def localize(module: nn.Module) -> None:
-    """Let `PyroModule`s that were built outside `private` run inside it.
+    """Let `PyroModule`s that were built outside `local_param_scope` run inside it.
 
     Pyro gives a module's context its local store only at construction; one more attribute changes nothing elsewhere.
     """
@@ -47,12 +47,12 @@ def localize(module: nn.Module) -> None:
 
 
 def local_parameters(module: nn.Module) -> dict[str, Tensor]:
-    """Unconstrained tensors of the `pyro.param` statements that `PyroModule`s ran inside `private`."""
+    """Unconstrained tensors of the `pyro.param` statements that `PyroModule`s ran inside `local_param_scope`."""
     states = (getattr(getattr(part, "_pyro_context", None), "param_state", None) for part in module.modules())
     return {name: tensor for state in states if state for name, tensor in state["params"].items()}
 
 
-def announce(module: nn.Module, prefix: str) -> None:
+def register_params(module: nn.Module, prefix: str) -> None:
     """Make one `pyro.param` statement for each trainable tensor of `module`, each tensor once in the process.
 
     A tensor that the store knows keeps its name, so one shared by model and guide is one parameter; a new tensor

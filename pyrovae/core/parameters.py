@@ -7,8 +7,8 @@ import torch.nn as nn
 from torch import Tensor
 
 from pyrovae.core.errors import PairError
-from pyrovae.core.param_store import local_parameters, private
-from pyrovae.core.preserve_state import untouched
+from pyrovae.core.param_store import local_parameters, local_param_scope
+from pyrovae.core.preserve_state import preserve_state
 
 
 def find_parameters(loss: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -22,7 +22,7 @@ def find_parameters(loss: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tens
     """
     leaves: set[Tensor] = set()
     for training in (True, False):  # in a step of training alone, a loss may hold some of them fixed
-        with private(), pyro.validation_enabled(False), untouched([loss], training=training):
+        with local_param_scope(), pyro.validation_enabled(False), preserve_state([loss], training=training):
             leaves |= set(_leaves(loss(**batch)))
     named = {name: parameter for name, parameter in loss.named_parameters() if parameter.requires_grad}
     known, store = set(named.values()), pyro.get_param_store()

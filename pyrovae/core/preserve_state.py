@@ -29,7 +29,7 @@ def set_random_state(state: RandomState, generators: Sequence[torch.Generator] =
 
 
 @contextmanager
-def untouched(modules: Iterable[nn.Module], *, training: bool | None = None, seed: int | None = None,
+def preserve_state(modules: Iterable[nn.Module], *, training: bool | None = None, seed: int | None = None,
               random: bool = True, generators: Sequence[torch.Generator] = ()) -> Iterator[None]:
     """Restore `training` flags, buffers and (for `random=True`) random streams on leaving, whatever happens inside.
 

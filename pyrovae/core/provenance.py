@@ -13,7 +13,7 @@ CHANNEL_DIM = {F.linear: -1, F.conv1d: -2, F.conv2d: -3, F.conv3d: -4}
 
 
 @dataclass(frozen=True)
-class Origin:
+class Provenance:
     """How to redraw what is computed from a tensor: `rule(operation, x, parts, ...)`, each part as large as the tensor."""
 
     rule: Callable[..., Tensor]
@@ -22,10 +22,10 @@ class Origin:
     """False where the tensor has only the place of a draw, not its numbers."""
 
 
-class Origins(dict[int, tuple[Tensor, Origin | None]]):
+class Origins(dict[int, tuple[Tensor, Provenance | None]]):
     """What a handler knows; `renew` makes another of its kind, for a program inside that no handler outside sees.
 
-    draws: whether weights get numbers; see `undrawn`.
+    draws: whether weights get numbers; see `skip_weight_sampling`.
     """
 
     def __init__(self, renew: Callable[[], AbstractContextManager]) -> None:
@@ -36,7 +36,7 @@ class Origins(dict[int, tuple[Tensor, Origin | None]]):
 origins: ContextVar[Origins | None] = ContextVar("pyrovae_origins", default=None)
 
 
-def origin_of(tensor: Tensor) -> Origin | None:
+def origin_of(tensor: Tensor) -> Provenance | None:
     """What a handler noted of this very tensor; None where no handler runs, or where the draw cannot be had otherwise."""
     known = origins.get()
     entry = None if known is None else known.get(id(tensor))
@@ -48,7 +48,7 @@ def are_noted() -> bool:
     return origins.get() is not None
 
 
-def note(tensor: Tensor, origin: Origin | None) -> None:
+def note(tensor: Tensor, origin: Provenance | None) -> None:
     """Remember it, unless the tensor is known: a model that replays a guide's draw did not draw it."""
     known = origins.get()
     if known is not None:
@@ -56,7 +56,7 @@ def note(tensor: Tensor, origin: Origin | None) -> None:
 
 
 @contextmanager
-def undrawn() -> Iterator[None]:
+def skip_weight_sampling() -> Iterator[None]:
     """Within it, under a handler that redraws outputs, normal weights are not drawn: NaN stands for them."""
     known = origins.get()
     known.draws = False

@@ -86,7 +86,7 @@ def check_parameters(role: str, site: dict) -> None:
 def check_latent(site: dict, guide_site: dict) -> None:
     """Raise PairError where model and guide disagree on the plates, scale, shape or support of a latent site."""
     name, fn, q = site["name"], site["fn"], guide_site["fn"]
-    plates, guide_plates = ({frame.name: frame.dim for frame in part["cond_indep_stack"]} for part in (site, guide_site))
+    plates, guide_plates = ({plate_frame.name: plate_frame.dim for plate_frame in part["cond_indep_stack"]} for part in (site, guide_site))
     if plates != guide_plates:
         raise PairError(f"latent site {name!r} lies in plates (name: dim) {plates} in the model and in {guide_plates} in "
                         "the guide; they must agree.")
@@ -120,7 +120,7 @@ def check_latent(site: dict, guide_site: dict) -> None:
 
 def refuse_other_plate(site: dict, size: int, plate: str) -> None:
     """Raise PairError where an observed site lies in a plate of `size` data that has another name than `plate`."""
-    other = next((frame.name for frame in site["cond_indep_stack"] if frame.dim == DATA_DIM and frame.size == size), None)
+    other = next((plate_frame.name for plate_frame in site["cond_indep_stack"] if plate_frame.dim == DATA_DIM and plate_frame.size == size), None)
     if other is not None:
         raise PairError(f"site {site['name']!r} is observed in plate {other!r}, which has the size of the batch, {size}, "
                         f"but the plate over data is expected to be called {plate!r}. Pass plate={other!r}: only then does "

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.distributions import Distribution, TransformedDistribution
 
 from pyrovae.core.errors import PairError
-from pyrovae.core.modules import modules_of
-from pyrovae.core.param_store import localize, private
+from pyrovae.core.modules import find_modules
+from pyrovae.core.param_store import localize, local_param_scope
 from pyrovae.core.shapes import DATA, PARTICLES, PARTICLES_DIM
 
 Batch = Mapping[str, Tensor]
@@ -30,20 +30,20 @@ def run_guide(guide: Callable, batch: Batch, num_particles: int | None = None) -
     guide = for_batch(guide, batch)
     set_up(guide, batch)
     _localize(guide)
-    with private(), _particles(num_particles):
+    with local_param_scope(), _particles(num_particles):
         return prune_subsample_sites(poutine.trace(guide).get_trace(**batch))
 
 
 def replay_guide(guide: Callable, draws: Trace, batch: Batch, num_particles: int | None = None) -> Trace:
     """Trace of the guide scoring draws that were made before."""
-    with private(), _particles(num_particles):
+    with local_param_scope(), _particles(num_particles):
         return prune_subsample_sites(poutine.trace(poutine.replay(guide, trace=draws)).get_trace(**batch))
 
 
 def run_model(model: Callable, guide_trace: Trace, batch: Batch, num_particles: int | None = None) -> Trace:
     """`guide_trace` must hold no plate indices (`run_guide` drops them): replayed, they would resize the model."""
     _localize(model)
-    with private(), _particles(num_particles):
+    with local_param_scope(), _particles(num_particles):
         return prune_subsample_sites(poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(**batch))
 
 
@@ -71,13 +71,13 @@ def _particles(num_particles: int | None) -> Iterator[None]:
 
 
 def _localize(program: Callable) -> None:
-    for module in modules_of(program).values():
+    for module in find_modules(program).values():
         localize(module)
 
 
 def tied_to_rows(guide: Callable, plate: str = DATA) -> bool:
     """Whether a guide that was set up holds parameters for each row of a batch, as autoguides of local latents do."""
-    return any(frame(site, plate) is not None for autoguide in _autoguides(guide) if autoguide.prototype_trace is not None
+    return any(plate_frame(site, plate) is not None for autoguide in _autoguides(guide) if autoguide.prototype_trace is not None
                for site in autoguide.prototype_trace.nodes.values()
                if site.get("type") == "sample" and not site["is_observed"])  # AutoStructured leaves nodes without a type
 
@@ -93,7 +93,7 @@ def set_up(guide: Callable, batch: Batch) -> None:
         _localize(guide)
         states = [autoguide._pyro_context.param_state for autoguide in _autoguides(guide)]
         known = [set(state["params"]) for state in states]
-        with private(), poutine.block(), pyro.validation_enabled(False):  # which refuses such statements
+        with local_param_scope(), poutine.block(), pyro.validation_enabled(False):  # which refuses such statements
             guide(**batch)
         for autoguide, names in zip(_autoguides(guide), known):
             state = autoguide._pyro_context.param_state
@@ -102,7 +102,7 @@ def set_up(guide: Callable, batch: Batch) -> None:
 
 
 def _autoguides(guide: Callable) -> list[AutoGuide]:
-    return [part for module in modules_of(guide).values() for part in module.modules() if isinstance(part, AutoGuide)]
+    return [part for module in find_modules(guide).values() for part in module.modules() if isinstance(part, AutoGuide)]
 
 
 def sample_sites(trace: Trace, *, observed: bool) -> dict[str, dict]:
@@ -126,9 +126,9 @@ def base_distribution(fn: Distribution) -> Distribution:
     return fn
 
 
-def frame(site: dict, plate: str) -> object | None:
+def plate_frame(site: dict, plate: str) -> object | None:
     """The plate's frame if the site lies inside it, else None."""
-    return next((frame for frame in site["cond_indep_stack"] if frame.name == plate), None)
+    return next((plate_frame for plate_frame in site["cond_indep_stack"] if plate_frame.name == plate), None)
 
 
 def log_weights(model: Callable, guide: Callable, batch: Batch, num_particles: int, *,
@@ -157,10 +157,10 @@ def log_weights(model: Callable, guide: Callable, batch: Batch, num_particles: i
     """
     guide_trace = run_guide(guide, batch, num_particles)
     model_trace = run_model(model, guide_trace, batch, num_particles)
-    return weigh(model_trace, guide_trace, num_particles, plate=plate)
+    return log_weights_of(model_trace, guide_trace, num_particles, plate=plate)
 
 
-def weigh(model_trace: Trace, guide_trace: Trace, num_particles: int, *, plate: str | None = DATA) -> Tensor:
+def log_weights_of(model_trace: Trace, guide_trace: Trace, num_particles: int, *, plate: str | None = DATA) -> Tensor:
     """The log-weights of two traces that were run under `num_particles` particles."""
     check_matched(model_trace, guide_trace)
     return log_joint(model_trace, num_particles, plate=plate) - log_joint(guide_trace, num_particles, plate=plate)
@@ -195,7 +195,7 @@ def log_joint(trace: Trace, num_particles: int, *, plate: str | None = DATA, obs
 
 def _per_datum(site: dict, num_particles: int, plate: str | None) -> Tensor:
     value, name = log_prob(site), site["name"]
-    inside = None if plate is None else frame(site, plate)
+    inside = None if plate is None else plate_frame(site, plate)
     if inside is None and plate is not None:
         raise PairError(f"site {name!r} lies outside plate {plate!r}, so log p(x_i) has no per-datum estimate. "
                         "Pass plate=None for the joint evidence, or plate='...' if your plate has another name.")

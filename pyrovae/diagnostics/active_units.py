@@ -7,8 +7,8 @@ from torch.distributions import Distribution, kl_divergence
 
 from pyrovae.core.batching import Data, batches, exemplar_of, size_of
 from pyrovae.core.errors import PairError
-from pyrovae.core.modules import modules_of
-from pyrovae.core.preserve_state import untouched
+from pyrovae.core.modules import find_modules
+from pyrovae.core.preserve_state import preserve_state
 from pyrovae.core.traces import run_pair
 
 
@@ -69,7 +69,7 @@ def kl_per_dim(model: Callable, guide: Callable, data: Data, *, site: str = "z",
         torch.Size([2])
     """
     total, size = 0.0, 0
-    with torch.no_grad(), untouched(modules_of(model, guide).values(), training=False):
+    with torch.no_grad(), preserve_state(find_modules(model, guide).values(), training=False):
         for batch in batches(data, names, exemplar_of(model, guide)):
             traces = run_pair(model, guide, batch)
             p, q = (factors(trace.nodes[site]) for trace in traces)

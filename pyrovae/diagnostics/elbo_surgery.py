@@ -9,11 +9,11 @@ from pyro.poutine import Trace
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from pyrovae.core.batching import Data, batches, exemplar_of, retile, size_of
+from pyrovae.core.batching import Data, batches, exemplar_of, rebatch, size_of
 from pyrovae.core.check import check
 from pyrovae.core.errors import PairError
-from pyrovae.core.modules import modules_of
-from pyrovae.core.preserve_state import untouched
+from pyrovae.core.modules import find_modules
+from pyrovae.core.preserve_state import preserve_state
 from pyrovae.core.shapes import DATA
 from pyrovae.core.traces import (
     Batch,
@@ -92,9 +92,9 @@ def elbo_surgery(model: Callable, guide: Callable, data: Data, *, num_draws: int
     """
     if num_draws < 1:
         raise ValueError(f"num_draws={num_draws}, wanted at least 1.")
-    modules = list(modules_of(model, guide).values())
-    with torch.no_grad(), untouched(modules, training=False, random=False), pyro.validation_enabled(False):
-        tiles = list(retile(batches(data, names, exemplar_of(model, guide)), TILE))
+    modules = list(find_modules(model, guide).values())
+    with torch.no_grad(), preserve_state(modules, training=False, random=False), pyro.validation_enabled(False):
+        tiles = list(rebatch(batches(data, names, exemplar_of(model, guide)), TILE))
         num_data = sum(size_of(tile) for tile in tiles)
         if num_data < 2:
             raise PairError(f"there are {num_data} data, but information about which datum z came from takes two or more.")

@@ -4,9 +4,9 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from pyrovae.core.param_store import private
+from pyrovae.core.param_store import local_param_scope
 from pyrovae.core.parameters import find_parameters
-from pyrovae.core.preserve_state import untouched
+from pyrovae.core.preserve_state import preserve_state
 
 
 def gradient_moments(loss: nn.Module, batch: dict[str, Tensor], num_draws: int) -> dict[str, tuple[Tensor, Tensor]]:
@@ -33,12 +33,12 @@ def gradient_moments(loss: nn.Module, batch: dict[str, Tensor], num_draws: int) 
     """
     if num_draws < 2:
         raise ValueError(f"num_draws={num_draws}, but a variance takes at least 2.")
-    with untouched([loss]):
+    with preserve_state([loss]):
         parameters = find_parameters(loss, batch)
         means = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
         squares = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
         for index in range(num_draws):
-            with private(), pyro.validation_enabled(False), untouched([loss], random=False):
+            with local_param_scope(), pyro.validation_enabled(False), preserve_state([loss], random=False):
                 gradients = torch.autograd.grad(loss(**batch), list(parameters.values()), allow_unused=True)
             with torch.no_grad():
                 for name, gradient in zip(parameters, gradients):  # Welford 1962: no difference of large squares

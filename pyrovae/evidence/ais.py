@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 
 from pyrovae.capture.auto import Compile
-from pyrovae.core.batching import Data, retile
+from pyrovae.core.batching import Data, rebatch
 from pyrovae.core.detach import frozen
 from pyrovae.core.shapes import DATA
 from pyrovae.core.traces import for_batch
-from pyrovae.evidence.ais_path import Annealing, Path, Schedule, Slopes, check_path, sigmoidal
+from pyrovae.evidence.ais_path import Annealing, AnnealedDensity, Schedule, GradientCache, check_path, sigmoidal
 from pyrovae.evidence.result import Evidence
-from pyrovae.evidence.runtime import derived_seed, evaluation, peek, tile_size
+from pyrovae.evidence.runtime import derived_seed, evaluation, first_batch, tile_size
 from pyrovae.evidence.weight_summary import WeightSummary
 
 
@@ -54,14 +54,14 @@ def annealed_importance(model: Callable, data: Data, *, guide: Callable | None =
     """
     annealing = Annealing(num_chains, num_steps, num_leapfrog, pilot_chains, schedule, progress)
     programs = (model,) if guide is None else (model, guide)
-    slopes = Slopes(model, guide, compile)
+    slopes = GradientCache(model, guide, compile)
     summaries = []
     with evaluation(*programs) as seed, frozen(*programs):
-        first, stream = peek(data, names, *programs)
+        first, stream = first_batch(data, names, *programs)
         check_path(model, guide, first, plate)
-        for index, tile in enumerate(retile(stream, tile_size(num_chains))):
+        for index, tile in enumerate(rebatch(stream, tile_size(num_chains))):
             torch.manual_seed(derived_seed(seed, index, 0))
-            path = Path(model, None if guide is None else for_batch(guide, tile), tile, plate, slopes)
+            path = AnnealedDensity(model, None if guide is None else for_batch(guide, tile), tile, plate, slopes)
             steps = annealing.steps(path)
             torch.manual_seed(derived_seed(seed, index, 1))
             start = path.draw(num_chains)

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pyrovae.capture.auto import Compile, Replays, shapes_of
+from pyrovae.capture.auto import Compile, AutoCapture, shapes_of
 from pyrovae.core.errors import PairError
-from pyrovae.core.handlers import InSupport
-from pyrovae.core.modules import modules_of
+from pyrovae.core.handlers import ValidateSupport
+from pyrovae.core.modules import find_modules
 from pyrovae.core.traces import Batch, run_guide, run_model
 from pyrovae.evidence.densities import (
-    Demand,
+    SiteRequirement,
     FromPrior,
     Layout,
     check_latents,
@@ -48,7 +48,7 @@ def sigmoidal(num_steps: int, steepness: float = 4.0) -> Tensor:
     return (ends - ends[0]) / (ends[-1] - ends[0])
 
 
-class Path:
+class AnnealedDensity:
     """log f_b, from q0 at b = 0 to log p(x, z) at b = 1, as a weighted sum of two terms.
 
     From the prior these are log p(z) and log p(x | z), weighted 1 and b; from a guide log q(z | x) and log p(x, z),
@@ -56,9 +56,9 @@ class Path:
     """
 
     def __init__(self, model: Callable, guide: Callable | None, batch: Batch, plate: str,
-                 slopes: "Slopes | None" = None) -> None:
+                 slopes: "GradientCache | None" = None) -> None:
         self.model, self.guide, self.batch, self.plate, self.slopes = model, guide, batch, plate, slopes
-        with InSupport():
+        with ValidateSupport():
             trace = run_model(model, run_guide(FromPrior(model), batch, 1), batch, 1)
         self.layout = Layout.of(trace)
         if not self.layout.size:
@@ -88,25 +88,25 @@ class Path:
         return self.layout.pack(values_of(run_guide(self.guide or FromPrior(self.model), self.batch, num)))
 
 
-class Slopes:
+class GradientCache:
     """Terms and gradients for the paths of one estimate, which differ by their data alone: replayed where it pays."""
 
     PLACE = "latent values"
 
     def __init__(self, model: Callable, guide: Callable | None, compile: Compile) -> None:
-        self.modules = list(modules_of(*(program for program in (model, guide) if program is not None)).values())
+        self.modules = list(find_modules(*(program for program in (model, guide) if program is not None)).values())
         self.compile = "off" if hasattr(guide, "for_batch") else compile  # which makes another guide for each tile
-        self.replays: dict[tuple, Replays] = {}
+        self.replays: dict[tuple, AutoCapture] = {}
 
-    def __call__(self, path: Path, place: Tensor) -> Points:
+    def __call__(self, path: AnnealedDensity, place: Tensor) -> Points:
         if self.compile == "off":
             return Points.at(place, path)
         key = shapes_of(path.batch)
         if key not in self.replays:
-            self.replays[key] = Replays(lambda inputs: self._program(path, inputs), self.modules, compile=self.compile)
+            self.replays[key] = AutoCapture(lambda inputs: self._program(path, inputs), self.modules, compile=self.compile)
         return Points(place, *self.replays[key]({**path.batch, self.PLACE: place.contiguous()}))
 
-    def _program(self, path: Path, inputs: Batch) -> tuple[Tensor, Tensor]:
+    def _program(self, path: AnnealedDensity, inputs: Batch) -> tuple[Tensor, Tensor]:
         batch = {name: value for name, value in inputs.items() if name != self.PLACE}
         points = Points.at(inputs[self.PLACE], lambda place: path.terms(place, batch))
         return points.terms, points.gradients
@@ -115,7 +115,7 @@ class Slopes:
 def check_path(model: Callable, guide: Callable | None, batch: Batch, plate: str,
                purpose: str = "annealed importance sampling moves") -> None:
     """Raise PairError where a path from the guide, or from the prior, to the posterior has no gradients to follow."""
-    demand = Demand(f"{purpose} real-valued latents of each datum", outside(plate), without_density, not_real)
+    demand = SiteRequirement(f"{purpose} real-valued latents of each datum", outside(plate), without_density, not_real)
     for start in (FromPrior(model), guide):
         if start is not None:
             check_latents(model, start, batch, plate, demand)
@@ -145,7 +145,7 @@ class Annealing:
     def ladder(self) -> Tensor:
         return torch.as_tensor(self.schedule(self.num_steps), dtype=torch.float64)
 
-    def steps(self, path: Path) -> Tensor:
+    def steps(self, path: AnnealedDensity) -> Tensor:
         """Step sizes for the T - 1 temperatures between the ends, `(T - 1, B)`, from chains that serve no other end."""
         between = [path.weights(b) for b in self.ladder[1:-1].tolist()]
         points = path.at(path.draw(self.pilot_chains))
@@ -153,7 +153,7 @@ class Annealing:
             return points.terms[0, :0]
         return tuned_steps(points, path, self._shown(between[:1] * SETTLING + between), self.num_leapfrog)[SETTLING:]
 
-    def log_weights(self, path: Path, start: Tensor, steps: Tensor, *, backward: bool = False) -> Tensor:
+    def log_weights(self, path: AnnealedDensity, start: Tensor, steps: Tensor, *, backward: bool = False) -> Tensor:
         """Logs of unbiased estimates of p(x), `(C, B)` float64, if `start` `(C, B, D)` holds draws from q0.
 
         Backward, `start` holds draws from the posterior and the estimates are those of 1 / p(x).

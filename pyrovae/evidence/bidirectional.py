@@ -12,7 +12,7 @@ from pyrovae.core.detach import frozen
 from pyrovae.core.errors import PairError
 from pyrovae.core.shapes import DATA
 from pyrovae.core.traces import Batch, for_batch, run_guide
-from pyrovae.evidence.ais_path import Annealing, Path, Schedule, Slopes, check_path, sigmoidal
+from pyrovae.evidence.ais_path import Annealing, AnnealedDensity, Schedule, GradientCache, check_path, sigmoidal
 from pyrovae.evidence.densities import values_of
 from pyrovae.evidence.result import Evidence, standard_error
 from pyrovae.evidence.runtime import derived_seed, evaluation, tile_size
@@ -82,7 +82,7 @@ def bidirectional(model: Callable, num_data: int, *, observed: str | Sequence[st
     """
     annealing = Annealing(num_chains, num_steps, num_leapfrog, pilot_chains, schedule, progress)
     programs = (model,) if guide is None else (model, guide)
-    slopes = Slopes(model, guide, compile)
+    slopes = GradientCache(model, guide, compile)
     lower, upper = [], []
     with evaluation(*programs) as seed, frozen(*programs):
         torch.manual_seed(derived_seed(seed))
@@ -92,7 +92,7 @@ def bidirectional(model: Callable, num_data: int, *, observed: str | Sequence[st
         for index, start in enumerate(range(0, num_data, size)):
             tile, exact = ({name: value[start:start + size] for name, value in part.items()} for part in (data, latent))
             torch.manual_seed(derived_seed(seed, index))
-            path = Path(model, None if guide is None else for_batch(guide, tile), tile, plate, slopes)
+            path = AnnealedDensity(model, None if guide is None else for_batch(guide, tile), tile, plate, slopes)
             steps = annealing.steps(path)
             end = path.layout.pack({name: value.unsqueeze(0) for name, value in exact.items()}).expand(num_chains, -1, -1)
             lower.append(WeightSummary(num_chains))

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pyrovae.core.handlers import InSupport
+from pyrovae.core.handlers import ValidateSupport
 from pyrovae.core.traces import Batch, check_matched, run_guide
 from pyrovae.evidence.densities import (
-    Demand,
+    SiteRequirement,
     FromPrior,
     check_latents,
     outside,
@@ -31,7 +31,7 @@ class Mixture:
 
     def check(self, guide: Callable, batch: Batch) -> None:
         """Raise PairError where prior or guide cannot score the other's draws."""
-        demand = Demand("defensive sampling scores the draws of prior and guide by both", outside(self.plate),
+        demand = SiteRequirement("defensive sampling scores the draws of prior and guide by both", outside(self.plate),
                         without_density)
         for program in (FromPrior(self.model), guide):
             check_latents(self.model, program, batch, self.plate, demand)
@@ -49,7 +49,7 @@ class Mixture:
         parts = []
         for first in range(0, stop - start, self.chunk):
             part = {name: value[first:first + self.chunk] for name, value in values.items()}
-            with InSupport():
+            with ValidateSupport():
                 prior, likelihood = score_model(self.model, part, batch, self.plate)
             guided = score_guide(guide, part, batch, self.plate).double()
             mixture = torch.logaddexp(math.log1p(-share) + guided, math.log(share) + prior.double())

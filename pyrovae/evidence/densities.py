@@ -18,7 +18,7 @@ from pyrovae.core.support import describe, masks_of, support_of
 from pyrovae.core.traces import (
     Batch,
     base_distribution,
-    frame,
+    plate_frame,
     is_auxiliary,
     log_joint,
     replay_guide,
@@ -95,7 +95,7 @@ Fault = tuple[str, str]
 OTHERWISE = "Use log_evidence with a guide, which asks only for draws and their densities"
 
 
-class Demand(Messenger):
+class SiteRequirement(Messenger):
     """Raise PairError for a latent site with a fault.
 
     `purpose` says who asks for better, e.g. "annealed importance sampling moves real-valued latents of each datum".
@@ -114,7 +114,7 @@ class Demand(Messenger):
 
 
 def outside(plate: str) -> Callable[[dict], Fault | None]:
-    return lambda site: None if frame(site, plate) is not None else (
+    return lambda site: None if plate_frame(site, plate) is not None else (
         f"lies outside plate {plate!r}", "Pass plate='...' if your plate has another name; a site that all data share "
         "leaves no log p(x) of one datum")
 
@@ -137,7 +137,7 @@ def not_real(site: dict) -> Fault | None:
     return f"is {'discrete' if support.is_discrete else f'bounded ({support})'}: {describe(site['fn'])}", OTHERWISE
 
 
-def check_latents(model: Callable, guide: Callable, batch: Batch, plate: str, demand: Demand) -> None:
+def check_latents(model: Callable, guide: Callable, batch: Batch, plate: str, demand: SiteRequirement) -> None:
     """`check`, and PairError for the first of the guide's latent sites that does not meet the demand."""
     try:
         check(model, demand(guide), batch, num_data=2 ** 62, plate=plate)

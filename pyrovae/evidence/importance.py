@@ -6,7 +6,7 @@ import torch
 from pyro.poutine import Trace
 
 from pyrovae.capture.auto import Compile
-from pyrovae.core.batching import Data, retile, size_of
+from pyrovae.core.batching import Data, rebatch, size_of
 from pyrovae.core.broadcasting import Particles
 from pyrovae.core.check import ANY_NUMBER, check
 from pyrovae.core.errors import PairError
@@ -16,7 +16,7 @@ from pyrovae.core.traces import Batch, base_distribution, for_batch, is_auxiliar
 from pyrovae.evidence.defensive import Mixture
 from pyrovae.evidence.particles import Blocks
 from pyrovae.evidence.result import Evidence
-from pyrovae.evidence.runtime import derived_seed, evaluation, peek, tile_size
+from pyrovae.evidence.runtime import derived_seed, evaluation, first_batch, tile_size
 from pyrovae.evidence.weight_summary import WeightSummary
 
 BLOCK = 250
@@ -75,7 +75,7 @@ def log_evidence(model: Callable, guide: Callable, data: Data, *, num_particles:
     block = min(num_particles, BLOCK)
     summaries = []
     with evaluation(model, guide) as seed:
-        first, stream = peek(data, names, model, guide)
+        first, stream = first_batch(data, names, model, guide)
         with AllowOutside():  # until it is known which supports move
             check(model, guide, first, num_data=ANY_NUMBER, plate=DATA if plate is None else plate)
         own = for_batch(guide, first)
@@ -95,7 +95,7 @@ def log_evidence(model: Callable, guide: Callable, data: Data, *, num_particles:
         blocks = Blocks(model, guide, chunk, plate, compile, particles)
         if plate is None:
             stream = iter([_only(stream)])
-        tiles = stream if plate is None or tied_to_rows(guide, plate) else retile(stream, tile_size(block))
+        tiles = stream if plate is None or tied_to_rows(guide, plate) else rebatch(stream, tile_size(block))
         for index, tile in enumerate(tiles):
             summaries.append(WeightSummary(num_particles))
             torch.manual_seed(derived_seed(seed, index, num_particles))

@@ -5,12 +5,12 @@ import torch
 from pyro.poutine import Trace
 from torch import Tensor
 
-from pyrovae.capture.auto import Compile, Replays
+from pyrovae.capture.auto import Compile, AutoCapture
 from pyrovae.core.broadcasting import Particles
 from pyrovae.core.errors import PairError
-from pyrovae.core.handlers import InSupport, Supported
-from pyrovae.core.modules import modules_of
-from pyrovae.core.traces import Batch, check_matched, frame, log_joint, sample_sites
+from pyrovae.core.handlers import ValidateSupport, RecordSupport
+from pyrovae.core.modules import find_modules
+from pyrovae.core.traces import Batch, check_matched, plate_frame, log_joint, sample_sites
 
 
 class Blocks:
@@ -25,24 +25,24 @@ class Blocks:
         self.model, self.guide, self.chunk, self.plate, self.particles = model, guide, chunk, plate, particles
         # a guide with `for_batch` makes another for each tile, and draws one at a time would make a graph of them all
         self.compile = "off" if hasattr(guide, "for_batch") or not particles.at_once else compile
-        self.replays: dict[int, Replays] = {}
+        self.replays: dict[int, AutoCapture] = {}
 
     def __call__(self, guide: Callable, tile: Batch, num: int) -> Tensor:
         """`guide` is the pair's, or what it became for this tile."""
         if self.compile == "off":
-            with InSupport():
+            with ValidateSupport():
                 return self._log_weights(guide, tile, num)
         if num not in self.replays:
-            self.replays[num] = Replays(lambda tile: self._checked(tile, num), modules_of(self.model, self.guide).values(),
+            self.replays[num] = AutoCapture(lambda tile: self._checked(tile, num), find_modules(self.model, self.guide).values(),
                                         compile=self.compile)
         result = self.replays[num](tile)
         if not result["good"]:
-            with InSupport():
+            with ValidateSupport():
                 self._log_weights(guide, tile, num)  # says what is wrong with the data
         return result["log_weights"]
 
     def _checked(self, tile: Batch, num: int) -> dict[str, Tensor]:
-        with Supported() as supported:
+        with RecordSupport() as supported:
             log_weights = self._log_weights(self.guide, tile, num)
         good = torch.stack(supported.good).all() if supported.good else torch.ones((), dtype=torch.bool)
         return {"log_weights": log_weights, "good": good}
@@ -75,7 +75,7 @@ def _particles_of(trace: Trace, start: int, size: int) -> Trace:
 def _refuse_subsampling(role: str, trace: Trace, plate: str | None) -> None:
     """In the plate, or in any for None."""
     for site in {**sample_sites(trace, observed=False), **sample_sites(trace, observed=True)}.values():
-        for inside in site["cond_indep_stack"] if plate is None else filter(None, [frame(site, plate)]):
+        for inside in site["cond_indep_stack"] if plate is None else filter(None, [plate_frame(site, plate)]):
             if inside.full_size not in (None, inside.size):
                 remedy = "minibatches instead" if plate is not None else "all data as one batch, to a plate of their size"
                 raise PairError(f"plate {inside.name!r} subsamples {inside.size} of {inside.full_size} data inside the "

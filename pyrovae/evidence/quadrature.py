@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pyrovae.core.batching import Data, retile, size_of
+from pyrovae.core.batching import Data, rebatch, size_of
 from pyrovae.core.shapes import DATA
 from pyrovae.core.traces import Batch
 from pyrovae.evidence.ais_path import check_path
 from pyrovae.evidence.quadrature_grid import COARSE, FINE, Box, Integrand
 from pyrovae.evidence.result import standard_error
-from pyrovae.evidence.runtime import derived_seed, evaluation, peek
+from pyrovae.evidence.runtime import derived_seed, evaluation, first_batch
 
 TILE = 32
 ROUNDS = 40
@@ -77,9 +77,9 @@ def quadrature(model: Callable, data: Data, *, tolerance: float = 1e-6, max_poin
     """
     results = []
     with evaluation(model) as seed:
-        first, stream = peek(data, names, model)
+        first, stream = first_batch(data, names, model)
         check_path(model, None, first, plate, "quadrature integrates over")
-        for index, tile in enumerate(retile(stream, TILE)):
+        for index, tile in enumerate(rebatch(stream, TILE)):
             torch.manual_seed(derived_seed(seed, index))
             results.append(_integrate(model, tile, plate, tolerance, max_points))
             if progress is not None:

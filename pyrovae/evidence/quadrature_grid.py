@@ -8,7 +8,7 @@ from torch import Tensor
 from pyrovae.core.batching import size_of
 from pyrovae.core.errors import PairError
 from pyrovae.core.traces import Batch
-from pyrovae.evidence.ais_path import Path
+from pyrovae.evidence.ais_path import AnnealedDensity
 from pyrovae.evidence.runtime import ROWS
 
 DEPTH = 36.0
@@ -40,7 +40,7 @@ class Integrand:
     """log p(x, z) of the data of one batch as a function of z."""
 
     def __init__(self, model: Callable, batch: Batch, plate: str) -> None:
-        self.path = Path(model, None, batch, plate)
+        self.path = AnnealedDensity(model, None, batch, plate)
         self.num_data, self.num_dims = size_of(batch), self.path.layout.size
         self.dtype = self.path.draw(1).dtype
         if self.num_dims not in COARSE:

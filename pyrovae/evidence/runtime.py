@@ -9,8 +9,8 @@ import torch
 
 from pyrovae.core.batching import Data, batches, exemplar_of
 from pyrovae.core.errors import PairError
-from pyrovae.core.modules import modules_of
-from pyrovae.core.preserve_state import untouched
+from pyrovae.core.modules import find_modules
+from pyrovae.core.preserve_state import preserve_state
 from pyrovae.core.subnormals import flush_subnormals
 from pyrovae.core.traces import Batch
 
@@ -25,12 +25,12 @@ def evaluation(*programs: Callable) -> Iterator[int]:
     The seed is the one draw from torch's generator that does last, so that estimates in a row are independent.
     """
     seed = int(torch.randint(2 ** 62, ()))
-    with torch.no_grad(), untouched(list(modules_of(*programs).values()), training=False), \
+    with torch.no_grad(), preserve_state(list(find_modules(*programs).values()), training=False), \
             pyro.validation_enabled(False), flush_subnormals():
         yield seed
 
 
-def peek(data: Data, names: Sequence[str] | None, *programs: Callable) -> tuple[Batch, Iterator[Batch]]:
+def first_batch(data: Data, names: Sequence[str] | None, *programs: Callable) -> tuple[Batch, Iterator[Batch]]:
     """The first batch, and all batches from the first on, where the programs' parameters live."""
     stream = batches(data, names, exemplar_of(*programs))
     first = next(stream, None)

@@ -10,11 +10,11 @@ from pyrovae.core.batching import Data, batches, exemplar_of
 from pyrovae.core.errors import PairError
 from pyrovae.core.shapes import DATA
 from pyrovae.evidence.ais import annealed_importance
-from pyrovae.evidence.ais_path import Path, Schedule, check_path, sigmoidal
+from pyrovae.evidence.ais_path import AnnealedDensity, Schedule, check_path, sigmoidal
 from pyrovae.evidence.importance import log_evidence
 from pyrovae.evidence.quadrature import quadrature
 from pyrovae.evidence.result import UNTRUSTED_KHAT, standard_error
-from pyrovae.evidence.runtime import evaluation, peek
+from pyrovae.evidence.runtime import evaluation, first_batch
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,9 @@ def _of_mean(se: Tensor) -> float:
 def _few_dimensions(model: Callable, data: Data, plate: str) -> bool:
     """Whether `quadrature` takes this model."""
     with evaluation(model):
-        first, _ = peek(data, None, model)
+        first, _ = first_batch(data, None, model)
         try:
             check_path(model, None, first, plate)
-            return Path(model, None, first, plate).layout.size <= 2
+            return AnnealedDensity(model, None, first, plate).layout.size <= 2
         except PairError:
             return False

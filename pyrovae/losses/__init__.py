@@ -1,6 +1,6 @@
 """Objectives: modules called with `**batch` that return nats per datum, to be minimised."""
 from pyrovae.losses.aggressive_encoder import Lagging
-from pyrovae.losses.base import innermost
+from pyrovae.losses.base import unwrap
 from pyrovae.losses.capacity import CapacityLoss
 from pyrovae.losses.elbo import ElboLoss
 from pyrovae.losses.elbo_terms import Terms
@@ -10,4 +10,4 @@ from pyrovae.losses.pyro_loss import PyroLoss
 from pyrovae.losses.schedules import LinearWarmup
 
 __all__ = ["CapacityLoss", "ElboLoss", "IwaeLoss", "Lagging", "LinearWarmup", "Penalized", "PyroLoss", "Terms",
-           "innermost", "squared_jacobian"]
+           "unwrap", "squared_jacobian"]

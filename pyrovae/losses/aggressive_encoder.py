@@ -6,7 +6,7 @@ from torch import Tensor
 from pyrovae.core.detach import frozen
 from pyrovae.core.errors import CaptureError, PairError
 from pyrovae.core.recording import is_recording
-from pyrovae.losses.base import innermost
+from pyrovae.losses.base import unwrap
 
 
 class Lagging(nn.Module):
@@ -47,7 +47,7 @@ class Lagging(nn.Module):
         step, self.step = int(self.step), self.step + 1
         if step % self.guide_steps == 0 or self.stop_after is not None and step >= self.stop_after:
             return self.inner(**batch)
-        with frozen(innermost(self).model):
+        with frozen(unwrap(self).model):
             loss = self.inner(**batch)
         if torch.is_grad_enabled() and not loss.requires_grad:
             raise PairError("all that the guide learns is part of the model too, e.g. by a VampPrior of its encoder, so "

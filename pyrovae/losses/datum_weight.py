@@ -33,8 +33,8 @@ def datum_weight(*traces: Trace) -> float | Tensor:
 
 
 def _own_scale(site: dict) -> float | Tensor:
-    subsampled = math.prod(frame.full_size / frame.size for frame in site["cond_indep_stack"]
-                           if frame.full_size not in (None, frame.size))
+    subsampled = math.prod(plate_frame.full_size / plate_frame.size for plate_frame in site["cond_indep_stack"]
+                           if plate_frame.full_size not in (None, plate_frame.size))
     return site["scale"] if subsampled == 1 else site["scale"] / subsampled
 
 

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from pyrovae.core.batching import size_of
 from pyrovae.core.errors import CaptureError
-from pyrovae.core.handlers import PerDatum
-from pyrovae.core.param_store import private
+from pyrovae.core.handlers import ScaleLogProb
+from pyrovae.core.param_store import local_param_scope
 from pyrovae.core.recording import is_recording
 from pyrovae.core.shapes import DATA, MAX_PLATE_NESTING
 from pyrovae.core.support import refuse_score_functions
@@ -102,7 +102,7 @@ class ElboLoss(nn.Module):
             raise CaptureError("TraceEnum_ELBO sums enumerated sites out by looking at them, which no capture can follow.")
         beta = weight_of(self.beta)
         traces: list[tuple[Trace, Trace]] = []
-        with private(), PerDatum(self.plate, self.num_data, beta, size_of(batch)) as weights, warnings.catch_warnings():
+        with local_param_scope(), ScaleLogProb(self.plate, self.num_data, beta, size_of(batch)) as weights, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Encountered NaN: loss")  # fit says more
             warnings.filterwarnings("ignore", "Found plate statements in guide but not model")  # check compares plates
             loss = _evaluate(_recording(self.elbo, traces, purpose or _pathwise(self.elbo)), self.model, guide, batch)

@@ -7,7 +7,7 @@ from pyro.distributions import Delta
 from pyro.poutine import Trace
 from torch import Tensor
 
-from pyrovae.core.traces import base_distribution, frame, log_prob, sample_sites
+from pyrovae.core.traces import base_distribution, plate_frame, log_prob, sample_sites
 
 DRAWS = 50
 """Draws of z in each of two averages that stand for a posterior mean without a formula."""
@@ -55,7 +55,7 @@ def read_terms(traces: Traces, plate: str, num_data: int | None, num_particles: 
         for pair in traces:
             for side, name, sign in sides:
                 site = pair[side].nodes[name]
-                inside = frame(site, plate)
+                inside = plate_frame(site, plate)
                 total = total + sign * log_prob(site).sum() / (inside.size if inside is not None else num_data)
         return total / (len(traces) * num_particles)
 
@@ -65,7 +65,7 @@ def read_terms(traces: Traces, plate: str, num_data: int | None, num_particles: 
     else:  # an autoguide's auxiliary draws belong to all sites together
         kl = {"+".join(matched): mean(*((1, name, 1.0) for name in latent), *((0, name, -1.0) for name in matched))}
     return Terms(log_px={name: mean((0, name, 1.0)) for name in sample_sites(model, observed=True)}, kl=kl,
-                 means={name: means for name in matched if frame(guide.nodes[name], plate) is not None
+                 means={name: means for name in matched if plate_frame(guide.nodes[name], plate) is not None
                         and (means := posterior_means(guide.nodes[name])) is not None})
 
 

@@ -12,7 +12,7 @@ from pyrovae.core.detach import frozen
 from pyrovae.core.errors import PairError
 from pyrovae.core.shapes import DATA
 from pyrovae.core.support import refuse_score_functions
-from pyrovae.core.traces import for_batch, log_joint, replay_guide, run_guide, run_model, sample_sites, weigh
+from pyrovae.core.traces import for_batch, log_joint, replay_guide, run_guide, run_model, sample_sites, log_weights_of
 from pyrovae.losses.base import hold
 from pyrovae.losses.datum_weight import datum_weight
 from pyrovae.losses.elbo_terms import Terms, read_terms
@@ -74,7 +74,7 @@ class IwaeLoss(nn.Module):
         refuse_score_functions(guide_trace, "IwaeLoss")
         if self.gradient == "plain" or not torch.is_grad_enabled():
             model_trace = run_model(self.model, guide_trace, batch, self.num_particles)
-            log_w = weigh(model_trace, guide_trace, self.num_particles, plate=self.plate)
+            log_w = log_weights_of(model_trace, guide_trace, self.num_particles, plate=self.plate)
             loss = -(datum_weight(model_trace, guide_trace) * self._bound(log_w)).mean()
         else:
             draws, scale_gradients = _boundary(guide_trace)
@@ -82,7 +82,7 @@ class IwaeLoss(nn.Module):
                 guide_trace = replay_guide(guide, draws, batch, self.num_particles)
                 log_joint(guide_trace, self.num_particles, plate=self.plate)  # kept by the trace; flows run nets here
             model_trace = run_model(self.model, draws, batch, self.num_particles)
-            log_w = weigh(model_trace, guide_trace, self.num_particles, plate=self.plate)
+            log_w = log_weights_of(model_trace, guide_trace, self.num_particles, plate=self.plate)
             v = ((1 - self.alpha) * log_w.detach()).softmax(0)
             if self.gradient == "dreg":
                 scale_gradients(self.alpha + (1 - self.alpha) * v)

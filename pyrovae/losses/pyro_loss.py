@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from pyrovae.core.batching import size_of
-from pyrovae.core.param_store import private
+from pyrovae.core.param_store import local_param_scope
 from pyrovae.core.traces import set_up
 from pyrovae.losses.base import hold
 
@@ -48,7 +48,7 @@ class PyroLoss(nn.Module):
 
     def forward(self, **batch: Tensor) -> Tensor:
         set_up(self.guide, batch)
-        with private(), torch.enable_grad(), _Recorded() as recorded:
+        with local_param_scope(), torch.enable_grad(), _Recorded() as recorded:
             value = self.elbo.loss_and_grads(self.model, self._announced, **batch)
         value = torch.as_tensor(value[0] if isinstance(value, tuple) else value)
         surrogate = sum(recorded.surrogates, torch.zeros(()))

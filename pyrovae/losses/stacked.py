@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from pyrovae.core.provenance import renewed
-from pyrovae.losses.base import innermost
+from pyrovae.losses.base import unwrap
 from pyrovae.losses.elbo_terms import Terms
 
 
@@ -104,7 +104,7 @@ class Stacked(nn.Module):
 
     @property
     def num_data(self) -> int | None:
-        return getattr(innermost(self.template[0]), "num_data", None)
+        return getattr(unwrap(self.template[0]), "num_data", None)
 
     def rows(self, batch: Mapping[str, Tensor], index: int) -> dict[str, Tensor]:
         """What member `index` sees of a batch."""

@@ -3,7 +3,7 @@ import torch
 from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
-from pyrovae.core.traces import frame, log_prob, sample_sites
+from pyrovae.core.traces import plate_frame, log_prob, sample_sites
 from pyrovae.losses.elbo_terms import Traces
 from pyrovae.losses.pathwise import closed_form_kl
 
@@ -24,7 +24,7 @@ def weighted_kl(traces: Traces, plate: str, num_data: int | None, num_particles:
     count = len(traces) * num_particles
 
     def size_of(site: dict) -> int:
-        inside = frame(site, plate)
+        inside = plate_frame(site, plate)
         return num_data if inside is None else inside.full_size or inside.size
 
     def scaled(site: dict, value: Tensor) -> Tensor:
@@ -48,6 +48,6 @@ def weighted_kl(traces: Traces, plate: str, num_data: int | None, num_particles:
 
 
 def _weight(site: dict, size: int, plate: str) -> float | Tensor:
-    inside, scale = frame(site, plate), site["own_scale"]
+    inside, scale = plate_frame(site, plate), site["own_scale"]
     mean = scale.expand(log_prob(site).shape).mean() if isinstance(scale, Tensor) else scale
     return mean if inside is None else mean * (inside.size / size)

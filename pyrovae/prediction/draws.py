@@ -9,12 +9,12 @@ from torch import Tensor
 from pyrovae.core.batching import Values, as_batch, exemplar_of
 from pyrovae.core.broadcasting import Particles
 from pyrovae.core.errors import PairError
-from pyrovae.core.handlers import Afresh
-from pyrovae.core.modules import modules_of
-from pyrovae.core.preserve_state import untouched
+from pyrovae.core.handlers import Uncondition
+from pyrovae.core.modules import find_modules
+from pyrovae.core.preserve_state import preserve_state
 from pyrovae.core.shapes import DATA, DATA_DIM
 from pyrovae.core.subnormals import flush_subnormals
-from pyrovae.core.traces import frame, is_auxiliary, log_prob, sample_sites
+from pyrovae.core.traces import plate_frame, is_auxiliary, log_prob, sample_sites
 
 
 def predict(model: Callable, guide: Callable, batch: Mapping[str, Values] | Values, *, num_samples: int,
@@ -43,7 +43,7 @@ def predict(model: Callable, guide: Callable, batch: Mapping[str, Values] | Valu
     with evaluating(model, guide):
         particles = Particles.of(model, guide, batch)
         guide_trace = particles.run_guide(guide, batch, num_samples)
-        trace = particles.run_model(Afresh(batch)(model), guide_trace, batch, num_samples)
+        trace = particles.run_model(Uncondition(batch)(model), guide_trace, batch, num_samples)
     values = {name: site["value"] for name, site in trace.nodes.items() if site["type"] == "sample"}
     unknown = set(sites or ()) - set(values)
     if unknown:
@@ -79,12 +79,12 @@ def posterior_draws(model: Callable, guide: Callable, batch: Mapping[str, Values
         guide_trace = particles.run_guide(guide, batch, num_samples)
         model_trace = particles.run_model(model, guide_trace, batch, num_samples)
         scored = sample_sites(model_trace, observed=True)
-        inside = {name: site for name, site in scored.items() if frame(site, plate) is not None}
+        inside = {name: site for name, site in scored.items() if plate_frame(site, plate) is not None}
         if not inside:
             raise PairError(f"the observed sites {sorted(scored)} lie outside plate {plate!r}, so no datum has a "
                             "log-likelihood of its own. Pass plate='...' if your plate has another name; `predict` "
                             "needs none.")
-        replicated = particles.run_model(Afresh(batch)(model), guide_trace, batch, num_samples)
+        replicated = particles.run_model(Uncondition(batch)(model), guide_trace, batch, num_samples)
         latent = {name: model_trace.nodes.get(name, site) for name, site in sample_sites(guide_trace, observed=False).items()
                   if not is_auxiliary(site)}
         plates = {name: tuple(DATA if part.name == plate else part.name for part in site["cond_indep_stack"]
@@ -101,5 +101,5 @@ def posterior_draws(model: Callable, guide: Callable, batch: Mapping[str, Values
 def evaluating(*programs: Callable) -> Iterator[None]:
     """Eval mode without gradients or validation; flags and buffers come back, random streams move on."""
     with torch.no_grad(), pyro.validation_enabled(False), flush_subnormals(), \
-            untouched(modules_of(*programs).values(), training=False, random=False):
+            preserve_state(find_modules(*programs).values(), training=False, random=False):
         yield

@@ -12,16 +12,16 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical
 
 from pyrovae.bnn.local_reparameterization import layers_draw
-from pyrovae.capture.auto import Compile, Replays
+from pyrovae.capture.auto import Compile, AutoCapture
 from pyrovae.capture.guards import has_foreign_code
 from pyrovae.core.batching import Data, batches, exemplar_of, size_of
 from pyrovae.core.broadcasting import Particles
 from pyrovae.core.errors import PairError
-from pyrovae.core.handlers import Afresh
-from pyrovae.core.modules import modules_of
-from pyrovae.core.provenance import are_noted, narrow, undrawn
+from pyrovae.core.handlers import Uncondition
+from pyrovae.core.modules import find_modules
+from pyrovae.core.provenance import are_noted, narrow, skip_weight_sampling
 from pyrovae.core.shapes import DATA
-from pyrovae.core.traces import Batch, base_distribution, frame, log_prob, run_model, sample_sites, set_up
+from pyrovae.core.traces import Batch, base_distribution, plate_frame, log_prob, run_model, sample_sites, set_up
 from pyrovae.prediction.draws import evaluating
 
 ROWS = 4096
@@ -53,7 +53,7 @@ def log_predictive(model: Callable, guide: Callable, data: Data, *, num_samples:
     data: dict batches, one of them, tuples or one tensor with `names`; NumPy arrays and another precision as in `fit`.
 
     Shapes: `(N,)`, in the order of the data, all observed sites of a datum together. S = `num_samples` draws are made once
-    and serve all data (for `Draws` and `Ensemble` a multiple of their number uses each alike). The guide does not see what
+    and serve all data (for `Empirical` and `Ensemble` a multiple of their number uses each alike). The guide does not see what
     the model observes. Eval mode, no gradients; flags and buffers stay as they were. compile: as in `log_evidence`.
 
     Biased low by about Var / 2S nats, as any log of a mean is; compare methods at one S.
@@ -72,7 +72,7 @@ def log_predictive(model: Callable, guide: Callable, data: Data, *, num_samples:
     """
     def score(trace: Trace, count: int) -> Tensor:
         sites = sample_sites(trace, observed=True).values()
-        inside = [log_prob(site).expand(count, -1) for site in sites if frame(site, plate) is not None]
+        inside = [log_prob(site).expand(count, -1) for site in sites if plate_frame(site, plate) is not None]
         if not inside:
             raise PairError(f"the model observes nothing in plate {plate!r} on these data, so there is nothing to score. "
                             "Name the targets after their site.")
@@ -135,7 +135,7 @@ def _moments(mean: Tensor, noise: Tensor, square: Tensor) -> Moments:
 
 
 def _only(trace: Trace, name: str | None, plate: str) -> torch.distributions.Distribution:
-    sites = {key: site for key, site in trace.nodes.items() if site["type"] == "sample" and frame(site, plate) is not None}
+    sites = {key: site for key, site in trace.nodes.items() if site["type"] == "sample" and plate_frame(site, plate) is not None}
     if name is None and len(sites) == 1:
         name = next(iter(sites))
     if name not in sites:
@@ -148,7 +148,7 @@ def _run(model: Callable, guide: Callable, data: Data, num_samples: int, names: 
     """For each batch what is read of the model under parts of the same S draws; `redraw`: what it observes is drawn too."""
     if num_samples < 1:
         raise ValueError(f"num_samples={num_samples}, wanted at least one draw.")
-    lean, known, model = layers_draw(model, guide), _broadcast(model, guide), Afresh(())(model) if redraw else model
+    lean, known, model = layers_draw(model, guide), _broadcast(model, guide), Uncondition(())(model) if redraw else model
     draws = particles = None
 
     def program(inputs: Batch) -> object:
@@ -161,10 +161,10 @@ def _run(model: Callable, guide: Callable, data: Data, num_samples: int, names: 
         batch = {name: value for name, value in inputs.items() if not name.startswith(DRAW)}
         return read(particles.run_model(model, part, batch, size), size)
 
-    replay = Replays(program, modules_of(model, guide).values(), compile="off" if are_noted() else compile)
+    replay = AutoCapture(program, find_modules(model, guide).values(), compile="off" if are_noted() else compile)
     for batch in batches(data, names, exemplar_of(model, guide)):
         if draws is None:
-            with undrawn() if lean else nullcontext():
+            with skip_weight_sampling() if lean else nullcontext():
                 draws, particles = _draw(model, guide, batch, num_samples, plate, known)
         rows = ROWS if particles.model_broadcasts else 1
         yield (replay({**batch, **part}) for part in _parts(draws, max(1, rows // size_of(batch)), num_samples))
@@ -175,13 +175,13 @@ def _draw(model: Callable, guide: Callable, batch: Batch, num_samples: int, plat
     set_up(guide, batch)
     look = run_model(model, poutine.Trace(), batch)
     targets = set(sample_sites(look, observed=True)) | {name for name, site in look.nodes.items()
-                                                        if site["type"] == "sample" and frame(site, plate) is not None}
+                                                        if site["type"] == "sample" and plate_frame(site, plate) is not None}
     cause = None
     try:
         inputs = {name: value for name, value in batch.items() if name not in targets}
         particles = Particles() if known else Particles.of(model, guide, batch, inputs=inputs)
         draws = particles.run_guide(guide, inputs, num_samples)
-        local = [name for name, site in sample_sites(draws, observed=False).items() if frame(site, plate) is not None]
+        local = [name for name, site in sample_sites(draws, observed=False).items() if plate_frame(site, plate) is not None]
     except Exception as error:
         local, cause = sorted(targets - set(batch)), error  # the guide missed the data to infer them
         if not local:

@@ -9,7 +9,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import Distribution
 
-from pyrovae.core.param_store import announce
+from pyrovae.core.param_store import register_params
 from pyrovae.core.shapes import data_plate
 from pyrovae.programs.adapter import as_pyro
 from pyrovae.programs.bayesian import drawn
@@ -117,7 +117,7 @@ class Model(nn.Module):
         self.nodes = _as_nodes(nodes)
 
     def forward(self, num: int | None = None, **data: Tensor) -> dict[str, Tensor]:
-        announce(self, "model")
+        register_params(self, "model")
         values = {name: value for name, value in data.items() if value is not None}
         size = plate_size(num, values)
         with drawn(self):
@@ -159,7 +159,7 @@ class Guide(nn.Module):
         self.nodes = _as_nodes(nodes)
 
     def forward(self, num: int | None = None, **data: Tensor) -> dict[str, Tensor]:
-        announce(self, "guide")
+        register_params(self, "guide")
         values = {name: value for name, value in data.items() if value is not None}
         sampled = _sample_globals("Guide", self.nodes, values)
         if all(isinstance(node, Global) for node in self.nodes.values()):

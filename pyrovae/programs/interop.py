@@ -1,8 +1,8 @@
 """Plain modules under Pyro's own SVI."""
 from collections.abc import Callable
 
-from pyrovae.core.modules import modules_of
-from pyrovae.core.param_store import announce
+from pyrovae.core.modules import find_modules
+from pyrovae.core.param_store import register_params
 
 
 def as_svi(model: Callable, guide: Callable) -> tuple[Callable, Callable]:
@@ -30,11 +30,11 @@ def as_svi(model: Callable, guide: Callable) -> tuple[Callable, Callable]:
 
 
 def _announced(program: Callable, prefix: str) -> Callable:
-    modules = modules_of(program)
+    modules = find_modules(program)
 
     def run(*args: object, **kwargs: object) -> object:
         for name, module in modules.items():
-            announce(module, f"{prefix}.{name}")
+            register_params(module, f"{prefix}.{name}")
         return program(*args, **kwargs)
 
     return run

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyrovae.core.batching import size_of
 from pyrovae.core.errors import CaptureError, PairError
-from pyrovae.core.modules import modules_of
+from pyrovae.core.modules import find_modules
 from pyrovae.core.recording import is_recording
 from pyrovae.core.shapes import DATA
 from pyrovae.core.support import refuse_score_functions
@@ -131,7 +131,7 @@ class Refined(nn.Module):
 
     @contextmanager
     def _hooked(self) -> Iterator[None]:
-        handles = [part.register_forward_hook(self._add) for module in modules_of(self.guide).values()
+        handles = [part.register_forward_hook(self._add) for module in find_modules(self.guide).values()
                    for part in module.modules() if isinstance(part, nn.Linear)]
         try:
             yield

@@ -6,23 +6,23 @@ from torch import Tensor
 
 from pyrovae.capture.graph import Batch, Captured
 from pyrovae.core.errors import CaptureError
-from pyrovae.core.handlers import InSupport, Supported
-from pyrovae.core.preserve_state import untouched
+from pyrovae.core.handlers import ValidateSupport, RecordSupport
+from pyrovae.core.preserve_state import preserve_state
 from pyrovae.losses.elbo_terms import Terms
 from pyrovae.training.evaluate import Measured, measure
 from pyrovae.training.finite import each_finite
 from pyrovae.training.fused_adam import FusedAdam
 
 if TYPE_CHECKING:
-    from pyrovae.training.eager_step import Failed, Steps
+    from pyrovae.training.eager_step import MakeError, Steps
 
 
 class ReplayedStep:
-    """What is measured of a step, and the gradients of the parameters that `moved`, from a replayed graph."""
+    """What is measured of a step, and the gradients of `trained_params`, from a replayed graph."""
 
     def __init__(self, eager: "Steps", batch: Batch, compiled: bool) -> None:
         self.eager = eager
-        self.moved: list[Tensor] = []
+        self.trained_params: list[Tensor] = []
         self.fused, self.update = None, None
         self.finite = torch.ones(0)
         self.replay = Captured(self._program, batch, modules=[eager.run.loss], reads=[eager.context], compiled=compiled)
@@ -34,15 +34,15 @@ class ReplayedStep:
         if any(getattr(parameter, "_post_accumulate_grad_hooks", None) for parameter in parameters):
             raise CaptureError("a parameter has hooks after the accumulation of its gradient, which a replay does not do.")
         with torch.enable_grad():
-            with Supported() as supported, eager.context():
+            with RecordSupport() as supported, eager.context():
                 value = eager.module(**batch)
             found = torch.autograd.grad(value, parameters, allow_unused=True)
         gradients = {index: gradient for index, gradient in enumerate(found) if gradient is not None}
-        moved = [parameters[index] for index in gradients]
-        if list(map(id, moved)) != list(map(id, self.moved)):
-            self.moved = moved
+        trained_params = [parameters[index] for index in gradients]
+        if list(map(id, trained_params)) != list(map(id, self.trained_params)):
+            self.trained_params = trained_params
         gradients = [gradient if gradient.stride() == parameter.stride() else torch.empty_like(parameter).copy_(gradient)
-                     for parameter, gradient in zip(self.moved, gradients.values())]  # fused updates go by memory
+                     for parameter, gradient in zip(self.trained_params, gradients.values())]  # fused updates go by memory
         norms = torch.ones(0, device=value.device)
         if eager.clip_norm is not None:
             norms = torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients])
@@ -50,8 +50,8 @@ class ReplayedStep:
             gradients = [gradient * (eager.clip_norm / (norm + 1e-6)).clamp(max=1.0) for gradient in gradients]
         measured, terms = measure(value, eager.pair, active_units=eager.active_units), getattr(eager.pair, "terms", None)
         self.names, self.sites = measured.names, list(measured.units)
-        fine = torch.stack([torch.isfinite(value.detach()), *supported.good]).all()
-        return {"numbers": measured.numbers, "fine": fine, "norms": norms, "units": list(measured.units.values()),
+        is_finite = torch.stack([torch.isfinite(value.detach()), *supported.good]).all()
+        return {"numbers": measured.numbers, "fine": is_finite, "norms": norms, "units": list(measured.units.values()),
                 "gradients": gradients, "terms": () if terms is None else (terms.log_px, terms.kl, terms.means)}
 
     def __call__(self, batch: Batch, fused: FusedAdam | None) -> tuple[Measured, list[Tensor], Tensor]:
@@ -62,9 +62,9 @@ class ReplayedStep:
         if fused is not self.fused:
             self.fused, self.update = fused, None if fused is None else self._update
         with torch.no_grad():
-            self.leaves = numbers, fine, _, *rest = self.replay.leaves(batch, self.update)
+            self.leaves = numbers, is_finite, _, *rest = self.replay.leaves(batch, self.update)
         self.gradients = self._gradients(self.leaves)
-        return Measured(self.names, numbers, dict(zip(self.sites, rest))), self.gradients, fine
+        return Measured(self.names, numbers, dict(zip(self.sites, rest))), self.gradients, is_finite
 
     def _update(self, leaves: list[Tensor]) -> None:
         self._judge(leaves)
@@ -82,23 +82,23 @@ class ReplayedStep:
 
     def _gradients(self, leaves: list[Tensor]) -> list[Tensor]:
         start = 3 + len(self.sites)
-        return leaves[start:start + len(self.moved)]
+        return leaves[start:start + len(self.trained_params)]
 
     def set_terms(self) -> None:
         terms = self.replay.unflatten(self.leaves)["terms"]
         if terms:
             self.eager.pair.terms = Terms(*terms)
 
-    def refuse(self, batch: Batch, value: Tensor, failed: "Failed") -> None:
+    def refuse(self, batch: Batch, value: Tensor, make_error: "MakeError") -> None:
         """Raise what the program itself raises, or for a loss or gradients that are not finite.
 
         Data outside the support may not matter, e.g. where they are masked.
         """
-        with untouched([self.eager.run.loss]), InSupport(), self.eager.context(), torch.no_grad():
+        with preserve_state([self.eager.run.loss]), ValidateSupport(), self.eager.context(), torch.no_grad():
             self.eager.module(**batch)
         if not torch.isfinite(value):
             self.set_terms()
-            raise failed(value, None, [])
+            raise make_error(value, None, [])
         self.judge()
-        if names := self.eager.not_finite(self.moved, self.finite):
-            raise failed(value, None, names)
+        if names := self.eager.not_finite(self.trained_params, self.finite):
+            raise make_error(value, None, names)

@@ -9,7 +9,7 @@ from pyrovae.capture.auto import shapes_of
 from pyrovae.capture.guards import guard_state
 from pyrovae.core.errors import CaptureError, PairError, first_line
 from pyrovae.training.captured_step import ReplayedStep
-from pyrovae.training.eager_step import Batch, Failed, Steps
+from pyrovae.training.eager_step import Batch, MakeError, Steps
 from pyrovae.training.evaluate import Measured
 from pyrovae.training.finite import are_finite
 from pyrovae.training.fused_adam import FusedAdam
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 RENEWALS = 3
 """How often a run is captured anew because something changed between epochs."""
 COMPARED_AFTER = 1000
-"""Replays after which a step is compared with the program even if nothing suggests that it changed: a small part of them."""
+"""AutoCapture after which a step is compared with the program even if nothing suggests that it changed: a small part of them."""
 
 
 class CapturedSteps:
@@ -47,7 +47,7 @@ class CapturedSteps:
         self.fused: FusedAdam | None = None
         self.seen: set[tuple] = set()
 
-    def __call__(self, batch: Batch, *, check_data: bool, failed: Failed) -> Measured:
+    def __call__(self, batch: Batch, *, check_data: bool, make_error: MakeError) -> Measured:
         self.index += 1
         key = shapes_of(batch)
         if not self.index:
@@ -58,49 +58,49 @@ class CapturedSteps:
             self._capture(key, batch)
         self.seen.add(key)
         self.last = self.captured.get(key)
-        if self.last is None or not self.last.replay.fits() or self._has_hooks() and not self.last.replay.has_same_layout():
+        if self.last is None or not self.last.replay.guards_hold() or self._has_hooks() and not self.last.replay.has_same_layout():
             self.last = None
-            return self.eager(batch, check_data=check_data, failed=failed)
+            return self.eager(batch, check_data=check_data, make_error=make_error)
         self.replays += 1
-        deferred = self.deferred and not check_data and self._is_ready(self.last.moved)
+        deferred = self.deferred and not check_data and self._is_ready(self.last.trained_params)
         inside = deferred and self.eager.reduce is None
         try:
-            measured, gradients, fine = self.last(batch, self.fused if inside else None)
+            measured, gradients, is_finite = self.last(batch, self.fused if inside else None)
         except Exception as error:
-            self.last.refuse(batch, torch.zeros(()), failed)  # raises if the data are the cause
+            self.last.refuse(batch, torch.zeros(()), make_error)  # raises if the data are the cause
             self._give_up(f"a replay failed ({type(error).__name__}: {first_line(error)})")
-            return self.eager(batch, check_data=check_data, failed=failed)
+            return self.eager(batch, check_data=check_data, make_error=make_error)
         if self.eager.reduce is not None:
             self.eager.reduce(gradients)
         if deferred:
             if not inside:
                 self.last.judge()
-                self.fused(gradients, skip=(~fine).float())
-            kept = (value.clone() for value in (measured.numbers[0], fine, self.last.finite))
+                self.fused(gradients, skip=(~is_finite).float())
+            kept = (value.clone() for value in (measured.numbers[0], is_finite, self.last.finite))
             self.verdicts.append((self.index, self.last, *kept))
             return measured
-        if not are_finite(gradients).logical_and_(fine):
-            self.last.refuse(batch, measured.numbers[0], failed)
-        self._update(self.last.moved, gradients)
+        if not are_finite(gradients).logical_and_(is_finite):
+            self.last.refuse(batch, measured.numbers[0], make_error)
+        self._update(self.last.trained_params, gradients)
         return measured
 
-    def end_epoch(self, failed: Failed) -> None:
+    def end_epoch(self, make_error: MakeError) -> None:
         """Leave everything as uncaptured steps do: `terms` of the last batch; and let hooks change the optimiser's state."""
         self.seen.clear()
         self.index = -1
         if self.last is not None:
             self.last.set_terms()
-            for parameter, gradient in zip(self.last.moved, self.last.gradients):
+            for parameter, gradient in zip(self.last.trained_params, self.last.gradients):
                 parameter.grad = gradient.clone()
         if self.verdicts:
-            verdicts, good = self.verdicts.copy(), torch.stack([fine for *_, fine, _ in self.verdicts])
+            verdicts, good = self.verdicts.copy(), torch.stack([is_finite for *_, is_finite, _ in self.verdicts])
             self.verdicts.clear()
             if not good.all():
                 index, step, value, _, finite = verdicts[int(good.int().argmin())]
                 if value.isfinite() and finite.all():
                     raise PairError(f"batch {index} of the epoch holds data outside the support of their likelihood; it "
                                     "moved nothing.")
-                raise failed(value, index, self.eager.not_finite(step.moved, finite) if value.isfinite() else [])
+                raise make_error(value, index, self.eager.not_finite(step.trained_params, finite) if value.isfinite() else [])
 
     def _look_for_changes(self, key: tuple, batch: Batch) -> None:
         """Something may have changed that captures hold fixed: then they are made anew, but not for ever."""
@@ -113,7 +113,7 @@ class CapturedSteps:
             other.replay.runs_user_code for other in self.captured.values())
         if not self._everywhere(not suspect):
             self.replays = 0
-            if not self._everywhere(step is not None and step.replay.agrees(batch, suspect=changed)):
+            if not self._everywhere(step is not None and step.replay.matches_eager(batch, suspect=changed)):
                 self._renew()
 
     def _has_hooks(self) -> bool:
@@ -154,8 +154,8 @@ class CapturedSteps:
         everywhere = self._everywhere(replay is not None)
         if replay is not None and everywhere:
             for other in self.captured.values():  # one update serves all that move the same parameters
-                if list(map(id, other.moved)) == list(map(id, replay.moved)):
-                    replay.moved = other.moved
+                if list(map(id, other.trained_params)) == list(map(id, replay.trained_params)):
+                    replay.trained_params = other.trained_params
             self.captured[key] = replay
             logger.info("captured the training step in %.1f s", time.perf_counter() - start)
         else:

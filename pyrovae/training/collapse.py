@@ -8,11 +8,11 @@ from pyro.distributions import Delta
 from torch import Tensor
 
 from pyrovae.core.errors import CollapseWarning
-from pyrovae.core.modules import modules_of
-from pyrovae.core.preserve_state import untouched
+from pyrovae.core.modules import find_modules
+from pyrovae.core.preserve_state import preserve_state
 from pyrovae.core.shapes import DATA
-from pyrovae.core.traces import base_distribution, frame, is_auxiliary, run_guide, sample_sites
-from pyrovae.losses.base import innermost
+from pyrovae.core.traces import base_distribution, plate_frame, is_auxiliary, run_guide, sample_sites
+from pyrovae.losses.base import unwrap
 from pyrovae.losses.schedules import LinearWarmup
 from pyrovae.training.evaluate import evaluate
 
@@ -31,17 +31,17 @@ def warn_if_collapsed(loss: nn.Module, row: Mapping[str, float], batch: dict[str
     Nothing is said where that may be meant or is not yet decided: no latent sites in the data plate but point masses, a
     model that is not trained, a `LinearWarmup` that still runs, fewer than 100 steps or 10 data.
     """
-    pair = innermost(loss)
+    pair = unwrap(loss)
     if num_steps < LEAST_STEPS or num_data < LEAST_DATA or not (hasattr(pair, "model") and hasattr(pair, "guide")):
         return
     if any(isinstance(part, LinearWarmup) and part.step < part.num_steps for part in loss.modules()):
         return
-    if not any(p.requires_grad for module in modules_of(pair.model).values() for p in module.parameters()):
+    if not any(p.requires_grad for module in find_modules(pair.model).values() for p in module.parameters()):
         return
-    with torch.no_grad(), untouched([loss]):
+    with torch.no_grad(), preserve_state([loss]):
         guide_trace = run_guide(pair.guide, batch)
     sites = [name for name, site in sample_sites(guide_trace, observed=False).items()
-             if frame(site, getattr(pair, "plate", DATA)) is not None and not is_auxiliary(site)
+             if plate_frame(site, getattr(pair, "plate", DATA)) is not None and not is_auxiliary(site)
              and not isinstance(base_distribution(site["fn"]), Delta)]
     if sites and _ignored(row, sites, SUSPECT_KL) and _ignored(now := evaluate(loss, batch), sites, LEAST_KL):
         kl, units = _kl(now, sites), now.get("active_units")

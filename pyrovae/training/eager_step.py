@@ -6,14 +6,14 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from pyrovae.core.handlers import InSupport
-from pyrovae.losses.base import innermost
+from pyrovae.core.handlers import ValidateSupport
+from pyrovae.losses.base import unwrap
 from pyrovae.training.evaluate import Measured, measure
 from pyrovae.training.finite import are_finite, each_finite
 from pyrovae.training.run import Run
 
 Batch = dict[str, Tensor]
-Failed = Callable[[Tensor, int | None, list[str]], Exception]
+MakeError = Callable[[Tensor, int | None, list[str]], Exception]
 """Makes the error for a loss that is not finite, or gradients of these names, in the present batch or that of an index."""
 
 
@@ -35,10 +35,10 @@ class Steps:
         self.context, self.clip_norm, self.active_units = context, clip_norm, active_units
         self.reduce, self.all_reduce, self.scaled = reduce, all_reduce, scaled
         self.names = {id(parameter): name for name, parameter in run.parameters.items()}
-        self.pair = innermost(run.loss)
+        self.pair = unwrap(run.loss)
 
-    def __call__(self, batch: Batch, *, check_data: bool, failed: Failed) -> Measured:
-        with InSupport() if check_data else nullcontext(), self.context():
+    def __call__(self, batch: Batch, *, check_data: bool, failed: MakeError) -> Measured:
+        with ValidateSupport() if check_data else nullcontext(), self.context():
             value = self.module(**batch)
         waits = value.is_cuda and not self.scaled
         if not waits and not torch.isfinite(value):
@@ -52,7 +52,7 @@ class Steps:
         self.optimizer.step()
         return measure(value, self.pair, active_units=self.active_units)
 
-    def _refuse_infinite(self, value: Tensor, failed: Failed) -> None:
+    def _refuse_infinite(self, value: Tensor, failed: MakeError) -> None:
         moved = [parameter for parameter in self.run.parameters.values() if parameter.grad is not None]
         gradients = [parameter.grad for parameter in moved]
         if not torch.isfinite(value.detach()).logical_and_(are_finite(gradients)):
@@ -63,5 +63,5 @@ class Steps:
         return [self.names.get(id(parameter), f"a tensor {tuple(parameter.shape)}")
                 for parameter, good in zip(parameters, finite.tolist()) if not good]
 
-    def end_epoch(self, failed: Failed) -> None:
+    def end_epoch(self, failed: MakeError) -> None:
         """A pass through the data is over."""

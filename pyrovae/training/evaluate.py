@@ -8,18 +8,18 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from pyrovae.capture.auto import Compile, Replays, shapes_of
+from pyrovae.capture.auto import Compile, AutoCapture, shapes_of
 from pyrovae.core.batching import Data, batches, exemplar_of, size_of
 from pyrovae.core.check import check, num_data_of
 from pyrovae.core.errors import PairError
-from pyrovae.core.handlers import InSupport, Supported
-from pyrovae.core.param_store import private
-from pyrovae.core.preserve_state import untouched
+from pyrovae.core.handlers import ValidateSupport, RecordSupport
+from pyrovae.core.param_store import local_param_scope
+from pyrovae.core.preserve_state import preserve_state
 from pyrovae.core.recording import is_recording
 from pyrovae.core.shapes import DATA
 from pyrovae.core.subnormals import flush_subnormals
 from pyrovae.diagnostics.active_units import ActiveUnits
-from pyrovae.losses.base import innermost
+from pyrovae.losses.base import unwrap
 
 EVALUATION_SEED = 0
 """Validation draws the same noise every epoch, so that epochs differ by their weights and not by luck."""
@@ -37,17 +37,17 @@ def evaluate(loss: nn.Module, data: Data, *, names: Sequence[str] | None = None,
 
 
 class Evaluation:
-    """`evaluate`, again and again: where that pays as replays of what it computes (see `Replays`)."""
+    """`evaluate`, again and again: where that pays as replays of what it computes (see `AutoCapture`)."""
 
     def __init__(self, loss: nn.Module, *, names: Sequence[str] | None = None,
                  context: Callable[[], AbstractContextManager] = nullcontext, compile: Compile = "off") -> None:
-        self.loss, self.pair, self.names, self.context = loss, innermost(loss), names, context
+        self.loss, self.pair, self.names, self.context = loss, unwrap(loss), names, context
         self.replays = self._replays(compile)
 
     def __call__(self, data: Data) -> dict[str, float]:
         averages, good = Averages(), []
-        with torch.no_grad(), pyro.validation_enabled(False), private(), flush_subnormals(), \
-                untouched([self.loss], training=False, seed=EVALUATION_SEED):
+        with torch.no_grad(), pyro.validation_enabled(False), local_param_scope(), flush_subnormals(), \
+                preserve_state([self.loss], training=False, seed=EVALUATION_SEED):
             for batch in batches(data, self.names, exemplar_of(self.loss)):
                 if not averages.size:
                     check_batch_of(self.pair, batch, None)
@@ -64,7 +64,7 @@ class Evaluation:
         return averages.row()
 
     def _program(self, batch: dict[str, Tensor]) -> dict[str, object]:
-        support = Supported() if is_recording() else InSupport()
+        support = RecordSupport() if is_recording() else ValidateSupport()
         with support, self.context():
             measured = measure(self.loss(**batch), self.pair, active_units=True)
         numbers = dict(zip(measured.names, measured.numbers.unbind()))
@@ -74,11 +74,11 @@ class Evaluation:
     def _look_for_changes(self, batch: dict[str, Tensor]) -> None:
         """What captures hold fixed may have changed since; then they are worth nothing any more."""
         captured = self.replays.captured.get(shapes_of(batch))
-        if self.replays.captured and (captured is None or not captured.agrees(batch)):
+        if self.replays.captured and (captured is None or not captured.matches_eager(batch)):
             self.replays = self._replays("off")
 
-    def _replays(self, compile: Compile) -> Replays:
-        return Replays(self._program, [self.loss], reads=[self.context], compile=compile)
+    def _replays(self, compile: Compile) -> AutoCapture:
+        return AutoCapture(self._program, [self.loss], reads=[self.context], compile=compile)
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def check_batch_of(loss: nn.Module, batch: dict[str, Tensor], num_data: int | No
     `num_data=None` with a loss that knows N: the batch is not of the training set, and may be larger.
     """
     if hasattr(loss, "member"):  # of losses side by side the first, on its data
-        loss, batch = innermost(loss.member(0)), loss.rows(batch, 0)
+        loss, batch = unwrap(loss.member(0)), loss.rows(batch, 0)
     if hasattr(loss, "model") and hasattr(loss, "guide"):
         if num_data is None and (known := num_data_of(loss)) is not None:
             num_data = max(known, size_of(batch))

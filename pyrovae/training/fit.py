@@ -16,13 +16,13 @@ from pyrovae.capture.auto import Compile
 from pyrovae.core.batching import Data, Like, batches, check_num_data, exemplar_of, generators_of, size_of
 from pyrovae.core.check import num_data_of
 from pyrovae.core.errors import NonFiniteLossError, PairError
-from pyrovae.core.param_store import private
+from pyrovae.core.param_store import local_param_scope
 from pyrovae.core.parameters import find_parameters
-from pyrovae.core.preserve_state import untouched
+from pyrovae.core.preserve_state import preserve_state
 from pyrovae.core.shapes import DATA
 from pyrovae.core.subnormals import flush_subnormals
 from pyrovae.core.traces import tied_to_rows
-from pyrovae.losses.base import innermost
+from pyrovae.losses.base import unwrap
 from pyrovae.training.captured_stepper import CapturedSteps
 from pyrovae.training.checkpoint import load_run, tensors_of
 from pyrovae.training.collapse import warn_if_collapsed
@@ -96,7 +96,7 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
     check_loss(loss)
     like = exemplar_of(loss)
     first = _first_batch(data, names, like, loss)
-    pair = innermost(loss)
+    pair = unwrap(loss)
     check_batch_of(pair, first, num_data_of(pair))
     if valid is not None:
         check_batch_of(pair, _first_batch(valid, names, like, loss), None)
@@ -124,7 +124,7 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
     evaluation = Evaluation(loss, names=names, context=context, compile="off" if compile == "off" else "auto")
     unchecked, averages, index = True, None, 0
 
-    def failed(value: Tensor, at: int | None, names: list[str]) -> NonFiniteLossError:
+    def make_error(value: Tensor, at: int | None, names: list[str]) -> NonFiniteLossError:
         return NonFiniteLossError(_post_mortem(value, names, run, index if at is None else at, pair))
 
     for hook in hooks:
@@ -135,9 +135,9 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
         if run.compiled and isinstance(steps, Steps):
             steps = CapturedSteps(steps)
         row = {"epoch": run.epoch + 1, "lr": run.optimizer.param_groups[0]["lr"], **_beta(pair)}
-        with pyro.validation_enabled(False), private():
+        with pyro.validation_enabled(False), local_param_scope():
             for index, batch in enumerate(batches(data, names, like)):
-                measured = steps(batch, check_data=unchecked, failed=failed)
+                measured = steps(batch, check_data=unchecked, make_error=make_error)
                 averages.add(getattr(pair, "size_of", size_of)(batch), measured)
                 if index and tied:
                     raise PairError("the guide is an autoguide with parameters for each row of a batch, but an epoch has "
@@ -147,7 +147,7 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
             raise PairError(f"the data yielded no batch in epoch {run.epoch + 1}; pass an iterable that starts again for "
                             "each epoch (a DataLoader, pyrovae.data.Batches, a list), not a generator.")
         unchecked = False  # one look at all data is enough
-        steps.end_epoch(failed)
+        steps.end_epoch(make_error)
         averages.merge(all_reduce)
         check_num_data(getattr(pair, "num_data", None), data, averages.size)
         row |= averages.row()
@@ -184,7 +184,7 @@ def _first_batch(data: Data, names: Sequence[str] | None, like: Like,
     if isinstance(data, Iterator):
         raise PairError(f"the data are a {type(data).__name__}, which is used up after one pass; pass an iterable that "
                         "starts again for each epoch, e.g. a DataLoader, pyrovae.data.Batches or a list.")
-    with untouched([loss], generators=generators_of(data)):
+    with preserve_state([loss], generators=generators_of(data)):
         first = next(batches(data, names, like), None)
     if first is None:
         raise PairError("the data yield no batch; wanted at least one datum.")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
-from pyrovae.core.preserve_state import untouched
+from pyrovae.core.preserve_state import preserve_state
 
 
 def check_optimizer(saved: object, optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str],
@@ -122,7 +122,7 @@ def _after_one_step(optimizer: torch.optim.Optimizer, group: dict[str, object],
     scratch.__dict__ |= {name: OrderedDict() for name in vars(optimizer) if name.startswith("_optimizer_step_")}
     scratch.state, scratch.param_groups = defaultdict(dict), [{**group, "params": [twin]}]
     try:
-        with untouched([]):
+        with preserve_state([]):
             scratch.step()
     except Exception:  # whatever an optimiser of the user's needs
         return None

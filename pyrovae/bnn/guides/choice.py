@@ -5,7 +5,7 @@ from torch import Size, Tensor
 from torch.distributions import constraints
 
 
-class InOrder(TorchDistribution):
+class StratifiedIndex(TorchDistribution):
     """An index into S things, each equally likely: K draws at once are spread evenly over them in order, one is at random.
 
     So an ensemble of S nets under K = S particles is used whole, without the noise of drawing twice. Its log-probability
@@ -32,5 +32,5 @@ class InOrder(TorchDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         return torch.zeros(torch.broadcast_shapes(value.shape, self.batch_shape), device=self.device)
 
-    def expand(self, batch_shape: Size, _instance: object = None) -> "InOrder":
-        return InOrder(self.count, self.device, Size(batch_shape))
+    def expand(self, batch_shape: Size, _instance: object = None) -> "StratifiedIndex":
+        return StratifiedIndex(self.count, self.device, Size(batch_shape))

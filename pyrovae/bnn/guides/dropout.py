@@ -9,9 +9,9 @@ import torch.nn as nn
 from torch import Tensor
 from torch.distributions import Distribution
 
-from pyrovae.bnn.guides.dropped import Dropped
+from pyrovae.bnn.guides.dropped import DropoutWeight
 from pyrovae.bnn.guides.sites import Site, weight_sites
-from pyrovae.core.param_store import announce
+from pyrovae.core.param_store import register_params
 
 Rate = float | Callable[[str, Tensor], float]
 
@@ -45,7 +45,7 @@ class MCDropout(nn.Module):
         self.is_dropped = [p > 0 for p in rates]
 
     def forward(self, *args: object, **data: object) -> dict[str, Tensor]:
-        announce(self, "guide")
+        register_params(self, "guide")
         return {site.name: pyro.sample(site.name, self._distribution(index, site)) for index, site in enumerate(self.sites)}
 
     def rates(self) -> dict[str, float]:
@@ -56,7 +56,7 @@ class MCDropout(nn.Module):
     def _distribution(self, index: int, site: Site) -> Distribution:
         loc = self.loc[index]
         if self.is_dropped[index]:
-            return Dropped(loc, self.logit[index].sigmoid(), learned=self.learn_rate, by_weight=self.by_weight)
+            return DropoutWeight(loc, self.logit[index].sigmoid(), learned=self.learn_rate, by_weight=self.by_weight)
         return dist.Delta(site.transform(loc), event_dim=loc.dim())
 
 

@@ -5,7 +5,7 @@ from torch import Size, Tensor
 from torch.distributions import constraints
 
 
-class Dropped(TorchDistribution):
+class DropoutWeight(TorchDistribution):
     r"""W = M o z with z ~ Bernoulli(1 - rate): one z for each input of the layer, or one for each weight.
 
     A `learned` rate needs a gradient: z is then relaxed, z = sigmoid((logit(1 - rate) + logit(u)) / temperature),
@@ -48,8 +48,8 @@ class Dropped(TorchDistribution):
         keep, count = 1.0 - self.rate, self.mean_weight.numel() if self.by_weight else self.mean_weight.shape[1]
         return (count * (keep * keep.log() + self.rate * self.rate.log())).expand(shape)
 
-    def expand(self, batch_shape: Size, _instance: object = None) -> "Dropped":
-        return Dropped(self.mean_weight, self.rate, learned=self.learned, by_weight=self.by_weight,
+    def expand(self, batch_shape: Size, _instance: object = None) -> "DropoutWeight":
+        return DropoutWeight(self.mean_weight, self.rate, learned=self.learned, by_weight=self.by_weight,
                        temperature=self.temperature, batch_shape=Size(batch_shape))
 
     @property

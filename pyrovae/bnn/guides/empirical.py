@@ -7,15 +7,15 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from pyrovae.bnn.guides.choice import InOrder
+from pyrovae.bnn.guides.choice import StratifiedIndex
 from pyrovae.bnn.guides.sites import weight_sites
-from pyrovae.core.param_store import announce
+from pyrovae.core.param_store import register_params
 
 INDEX = "_net."
 """The auxiliary site that says which net a particle takes is this and the name of the first weight."""
 
 
-class Draws(nn.Module):
+class Empirical(nn.Module):
     r"""q(w) = 1/S sum_s delta(w - w_s), the draws of any sampler as a guide, e.g. for `predict` and `log_predictive`.
 
     `samples` holds `(S, *shape)` for each site; all sites of one particle come from the same draw. S particles take each
@@ -76,7 +76,7 @@ class Ensemble(nn.Module):
             raise ValueError(f"some members' weights {wrong} lie outside the support of their prior. Start them inside.")
 
     def forward(self, *args: object, **data: object) -> dict[str, Tensor]:
-        announce(self, "guide")
+        register_params(self, "guide")
         return _choose(self.samples(), self.count)
 
     def samples(self) -> dict[str, Tensor]:
@@ -85,7 +85,7 @@ class Ensemble(nn.Module):
 
 def _choose(samples: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
     first, value = next(iter(samples.items()))
-    index = pyro.sample(INDEX + first, InOrder(count, value.device), infer={"is_auxiliary": True})
+    index = pyro.sample(INDEX + first, StratifiedIndex(count, value.device), infer={"is_auxiliary": True})
     rows = index.reshape(-1)  # a lone number would be read as one, and the host wait for it
     return {name: pyro.sample(name, dist.Delta(value.index_select(0, rows).reshape(index.shape + value.shape[1:]),
                                                event_dim=value.dim() - 1)) for name, value in samples.items()}

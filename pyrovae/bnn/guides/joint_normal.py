@@ -11,7 +11,7 @@ from torch.distributions import Distribution, transform_to
 from torch.distributions.constraints import lower_cholesky
 
 from pyrovae.bnn.guides.sites import elementwise, weight_sites
-from pyrovae.core.param_store import announce
+from pyrovae.core.param_store import register_params
 
 FLAT = "_weights."
 """The auxiliary site of all weights in one vector is this and the name of the first."""
@@ -61,7 +61,7 @@ class JointNormal(nn.Module):
         return self
 
     def forward(self, *args: object, **data: object) -> dict[str, Tensor]:
-        announce(self, "guide")
+        register_params(self, "guide")
         flat = pyro.sample(FLAT + self.sites[0].name, self.distribution(), infer={"is_auxiliary": True})
         values, start = {}, 0
         for site in self.sites:

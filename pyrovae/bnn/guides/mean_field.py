@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from pyrovae.bnn.guides.sites import Site, elementwise, weight_sites
-from pyrovae.core.param_store import announce
+from pyrovae.core.param_store import register_params
 
 
 class MeanField(nn.Module):
@@ -45,7 +45,7 @@ class MeanField(nn.Module):
                                     for site, loc in zip(self.sites, self.loc))
 
     def forward(self, *args: object, **data: object) -> dict[str, Tensor]:
-        announce(self, "guide")
+        register_params(self, "guide")
         return {site.name: pyro.sample(site.name, _distribution(site, loc, rho))
                 for site, loc, rho in zip(self.sites, self.loc, self.rho)}
 

@@ -5,7 +5,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from pyrovae.bnn.guides.sites import Site, weight_sites
-from pyrovae.core.param_store import announce
+from pyrovae.core.param_store import register_params
 
 
 class PointEstimate(nn.Module):
@@ -28,7 +28,7 @@ class PointEstimate(nn.Module):
         self.loc = nn.ParameterList(site.unconstrained for site in self.sites)
 
     def forward(self, *args: object, **data: object) -> dict[str, Tensor]:
-        announce(self, "guide")
+        register_params(self, "guide")
         return {site.name: pyro.sample(site.name, self._distribution(site, loc)) for site, loc in zip(self.sites, self.loc)}
 
     def values(self) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from torch import Size, Tensor
 from torch.distributions import constraints
 
 from pyrovae.bnn.guides.sites import weight_sites
-from pyrovae.core.param_store import announce
+from pyrovae.core.param_store import register_params
 
 
 class RadialNormal(TorchDistribution):
@@ -76,7 +76,7 @@ class Radial(nn.Module):
                                     for site, loc in zip(self.sites, self.loc))
 
     def forward(self, *args: object, **data: object) -> dict[str, Tensor]:
-        announce(self, "guide")
+        register_params(self, "guide")
         return {site.name: pyro.sample(site.name, RadialNormal(loc, F.softplus(rho)) if site.is_real
                                        else dist.Delta(site.transform(loc), event_dim=loc.dim()))
                 for site, loc, rho in zip(self.sites, self.loc, self.rho)}

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.distributions import Transform, biject_to, constraints
 from torch.distributions.transforms import identity_transform
 
-from pyrovae.core.param_store import private
-from pyrovae.core.preserve_state import untouched
+from pyrovae.core.param_store import local_param_scope
+from pyrovae.core.preserve_state import preserve_state
 from pyrovae.programs.bayesian import Bayesian, drawn
 from pyrovae.programs.graph import Model
 
@@ -43,7 +43,7 @@ def weight_sites(net: nn.Module) -> list[Site]:
     """
     initial = {f"{part.name}.{key}": value for part in net.modules() if isinstance(part, Bayesian)
                for key, value in part.initial.items()}
-    with private(), poutine.block(), untouched([net], seed=0), torch.no_grad():
+    with local_param_scope(), poutine.block(), preserve_state([net], seed=0), torch.no_grad():
         sites = poutine.trace(_draw).get_trace(net).nodes.values()
         found = [Site(site["name"], _start(site, initial.get(site["name"])).detach(), _transform(site["fn"].support),
                       site["infer"].get("point", False))

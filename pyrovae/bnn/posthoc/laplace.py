@@ -13,13 +13,13 @@ from torch.distributions import constraints
 
 from pyrovae.core.batching import Data, batches, exemplar_of, size_of
 from pyrovae.core.errors import PairError
-from pyrovae.core.handlers import Afresh
-from pyrovae.core.modules import modules_of
-from pyrovae.core.param_store import private
-from pyrovae.core.preserve_state import untouched
+from pyrovae.core.handlers import Uncondition
+from pyrovae.core.modules import find_modules
+from pyrovae.core.param_store import local_param_scope
+from pyrovae.core.preserve_state import preserve_state
 from pyrovae.core.shapes import DATA
 from pyrovae.core.support import support_of
-from pyrovae.core.traces import frame, log_prob, sample_sites
+from pyrovae.core.traces import plate_frame, log_prob, sample_sites
 
 
 def laplace(model: Callable, mode: Mapping[str, Tensor], data: Data, *, full: bool = False,
@@ -42,7 +42,7 @@ def laplace(model: Callable, mode: Mapping[str, Tensor], data: Data, *, full: bo
     mode = {name: mode[name] for name in _sites(model, mode, data)}
     size = sum(value.numel() for value in mode.values())
     curvature = torch.diag(_prior(model, mode, data)) if full else _prior(model, mode, data)
-    with pyro.validation_enabled(False), private(), untouched(modules_of(model).values(), training=False):
+    with pyro.validation_enabled(False), local_param_scope(), preserve_state(find_modules(model).values(), training=False):
         for batch in batches(data, None, exemplar_of(model)):
             for _ in range(num_draws):
                 gradients = _gradients(model, mode, batch)
@@ -79,10 +79,10 @@ def linearize(model: nn.Module, mode: Mapping[str, Tensor]) -> nn.Module:
 def _sites(model: Callable, mode: Mapping[str, Tensor], data: Data) -> list[str]:
     """The mode's sites in the order of the model, which is that of guides."""
     batch = next(batches(data, None, exemplar_of(model)))
-    with pyro.validation_enabled(False), private(), untouched(modules_of(model).values()), poutine.block():
+    with pyro.validation_enabled(False), local_param_scope(), preserve_state(find_modules(model).values()), poutine.block():
         sites = poutine.trace(model).get_trace(**batch).nodes
     latent = {name: site for name, site in sites.items() if site["type"] == "sample" and not site["is_observed"]
-              and frame(site, DATA) is None and not site_is_subsample(site)}
+              and plate_frame(site, DATA) is None and not site_is_subsample(site)}
     bounded = {name for name, site in latent.items() if support_of(site["fn"]) is not constraints.real}
     wrong = sorted(latent.keys() ^ mode.keys() | bounded)
     if wrong:
@@ -102,7 +102,7 @@ def _site_log_probs(model: Callable, weights: Mapping[str, Tensor], batch: Mappi
 def _prior(model: Callable, mode: Mapping[str, Tensor], data: Data) -> Tensor:
     """Diagonal of minus the Hessian of log p(w), for priors that factorise over weights."""
     batch = next(batches(data, None, exemplar_of(model)))
-    with pyro.validation_enabled(False), private(), torch.enable_grad():
+    with pyro.validation_enabled(False), local_param_scope(), torch.enable_grad():
         weights = {name: value.clone().requires_grad_() for name, value in mode.items()}
         total = _site_log_probs(model, weights, batch, observed=False)
         first = torch.autograd.grad(total, list(weights.values()), create_graph=True)
@@ -114,9 +114,9 @@ def _prior(model: Callable, mode: Mapping[str, Tensor], data: Data) -> Tensor:
 def _gradients(model: Callable, mode: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
     """`(B, P)`: the gradient of each datum's log-likelihood, at targets drawn from the model."""
     with torch.no_grad(), poutine.block():
-        trace = poutine.trace(poutine.condition(Afresh(batch)(model), data=dict(mode))).get_trace(**batch)
+        trace = poutine.trace(poutine.condition(Uncondition(batch)(model), data=dict(mode))).get_trace(**batch)
     drawn = {name: site["value"] for name, site in trace.nodes.items()
-             if site["type"] == "sample" and name not in mode and frame(site, DATA) is not None}
+             if site["type"] == "sample" and name not in mode and plate_frame(site, DATA) is not None}
     rows = {**batch, **drawn}
 
     def one(weights: dict[str, Tensor], row: dict[str, Tensor]) -> Tensor:

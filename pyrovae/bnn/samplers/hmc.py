@@ -6,8 +6,8 @@ import pyro
 import torch
 from torch import Tensor
 
-from pyrovae.core.param_store import private
-from pyrovae.losses.base import innermost
+from pyrovae.core.param_store import local_param_scope
+from pyrovae.losses.base import unwrap
 from pyrovae.losses.stacked import Stacked
 
 DIVERGENT = 1000.0
@@ -64,7 +64,7 @@ def hmc(loss: Stacked, batch: Mapping[str, Tensor], *, num_data: int, num_sample
 
     adapt = _StepSize(parameters[0].new_full((loss.count,), step_size), target)
     kept: list[tuple] = []
-    with pyro.validation_enabled(False), private():
+    with pyro.validation_enabled(False), local_param_scope():
         potential, gradient = energy()
         for iteration in range(warmup + num_samples * thin):
             start = [parameter.detach().clone() for parameter in parameters]
@@ -90,7 +90,7 @@ def hmc(loss: Stacked, batch: Mapping[str, Tensor], *, num_data: int, num_sample
 
 
 def _check_energy(loss: Stacked, num_data: int, size: int) -> None:
-    pair = innermost(loss.template[0])
+    pair = unwrap(loss.template[0])
     known = getattr(pair, "num_data", num_data)
     if not known == num_data == size:
         raise ValueError(f"num_data={num_data}, the loss has num_data={known}, and each chain sees {size} data, but "

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from pyrovae.bnn.samplers.hmc import Chains
-from pyrovae.core.param_store import private
+from pyrovae.core.param_store import local_param_scope
 from pyrovae.core.traces import sample_sites
 
 Kernel = Callable[[Callable], MCMCKernel]
@@ -52,7 +52,7 @@ def mcmc(model: Callable, batch: Mapping[str, Tensor], kernel: Kernel, *, num_sa
         raise ValueError(f"num_samples={num_samples}, num_chains={num_chains}, warmup={warmup}, wanted at least 1 of the "
                          "first two, and a warm-up of at least 0.")
     chains = []
-    with private(), poutine.block(), pyro.validation_enabled(False):
+    with local_param_scope(), poutine.block(), pyro.validation_enabled(False):
         first = None if start is None else _unconstrained(model, batch, start)
         for chain in range(num_chains):
             begin = None if first is None else {name: value + jitter * torch.randn_like(value)
