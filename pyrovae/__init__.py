@@ -2,9 +2,16 @@
 
 Importing pyrovae sets nothing in Pyro and loads neither torchvision, matplotlib nor ArviZ.
 """
+
 from pyrovae.bnn.local_reparameterization import Flipout, LocalReparameterization
 from pyrovae.core.check import check
-from pyrovae.core.errors import CaptureError, CheckpointError, CollapseWarning, NonFiniteLossError, PairError
+from pyrovae.core.errors import (
+    CaptureError,
+    CheckpointError,
+    CollapseWarning,
+    NonFiniteLossError,
+    PairError,
+)
 from pyrovae.core.traces import log_weights
 from pyrovae.diagnostics.elbo_surgery import Surgery, elbo_surgery
 from pyrovae.evidence import Evidence, log_evidence
@@ -22,8 +29,42 @@ from pyrovae.training.history import History
 
 __version__ = "0.1.0"
 
-__all__ = ["Bayesian", "CaptureError", "CheckpointError", "CollapseWarning", "ElboLoss", "Evidence", "Flipout", "Global",
-           "Guide", "History", "IwaeLoss", "Joint", "LinearWarmup", "LocalReparameterization", "Model", "Moments", "Node",
-           "NonFiniteLossError", "PairError", "Ranks", "Stacked", "Surgery", "Value", "as_svi", "check", "elbo_surgery",
-           "evaluate", "fit", "load_weights", "log_evidence", "log_predictive", "log_weights", "posterior_draws", "predict",
-           "predict_moments", "save_weights", "to_inference_data"]
+__all__ = [
+    "Bayesian",
+    "CaptureError",
+    "CheckpointError",
+    "CollapseWarning",
+    "ElboLoss",
+    "Evidence",
+    "Flipout",
+    "Global",
+    "Guide",
+    "History",
+    "IwaeLoss",
+    "Joint",
+    "LinearWarmup",
+    "LocalReparameterization",
+    "Model",
+    "Moments",
+    "Node",
+    "NonFiniteLossError",
+    "PairError",
+    "Ranks",
+    "Stacked",
+    "Surgery",
+    "Value",
+    "as_svi",
+    "check",
+    "elbo_surgery",
+    "evaluate",
+    "fit",
+    "load_weights",
+    "log_evidence",
+    "log_predictive",
+    "log_weights",
+    "posterior_draws",
+    "predict",
+    "predict_moments",
+    "save_weights",
+    "to_inference_data",
+]

@@ -33,28 +33,31 @@ def to_inference_data(
     dims: Mapping[str, Sequence[str]] | None = None,
     num_chains: int = 1,
 ) -> arviz.InferenceData | xarray.DataTree:
-    r"""Return draws as what the installed ArviZ reads: 0.2x `InferenceData`, from 1.0 on `xarray.DataTree`.
+    r"""Return draws as what the installed ArviZ reads: 0.2x `InferenceData`, from 1.0 on
+    `xarray.DataTree`.
 
-    Warning: the posterior draws come from the guide q(z | x), not from p(z | x). `az.loo` on a variational
-    autoencoder's per-datum latents therefore says how well q's draws, which have seen x_i, explain x_i; it is
-    not held-out evidence (`pyrovae.log_evidence` estimates log p(x)), and its Pareto k says nothing about
-    leaving x_i out of the *training* of model and guide. The draws are independent: R-hat, ESS and
-    `num_chains` carry no information about convergence.
+    Warning: the posterior draws come from the guide q(z | x), not from p(z | x). `az.loo` on a
+    variational autoencoder's per-datum latents therefore says how well q's draws, which have seen
+    x_i, explain x_i; it is not held-out evidence (`pyrovae.log_evidence` estimates log p(x)), and
+    its Pareto k says nothing about leaving x_i out of the *training* of model and guide. The draws
+    are independent: R-hat, ESS and `num_chains` carry no information about convergence.
 
     Shapes, by ArviZ group: posterior, posterior_predictive, prior, prior_predictive, sample_stats
-        (K, B, *event); log_likelihood (K, B), nats, one number a datum; observed_data, constant_data
-        (B, *event). K becomes (chain, draw) = (num_chains, K / num_chains). A second dimension of size 1
-        where the other variables have B data belongs to no datum (weights; prior draws) and is dropped.
-        Draws with an attribute `plates` (those of `posterior_draws`) say themselves where each site lies.
-    Dimensions: "data" for B; the name of another plate for a site in it; (channel, height, width) for three
-        event dimensions whose sizes agree among all variables that have three; otherwise {site}_dim_0,
-        {site}_dim_1, ..., so that a site has the same names in every group. `dims={"z": ["latent"]}` renames event
-        dimensions; names for everything after K, `dims={"w": ["out", "in"]}` for w (K, out, in), say that the
-        variable has no data dimension.
+        (K, B, *event); log_likelihood (K, B), nats, one number a datum; observed_data,
+        constant_data (B, *event). K becomes (chain, draw) = (num_chains, K / num_chains). A second
+        dimension of size 1 where the other variables have B data belongs to no datum (weights;
+        prior draws) and is dropped. Draws with an attribute `plates` (those of `posterior_draws`)
+        say themselves where each site lies.
+    Dimensions: "data" for B; the name of another plate for a site in it; (channel, height, width)
+        for three event dimensions whose sizes agree among all variables that have three; otherwise
+        {site}_dim_0, {site}_dim_1, ..., so that a site has the same names in every group.
+        `dims={"z": ["latent"]}` renames event dimensions; names for everything after K,
+        `dims={"w": ["out", "in"]}` for w (K, out, in), say that the variable has no data
+        dimension.
     Coordinates: 0, 1, ... unless `coords={"data": [...], "latent": [...]}` says otherwise.
-    Errors: ValueError for an unknown group, a variable with too few dimensions or other than `coords` and the
-        other variables say, a K that differs within a group or that `num_chains` does not divide, and for
-        `dims` and `coords` that name nothing.
+    Errors: ValueError for an unknown group, a variable with too few dimensions or other than
+        `coords` and the other variables say, a K that differs within a group or that `num_chains`
+        does not divide, and for `dims` and `coords` that name nothing.
     Source: the InferenceData schema, https://python.arviz.org/en/stable/schema/schema.html.
 
     Example:
@@ -85,7 +88,8 @@ def to_inference_data(
         used |= {dim: np.arange(size) for dim, size in lead.items()}
         tree[f"/{group}"] = xarray.Dataset(variables, coords=used, attrs=attrs | units)
     tree = xarray.DataTree.from_dict(tree)
-    # ArviZ 1.x answers to the name InferenceData too, with a warning: ask the module's own dictionary
+    # ArviZ 1.x answers to the name InferenceData too, with a warning: ask the module's own
+    # dictionary
     inference_data = vars(arviz).get("InferenceData")
     if inference_data is None:
         return tree
@@ -94,7 +98,9 @@ def to_inference_data(
     return data
 
 
-def _arrays(draws: Mapping[str, Mapping[str, Tensor | np.ndarray]]) -> dict[tuple[str, str], np.ndarray]:
+def _arrays(
+    draws: Mapping[str, Mapping[str, Tensor | np.ndarray]],
+) -> dict[tuple[str, str], np.ndarray]:
     """Return the arrays by (group, variable), on the host; check groups and the first dimension."""
     arrays = {}
     for group, variables in draws.items():
@@ -111,10 +117,14 @@ def _arrays(draws: Mapping[str, Mapping[str, Tensor | np.ndarray]]) -> dict[tupl
         for name, values in variables.items():
             array = _host(values)
             if group in SAMPLED and array.ndim == 0:
-                raise ValueError(f"{group}[{name!r}] has shape (), wanted (K, B, *event): a draw dimension.")
+                raise ValueError(
+                    f"{group}[{name!r}] has shape (), wanted (K, B, *event): a draw dimension."
+                )
             arrays[group, name] = array
     if not arrays:
-        raise ValueError('draws holds no variable, wanted at least one, such as {"posterior": {"z": z}}.')
+        raise ValueError(
+            'draws holds no variable, wanted at least one, such as {"posterior": {"z": z}}.'
+        )
     return arrays
 
 
@@ -139,15 +149,21 @@ def _dim_names(
     """Return the names of each variable's dimensions after (chain, draw)."""
     unused = sorted(set(dims) - {name for _, name in arrays})
     if unused:
-        raise ValueError(f"dims names {unused}, wanted some of {sorted({name for _, name in arrays})}.")
+        raise ValueError(
+            f"dims names {unused}, wanted some of {sorted({name for _, name in arrays})}."
+        )
 
     def is_global(group: str, name: str, rest: tuple[int, ...]) -> bool:
         # a datum's log-likelihood (K, B) has no event left for dims to name
-        return len(dims.get(name, ())) == len(rest) and (group != "log_likelihood" or len(rest) != 1)
+        return len(dims.get(name, ())) == len(rest) and (
+            group != "log_likelihood" or len(rest) != 1
+        )
 
     rests = {key: _rest(key[0], array) for key, array in arrays.items()}
     local = {key: rest for key, rest in rests.items() if rest and not is_global(*key, rest)}
-    of_data = [rest[0] for (_, name), rest in local.items() if plates.get(name, ("data",)) == ("data",)]
+    of_data = [
+        rest[0] for (_, name), rest in local.items() if plates.get(name, ("data",)) == ("data",)
+    ]
     num_data = len(coords["data"]) if "data" in coords else max(of_data, default=1)
     images = {rest[1:] for (_, name), rest in local.items() if len(rest) == 4 and name not in dims}
     result = {}
@@ -156,7 +172,8 @@ def _dim_names(
         event = rest[len(lead) :]
         if lead and name in plates:
             lead = plates[name]
-            # by itself a site outside all plates has no dimension of 1 for data, as observed values show
+            # by itself a site outside all plates has no dimension of 1 for data, as observed
+            # values show
             event = rest[1:] if lead or group in SAMPLED and rest[0] == 1 else rest
         elif lead and rest[0] == 1 and num_data != 1:
             lead = ()
@@ -194,7 +211,9 @@ def _labels(
                 )
     unused = sorted(set(coords) - {dim for dim_names in names.values() for dim in dim_names})
     if unused:
-        raise ValueError(f"coords names {unused}, wanted some of {sorted(set(labels) - set(unused))}.")
+        raise ValueError(
+            f"coords names {unused}, wanted some of {sorted(set(labels) - set(unused))}."
+        )
     return labels
 
 
@@ -204,8 +223,12 @@ def _chains(group: str, members: Mapping[str, np.ndarray], num_chains: int) -> d
         return {}
     draws = {name: array.shape[0] for name, array in members.items()}
     if len(set(draws.values())) > 1:
-        raise ValueError(f"{group} holds variables with different numbers of draws K: {draws}. Wanted one K.")
+        raise ValueError(
+            f"{group} holds variables with different numbers of draws K: {draws}. Wanted one K."
+        )
     count = next(iter(draws.values()))
     if num_chains < 1 or count % num_chains:
-        raise ValueError(f"{group} has K = {count} draws and num_chains is {num_chains}, wanted a divisor of K.")
+        raise ValueError(
+            f"{group} has K = {count} draws and num_chains is {num_chains}, wanted a divisor of K."
+        )
     return {"chain": num_chains, "draw": count // num_chains}

@@ -1,13 +1,17 @@
-"""Time pyrovae against hand-written PyTorch, Pyro's own loops and NumPyro, in rounds that take turns in one process.
+"""Time pyrovae against hand-written PyTorch, Pyro's own loops and NumPyro, in rounds that take
+turns in one process.
 
     python scripts/benchmark.py train evidence --out runs/benchmark
 
-prints medians, and medians of the ratios within a round, and writes them to benchmark.json. NumPyro takes part where it
-is installed. Compiling starts from an empty cache, and the first case pays for the compiler's own preparations.
+prints medians, and medians of the ratios within a round, and writes them to benchmark.json.
+NumPyro takes part where it is installed. Compiling starts from an empty cache, and the first case
+pays for the compiler's own preparations.
 
-Works: train (VAE steps), tiny (a step whose arithmetic is nothing), bnn (steps of a Bayesian net), evidence (log p(x)),
-predict (a Bayesian net's), import; and profile, which says where the time of a captured step goes.
+Works: train (VAE steps), tiny (a step whose arithmetic is nothing), bnn (steps of a Bayesian net),
+evidence (log p(x)), predict (a Bayesian net's), import; and profile, which says where the time of
+a captured step goes.
 """
+
 import dataclasses
 import json
 import os
@@ -56,29 +60,49 @@ class Benchmark:
 
 
 def cases(b: Benchmark) -> dict[str, Callable[[], tuple[works.Times, dict[str, float]]]]:
-    def train(batch_size: int, particles: int = 1, x: int = 784, h: int = 400, z: int = 50) -> Callable:
+    def train(
+        batch_size: int, particles: int = 1, x: int = 784, h: int = 400, z: int = 50
+    ) -> Callable:
         steps = max(10, round(b.seconds / (3e-4 + 6e-5 * batch_size * particles * x / 784)))
         return lambda: works.train(x, h, z, batch_size, particles, steps, b.rounds, device)
 
     device = choose_device(b.device)
     steps_of_bnn = max(10, round(b.seconds / 0.02))
     every = {
-        "train": {**{f"VAE 784-400-50, a step, B = {size}": train(size) for size in (32, 128, 256)},
-                  **{f"the same, IWAE k = 5, B = {size}": train(size, 5) for size in (32, 128)}},
+        "train": {
+            **{f"VAE 784-400-50, a step, B = {size}": train(size) for size in (32, 128, 256)},
+            **{f"the same, IWAE k = 5, B = {size}": train(size, 5) for size in (32, 128)},
+        },
         "tiny": {"VAE 8-4-2, a step, B = 8": train(8, x=8, h=4, z=2)},
-        "bnn": {"mean-field 784-400-400-10, a step, B = 128": lambda: works.bnn(128, steps_of_bnn, b.rounds, device)},
-        "evidence": {f"log p(x) of 16 images, K = {k}": lambda k=k: works.evidence(k, b.rounds, device=device)
-                     for k in (1000, 5000)},
-        "predict": {f"784-400-400-10, 100 draws, N = {n}": lambda n=n: works.predict(n, 100, b.rounds, device)
-                    for n in (1, 100, 1000)},
+        "bnn": {
+            "mean-field 784-400-400-10, a step, B = 128": lambda: works.bnn(
+                128, steps_of_bnn, b.rounds, device
+            )
+        },
+        "evidence": {
+            f"log p(x) of 16 images, K = {k}": lambda k=k: works.evidence(
+                k, b.rounds, device=device
+            )
+            for k in (1000, 5000)
+        },
+        "predict": {
+            f"784-400-400-10, 100 draws, N = {n}": lambda n=n: works.predict(
+                n, 100, b.rounds, device
+            )
+            for n in (1, 100, 1000)
+        },
         "import": {"import": lambda: works.imports(b.rounds)},
     }
     if PROFILE in b.works and device.type != "cpu":
         raise Refusal("profile is made for a CPU.")
     unknown = sorted(set(b.works) - {*every, PROFILE})
     if unknown:
-        raise Refusal(f"there is no work {unknown}; wanted some of {', '.join((*WORKS, PROFILE))}.")
-    return {name: case for work in b.works if work != PROFILE for name, case in every[work].items()}
+        raise Refusal(
+            f"there is no work {unknown}; wanted some of {', '.join((*WORKS, PROFILE))}."
+        )
+    return {
+        name: case for work in b.works if work != PROFILE for name, case in every[work].items()
+    }
 
 
 def profiles(peak: float) -> str:
@@ -88,26 +112,53 @@ def profiles(peak: float) -> str:
     speed, tables = bandwidth(), []
     for name, case in CASES.items():
         spent = where_time_goes(case, peak, speed)
-        tables.append("\n".join([f"| {name} | ms | share |", "|---|---|---|", *(
-            f"| {kind} | {value:.2f} | {value / spent['a step']:.0%} |" for kind, value in spent.items())]))
+        tables.append(
+            "\n".join(
+                [
+                    f"| {name} | ms | share |",
+                    "|---|---|---|",
+                    *(
+                        f"| {kind} | {value:.2f} | {value / spent['a step']:.0%} |"
+                        for kind, value in spent.items()
+                    ),
+                ]
+            )
+        )
     return f"copies run at {speed / 1e9:.0f} GB/s\n\n" + "\n\n".join(tables)
 
 
-def table(name: str, times: works.Times, facts: dict[str, float], peak: float) -> tuple[str, dict[str, object]]:
+def table(
+    name: str, times: works.Times, facts: dict[str, float], peak: float
+) -> tuple[str, dict[str, object]]:
     """A Markdown table of one case, and its numbers."""
-    unit = next((peer for peer in ("hand-written PyTorch", "import pyro") if peer in times), next(iter(times)))
-    rows = {peer: {"seconds": statistics.median(seconds),
-                   "ratio": statistics.median(a / b for a, b in zip(seconds, times[unit]))}
-            for peer, seconds in times.items()}
+    unit = next(
+        (peer for peer in ("hand-written PyTorch", "import pyro") if peer in times),
+        next(iter(times)),
+    )
+    rows = {
+        peer: {
+            "seconds": statistics.median(seconds),
+            "ratio": statistics.median(a / b for a, b in zip(seconds, times[unit])),
+        }
+        for peer, seconds in times.items()
+    }
     lines = [f"| {name} | ms | x {unit} |", "|---|---|---|"]
-    lines += [f"| {peer} | {_digits(1e3 * row['seconds'])} | {row['ratio']:.2f} |" for peer, row in rows.items()]
+    lines += [
+        f"| {peer} | {_digits(1e3 * row['seconds'])} | {row['ratio']:.2f} |"
+        for peer, row in rows.items()
+    ]
     if "flops" in facts:
         floor = facts["flops"] / peak
         facts = {**facts, "floor_seconds": floor}
-        lines.append(f"| its matrix products at the measured peak | {_digits(1e3 * floor)} | "
-                     f"{floor / rows[unit]['seconds']:.2f} |")
-    lines += [f"| compiling, {fact.removeprefix('compile_seconds ')} | {_digits(1e3 * value)} | |"
-              for fact, value in facts.items() if fact.startswith("compile_seconds")]
+        lines.append(
+            f"| its matrix products at the measured peak | {_digits(1e3 * floor)} | "
+            f"{floor / rows[unit]['seconds']:.2f} |"
+        )
+    lines += [
+        f"| compiling, {fact.removeprefix('compile_seconds ')} | {_digits(1e3 * value)} | |"
+        for fact, value in facts.items()
+        if fact.startswith("compile_seconds")
+    ]
     return "\n".join(lines), {"peers": rows, "facts": facts, "unit": unit}
 
 
@@ -116,10 +167,15 @@ def _digits(value: float) -> str:
 
 
 def machine(threads: int, device: str) -> str:
-    model = next((line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.machine())
+    model = next(
+        (line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")),
+        platform.machine(),
+    )
     gpu = f"{torch.cuda.get_device_name(device)}, " if torch.device(device).type == "cuda" else ""
-    return (f"{gpu}{model} ({torch.backends.cpu.get_cpu_capability()}), {threads} thread(s), torch {torch.__version__}, "
-            f"pyro {pyro.__version__}")
+    return (
+        f"{gpu}{model} ({torch.backends.cpu.get_cpu_capability()}), {threads} thread(s), torch {torch.__version__}, "
+        f"pyro {pyro.__version__}"
+    )
 
 
 def _cpuinfo() -> list[str]:
@@ -130,13 +186,17 @@ def _cpuinfo() -> list[str]:
 def main(b: Benchmark) -> dict[str, object]:
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
     if cores:
-        os.sched_setaffinity(0, cores[:b.threads])  # NumPyro takes what it finds
+        os.sched_setaffinity(0, cores[: b.threads])  # NumPyro takes what it finds
     torch.set_num_threads(b.threads)
-    cache = tempfile.TemporaryDirectory()  # empty, or earlier runs would have compiled for this one
+    cache = (
+        tempfile.TemporaryDirectory()
+    )  # empty, or earlier runs would have compiled for this one
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache.name
     warnings.simplefilter("ignore", pv.CollapseWarning)  # the nets learn noise
     todo, peak, results = cases(b), works.peak(choose_device(b.device)), {}
-    print(f"{machine(b.threads, b.device)}; matrix products up to {peak / 1e9:.0f} GFLOP/s; medians of {b.rounds} rounds\n")
+    print(
+        f"{machine(b.threads, b.device)}; matrix products up to {peak / 1e9:.0f} GFLOP/s; medians of {b.rounds} rounds\n"
+    )
     for name, case in tqdm(todo.items(), unit="case"):
         works.clear()
         text, results[name] = table(name, *case(), peak)
@@ -144,9 +204,21 @@ def main(b: Benchmark) -> dict[str, object]:
     if PROFILE in b.works:
         print(profiles(peak))
     if b.out is not None:
-        write_atomically(b.out / "benchmark.json", (json.dumps(
-            {"machine": machine(b.threads, b.device), "rounds": b.rounds, "peak_flops": peak, "cases": results}, indent=1)
-            + "\n").encode())
+        write_atomically(
+            b.out / "benchmark.json",
+            (
+                json.dumps(
+                    {
+                        "machine": machine(b.threads, b.device),
+                        "rounds": b.rounds,
+                        "peak_flops": peak,
+                        "cases": results,
+                    },
+                    indent=1,
+                )
+                + "\n"
+            ).encode(),
+        )
     return results
 
 

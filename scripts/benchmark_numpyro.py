@@ -1,4 +1,6 @@
-"""The same VAE as a NumPyro program, its step jitted; for `benchmark.py`, where NumPyro is installed."""
+"""The same VAE as a NumPyro program, its step jitted; for `benchmark.py`, where NumPyro is
+installed."""
+
 import time
 from collections.abc import Callable
 
@@ -32,7 +34,9 @@ def _pair(x: int, h: int, z: int) -> tuple[Callable, Callable]:
     return model, guide
 
 
-def numpyro_step(x: int, h: int, z: int, particles: int, batch_size: int) -> tuple[Callable[[np.ndarray], object], float]:
+def numpyro_step(
+    x: int, h: int, z: int, particles: int, batch_size: int
+) -> tuple[Callable[[np.ndarray], object], float]:
     """A step on a batch, and the seconds its compilation took."""
     elbo = Trace_ELBO() if particles == 1 else RenyiELBO(alpha=0, num_particles=particles)
     svi = SVI(*_pair(x, h, z), numpyro.optim.Adam(1e-3), elbo)
@@ -51,8 +55,11 @@ def numpyro_step(x: int, h: int, z: int, particles: int, batch_size: int) -> tup
     return step, compiling
 
 
-def numpyro_evidence(x: int, h: int, z: int, particles: int, rows: int) -> tuple[Callable[[np.ndarray], object], float]:
-    """log p(x) of a few data, `rows` particles times data in one pass, jitted; and the seconds of its compilation."""
+def numpyro_evidence(
+    x: int, h: int, z: int, particles: int, rows: int
+) -> tuple[Callable[[np.ndarray], object], float]:
+    """log p(x) of a few data, `rows` particles times data in one pass, jitted; and the seconds of
+    its compilation."""
     model, guide = _pair(x, h, z)
     sample = jnp.zeros((max(1, rows // 250), x))
     svi = SVI(model, guide, numpyro.optim.Adam(1e-3), Trace_ELBO())
@@ -63,7 +70,9 @@ def numpyro_evidence(x: int, h: int, z: int, particles: int, rows: int) -> tuple
         """`(B,)` for one particle."""
         q = numpyro.handlers.trace(seeded(substituted(guide, data=params), key)).get_trace(data)
         latent = {"z": q["z"]["value"]}
-        p = numpyro.handlers.trace(seeded(substituted(model, data={**params, **latent}), key)).get_trace(data)
+        p = numpyro.handlers.trace(
+            seeded(substituted(model, data={**params, **latent}), key)
+        ).get_trace(data)
         log_q = q["z"]["fn"].log_prob(latent["z"])
         return p["z"]["fn"].log_prob(latent["z"]) + p["x"]["fn"].log_prob(data) - log_q
 
@@ -76,7 +85,11 @@ def numpyro_evidence(x: int, h: int, z: int, particles: int, rows: int) -> tuple
     compiling = time.perf_counter() - start
 
     def evaluate(data: np.ndarray) -> object:
-        parts = [chunk(key, data) for key in jax.random.split(jax.random.PRNGKey(1), particles // 250)]
-        return (jax.nn.logsumexp(jnp.concatenate(parts), 0) - jnp.log(particles)).block_until_ready()
+        parts = [
+            chunk(key, data) for key in jax.random.split(jax.random.PRNGKey(1), particles // 250)
+        ]
+        return (
+            jax.nn.logsumexp(jnp.concatenate(parts), 0) - jnp.log(particles)
+        ).block_until_ready()
 
     return evaluate, compiling

@@ -1,4 +1,5 @@
 """Where the time of a captured step goes, and the floor under it."""
+
 import time
 from collections.abc import Callable
 
@@ -23,21 +24,37 @@ KINDS = {
 
 def vae() -> tuple[nn.Module, Batches, float]:
     """A loss, its data, and the FLOPs of the matrix products of a step."""
-    data = Batches(DictDataset(x=torch.rand(60 * 128, 784) ** 6), 128, shuffle=True, transform=dynamic)
+    data = Batches(
+        DictDataset(x=torch.rand(60 * 128, 784) ** 6), 128, shuffle=True, transform=dynamic
+    )
     batch = data.take(128)
-    return works.vae_loss(784, 400, 50, 1), data, works.flops(references.Vae(784, 400, 50, 1), batch)
+    return (
+        works.vae_loss(784, 400, 50, 1),
+        data,
+        works.flops(references.Vae(784, 400, 50, 1), batch),
+    )
 
 
 def bnn() -> tuple[nn.Module, Batches, float]:
-    data = Batches(DictDataset(x=torch.rand(60 * 128, 784), y=torch.arange(60 * 128) % 10), 128, shuffle=True)
-    return works.bnn_loss(), data, works.flops(references.BayesByBackprop(works.BNN, works.NUM_DATA), data.take(128))
+    data = Batches(
+        DictDataset(x=torch.rand(60 * 128, 784), y=torch.arange(60 * 128) % 10), 128, shuffle=True
+    )
+    return (
+        works.bnn_loss(),
+        data,
+        works.flops(references.BayesByBackprop(works.BNN, works.NUM_DATA), data.take(128)),
+    )
 
 
 CASES: dict[str, Callable[[], tuple[nn.Module, Batches, float]]] = {
-    "VAE 784-400-50, B = 128": vae, "mean-field 784-400-400-10, B = 128": bnn}
+    "VAE 784-400-50, B = 128": vae,
+    "mean-field 784-400-400-10, B = 128": bnn,
+}
 
 
-def where_time_goes(case: Callable[[], tuple[nn.Module, Batches, float]], peak: float, bandwidth: float) -> dict[str, float]:
+def where_time_goes(
+    case: Callable[[], tuple[nn.Module, Batches, float]], peak: float, bandwidth: float
+) -> dict[str, float]:
     """Milliseconds a step by kind; the whole without a profiler; and the floors."""
     loss, data, flops = case()
     watch, found = profile(activities=[torch.profiler.ProfilerActivity.CPU]), []
@@ -61,12 +78,19 @@ def where_time_goes(case: Callable[[], tuple[nn.Module, Batches, float]], peak: 
     scale = whole / (1e3 * found[1] / steps)  # the profiler's own time falls on all alike
     spent = {kind: scale * value for kind, value in spent.items()}
     count = sum(parameter.numel() for parameter in loss.parameters() if parameter.requires_grad)
-    return {**spent, "Python and small operations": whole - sum(spent.values()), "a step": whole,
-            "floor: matrix products at the measured peak": 1e3 * flops / peak,
-            "floor: weights, moments and gradients through memory once (28 bytes a parameter)": 28e3 * count / bandwidth}
+    return {
+        **spent,
+        "Python and small operations": whole - sum(spent.values()),
+        "a step": whole,
+        "floor: matrix products at the measured peak": 1e3 * flops / peak,
+        "floor: weights, moments and gradients through memory once (28 bytes a parameter)": 28e3
+        * count
+        / bandwidth,
+    }
 
 
-def bandwidth(size: int = 2 ** 21) -> float:
-    """Bytes a second of copying arrays of 8 MiB, about what one layer's weights and moments take: out of the cache."""
+def bandwidth(size: int = 2**21) -> float:
+    """Bytes a second of copying arrays of 8 MiB, about what one layer's weights and moments take:
+    out of the cache."""
     a, b = torch.rand(size), torch.rand(size)
     return 2 * 4 * size / min(references.seconds(lambda: a.copy_(b)) for _ in range(20))

@@ -1,4 +1,6 @@
-"""What pyrovae is timed against: the same work written by hand in PyTorch, and with Pyro as its examples have it."""
+"""What pyrovae is timed against: the same work written by hand in PyTorch, and with Pyro as its
+examples have it."""
+
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +24,8 @@ def mlp(*sizes: int) -> nn.Sequential:
 
 
 class Vae(nn.Module):
-    """Encoder and decoder; the negative bound of K particles in nats per datum, the KL of one particle in closed form."""
+    """Encoder and decoder; the negative bound of K particles in nats per datum, the KL of one
+    particle in closed form."""
 
     def __init__(self, x: int, h: int, z: int, particles: int) -> None:
         super().__init__()
@@ -33,11 +36,15 @@ class Vae(nn.Module):
         if self.particles == 1:
             z = loc + log_scale.exp() * torch.randn_like(loc)
             kl = 0.5 * ((2 * log_scale).exp() + loc * loc - 1 - 2 * log_scale).sum()
-            return (F.binary_cross_entropy_with_logits(self.decoder(z), x, reduction="sum") + kl) / len(x)
+            return (
+                F.binary_cross_entropy_with_logits(self.decoder(z), x, reduction="sum") + kl
+            ) / len(x)
         noise = torch.randn(self.particles, *loc.shape, device=x.device)
         z = loc + log_scale.exp() * noise
-        log_px = -F.binary_cross_entropy_with_logits(self.decoder(z), x.expand(self.particles, *x.shape), reduction="none")
-        log_w = log_px.sum(-1) + (0.5 * (noise ** 2 - z ** 2) + log_scale).sum(-1)
+        log_px = -F.binary_cross_entropy_with_logits(
+            self.decoder(z), x.expand(self.particles, *x.shape), reduction="none"
+        )
+        log_w = log_px.sum(-1) + (0.5 * (noise**2 - z**2) + log_scale).sum(-1)
         return -(log_w.logsumexp(0) - math.log(self.particles)).mean()
 
 
@@ -57,7 +64,8 @@ def by_hand(loss: nn.Module, *, compiled: bool = False) -> Step:
 
 
 def in_a_graph(loss: nn.Module, *example: Tensor) -> Step:
-    """The whole step, data copied to their place, as one CUDA graph, as torch's documentation has it."""
+    """The whole step, data copied to their place, as one CUDA graph, as torch's documentation has
+    it."""
     optimizer = torch.optim.Adam(loss.parameters(), lr=1e-3, fused=True, capturable=True)
     places, total = [value.clone() for value in example], torch.zeros((), device=example[0].device)
 
@@ -88,13 +96,20 @@ def in_a_graph(loss: nn.Module, *example: Tensor) -> Step:
 
 def svi_vae(x: int, h: int, z: int, particles: int, device: torch.device) -> Step:
     """examples/vae/vae.py of Pyro: pyro.module, probabilities from a sigmoid, SVI and its Adam."""
-    encoder, decoder = mlp(x, h, 2 * z).to(device), nn.Sequential(*mlp(z, h, x), nn.Sigmoid()).to(device)
+    encoder, decoder = (
+        mlp(x, h, 2 * z).to(device),
+        nn.Sequential(*mlp(z, h, x), nn.Sigmoid()).to(device),
+    )
 
     def model(x: Tensor) -> None:
         pyro.module("decoder", decoder)
         with pyro.plate("data", x.shape[0]):
-            latent = pyro.sample("z", dist.Normal(x.new_zeros(len(x), z), x.new_ones(len(x), z)).to_event(1))
-            pyro.sample("x", dist.Bernoulli(decoder(latent), validate_args=False).to_event(1), obs=x)
+            latent = pyro.sample(
+                "z", dist.Normal(x.new_zeros(len(x), z), x.new_ones(len(x), z)).to_event(1)
+            )
+            pyro.sample(
+                "x", dist.Bernoulli(decoder(latent), validate_args=False).to_event(1), obs=x
+            )
 
     def guide(x: Tensor) -> None:
         pyro.module("encoder", encoder)
@@ -103,13 +118,15 @@ def svi_vae(x: int, h: int, z: int, particles: int, device: torch.device) -> Ste
             pyro.sample("z", dist.Normal(loc, log_scale.exp()).to_event(1))
 
     from pyro.infer import RenyiELBO
+
     many = {"num_particles": particles, "vectorize_particles": True, "max_plate_nesting": 1}
     elbo = Trace_ELBO() if particles == 1 else RenyiELBO(alpha=0, **many)
     return SVI(model, guide, pyro.optim.Adam({"lr": 1e-3}), elbo).step
 
 
 class BayesByBackprop(nn.Module):
-    """A mean-field net with one draw of its weights a step and the closed-form KL to N(0, 1) (Blundell et al. 2015)."""
+    """A mean-field net with one draw of its weights a step and the closed-form KL to N(0, 1)
+    (Blundell et al. 2015)."""
 
     def __init__(self, sizes: tuple[int, ...], num_data: int) -> None:
         super().__init__()
@@ -131,7 +148,10 @@ class BayesByBackprop(nn.Module):
         return self.loc[i] + self.log_scale[i].exp() * torch.randn_like(self.loc[i])
 
     def kl(self, i: int) -> Tensor:
-        return 0.5 * ((2 * self.log_scale[i]).exp() + self.loc[i] ** 2 - 1 - 2 * self.log_scale[i]).sum()
+        return (
+            0.5
+            * ((2 * self.log_scale[i]).exp() + self.loc[i] ** 2 - 1 - 2 * self.log_scale[i]).sum()
+        )
 
 
 def predict_by_hand(net: BayesByBackprop, x: Tensor, draws: int) -> Tensor:
@@ -146,16 +166,22 @@ def predict_by_hand(net: BayesByBackprop, x: Tensor, draws: int) -> Tensor:
     return total / draws
 
 
-def pyro_bnn(sizes: tuple[int, ...], num_data: int, device: torch.device) -> tuple[Callable, AutoNormal]:
+def pyro_bnn(
+    sizes: tuple[int, ...], num_data: int, device: torch.device
+) -> tuple[Callable, AutoNormal]:
     """Weights as PyroSamples, as Pyro's tutorial on Bayesian regression has them."""
     from pyro.nn import PyroModule, PyroSample
 
     class Net(PyroModule):
         def __init__(self) -> None:
             super().__init__()
-            self.layers = PyroModule[nn.ModuleList]([PyroModule[nn.Linear](a, b) for a, b in zip(sizes, sizes[1:])])
+            self.layers = PyroModule[nn.ModuleList](
+                [PyroModule[nn.Linear](a, b) for a, b in zip(sizes, sizes[1:])]
+            )
             for layer in self.layers:
-                layer.weight = PyroSample(dist.Normal(0.0, 1.0).expand(layer.weight.shape).to_event(2))
+                layer.weight = PyroSample(
+                    dist.Normal(0.0, 1.0).expand(layer.weight.shape).to_event(2)
+                )
                 layer.bias = PyroSample(dist.Normal(0.0, 1.0).expand(layer.bias.shape).to_event(1))
 
         def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
@@ -171,7 +197,9 @@ def pyro_bnn(sizes: tuple[int, ...], num_data: int, device: torch.device) -> tup
 
 
 def svi_bnn(sizes: tuple[int, ...], num_data: int, device: torch.device) -> Step:
-    return SVI(*pyro_bnn(sizes, num_data, device), pyro.optim.Adam({"lr": 1e-3}), Trace_ELBO()).step
+    return SVI(
+        *pyro_bnn(sizes, num_data, device), pyro.optim.Adam({"lr": 1e-3}), Trace_ELBO()
+    ).step
 
 
 def predictive_bnn(sizes: tuple[int, ...], x: Tensor, draws: int) -> Callable[[], Tensor]:
@@ -188,8 +216,10 @@ def evidence_by_hand(vae: Vae, x: Tensor, particles: int, chunk: int = 250) -> T
     for size in _chunks(particles, chunk):
         noise = torch.randn(size, *loc.shape, device=x.device)
         z = loc + log_scale.exp() * noise
-        log_px = -F.binary_cross_entropy_with_logits(vae.decoder(z), x.expand(size, *x.shape), reduction="none").sum(-1)
-        log_w.append(log_px + (0.5 * (noise ** 2 - z ** 2) + log_scale).sum(-1))
+        log_px = -F.binary_cross_entropy_with_logits(
+            vae.decoder(z), x.expand(size, *x.shape), reduction="none"
+        ).sum(-1)
+        log_w.append(log_px + (0.5 * (noise**2 - z**2) + log_scale).sum(-1))
     return torch.cat(log_w).logsumexp(0) - math.log(particles)
 
 
@@ -205,10 +235,14 @@ def evidence_by_traces(model: Callable, guide: Callable, x: Tensor, particles: i
     return torch.stack(log_w).logsumexp(0) - math.log(particles)
 
 
-def products(x: int, h: int, z: int, rows: int, device: torch.device) -> list[Callable[[], Tensor]]:
+def products(
+    x: int, h: int, z: int, rows: int, device: torch.device
+) -> list[Callable[[], Tensor]]:
     """The matrix products of a decoder on so many rows, which no evaluation of it can do without."""
     shapes = [(rows, z, h), (rows, h, x)]
-    pairs = [(torch.rand(m, k, device=device), torch.rand(n, k, device=device)) for m, k, n in shapes]
+    pairs = [
+        (torch.rand(m, k, device=device), torch.rand(n, k, device=device)) for m, k, n in shapes
+    ]
     return [lambda a=a, b=b: torch.mm(a, b.t()) for a, b in pairs]
 
 

@@ -1,4 +1,5 @@
 """The works that are timed: pyrovae's own way through each, with its peers taking turns."""
+
 import importlib.util
 import subprocess
 import sys
@@ -41,28 +42,51 @@ def numpyro_is_here() -> bool:
     return importlib.util.find_spec("numpyro") is not None
 
 
-def train(x: int, h: int, z: int, batch_size: int, particles: int, steps: int, rounds: int,
-          device: torch.device = CPU) -> tuple[Times, dict[str, float]]:
-    """Seconds a step, in blocks of `steps` that take turns; and the FLOPs of one step and seconds of compiling."""
-    data = Batches(DictDataset(x=torch.rand(steps * batch_size, x) ** 6), batch_size, shuffle=True,
-                   transform=dynamic).to(device)
+def train(
+    x: int,
+    h: int,
+    z: int,
+    batch_size: int,
+    particles: int,
+    steps: int,
+    rounds: int,
+    device: torch.device = CPU,
+) -> tuple[Times, dict[str, float]]:
+    """Seconds a step, in blocks of `steps` that take turns; and the FLOPs of one step and seconds
+    of compiling."""
+    data = Batches(
+        DictDataset(x=torch.rand(steps * batch_size, x) ** 6),
+        batch_size,
+        shuffle=True,
+        transform=dynamic,
+    ).to(device)
     peers = by_hand(lambda: references.Vae(x, h, z, particles), data.take(batch_size))
     peers["Pyro's SVI"] = references.svi_vae(x, h, z, particles, device)
     facts = {"flops": flops(references.Vae(x, h, z, particles).to(device), data.take(batch_size))}
     if numpyro_is_here() and device == CPU:
         from benchmark_numpyro import numpyro_step
+
         step, facts["compile_seconds NumPyro"] = numpyro_step(x, h, z, particles, batch_size)
         peers["NumPyro, jitted"] = lambda batch: step(batch.numpy())
-    blocks = {name: lambda peer=peer: [peer(batch["x"]) for batch in data] for name, peer in peers.items()}
+    blocks = {
+        name: lambda peer=peer: [peer(batch["x"]) for batch in data]
+        for name, peer in peers.items()
+    }
     blocks[EAGER] = _fit_block(vae_loss(x, h, z, particles).to(device), data)
-    return _race(lambda: vae_loss(x, h, z, particles).to(device), data, blocks, rounds, steps, facts), facts
+    return _race(
+        lambda: vae_loss(x, h, z, particles).to(device), data, blocks, rounds, steps, facts
+    ), facts
 
 
-def by_hand(make_loss: Callable[[], nn.Module], batch: dict[str, Tensor]) -> dict[str, references.Step]:
+def by_hand(
+    make_loss: Callable[[], nn.Module], batch: dict[str, Tensor]
+) -> dict[str, references.Step]:
     example = list(batch.values())
     losses = [make_loss().to(example[0].device) for _ in range(4)]
-    peers = {"hand-written PyTorch": references.by_hand(losses[0]),
-             "hand-written, torch.compile": references.by_hand(losses[1], compiled=True)}
+    peers = {
+        "hand-written PyTorch": references.by_hand(losses[0]),
+        "hand-written, torch.compile": references.by_hand(losses[1], compiled=True),
+    }
     if example[0].is_cuda:
         return peers | {"hand-written, CUDA graph": references.in_a_graph(losses[3], *example)}
     return peers | {FLUSHED: references.by_hand(losses[2])}
@@ -80,14 +104,23 @@ def _fit_block(loss: nn.Module, data: Batches) -> Callable[[], float]:
     return lambda: pv.fit(loss, data, epochs=2, optimizer=optimizer, compile="off")[-1]["seconds"]
 
 
-def _race(make_loss: Callable[[], nn.Module], data: Batches, blocks: dict[str, Callable[[], object]], rounds: int,
-          steps: int, facts: dict[str, float]) -> Times:
-    """`fit` captured, whose epochs take turns with the blocks; a block may return the seconds that count."""
+def _race(
+    make_loss: Callable[[], nn.Module],
+    data: Batches,
+    blocks: dict[str, Callable[[], object]],
+    rounds: int,
+    steps: int,
+    facts: dict[str, float],
+) -> Times:
+    """`fit` captured, whose epochs take turns with the blocks; a block may return the seconds that
+    count."""
     times: Times = {name: [] for name in blocks}
 
     def others(run: object) -> None:
         for name, block in blocks.items():
-            with flush_subnormals(name == FLUSHED):  # or they would run as `fit` does, whose hook this is
+            with flush_subnormals(
+                name == FLUSHED
+            ):  # or they would run as `fit` does, whose hook this is
                 start = time.perf_counter()
                 own = block()
                 references.wait()
@@ -98,19 +131,33 @@ def _race(make_loss: Callable[[], nn.Module], data: Batches, blocks: dict[str, C
     history = pv.fit(make_loss(), data, epochs=WARM + rounds, compile="on", hooks=[others])
     ours = [second / steps for second in history["seconds"]]
     facts["compile_seconds pyrovae"] = ours[0] * steps - ours[-1] * steps
-    again = pv.fit(make_loss(), data, epochs=2, compile="on")["seconds"]  # another net, found in the compiler's cache
+    again = pv.fit(make_loss(), data, epochs=2, compile="on")[
+        "seconds"
+    ]  # another net, found in the compiler's cache
     facts["compile_seconds pyrovae, such a step again"] = again[0] - again[1]
     return {OURS: ours[WARM:], **times}
 
 
-def bnn(batch_size: int, steps: int, rounds: int, device: torch.device = CPU) -> tuple[Times, dict[str, float]]:
+def bnn(
+    batch_size: int, steps: int, rounds: int, device: torch.device = CPU
+) -> tuple[Times, dict[str, float]]:
     """A step of a mean-field net, one draw of its weights for the batch."""
-    data = Batches(DictDataset(x=torch.rand(steps * batch_size, BNN[0]), y=torch.arange(steps * batch_size) % BNN[-1]),
-                   batch_size, shuffle=True).to(device)
-    facts = {"flops": flops(references.BayesByBackprop(BNN, NUM_DATA).to(device), data.take(batch_size))}
+    data = Batches(
+        DictDataset(
+            x=torch.rand(steps * batch_size, BNN[0]), y=torch.arange(steps * batch_size) % BNN[-1]
+        ),
+        batch_size,
+        shuffle=True,
+    ).to(device)
+    facts = {
+        "flops": flops(references.BayesByBackprop(BNN, NUM_DATA).to(device), data.take(batch_size))
+    }
     peers = by_hand(lambda: references.BayesByBackprop(BNN, NUM_DATA), data.take(batch_size))
     peers["Pyro's SVI"] = references.svi_bnn(BNN, NUM_DATA, device)
-    blocks = {name: lambda peer=peer: [peer(batch["x"], batch["y"]) for batch in data] for name, peer in peers.items()}
+    blocks = {
+        name: lambda peer=peer: [peer(batch["x"], batch["y"]) for batch in data]
+        for name, peer in peers.items()
+    }
     blocks[EAGER] = _fit_block(bnn_loss().to(device), data)
     return _race(lambda: bnn_loss().to(device), data, blocks, rounds, steps, facts), facts
 
@@ -133,8 +180,14 @@ def bayesian() -> tuple[pv.Model, MeanField]:
     return model, MeanField(model, init_scale=0.02)
 
 
-def evidence(particles: int, rounds: int, x: int = 784, h: int = 400, z: int = 50,
-             device: torch.device = CPU) -> tuple[Times, dict[str, float]]:
+def evidence(
+    particles: int,
+    rounds: int,
+    x: int = 784,
+    h: int = 400,
+    z: int = 50,
+    device: torch.device = CPU,
+) -> tuple[Times, dict[str, float]]:
     """Seconds for log p(x) of 16 data; the peers run while the estimate waits for its next data."""
     model, guide = (program.to(device) for program in pair(x, h, z))
     batch = (torch.rand(16, x, device=device) < 0.13).float()
@@ -143,10 +196,12 @@ def evidence(particles: int, rounds: int, x: int = 784, h: int = 400, z: int = 5
     passes = particles * len(batch) // 4000
     blocks: dict[str, Callable[[], object]] = {
         "matrix products alone": lambda: [product() for _ in range(passes) for product in rows],
-        "hand-written PyTorch": lambda: references.evidence_by_hand(hand, batch, particles)}
+        "hand-written PyTorch": lambda: references.evidence_by_hand(hand, batch, particles),
+    }
     facts: dict[str, float] = {}
     if numpyro_is_here() and device == CPU:
         from benchmark_numpyro import numpyro_evidence
+
         evaluate, facts["compile_seconds NumPyro"] = numpyro_evidence(x, h, z, particles, 4000)
         blocks["NumPyro, jitted"] = lambda: evaluate(batch.numpy())
     times: Times = {name: [] for name in (OURS, *blocks)}
@@ -164,19 +219,31 @@ def evidence(particles: int, rounds: int, x: int = 784, h: int = 400, z: int = 5
 
     with torch.no_grad():
         pv.log_evidence(model, guide, stream(), num_particles=particles, compile="on")
-        one = references.seconds(lambda: references.evidence_by_traces(model, guide, batch[:1], 100)) / 100
+        one = (
+            references.seconds(lambda: references.evidence_by_traces(model, guide, batch[:1], 100))
+            / 100
+        )
     times["a loop of traces"] = [one * particles * len(batch)]
-    facts["image_samples_per_second"] = particles * len(batch) / sorted(times[OURS])[len(times[OURS]) // 2]
+    facts["image_samples_per_second"] = (
+        particles * len(batch) / sorted(times[OURS])[len(times[OURS]) // 2]
+    )
     return times, facts
 
 
-def predict(num_data: int, draws: int, rounds: int, device: torch.device = CPU) -> tuple[Times, dict[str, float]]:
+def predict(
+    num_data: int, draws: int, rounds: int, device: torch.device = CPU
+) -> tuple[Times, dict[str, float]]:
     """Class probabilities of `num_data` images under `draws` draws of all weights."""
     model, guide = (program.to(device) for program in bayesian())
     x = torch.rand(num_data, BNN[0], device=device)
     net = references.BayesByBackprop(BNN, NUM_DATA).to(device)
     with torch.no_grad():
-        kept = Empirical({site.name: torch.stack([guide()[site.name] for _ in range(draws)]) for site in guide.sites})
+        kept = Empirical(
+            {
+                site.name: torch.stack([guide()[site.name] for _ in range(draws)])
+                for site in guide.sites
+            }
+        )
     times: Times = {}
     predictive = references.predictive_bnn(BNN, x, draws)
 
@@ -187,8 +254,11 @@ def predict(num_data: int, draws: int, rounds: int, device: torch.device = CPU) 
         with pv.LocalReparameterization():
             return ours(guide, {"x": x})
 
-    blocks = {"hand-written PyTorch": lambda: references.predict_by_hand(net, x, draws), "Pyro's Predictive": predictive,
-              "pyrovae, marginals of each datum": local}
+    blocks = {
+        "hand-written PyTorch": lambda: references.predict_by_hand(net, x, draws),
+        "Pyro's Predictive": predictive,
+        "pyrovae, marginals of each datum": local,
+    }
 
     def stream() -> Iterator[dict[str, Tensor]]:
         for index in range(WARM + rounds):
@@ -208,7 +278,11 @@ def imports(rounds: int) -> tuple[Times, dict[str, float]]:
     times: Times = {"import pyro": [], "import pyrovae": []}
     for _ in range(rounds):
         for name, times_of in times.items():
-            times_of.append(references.seconds(lambda: subprocess.run([sys.executable, "-c", name], check=True)))
+            times_of.append(
+                references.seconds(
+                    lambda name=name: subprocess.run([sys.executable, "-c", name], check=True)
+                )
+            )
     return times, {}
 
 
@@ -216,8 +290,10 @@ def peak(device: torch.device) -> float:
     """FLOPs a second of the faster route on large square matrices in float32."""
     size = 2048 if device == CPU else 8192
     a, b = torch.rand(2, size, size, device=device)
-    routes = [lambda: torch.mm(a, b)] + [lambda: torch.ops.pyrovae.onednn(a, b, None)] * (device == CPU)
-    return 2 * size ** 3 / min(references.seconds(route) for route in routes for _ in range(5))
+    routes = [lambda: torch.mm(a, b)] + [lambda: torch.ops.pyrovae.onednn(a, b, None)] * (
+        device == CPU
+    )
+    return 2 * size**3 / min(references.seconds(route) for route in routes for _ in range(5))
 
 
 def clear() -> None:

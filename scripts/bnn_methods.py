@@ -1,4 +1,6 @@
-"""Every method as the same few calls: a loss for each network, one `fit` for all of them, a guide that predicts."""
+"""Every method as the same few calls: a loss for each network, one `fit` for all of them, a guide
+that predicts."""
+
 import dataclasses
 import functools
 import math
@@ -57,7 +59,8 @@ class StopAfter:
 
 
 class Perturbed(nn.Module):
-    """A loss on the data and on data moved by `size` along the sign of its gradient (Goodfellow et al. 2015, eq. 1)."""
+    """A loss on the data and on data moved by `size` along the sign of its gradient (Goodfellow et
+    al. 2015, eq. 1)."""
 
     def __init__(self, inner: nn.Module, size: float) -> None:
         super().__init__()
@@ -66,7 +69,7 @@ class Perturbed(nn.Module):
     def forward(self, x: Tensor, **targets: Tensor) -> Tensor:
         moved = x.detach().clone().requires_grad_()
         with torch.enable_grad():
-            gradient, = torch.autograd.grad(self.inner(x=moved, **targets), moved)
+            (gradient,) = torch.autograd.grad(self.inner(x=moved, **targets), moved)
         loss = self.inner(x=x, **targets)
         self.terms = getattr(self.inner, "terms", None)
         return 0.5 * (loss + self.inner(x=x + self.size * gradient.sign(), **targets))
@@ -78,8 +81,14 @@ def weight_prior(method: str, s: BnnSettings, net: nn.Module) -> weight_priors.W
     if method == "bbb-hierarchical":
         return weight_priors.hierarchical(*s.hierarchical)
     scale = s.prior_scale
-    prior = weight_priors.fan_in(scale, scale) if s.prior == "fan-in" else weight_priors.normal(scale)
-    return weight_priors.last_layer(net, prior) if method == "laplace" and s.laplace == "last-layer" else prior
+    prior = (
+        weight_priors.fan_in(scale, scale) if s.prior == "fan-in" else weight_priors.normal(scale)
+    )
+    return (
+        weight_priors.last_layer(net, prior)
+        if method == "laplace" and s.laplace == "last-layer"
+        else prior
+    )
 
 
 def build_model(method: str, s: BnnSettings, task: Task) -> pv.Model:
@@ -91,7 +100,10 @@ def build_model(method: str, s: BnnSettings, task: Task) -> pv.Model:
         return pv.Model(y=pv.Node(CategoricalHead(net), "x"))
     if s.noise == "input":
         return pv.Model(y=pv.Node(NormalHead(net, min_scale=1e-3), "x"))
-    return pv.Model(variance=pv.Global(InverseGammaPrior(1.0, 0.01)), y=pv.Node(SharedVarianceHead(net), "x", "variance"))
+    return pv.Model(
+        variance=pv.Global(InverseGammaPrior(1.0, 0.01)),
+        y=pv.Node(SharedVarianceHead(net), "x", "variance"),
+    )
 
 
 def build_loss(method: str, s: BnnSettings, task: Task) -> pv.ElboLoss:
@@ -105,8 +117,13 @@ def build_loss(method: str, s: BnnSettings, task: Task) -> pv.ElboLoss:
     else:
         guide = PointEstimate(model, jacobian=method in (*SAMPLERS, "hmc"))
     closed_form = method in ("bbb", "bbb-hierarchical")
-    return pv.ElboLoss(model, guide, num_data=task.num_data, beta=s.temperature,
-                       elbo=TraceMeanField_ELBO() if closed_form else None)
+    return pv.ElboLoss(
+        model,
+        guide,
+        num_data=task.num_data,
+        beta=s.temperature,
+        elbo=TraceMeanField_ELBO() if closed_form else None,
+    )
 
 
 def refuse_short(method: str, s: BnnSettings, task: Task) -> None:
@@ -114,13 +131,25 @@ def refuse_short(method: str, s: BnnSettings, task: Task) -> None:
     epochs = epochs_of(s, task)
     kept = sum(map(_when(method, s, epochs), range(1, epochs + 1)))
     if method in (*SAMPLERS, "swag") and kept < (s.swag_rank + 1 if method == "swag" else 2):
-        raise Refusal(f"{method} keeps one draw an epoch from the last part of training, here {kept} of {epochs} epochs; "
-                      "raise --steps" + (" or lower --swag-rank." if method == "swag" else "."))
+        raise Refusal(
+            f"{method} keeps one draw an epoch from the last part of training, here {kept} of {epochs} epochs; "
+            "raise --steps" + (" or lower --swag-rank." if method == "swag" else ".")
+        )
 
 
-def train(method: str, s: BnnSettings, task: Task, *, hooks: tuple = (), seconds: float | None = None,
-          device: torch.device = torch.device("cpu"), resume: Path | None = None, draws: Path | None = None) -> Trained:
-    """Train all R networks of the task (times `members`) side by side; `seconds` ends it early, after an epoch.
+def train(
+    method: str,
+    s: BnnSettings,
+    task: Task,
+    *,
+    hooks: tuple = (),
+    seconds: float | None = None,
+    device: torch.device = torch.device("cpu"),
+    resume: Path | None = None,
+    draws: Path | None = None,
+) -> Trained:
+    """Train all R networks of the task (times `members`) side by side; `seconds` ends it early,
+    after an epoch.
 
     `draws`: a folder where samplers keep their draws, so that a run that resumes has them.
     """
@@ -129,7 +158,7 @@ def train(method: str, s: BnnSettings, task: Task, *, hooks: tuple = (), seconds
     shared = task.num_splits == 1
     problems = task.num_splits * s.seeds
     losses = [build_loss(method, s, task) for _ in range(problems * members)]
-    first = {name: value[0, :s.batch_size] for name, value in task.train.tensors.items()}
+    first = {name: value[0, : s.batch_size] for name, value in task.train.tensors.items()}
     pv.check(losses[0].model, losses[0].guide, first, num_data=task.num_data)
     loss = (losses[0] if len(losses) == 1 else pv.Stacked(losses, shared=shared)).to(device)
     data = _batches(task, s, problems // task.num_splits * members, shared, device)
@@ -140,19 +169,40 @@ def train(method: str, s: BnnSettings, task: Task, *, hooks: tuple = (), seconds
     trained = loss if not s.adversarial or method != "ensemble" else Perturbed(loss, s.adversarial)
     start, history, chains = time.perf_counter(), None, None
     local = s.local_reparameterization and isinstance(losses[0].guide, (MeanField, MCDropout))
-    hooks = [*([collect] if method in (*SAMPLERS, "swag") else []), *hooks,
-             *([StopAfter(seconds)] if seconds else []), ProgressBar(method)]
+    hooks = [
+        *([collect] if method in (*SAMPLERS, "swag") else []),
+        *hooks,
+        *([StopAfter(seconds)] if seconds else []),
+        ProgressBar(method),
+    ]
     if method == "hmc":
         for hook in hooks:  # of which `fit` would be told
             getattr(hook, "begin", lambda run: None)(None)
         chains = _hmc(loss, losses, s, task, data)
     else:
-        history = pv.fit(trained, data, epochs=epochs, optimizer=optimizer, schedule=rates, hooks=hooks, compile=s.compile,
-                         context=pv.LocalReparameterization if local else nullcontext, resume=resume)
-    pairs = [_pair(method, s, task, loss, members, index, collect, chains) for index in range(problems)]
+        history = pv.fit(
+            trained,
+            data,
+            epochs=epochs,
+            optimizer=optimizer,
+            schedule=rates,
+            hooks=hooks,
+            compile=s.compile,
+            context=pv.LocalReparameterization if local else nullcontext,
+            resume=resume,
+        )
+    pairs = [
+        _pair(method, s, task, loss, members, index, collect, chains) for index in range(problems)
+    ]
     seconds = time.perf_counter() - start
-    steps = len(history) * len(data) if history is not None else (s.hmc_warmup + s.hmc_samples) * s.hmc_leapfrogs
-    count = {"map": 1, "ensemble": members}.get(method, len(chains.accept) if chains else s.num_samples)
+    steps = (
+        len(history) * len(data)
+        if history is not None
+        else (s.hmc_warmup + s.hmc_samples) * s.hmc_leapfrogs
+    )
+    count = {"map": 1, "ensemble": members}.get(
+        method, len(chains.accept) if chains else s.num_samples
+    )
     if method in SAMPLERS:
         count = len(next(iter(collect.draws().values())))
     return Trained(pairs, count, history, seconds, steps, loss, chains)
@@ -163,30 +213,49 @@ def _optimizer(method: str, s: BnnSettings, task: Task, epochs: int) -> tuple[Ca
     if method in SAMPLERS:
         lr = s.sampler_lr or (0.01 if task.kind == "regression" else 0.05)
         kind, lr = (SGLD, lr) if method == "sgld" else (SGHMC, 0.1 * lr)
-        return functools.partial(kind, lr=lr, num_data=task.num_data), cyclical(_cycle(epochs), lowest=0.05)
+        return functools.partial(kind, lr=lr, num_data=task.num_data), cyclical(
+            _cycle(epochs), lowest=0.05
+        )
     adam = functools.partial(torch.optim.Adam, lr=s.lr)
     if method == "swag":  # to the mode, then at a constant rate about it
-        return adam, lambda optimizer: torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: _swag_rate(epoch, epochs))
+        return adam, lambda optimizer: torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda epoch: _swag_rate(epoch, epochs)
+        )
     return adam, lambda optimizer: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
 
 
-def _batches(task: Task, s: BnnSettings, repeat: int, shared: bool, device: torch.device) -> Batches | StackedBatches:
+def _batches(
+    task: Task, s: BnnSettings, repeat: int, shared: bool, device: torch.device
+) -> Batches | StackedBatches:
     tensors = {name: value.to(device) for name, value in task.train.tensors.items()}
     if shared:
-        return Batches(DictDataset(**{name: value[0] for name, value in tensors.items()}), s.batch_size, shuffle=True)
-    return StackedBatches(DictDataset(**{name: value.repeat_interleave(repeat, 0) for name, value in tensors.items()}),
-                          s.batch_size)
+        return Batches(
+            DictDataset(**{name: value[0] for name, value in tensors.items()}),
+            s.batch_size,
+            shuffle=True,
+        )
+    return StackedBatches(
+        DictDataset(
+            **{name: value.repeat_interleave(repeat, 0) for name, value in tensors.items()}
+        ),
+        s.batch_size,
+    )
 
 
 def _when(method: str, s: BnnSettings, epochs: int) -> Callable[[int], bool]:
-    """Epochs whose weights are kept: the quiet end of each cycle of a sampler, the plateau of SWAG, evenly thinned."""
+    """Epochs whose weights are kept: the quiet end of each cycle of a sampler, the plateau of
+    SWAG, evenly thinned."""
     if method == "swag":
         start, count = math.ceil(0.75 * epochs), max(s.swag_rank + 1, s.draws)
         every = max(1, (epochs - start) // count)
         return lambda epoch: epoch > start and (epoch - start) % every == 0
     length = _cycle(epochs)
-    quiet = [epoch for epoch in range(1, epochs + 1) if epoch > length and (epoch - 1) % length >= 0.5 * length]
-    kept = set(quiet[::max(1, len(quiet) // s.draws)])
+    quiet = [
+        epoch
+        for epoch in range(1, epochs + 1)
+        if epoch > length and (epoch - 1) % length >= 0.5 * length
+    ]
+    kept = set(quiet[:: max(1, len(quiet) // s.draws)])
     return kept.__contains__
 
 
@@ -205,39 +274,82 @@ def _read(loss: nn.Module) -> Mapping[str, Tensor]:
     return {name: value.unsqueeze(0) for name, value in loss.guide.unconstrained().items()}
 
 
-def _hmc(loss: nn.Module, losses: list[nn.Module], s: BnnSettings, task: Task,
-         data: Batches | StackedBatches) -> Chains:
+def _hmc(
+    loss: nn.Module,
+    losses: list[nn.Module],
+    s: BnnSettings,
+    task: Task,
+    data: Batches | StackedBatches,
+) -> Chains:
     """From the mode, on all data at once."""
     loss = loss if isinstance(loss, pv.Stacked) else pv.Stacked(losses, shared=True)
-    pv.fit(loss, data, epochs=max(1, epochs_of(s, task) // 2), lr=s.lr, compile=s.compile,
-           hooks=[ProgressBar("mode for hmc")])
+    pv.fit(
+        loss,
+        data,
+        epochs=max(1, epochs_of(s, task) // 2),
+        lr=s.lr,
+        compile=s.compile,
+        hooks=[ProgressBar("mode for hmc")],
+    )
     thin = max(1, s.hmc_samples // s.draws)
     with progress_bar(total=s.hmc_warmup + s.draws * thin, desc="HMC", unit="path") as progress:
-        return hmc(loss, data.data.tensors, num_data=task.num_data, num_samples=s.draws, thin=thin, warmup=s.hmc_warmup,
-                   num_steps=s.hmc_leapfrogs, step_size=1e-3, progress=lambda iteration: progress.update())
+        return hmc(
+            loss,
+            data.data.tensors,
+            num_data=task.num_data,
+            num_samples=s.draws,
+            thin=thin,
+            warmup=s.hmc_warmup,
+            num_steps=s.hmc_leapfrogs,
+            step_size=1e-3,
+            progress=lambda iteration: progress.update(),
+        )
 
 
-def _pair(method: str, s: BnnSettings, task: Task, loss: nn.Module, members: int, index: int, collect: Collect,
-          chains: Chains | None) -> tuple[Callable, Callable]:
+def _pair(
+    method: str,
+    s: BnnSettings,
+    task: Task,
+    loss: nn.Module,
+    members: int,
+    index: int,
+    collect: Collect,
+    chains: Chains | None,
+) -> tuple[Callable, Callable]:
     """Model and guide of problem `index`."""
     own = loss.member(index * members) if isinstance(loss, pv.Stacked) else loss
     model, guide = own.model, own.guide
     if method == "ensemble":
-        values = [loss.member(index * members + member).guide.values() for member in range(members)]
-        return model, Empirical({name: torch.stack([value[name] for value in values]) for name in values[0]})
+        values = [
+            loss.member(index * members + member).guide.values() for member in range(members)
+        ]
+        return model, Empirical(
+            {name: torch.stack([value[name] for value in values]) for name in values[0]}
+        )
     if method == "hmc":
         return model, Empirical({name: value[:, index] for name, value in chains.draws.items()})
     if method in SAMPLERS:
-        return model, Empirical({site.name: site.transform(collect.draws()[site.name][:, index]) for site in guide.sites})
+        return model, Empirical(
+            {
+                site.name: site.transform(collect.draws()[site.name][:, index])
+                for site in guide.sites
+            }
+        )
     if method == "swag":
-        moments = swag({name: value[:, index] for name, value in collect.draws().items()}, rank=s.swag_rank)
+        moments = swag(
+            {name: value[:, index] for name, value in collect.draws().items()}, rank=s.swag_rank
+        )
         return model, JointNormal(model, rank=s.swag_rank).set(**moments)
     if method == "laplace":
-        return linearize(model, guide.values()), _laplace(model, guide, s, task, task.split_of(index, s.seeds))
+        return linearize(model, guide.values()), _laplace(
+            model, guide, s, task, task.split_of(index, s.seeds)
+        )
     return model, guide
 
 
-def _laplace(model: pv.Model, guide: PointEstimate, s: BnnSettings, task: Task, split: int) -> nn.Module:
+def _laplace(
+    model: pv.Model, guide: PointEstimate, s: BnnSettings, task: Task, split: int
+) -> nn.Module:
     """A normal over the weights, with the noise variance at its mode."""
     net = next(part for part in model.modules() if isinstance(part, pv.Bayesian))
     values = {name: value.detach() for name, value in guide.values().items()}
@@ -245,6 +357,14 @@ def _laplace(model: pv.Model, guide: PointEstimate, s: BnnSettings, task: Task, 
     rest = {name: value for name, value in values.items() if name not in weights}
     rows = DictDataset(**{name: value[split] for name, value in task.train.tensors.items()})
     full = s.laplace != "diagonal"
-    loc, spread = laplace(poutine.condition(model, data=rest), weights, Batches(rows, 256), full=full)
-    normal = JointNormal(net).set(loc, scale_tril=spread) if full else MeanField(net).set(loc, spread)
-    return pv.Joint(normal, Empirical({name: value.unsqueeze(0) for name, value in rest.items()})) if rest else normal
+    loc, spread = laplace(
+        poutine.condition(model, data=rest), weights, Batches(rows, 256), full=full
+    )
+    normal = (
+        JointNormal(net).set(loc, scale_tril=spread) if full else MeanField(net).set(loc, spread)
+    )
+    return (
+        pv.Joint(normal, Empirical({name: value.unsqueeze(0) for name, value in rest.items()}))
+        if rest
+        else normal
+    )

@@ -1,4 +1,5 @@
 """Scores of a trained method, in the units of the data, and what the figures need."""
+
 import dataclasses
 import math
 from collections.abc import Iterable
@@ -25,10 +26,23 @@ REPLICATES = 1000
 ANGLES = tuple(range(0, 181, 15))
 TURNED = 1000
 """At most so many test images are turned by them."""
-METRICS = {"rmse": "RMSE", "log_predictive": "log p(y given x)", "crps": "CRPS", "coverage_90": "coverage of 90 %",
-           "width_90": "width of 90 %", "accuracy": "accuracy", "error_percent": "error %", "nll": "NLL", "brier": "Brier",
-           "ece": "ECE", "ece_adaptive": "ECE, equal mass", "ood_auroc": "OOD AUROC", "ood_auroc_mi": "OOD AUROC by MI",
-           "ood_aupr": "OOD AUPR", "train_seconds": "seconds"}
+METRICS = {
+    "rmse": "RMSE",
+    "log_predictive": "log p(y given x)",
+    "crps": "CRPS",
+    "coverage_90": "coverage of 90 %",
+    "width_90": "width of 90 %",
+    "accuracy": "accuracy",
+    "error_percent": "error %",
+    "nll": "NLL",
+    "brier": "Brier",
+    "ece": "ECE",
+    "ece_adaptive": "ECE, equal mass",
+    "ood_auroc": "OOD AUROC",
+    "ood_auroc_mi": "OOD AUROC by MI",
+    "ood_aupr": "OOD AUPR",
+    "train_seconds": "seconds",
+}
 
 
 @dataclasses.dataclass
@@ -47,12 +61,22 @@ class Scores:
         return result
 
 
-def score(trained: Trained, s: BnnSettings, task: Task, unknown: Tensor | None = None, *, part: str = "test") -> Scores:
-    """Every network on the test (or valid) part of its own split; seconds are those of all networks, shared out."""
+def score(
+    trained: Trained,
+    s: BnnSettings,
+    task: Task,
+    unknown: Tensor | None = None,
+    *,
+    part: str = "test",
+) -> Scores:
+    """Every network on the test (or valid) part of its own split; seconds are those of all
+    networks, shared out."""
     rows, arrays, data = [], {}, getattr(task, part)
     for index, (model, guide) in enumerate(trained.pairs):
         split = task.split_of(index, s.seeds)
-        batch = Batches(DictDataset(**{name: value[split] for name, value in data.tensors.items()}), 1000)
+        batch = Batches(
+            DictDataset(**{name: value[split] for name, value in data.tensors.items()}), 1000
+        )
         torch.manual_seed(s.seed + index)
         if task.kind == "regression":
             row, extra = _regression(model, guide, batch, trained.num_samples, task, split)
@@ -63,80 +87,156 @@ def score(trained: Trained, s: BnnSettings, task: Task, unknown: Tensor | None =
     return Scores(rows, arrays)
 
 
-def _regression(model: object, guide: object, data: Batches, num_samples: int, task: Task,
-                split: int) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+def _regression(
+    model: object, guide: object, data: Batches, num_samples: int, task: Task, split: int
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     y, scale = data.data.tensors["y"].double(), task.y_scale[split].double()
     moments = pv.predict_moments(model, guide, data, num_samples=num_samples, site="y")
-    log_density = pv.log_predictive(model, guide, data, num_samples=num_samples) - scale.log().sum()
+    log_density = (
+        pv.log_predictive(model, guide, data, num_samples=num_samples) - scale.log().sum()
+    )
     device = device_of(model, guide)
-    draws = torch.cat([pv.predict(model, guide, {"x": x.to(device)}, num_samples=REPLICATES, sites=["y"])["y"].cpu()
-                       for x in data.data.tensors["x"].split(100)], dim=1).double()
-    each = [(draws[..., target] * scale[..., target], y[:, target] * scale[..., target]) for target in range(y.shape[-1])]
-    row = {"rmse": float(metrics.rmse(moments.mean * scale, y * scale)), "log_predictive": float(log_density.mean()),
-           "crps": float(np.mean([float(metrics.crps(*pair).mean()) for pair in each])),
-           "coverage_90": float(np.mean([float(metrics.coverage(*pair, level=0.9).mean()) for pair in each])),
-           "width_90": float(np.mean([float(metrics.interval_width(pair[0], level=0.9).mean()) for pair in each]))}
+    draws = torch.cat(
+        [
+            pv.predict(model, guide, {"x": x.to(device)}, num_samples=REPLICATES, sites=["y"])[
+                "y"
+            ].cpu()
+            for x in data.data.tensors["x"].split(100)
+        ],
+        dim=1,
+    ).double()
+    each = [
+        (draws[..., target] * scale[..., target], y[:, target] * scale[..., target])
+        for target in range(y.shape[-1])
+    ]
+    row = {
+        "rmse": float(metrics.rmse(moments.mean * scale, y * scale)),
+        "log_predictive": float(log_density.mean()),
+        "crps": float(np.mean([float(metrics.crps(*pair).mean()) for pair in each])),
+        "coverage_90": float(
+            np.mean([float(metrics.coverage(*pair, level=0.9).mean()) for pair in each])
+        ),
+        "width_90": float(
+            np.mean([float(metrics.interval_width(pair[0], level=0.9).mean()) for pair in each])
+        ),
+    }
     places = task.y_mean[split].double()
     low, high = torch.quantile(draws, torch.tensor([0.05, 0.95]).to(draws), dim=0)
     observed = y * scale + places
-    return row, {"log_predictive": log_density.numpy(), **{name: value.cpu().numpy() for name, value in {
-        "observed": observed, "mean": moments.mean.double() * scale + places,
-        "deviation": moments.total.double().sqrt() * scale, "lower": low * scale + places, "upper": high * scale + places,
-        "rank": (draws < y).double().mean(0)}.items()}}
+    return row, {
+        "log_predictive": log_density.numpy(),
+        **{
+            name: value.cpu().numpy()
+            for name, value in {
+                "observed": observed,
+                "mean": moments.mean.double() * scale + places,
+                "deviation": moments.total.double().sqrt() * scale,
+                "lower": low * scale + places,
+                "upper": high * scale + places,
+                "rank": (draws < y).double().mean(0),
+            }.items()
+        },
+    }
 
 
-def _classes(model: object, guide: object, data: Batches, num_samples: int, unknown: Tensor | None,
-             task: Task) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+def _classes(
+    model: object,
+    guide: object,
+    data: Batches,
+    num_samples: int,
+    unknown: Tensor | None,
+    task: Task,
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     y = data.data.tensors["y"]
     moments = pv.predict_moments(model, guide, data, num_samples=num_samples, site="y")
     probs = moments.mean / moments.mean.sum(-1, keepdim=True)
     correct = metrics.accuracy(probs, y)
-    row = {"accuracy": float(correct.double().mean()), "error_percent": 100.0 * (1.0 - float(correct.double().mean())),
-           "nll": float(metrics.nll(probs, y).mean()), "brier": float(metrics.brier(probs, y).mean()),
-           "ece": float(metrics.calibration_error(probs, y)),
-           "ece_adaptive": float(metrics.calibration_error(probs, y, adaptive=True))}
-    arrays = {"probs": probs.float().numpy(), "y": y.numpy(), "entropy": moments.total.float().numpy()}
+    row = {
+        "accuracy": float(correct.double().mean()),
+        "error_percent": 100.0 * (1.0 - float(correct.double().mean())),
+        "nll": float(metrics.nll(probs, y).mean()),
+        "brier": float(metrics.brier(probs, y).mean()),
+        "ece": float(metrics.calibration_error(probs, y)),
+        "ece_adaptive": float(metrics.calibration_error(probs, y, adaptive=True)),
+    }
+    arrays = {
+        "probs": probs.float().numpy(),
+        "y": y.numpy(),
+        "entropy": moments.total.float().numpy(),
+    }
     if unknown is not None:
-        other = pv.predict_moments(model, guide, Batches(DictDataset(x=unknown[0]), 1000), num_samples=num_samples, site="y")
-        row |= {"ood_auroc": float(metrics.auroc(moments.total, other.total)),
-                "ood_aupr": float(metrics.aupr(moments.total, other.total))}
+        other = pv.predict_moments(
+            model,
+            guide,
+            Batches(DictDataset(x=unknown[0]), 1000),
+            num_samples=num_samples,
+            site="y",
+        )
+        row |= {
+            "ood_auroc": float(metrics.auroc(moments.total, other.total)),
+            "ood_aupr": float(metrics.aupr(moments.total, other.total)),
+        }
         if num_samples > 1:  # one draw of the weights has no mutual information with the class
             row["ood_auroc_mi"] = float(metrics.auroc(moments.epistemic, other.epistemic))
         arrays["entropy_unknown"] = other.total.float().numpy()
     if task.image_shape is not None:
-        arrays["rotation_accuracy"] = np.array([_turned(model, guide, data, angle, num_samples, task) for angle in ANGLES])
+        arrays["rotation_accuracy"] = np.array(
+            [_turned(model, guide, data, angle, num_samples, task) for angle in ANGLES]
+        )
     return row, arrays
 
 
-def _turned(model: object, guide: object, data: Batches, angle: float, num_samples: int, task: Task) -> float:
+def _turned(
+    model: object, guide: object, data: Batches, angle: float, num_samples: int, task: Task
+) -> float:
     """Accuracy on test images turned by an angle."""
     x, y = (data.data.tensors[name][:TURNED] for name in ("x", "y"))
     images = x.reshape(-1, *task.image_shape)
     turn = math.radians(angle)
-    matrix = x.new_tensor([[math.cos(turn), -math.sin(turn), 0.0], [math.sin(turn), math.cos(turn), 0.0]])
+    matrix = x.new_tensor(
+        [[math.cos(turn), -math.sin(turn), 0.0], [math.sin(turn), math.cos(turn), 0.0]]
+    )
     grid = F.affine_grid(matrix.expand(len(images), 2, 3), list(images.shape), align_corners=False)
     turned = F.grid_sample(images, grid, align_corners=False).flatten(1)
-    moments = pv.predict_moments(model, guide, {"x": turned}, num_samples=min(num_samples, 20), site="y")
+    moments = pv.predict_moments(
+        model, guide, {"x": turned}, num_samples=min(num_samples, 20), site="y"
+    )
     return float((moments.mean.argmax(-1) == y).double().mean())
 
 
-def to_arviz(trained: Trained, task: Task, path: Path, *, num_data: int = 1000, num_samples: int = 200) -> None:
-    """Draws of the first network on its training data as an ArviZ file; weights are left out where they are many."""
+def to_arviz(
+    trained: Trained, task: Task, path: Path, *, num_data: int = 1000, num_samples: int = 200
+) -> None:
+    """Draws of the first network on its training data as an ArviZ file; weights are left out where
+    they are many."""
     model, guide = trained.pairs[0]
     chains = trained.chains
     samples = min(trained.num_samples, num_samples)
-    batch = {name: value[0, :num_data].to(device_of(model, guide)) for name, value in task.train.tensors.items()}
+    batch = {
+        name: value[0, :num_data].to(device_of(model, guide))
+        for name, value in task.train.tensors.items()
+    }
     draws = pv.posterior_draws(model, guide, batch, num_samples=samples)
     size = sum(value[0].numel() for value in draws["posterior"].values())
-    draws["posterior"] = {name: value.squeeze(1) for name, value in draws["posterior"].items()
-                          if not name.startswith("_") and size <= 10_000}
-    dims = {name: [f"{name}_dim_{index}" for index in range(value.dim() - 1)] for name, value in draws["posterior"].items()}
+    draws["posterior"] = {
+        name: value.squeeze(1)
+        for name, value in draws["posterior"].items()
+        if not name.startswith("_") and size <= 10_000
+    }
+    dims = {
+        name: [f"{name}_dim_{index}" for index in range(value.dim() - 1)]
+        for name, value in draws["posterior"].items()
+    }
     if not draws["posterior"]:
         del draws["posterior"]
     if chains is not None and len(chains.accept) == samples:
-        draws["sample_stats"] = {name: value[:, 0] for name, value in chains.sample_stats().items()}
+        draws["sample_stats"] = {
+            name: value[:, 0] for name, value in chains.sample_stats().items()
+        }
     data = pv.to_inference_data(draws, dims={name: names for name, names in dims.items() if names})
-    with TemporaryDirectory() as folder:  # its writer leaves half of a file where it is interrupted
+    with (
+        TemporaryDirectory() as folder
+    ):  # its writer leaves half of a file where it is interrupted
         data.to_netcdf(str(Path(folder) / path.name))
         write_atomically(path, (Path(folder) / path.name).read_bytes())
 
@@ -144,9 +244,14 @@ def to_arviz(trained: Trained, task: Task, path: Path, *, num_data: int = 1000, 
 def markdown(results: dict[str, dict[str, dict[str, float]]]) -> str:
     """Methods by metrics, mean ± standard error."""
     names = [name for name in METRICS if any(name in result for result in results.values())]
-    lines = ["| method | " + " | ".join(METRICS[name] for name in names) + " |", "|---" * (len(names) + 1) + "|"]
+    lines = [
+        "| method | " + " | ".join(METRICS[name] for name in names) + " |",
+        "|---" * (len(names) + 1) + "|",
+    ]
     for method, result in results.items():
-        lines.append(f"| {method} | " + " | ".join(_cell(result.get(name)) for name in names) + " |")
+        lines.append(
+            f"| {method} | " + " | ".join(_cell(result.get(name)) for name in names) + " |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -159,7 +264,8 @@ def _cell(entry: dict[str, float] | None) -> str:
 
 
 def save_scores(scores: Scores, path: Path, facts: dict, *, files: Iterable[Path] = ()) -> None:
-    """One method's rows and arrays, and `files` that belong to them, for a comparison that goes on later."""
+    """One method's rows and arrays, and `files` that belong to them, for a comparison that goes on
+    later."""
     arrays = path.with_suffix(".npz")
     write_arrays(arrays, scores.arrays)
     write_result(path, {**facts, "rows": scores.rows}, files=[arrays, *files])

@@ -1,4 +1,5 @@
 """A data set as R problems of one size (splits times seeds), stacked."""
+
 import dataclasses
 import math
 from pathlib import Path
@@ -25,14 +26,21 @@ from pyrovae.data import (
 )
 
 PATHS = "the path of an .npz with x and y, of a folder of images or IDX files, or of a folder in the UCI layout"
-IMAGES = {"digits": load_digits, "mnist": load_mnist, "fashion-mnist": load_fashion_mnist, "kmnist": load_kmnist}
+IMAGES = {
+    "digits": load_digits,
+    "mnist": load_mnist,
+    "fashion-mnist": load_fashion_mnist,
+    "kmnist": load_kmnist,
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """Train, test and perhaps valid parts, `(R, N, D)` and `(R, N, 1)` or, for classes, x `(1, N, D)` and y `(1, N)`.
+    """Train, test and perhaps valid parts, `(R, N, D)` and `(R, N, 1)` or, for classes, x `(1, N,
+    D)` and y `(1, N)`.
 
-    Splits come R // seeds times, one after another; data that all networks share have R = 1 and serve any number.
+    Splits come R // seeds times, one after another; data that all networks share have R = 1 and
+    serve any number.
     """
 
     name: str
@@ -51,8 +59,14 @@ class Task:
     def digest(self) -> str:
         """Of all that is learned from and scored."""
         parts = {"train": self.train, "valid": self.valid, "test": self.test}
-        return digest_of({f"{part}/{name}": value for part, data in parts.items() if data is not None
-                          for name, value in data.tensors.items()})
+        return digest_of(
+            {
+                f"{part}/{name}": value
+                for part, data in parts.items()
+                if data is not None
+                for name, value in data.tensors.items()
+            }
+        )
 
     @property
     def num_data(self) -> int:
@@ -78,39 +92,77 @@ def load_task(s: BnnSettings) -> Task:
         return _regression(s, data)
     if s.splits is not None or s.noise != "shared":
         given = f"--splits {s.splits}" if s.splits is not None else f"--noise {s.noise}"
-        raise Refusal(f"{given} is for regression, but the targets of {s.dataset} are classes; leave it out.")
+        raise Refusal(
+            f"{given} is for regression, but the targets of {s.dataset} are classes; leave it out."
+        )
     return _images(s, IMAGES[s.dataset]() if s.dataset in IMAGES else load_path(s.dataset))
 
 
 def _regression(s: BnnSettings, data: Regression) -> Task:
     stacked = data.stacked(valid_fraction=s.valid_fraction, seed=s.seed)
-    return Task(data.name, "regression", stacked.train, stacked.valid, stacked.test, stacked.train.tensors["y"].shape[-1],
-                stacked.y_mean, stacked.y_scale, source=data.source,
-                x_stats=(stacked.x_mean[0], stacked.x_scale[0]))
+    return Task(
+        data.name,
+        "regression",
+        stacked.train,
+        stacked.valid,
+        stacked.test,
+        stacked.train.tensors["y"].shape[-1],
+        stacked.y_mean,
+        stacked.y_scale,
+        source=data.source,
+        x_stats=(stacked.x_mean[0], stacked.x_scale[0]),
+    )
 
 
 def _images(s: BnnSettings, splits: Splits) -> Task:
     train, valid = splits.train, splits.valid
     if valid is not None and set(train.tensors) == set(valid.tensors):
-        train = DictDataset(**{name: torch.cat([value, valid.tensors[name]]) for name, value in train.tensors.items()})
+        train = DictDataset(
+            **{
+                name: torch.cat([value, valid.tensors[name]])
+                for name, value in train.tensors.items()
+            }
+        )
         valid = None
     if s.valid_fraction:
-        train, valid = split_valid(train, max(1, round(s.valid_fraction * len(train))), seed=s.seed)
-    splits, classes = with_classes(s.dataset, dataclasses.replace(splits, train=train, valid=valid))
+        train, valid = split_valid(
+            train, max(1, round(s.valid_fraction * len(train))), seed=s.seed
+        )
+    splits, classes = with_classes(
+        s.dataset, dataclasses.replace(splits, train=train, valid=valid)
+    )
     if classes < 2:
-        raise Refusal(f"{s.dataset} holds data of one class only, so there is nothing to tell apart; wanted two or more.")
+        raise Refusal(
+            f"{s.dataset} holds data of one class only, so there is nothing to tell apart; wanted two or more."
+        )
 
     def part(data: DictDataset | None) -> DictDataset | None:
-        return None if data is None else DictDataset(x=data.tensors["x"].flatten(1).unsqueeze(0),
-                                                     y=data.tensors["y"].unsqueeze(0))
+        return (
+            None
+            if data is None
+            else DictDataset(
+                x=data.tensors["x"].flatten(1).unsqueeze(0), y=data.tensors["y"].unsqueeze(0)
+            )
+        )
 
     one = torch.ones(1, 1, 1)
-    return Task(splits.name, "classification", part(splits.train), part(splits.valid), part(splits.test), classes, 0 * one,
-                one, image_shape=tuple(splits.event_shape) if len(splits.event_shape) == 3 else None, source=splits.source)
+    return Task(
+        splits.name,
+        "classification",
+        part(splits.train),
+        part(splits.valid),
+        part(splits.test),
+        classes,
+        0 * one,
+        one,
+        image_shape=tuple(splits.event_shape) if len(splits.event_shape) == 3 else None,
+        source=splits.source,
+    )
 
 
 def load_unknown(name: str, task: Task) -> Tensor:
-    """Inputs of another data set (`--ood`), `(1, N, D)`, at the size of this one's images; noise for "noise".
+    """Inputs of another data set (`--ood`), `(1, N, D)`, at the size of this one's images; noise
+    for "noise".
 
     Raises:
         Refusal: a task of regression, a set that is not there, or one of other features.
@@ -125,7 +177,9 @@ def load_unknown(name: str, task: Task) -> Tensor:
     splits = IMAGES[name]() if name in IMAGES else load_path(Path(name))
     x = splits.test.tensors["x"]
     if task.image_shape is not None and x.dim() == 4 and tuple(x.shape[1:]) != task.image_shape:
-        x = torch.nn.functional.interpolate(x[:, :1], size=task.image_shape[1:], mode="bilinear", antialias=True)
+        x = torch.nn.functional.interpolate(
+            x[:, :1], size=task.image_shape[1:], mode="bilinear", antialias=True
+        )
     x = x.flatten(1)
     if x.shape[1] != task.num_features:
         raise Refusal(f"--ood {name} has {x.shape[1]} features, {task.name} {task.num_features}.")
@@ -137,7 +191,9 @@ def _patches(task: Task) -> Tensor:
     from sklearn.datasets import load_sample_images
 
     if task.image_shape is None or task.image_shape[0] != 1:
-        raise Refusal(f"--ood photographs is for grey images, and {task.name} holds {task.num_features} features.")
+        raise Refusal(
+            f"--ood photographs is for grey images, and {task.name} holds {task.num_features} features."
+        )
     height, width = task.image_shape[1:]
     parts = []
     for photograph in load_sample_images().images:

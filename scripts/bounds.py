@@ -1,4 +1,6 @@
-"""What a setting may be, declared beside it, as in `epochs: Count = 200`: help, checks and errors come from there."""
+"""What a setting may be, declared beside it, as in `epochs: Count = 200`: help, checks and errors
+come from there."""
+
 import dataclasses
 import math
 import os
@@ -10,8 +12,9 @@ from typing import Annotated, Literal, TypeVar, Union
 from run_folder import Refusal
 
 T = TypeVar("T")
-LARGEST = 2 ** 32 - 1
-"""Of whole numbers: the largest seed that NumPy takes, and more than any count that fits a machine."""
+LARGEST = 2**32 - 1
+"""Of whole numbers: the largest seed that NumPy takes, and more than any count that fits a
+machine."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,11 +28,14 @@ class Range:
 
     def __contains__(self, value: float) -> bool:
         return ((value > self.low) if self.above else value >= self.low) and (
-            (value < self.high) if self.below else value <= self.high)
+            (value < self.high) if self.below else value <= self.high
+        )
 
     def __str__(self) -> str:
         if self.high == math.inf:
-            return "a positive number" if self.above and self.low == 0 else f"at least {self.low:g}"
+            return (
+                "a positive number" if self.above and self.low == 0 else f"at least {self.low:g}"
+            )
         if self.above or self.below:
             low, high = "above" if self.above else "at least", "below" if self.below else "at most"
             return f"{low} {self.low} and {high} {self.high}"
@@ -77,7 +83,8 @@ class Writable:
 
 
 HERE = (Cores, Writable)
-"""What depends on the machine: a command line must be within, not a run that another machine has written."""
+"""What depends on the machine: a command line must be within, not a run that another machine has
+written."""
 Count = Annotated[int, Range(1)]
 FromZero = Annotated[int, Range(0)]
 Positive = Annotated[float, Range(0, above=True)]
@@ -95,7 +102,8 @@ BOUNDS = (Range, Some)
 
 
 def check(settings: object) -> None:
-    """Raise Refusal for the first field of a dataclass whose value is not of its type or outside its bounds."""
+    """Raise Refusal for the first field of a dataclass whose value is not of its type or outside
+    its bounds."""
     for field, hint in _hints(type(settings)).items():
         if found := _unfit(getattr(settings, field), hint):
             value, wanted = found
@@ -110,7 +118,11 @@ def shown(value: object) -> str:
     """A value as one types it."""
     if isinstance(value, tuple):
         return " ".join(map(shown, value)) or "without a number"
-    return repr(value) if isinstance(value, str) and not value.isprintable() or value == "" else str(value)
+    return (
+        repr(value)
+        if isinstance(value, str) and not value.isprintable() or value == ""
+        else str(value)
+    )
 
 
 def bound_of(hint: object) -> str:
@@ -130,11 +142,20 @@ def metadata(hint: object) -> Iterator[object]:
 
 
 def from_json(settings: type[T], arguments: object) -> T:
-    """A dataclass from the JSON of one, checked; names that it does not know are of older versions and left out."""
+    """A dataclass from the JSON of one, checked; names that it does not know are of older versions
+    and left out."""
     if not isinstance(arguments, dict):
-        raise Refusal(f"the run's settings are {type(arguments).__name__}, wanted a JSON object, so run.json is damaged.")
+        raise Refusal(
+            f"the run's settings are {type(arguments).__name__}, wanted a JSON object, so run.json is damaged."
+        )
     hints = _hints(settings)
-    return settings(**{name: _from_json(value, hints[name]) for name, value in arguments.items() if name in hints})
+    return settings(
+        **{
+            name: _from_json(value, hints[name])
+            for name, value in arguments.items()
+            if name in hints
+        }
+    )
 
 
 def _from_json(value: object, hint: object) -> object:
@@ -167,24 +188,50 @@ def _unfit(value: object, hint: object) -> tuple[object, str] | None:
         return (value, str(bounds[0])) if bounds and found[1] == _TYPES[float] else found
     if origin in (Union, type(int | None)):
         found = [_unfit(value, option) for option in inner]
-        return None if None in found else next(one for one, option in zip(found, inner) if option is not type(None))
+        return (
+            None
+            if None in found
+            else next(one for one, option in zip(found, inner) if option is not type(None))
+        )
     if origin is Literal:
-        return None if value in inner and type(value) is str else (value, f"one of {', '.join(map(str, inner))}")
+        return (
+            None
+            if value in inner and type(value) is str
+            else (value, f"one of {', '.join(map(str, inner))}")
+        )
     if origin is tuple:
-        each = inner if inner[-1] is not ... else inner[:1] * len(value) if isinstance(value, tuple) else ()
+        each = (
+            inner
+            if inner[-1] is not ...
+            else inner[:1] * len(value)
+            if isinstance(value, tuple)
+            else ()
+        )
         if not isinstance(value, tuple) or len(value) != len(each):
             return value, f"{len(each)} values" if each else "several values"
         return next(filter(None, map(_unfit, value, each)), None)
-    return None if _is(value, hint) else (value, _TYPES.get(hint, f"a {getattr(hint, '__name__', hint)}"))
+    return (
+        None
+        if _is(value, hint)
+        else (value, _TYPES.get(hint, f"a {getattr(hint, '__name__', hint)}"))
+    )
 
 
-_TYPES = {int: f"a whole number of at most {LARGEST}", float: "a finite number", str: "a name", bool: "true or false",
-          Path: "the path of a folder", type(None): "nothing"}
+_TYPES = {
+    int: f"a whole number of at most {LARGEST}",
+    float: "a finite number",
+    str: "a name",
+    bool: "true or false",
+    Path: "the path of a folder",
+    type(None): "nothing",
+}
 
 
 def _is(value: object, kind: object) -> bool:
     if kind in (int, float):
-        number = isinstance(value, (int, float) if kind is float else int) and not isinstance(value, bool)
+        number = isinstance(value, (int, float) if kind is float else int) and not isinstance(
+            value, bool
+        )
         return number and (math.isfinite(value) if kind is float else abs(value) <= LARGEST)
     if kind is str:
         return isinstance(value, str) and value != "" and "\0" not in value

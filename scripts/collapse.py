@@ -1,10 +1,12 @@
 """What helps against a decoder that ignores z: six ways to train a VAE on the digits, one table.
 
-The decoder is autoregressive (each pixel given those before it and z), so it can do without z. Test log p(x) says how good a
-model is, KL and its two parts whether z is used: the mutual information between data and z, and KL(q(z) || p(z)). Every
-finished row is kept in --out; started again, the script goes on where it stopped. Writes collapse.md, collapse.csv and
-pictures, in about two minutes on one core.
+The decoder is autoregressive (each pixel given those before it and z), so it can do without z.
+Test log p(x) says how good a model is, KL and its two parts whether z is used: the mutual
+information between data and z, and KL(q(z) || p(z)). Every finished row is kept in --out; started
+again, the script goes on where it stopped. Writes collapse.md, collapse.csv and pictures, in about
+two minutes on one core.
 """
+
 import dataclasses
 import time
 import warnings
@@ -88,18 +90,33 @@ REMEDIES: dict[str, Callable[[Study, int], torch.nn.Module]] = {
     "KL warm-up": lambda s, steps: pv.ElboLoss(*strong(s), beta=warmed(s, steps, 1.0)),
     "free bits": lambda s, steps: pv.ElboLoss(*strong(s), free_bits=s.free_bits),
     "weaker decoder": lambda s, steps: pv.ElboLoss(*weak(s)),
-    "lagging guide": lambda s, steps: Lagging(pv.ElboLoss(*strong(s)), guide_steps=s.guide_steps,
-                                              stop_after=s.epochs * steps // 2),
-    "capacity": lambda s, steps: CapacityLoss(*strong(s), capacity=warmed(s, steps, s.capacity), gamma=s.gamma),
+    "lagging guide": lambda s, steps: Lagging(
+        pv.ElboLoss(*strong(s)), guide_steps=s.guide_steps, stop_after=s.epochs * steps // 2
+    ),
+    "capacity": lambda s, steps: CapacityLoss(
+        *strong(s), capacity=warmed(s, steps, s.capacity), gamma=s.gamma
+    ),
 }
 """The loss of each row, by the study and the number of steps in an epoch."""
 RISING = ("KL warm-up", "capacity")
-"""Rows whose first `warmup` epochs minimise something else than the rest, so that they are not looked at for the best."""
+"""Rows whose first `warmup` epochs minimise something else than the rest, so that they are not
+looked at for the best."""
 
-COLUMNS = {"remedy": "remedy", "log_px": "test log p(x)", "log_px_se": "s.e.", "gain": "gain over none", "gain_se": "s.e.",
-           "elbo": "ELBO", "kl": "KL",
-           "active_units": "active units", "mutual_information": "mutual information", "mutual_information_se": "s.e.",
-           "marginal_kl": "marginal KL", "marginal_kl_se": "s.e.", "warned": "CollapseWarning"}
+COLUMNS = {
+    "remedy": "remedy",
+    "log_px": "test log p(x)",
+    "log_px_se": "s.e.",
+    "gain": "gain over none",
+    "gain_se": "s.e.",
+    "elbo": "ELBO",
+    "kl": "KL",
+    "active_units": "active units",
+    "mutual_information": "mutual information",
+    "mutual_information_se": "s.e.",
+    "marginal_kl": "marginal KL",
+    "marginal_kl_se": "s.e.",
+    "warned": "CollapseWarning",
+}
 
 
 def row_of(remedy: str, s: Study) -> dict[str, object]:
@@ -108,25 +125,44 @@ def row_of(remedy: str, s: Study) -> dict[str, object]:
     pyro.set_rng_seed(s.seed)
     train, valid, test = load_digits().batches("threshold", batch_size=s.batch_size, flatten=True)
     loss = REMEDIES[remedy](s, len(train))
-    best = EarlyStopping(s.out / f"{_file(remedy)}.safetensors", patience=s.epochs,
-                         start=s.warmup if remedy in RISING and s.warmup < s.epochs else 0)
+    best = EarlyStopping(
+        s.out / f"{_file(remedy)}.safetensors",
+        patience=s.epochs,
+        start=s.warmup if remedy in RISING and s.warmup < s.epochs else 0,
+    )
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always", pv.CollapseWarning)
-        history = pv.fit(loss, train, epochs=s.epochs, valid=valid, lr=s.lr, hooks=[best, ProgressBar()])
+        history = pv.fit(
+            loss, train, epochs=s.epochs, valid=valid, lr=s.lr, hooks=[best, ProgressBar()]
+        )
     model, guide = unwrap(loss).model, unwrap(loss).guide
     torch.manual_seed(s.seed)
     with evidence_bar(test, s.particles) as bar:
-        evidence = pv.log_evidence(model, guide, test, num_particles=s.particles, progress=bar.update)
+        evidence = pv.log_evidence(
+            model, guide, test, num_particles=s.particles, progress=bar.update
+        )
     parts = pv.elbo_surgery(model, guide, test, num_draws=s.draws)
-    elbos = history["valid_elbo"][best.start:]
-    return {"remedy": remedy, "log_px": evidence.mean, "log_px_se": evidence.mean_se, "elbo": evidence.elbo.mean().item(),
-            "khat_above_0_7": int(evidence.untrusted.sum()), "kl": parts.kl, "kl_se": parts.kl_se,
-            "active_units": parts.active_units, "mutual_information": parts.mutual_information,
-            "mutual_information_se": parts.mutual_information_se, "marginal_kl": parts.marginal_kl,
-            "marginal_kl_se": parts.marginal_kl_se, "num_data": parts.num_data,
-            "warned": any(issubclass(one.category, pv.CollapseWarning) for one in seen),
-            "best_epoch": best.start + 1 + elbos.index(max(elbos)), "last_kl": history[-1]["valid_kl"],
-            "seconds": time.perf_counter() - start, "log_px_each": evidence.log_px.tolist()}
+    elbos = history["valid_elbo"][best.start :]
+    return {
+        "remedy": remedy,
+        "log_px": evidence.mean,
+        "log_px_se": evidence.mean_se,
+        "elbo": evidence.elbo.mean().item(),
+        "khat_above_0_7": int(evidence.untrusted.sum()),
+        "kl": parts.kl,
+        "kl_se": parts.kl_se,
+        "active_units": parts.active_units,
+        "mutual_information": parts.mutual_information,
+        "mutual_information_se": parts.mutual_information_se,
+        "marginal_kl": parts.marginal_kl,
+        "marginal_kl_se": parts.marginal_kl_se,
+        "num_data": parts.num_data,
+        "warned": any(issubclass(one.category, pv.CollapseWarning) for one in seen),
+        "best_epoch": best.start + 1 + elbos.index(max(elbos)),
+        "last_kl": history[-1]["valid_kl"],
+        "seconds": time.perf_counter() - start,
+        "log_px_each": evidence.log_px.tolist(),
+    }
 
 
 def _file(remedy: str) -> str:
@@ -134,24 +170,33 @@ def _file(remedy: str) -> str:
 
 
 def finished(path: Path, s: Study) -> dict[str, object] | None:
-    """The row that an earlier run left in `path`, if any. Raises Refusal where it had other settings."""
+    """The row that an earlier run left in `path`, if any. Raises Refusal where it had other
+    settings."""
     old, new = find_result(path), as_json(s)
     if old is None:
         return None
-    changed = [f"--{name.replace('_', '-')} was {old['settings'][name]}, is {new[name]}" for name in new
-               if name not in ("out", "threads") and old["settings"].get(name) != new[name]]
+    changed = [
+        f"--{name.replace('_', '-')} was {old['settings'][name]}, is {new[name]}"
+        for name in new
+        if name not in ("out", "threads") and old["settings"].get(name) != new[name]
+    ]
     if changed:
-        raise Refusal(f"{path} was made with other settings ({'; '.join(changed)}); choose another --out.")
+        raise Refusal(
+            f"{path} was made with other settings ({'; '.join(changed)}); choose another --out."
+        )
     return old["row"]
 
 
 def with_gains(rows: list[dict[str, object]]) -> list[dict[str, object]]:
-    """The rows with their gain in log p(x) over the first and its standard error, by the differences on the same data."""
+    """The rows with their gain in log p(x) over the first and its standard error, by the
+    differences on the same data."""
     each = [torch.tensor(row["log_px_each"]) for row in rows]
     gains = [values - each[0] for values in each]
-    return [{name: value for name, value in row.items() if name != "log_px_each"}
-            | {"gain": gain.mean().item(), "gain_se": (gain.std() / len(gain) ** 0.5).item()}
-            for row, gain in zip(rows, gains)]
+    return [
+        {name: value for name, value in row.items() if name != "log_px_each"}
+        | {"gain": gain.mean().item(), "gain_se": (gain.std() / len(gain) ** 0.5).item()}
+        for row, gain in zip(rows, gains)
+    ]
 
 
 def markdown(rows: list[dict[str, object]]) -> str:
@@ -160,7 +205,9 @@ def markdown(rows: list[dict[str, object]]) -> str:
             return "yes" if value else "no"
         return f"{value:.2f}" if isinstance(value, float) else str(value)
 
-    lines = [list(COLUMNS.values()), ["---"] * len(COLUMNS)] + [[text(row[name]) for name in COLUMNS] for row in rows]
+    lines = [list(COLUMNS.values()), ["---"] * len(COLUMNS)] + [
+        [text(row[name]) for name in COLUMNS] for row in rows
+    ]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
@@ -173,19 +220,34 @@ def main(s: Study) -> None:
 def _main(s: Study) -> None:
     paths = {remedy: s.out / f"{_file(remedy)}.json" for remedy in REMEDIES}
     rows = {remedy: finished(path, s) for remedy, path in paths.items()}
-    for remedy in progress_bar([remedy for remedy, row in rows.items() if row is None], desc="rows"):
+    for remedy in progress_bar(
+        [remedy for remedy, row in rows.items() if row is None], desc="rows"
+    ):
         rows[remedy] = row_of(remedy, s)
         content = {"settings": as_json(s), "row": rows[remedy]}
         write_result(paths[remedy], content)
     table = with_gains(list(rows.values()))
     write_table(s.out / "collapse.csv", table)
-    note = (f"\n{table[0]['num_data']} test digits, nats per datum; log p(x) from K = {s.particles} particles; the mutual "
-            f"information is at most log N = {torch.tensor(float(table[0]['num_data'])).log().item():.2f}.\n")
+    note = (
+        f"\n{table[0]['num_data']} test digits, nats per datum; log p(x) from K = {s.particles} particles; the mutual "
+        f"information is at most log N = {torch.tensor(float(table[0]['num_data'])).log().item():.2f}.\n"
+    )
     write_atomically(s.out / "collapse.md", (markdown(table) + note).encode())
     columns = {name: [row[name] for row in table] for name in table[0]}
-    plots.save({"log_px": plots.scores(columns["remedy"], columns["log_px"], columns["log_px_se"],
-                                       unit="test log p(x), nats per datum"),
-                "kl": plots.kl_parts(columns["remedy"], columns["mutual_information"], columns["marginal_kl"])}, s.out)
+    plots.save(
+        {
+            "log_px": plots.scores(
+                columns["remedy"],
+                columns["log_px"],
+                columns["log_px_se"],
+                unit="test log p(x), nats per datum",
+            ),
+            "kl": plots.kl_parts(
+                columns["remedy"], columns["mutual_information"], columns["marginal_kl"]
+            ),
+        },
+        s.out,
+    )
     say(markdown(table) + note + f"written to {s.out}")
 
 

@@ -1,4 +1,6 @@
-"""Command lines from settings dataclasses: flat flags, in groups, with help texts that the terminal alone wraps."""
+"""Command lines from settings dataclasses: flat flags, in groups, with help texts that the
+terminal alone wraps."""
+
 import ast
 import dataclasses
 import inspect
@@ -20,9 +22,10 @@ T = TypeVar("T")
 def parse(settings: type[T], description: str, args: Sequence[str] | None = None) -> T:
     """An instance of the dataclass `settings` from the command line.
 
-    Dataclasses among its fields are flattened: their fields are flags too. `GROUPS` of a dataclass maps the first field of
-    each group, in the order of declaration, to the group's title in `--help`; without it all are plain options. What is
-    declared beside the fields (`bounds`, `uses`) is shown and checked.
+    Dataclasses among its fields are flattened: their fields are flags too. `GROUPS` of a dataclass
+    maps the first field of each group, in the order of declaration, to the group's title in
+    `--help`; without it all are plain options. What is declared beside the fields (`bounds`,
+    `uses`) is shown and checked.
 
     Raises:
         Refusal: an empty word, a value outside its bounds, a setting that would say nothing.
@@ -32,30 +35,50 @@ def parse(settings: type[T], description: str, args: Sequence[str] | None = None
         print(wrapped(description) + "\n")
     for before, word in zip(["the name of the script", *words], words):
         if word == "" or word.startswith("--") and word.endswith("="):
-            raise Refusal(f"after {before if word == '' else word} stands nothing: an empty word is no value.")
+            raise Refusal(
+                f"after {before if word == '' else word} stands nothing: an empty word is no value."
+            )
     groups: dict[str, list[tuple]] = {}
     for group, leaf in _leaves(settings):
         groups.setdefault(group, []).append(leaf)
-    top = [(title, tyro.conf.OmitArgPrefixes[_dataclass(title, leaves)]) for title, leaves in groups.items() if title]
+    top = [
+        (title, tyro.conf.OmitArgPrefixes[_dataclass(title, leaves)])
+        for title, leaves in groups.items()
+        if title
+    ]
     found = tyro.cli(_dataclass("Options", groups.get("", []) + top), description="", args=args)
-    values = {name: value for title in groups for name, value in vars(getattr(found, title) if title else found).items()}
+    values = {
+        name: value
+        for title in groups
+        for name, value in vars(getattr(found, title) if title else found).items()
+    }
     built = _build(settings, values)
     refuse_unused(built)
     return built
 
 
 def wrapped(text: str) -> str:
-    """Paragraphs filled to the width of the terminal; indented ones, such as commands, stay as they are."""
+    """Paragraphs filled to the width of the terminal; indented ones, such as commands, stay as
+    they are."""
     width = min(shutil.get_terminal_size().columns, 120)
-    return "\n\n".join(paragraph if paragraph.startswith(" ") else textwrap.fill(" ".join(paragraph.split()), width)
-                       for paragraph in text.rstrip().split("\n\n"))
+    return "\n\n".join(
+        paragraph
+        if paragraph.startswith(" ")
+        else textwrap.fill(" ".join(paragraph.split()), width)
+        for paragraph in text.rstrip().split("\n\n")
+    )
 
 
 def docstrings(settings: type) -> dict[str, str]:
     """Field -> the string below it, on one line."""
     (body,) = ast.parse(textwrap.dedent(inspect.getsource(settings))).body
-    return {field.target.id: " ".join(doc.value.value.split()) for field, doc in zip(body.body, body.body[1:])
-            if isinstance(field, ast.AnnAssign) and isinstance(doc, ast.Expr) and isinstance(doc.value, ast.Constant)}
+    return {
+        field.target.id: " ".join(doc.value.value.split())
+        for field, doc in zip(body.body, body.body[1:])
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(doc, ast.Expr)
+        and isinstance(doc.value, ast.Constant)
+    }
 
 
 def _leaves(settings: type) -> Iterator[tuple[str, tuple]]:
@@ -69,13 +92,21 @@ def _leaves(settings: type) -> Iterator[tuple[str, tuple]]:
             continue
         words = _help(docs.get(field.name, ""), hint)
         hint = Annotated[hint, tyro.conf.arg(help=words)] if words else hint
-        default = () if field.default is dataclasses.MISSING else (dataclasses.field(default=field.default),)
+        default = (
+            ()
+            if field.default is dataclasses.MISSING
+            else (dataclasses.field(default=field.default),)
+        )
         yield group, (field.name, hint, *default)
 
 
 def _help(doc: str, hint: object) -> str:
-    """The docstring between the settings that the field is for and its bounds; "" where there is none of them."""
-    uses, bound = ", ".join(str(one) for one in metadata(hint) if isinstance(one, Only)), bound_of(hint)
+    """The docstring between the settings that the field is for and its bounds; "" where there is
+    none of them."""
+    uses, bound = (
+        ", ".join(str(one) for one in metadata(hint) if isinstance(one, Only)),
+        bound_of(hint),
+    )
     text = ": ".join(filter(None, (uses, doc)))
     return f"{text} ({bound})" if text and bound else text or bound
 
@@ -88,5 +119,11 @@ def _dataclass(name: str, fields: list[tuple]) -> type:
 
 def _build(settings: type[T], values: dict[str, object]) -> T:
     hints = typing.get_type_hints(settings)
-    return settings(**{field.name: _build(hints[field.name], values) if dataclasses.is_dataclass(hints[field.name])
-                       else values[field.name] for field in dataclasses.fields(settings)})
+    return settings(
+        **{
+            field.name: _build(hints[field.name], values)
+            if dataclasses.is_dataclass(hints[field.name])
+            else values[field.name]
+            for field in dataclasses.fields(settings)
+        }
+    )

@@ -1,10 +1,13 @@
-"""Compare Bayesian neural networks: one program, one predictive, one set of metrics, for every method.
+"""Compare Bayesian neural networks: one program, one predictive, one set of metrics, for every
+method.
 
-    python scripts/compare_bnn.py --dataset diabetes --methods map,bbb,mc-dropout,ensemble --out runs/diabetes
+    python scripts/compare_bnn.py --dataset diabetes --methods map,bbb,mc-dropout,ensemble --out
+    runs/diabetes
 
-writes comparison.csv, comparison.json, comparison.md, an ArviZ file for each method, and figures. Started again with the
-same command, it goes on where it stopped.
+writes comparison.csv, comparison.json, comparison.md, an ArviZ file for each method, and figures.
+Started again with the same command, it goes on where it stopped.
 """
+
 import dataclasses
 import json
 import time
@@ -41,16 +44,22 @@ WORKS = 7 * 24 * 3600.0
 class Comparison:
     GROUPS: ClassVar[dict[str, str]] = {"methods": "method", "ood": "data", "budget": "run"}
 
-    methods: Annotated[str, tyro.conf.arg(help=f"Names joined by commas, of:\n{EXPLAINED}")] = "map,bbb,mc-dropout,ensemble"
+    methods: Annotated[str, tyro.conf.arg(help=f"Names joined by commas, of:\n{EXPLAINED}")] = (
+        "map,bbb,mc-dropout,ensemble"
+    )
     settings: BnnSettings
     ood: str | None = None
-    """A data set that the classifier has not seen: digits, mnist, fashion-mnist, kmnist, noise, photographs
-    (squares of the two that ship with scikit-learn), or a PATH."""
+    """A data set that the classifier has not seen: digits, mnist, fashion-mnist, kmnist, noise,
+    photographs (squares of the two that ship with scikit-learn), or a PATH."""
     budget: Literal["equal-steps", "equal-time"] = "equal-steps"
-    """equal-time: every method trains as long as the first one took (an epoch more or less); hmc keeps its own count."""
+    """equal-time: every method trains as long as the first one took (an epoch more or less); hmc
+    keeps its own count."""
     bands: bool = False
-    """Also train each method on a toy, a made-up 1-D set with a gap, and draw its bands (regression only)."""
-    out: Annotated[OutFolder, tyro.conf.arg(help="folder of the results")] = Path("runs/comparison")
+    """Also train each method on a toy, a made-up 1-D set with a gap, and draw its bands
+    (regression only)."""
+    out: Annotated[OutFolder, tyro.conf.arg(help="folder of the results")] = Path(
+        "runs/comparison"
+    )
 
     def __post_init__(self) -> None:
         bounds.check(self)
@@ -59,13 +68,16 @@ class Comparison:
         """What each run changes of the settings."""
         methods = self.methods.split(",")
         if unknown := [method for method in methods if method not in METHODS]:
-            raise Refusal(f"--methods names {', '.join(unknown)}; expected some of {', '.join(METHODS)}."
-                          + did_you_mean(unknown[0], METHODS))
+            raise Refusal(
+                f"--methods names {', '.join(unknown)}; expected some of {', '.join(METHODS)}."
+                + did_you_mean(unknown[0], METHODS)
+            )
         return [{"method": method} for method in methods]
 
 
 def compare(c: Comparison) -> dict[str, Scores]:
-    """The scores of all methods, which several processes share out; the first of them gets the scores."""
+    """The scores of all methods, which several processes share out; the first of them gets the
+    scores."""
     s, methods = c.settings, tuple(run["method"] for run in c.variants())
     device, task = choose_device(s.device), load_task(s)
     torch.set_num_threads(s.threads or 1)
@@ -75,7 +87,9 @@ def compare(c: Comparison) -> dict[str, Scores]:
         refuse_short(method, s, task)
     ranks = pv.Ranks(timeout=WORKS)
     if ranks.size > 1 and c.budget == "equal-time":
-        raise Refusal("--budget equal-time trains methods one after another, so it has no use for several processes.")
+        raise Refusal(
+            "--budget equal-time trains methods one after another, so it has no use for several processes."
+        )
     with owned(c.out) if ranks.first else nullcontext():
         refuse_other_settings(c)
         seconds = None
@@ -88,24 +102,48 @@ def compare(c: Comparison) -> dict[str, Scores]:
 
 
 def refuse_other_settings(c: Comparison) -> None:
-    """Raise Refusal where --out holds a comparison with others; write them down where it holds none."""
-    begun, settings = c.out / "settings.json", {**as_json(c.settings), "ood": c.ood, "budget": c.budget}
+    """Raise Refusal where --out holds a comparison with others; write them down where it holds
+    none."""
+    begun, settings = (
+        c.out / "settings.json",
+        {**as_json(c.settings), "ood": c.ood, "budget": c.budget},
+    )
     if begun.exists() and (old := read_result(begun)) != settings:
         changed = sorted(name for name in settings if old.get(name) != settings[name])
-        raise Refusal(f"{c.out} holds a comparison with other settings ({', '.join(changed)}); choose another --out.")
+        raise Refusal(
+            f"{c.out} holds a comparison with other settings ({', '.join(changed)}); choose another --out."
+        )
     write_result(begun, settings)
 
 
-def run_one(method: str, c: Comparison, task: Task, unknown: Tensor | None, device: torch.device, seconds: float | None,
-            path: Path) -> dict:
+def run_one(
+    method: str,
+    c: Comparison,
+    task: Task,
+    unknown: Tensor | None,
+    device: torch.device,
+    seconds: float | None,
+    path: Path,
+) -> dict:
     """Train and score a method, and write what it found: last the file that says it is done."""
     s, start = c.settings, time.perf_counter()
-    trained = train(method, s, task, seconds=seconds if c.budget == "equal-time" else None, device=device)
+    trained = train(
+        method, s, task, seconds=seconds if c.budget == "equal-time" else None, device=device
+    )
     scores = score(trained, s, task, unknown)
     to_arviz(trained, task, arviz := c.out / "arviz" / f"{method}.nc")
-    save_scores(scores, path, {
-        "method": method, "steps": trained.steps, "seconds": trained.seconds, "num_samples": trained.num_samples,
-        "wall_seconds": time.perf_counter() - start}, files=[arviz])
+    save_scores(
+        scores,
+        path,
+        {
+            "method": method,
+            "steps": trained.steps,
+            "seconds": trained.seconds,
+            "num_samples": trained.num_samples,
+            "wall_seconds": time.perf_counter() - start,
+        },
+        files=[arviz],
+    )
     return read_result(path)
 
 
@@ -114,24 +152,35 @@ def report(methods: tuple[str, ...], task: Task, c: Comparison) -> dict[str, Sco
     s = c.settings
     scores = {method: read_scores(c.out / "methods" / f"{method}.json") for method in methods}
     write(scores, c.out)
-    say(f"{task.name}: {task.num_splits * s.seeds} networks a method, {s.num_samples} draws; mean ± standard error over "
-        f"splits and seeds\n\n{(c.out / 'comparison.md').read_text()}\nwritten to {c.out}/comparison.csv, .json and .md")
+    say(
+        f"{task.name}: {task.num_splits * s.seeds} networks a method, {s.num_samples} draws; mean ± standard error over "
+        f"splits and seeds\n\n{(c.out / 'comparison.md').read_text()}\nwritten to {c.out}/comparison.csv, .json and .md"
+    )
     drawn = figures(scores, task)
     if c.bands and not (c.out / "figures" / "bands.png").exists():
         drawn["bands"] = bands(methods, s)
     plots.save(drawn, c.out / "figures")
-    say(f"figures: {', '.join(sorted(path.name for path in (c.out / 'figures').glob('*.png'))) or 'none'} in "
-        f"{c.out / 'figures'}")
+    say(
+        f"figures: {', '.join(sorted(path.name for path in (c.out / 'figures').glob('*.png'))) or 'none'} in "
+        f"{c.out / 'figures'}"
+    )
     return scores
 
 
 def write(scores: dict[str, Scores], out: Path) -> None:
-    """comparison.json (method -> metric -> mean, se, n), comparison.csv (a row for each network), comparison.md."""
+    """comparison.json (method -> metric -> mean, se, n), comparison.csv (a row for each network),
+    comparison.md."""
     results = {method: found.summary() for method, found in scores.items()}
     write_atomically(out / "comparison.json", (json.dumps(results, indent=1) + "\n").encode())
     write_atomically(out / "comparison.md", markdown(results).encode())
-    write_table(out / "comparison.csv", [{"method": method, "network": index, **row}
-                                         for method, found in scores.items() for index, row in enumerate(found.rows)])
+    write_table(
+        out / "comparison.csv",
+        [
+            {"method": method, "network": index, **row}
+            for method, found in scores.items()
+            for index, row in enumerate(found.rows)
+        ],
+    )
 
 
 if __name__ == "__main__":

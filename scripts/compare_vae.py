@@ -1,10 +1,13 @@
 """Train and score a grid of VAEs, and write one table: CSV, Markdown and a figure.
 
-    python scripts/compare_vae.py --grid prior=standard,vamp,flow guide=diagonal,iaf --epochs 60 --out runs/grid
+    python scripts/compare_vae.py --grid prior=standard,vamp,flow guide=diagonal,iaf --epochs 60
+    --out runs/grid
 
-trains all combinations; "+" joins grids: --grid prior=standard,vamp + prior=vamp guide=iaf objective=dreg particles=5. Every
-other option is one of train_vae.py's, for all runs alike. Started again with the same command, it goes on where it stopped.
+trains all combinations; "+" joins grids: --grid prior=standard,vamp + prior=vamp guide=iaf
+objective=dreg particles=5. Every other option is one of train_vae.py's, for all runs alike.
+Started again with the same command, it goes on where it stopped.
 """
+
 import dataclasses
 import hashlib
 import itertools
@@ -60,7 +63,10 @@ class Comparison:
 
     def variants(self) -> list[dict[str, object]]:
         """What each run changes of the settings, as values; all combinations are checked."""
-        changes = [{name: parse(name, text) for name, text in run.items()} for run in combinations(self.grid)]
+        changes = [
+            {name: parse(name, text) for name, text in run.items()}
+            for run in combinations(self.grid)
+        ]
         for one in changes:
             dataclasses.replace(self.settings, **one)
         return changes
@@ -78,10 +84,14 @@ def combinations(grid: tuple[str, ...]) -> list[dict[str, str]]:
             name, sign, values = token.partition("=")
             name = name.replace("-", "_")
             if not sign or name not in known:
-                raise Refusal(f"--grid {token}: wanted setting=value,value, where the setting is one of train_vae.py's.")
+                raise Refusal(
+                    f"--grid {token}: wanted setting=value,value, where the setting is one of train_vae.py's."
+                )
             if name in axes:
-                raise Refusal(f"--grid {token}: {name} stands there twice; write "
-                              f"{name}={','.join((*axes[name], values))}, or join two grids by +.")
+                raise Refusal(
+                    f"--grid {token}: {name} stands there twice; write "
+                    f"{name}={','.join((*axes[name], values))}, or join two grids by +."
+                )
             axes[name] = values.split(",")
         runs += [dict(zip(axes, values)) for values in itertools.product(*axes.values())]
     if not runs:
@@ -90,9 +100,14 @@ def combinations(grid: tuple[str, ...]) -> list[dict[str, str]]:
 
 
 def parse(name: str, text: str) -> object:
-    """A setting's value from its text, by the type that Settings declares. Several numbers are joined by x: 100x50."""
+    """A setting's value from its text, by the type that Settings declares. Several numbers are
+    joined by x: 100x50."""
     hint = typing.get_type_hints(Settings)[name]
-    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, type(int | None)) else (hint,)
+    options = (
+        typing.get_args(hint)
+        if typing.get_origin(hint) in (typing.Union, type(int | None))
+        else (hint,)
+    )
     for option in options:
         if typing.get_origin(option) is typing.Literal and text in typing.get_args(option):
             return text
@@ -105,26 +120,50 @@ def parse(name: str, text: str) -> object:
                 return option(text)
             except ValueError:
                 continue
-    raise Refusal(f"--grid {name}={text}: {text!r} is no value of {name} (see train_vae.py --help).")
+    raise Refusal(
+        f"--grid {name}={text}: {text!r} is no value of {name} (see train_vae.py --help)."
+    )
 
 
 def run_one(comparison: Comparison, changes: dict[str, str], folder: Path) -> dict[str, object]:
     """Train and score one combination, or read what an earlier call left; its row of the table."""
     begun = Folder(folder)
-    settings = dataclasses.replace(comparison.settings, **{name: parse(name, text) for name, text in changes.items()},
-                                   out=folder, resume=begun.checkpoint.exists())
+    settings = dataclasses.replace(
+        comparison.settings,
+        **{name: parse(name, text) for name, text in changes.items()},
+        out=folder,
+        resume=begun.checkpoint.exists(),
+    )
     if not begun.weights.exists() or not begun.is_finished():
         train(settings, pv.Ranks(alone=True))
-    elif dataclasses.replace(Settings.from_json(begun.read()["arguments"]), out=folder, resume=settings.resume) != settings:
+    elif (
+        dataclasses.replace(
+            Settings.from_json(begun.read()["arguments"]), out=folder, resume=settings.resume
+        )
+        != settings
+    ):
         raise Refusal(f"{folder} holds a run with other settings; choose another --out.")
-    wanted = Evaluation(folder, num_particles=comparison.score_particles, max_data=comparison.score_data,
-                        gap_data=comparison.gap_data)
+    wanted = Evaluation(
+        folder,
+        num_particles=comparison.score_particles,
+        max_data=comparison.score_data,
+        gap_data=comparison.gap_data,
+    )
     scores, run = found(wanted, "evidence.json", wanted.asked(), evaluate), begun.read()
-    row = {"run": folder.name, **changes, "of": measured(run, scores), "log_px": scores["log_px"], "se": scores["se"],
-           "elbo": scores["elbo"], "K": scores["num_particles"], "N": scores["num_data"],
-           "khat_above_0_7": scores["khat_above_0_7"],
-           "active_units": run["last_epoch"].get("active_units"), "epochs": run["epochs_done"],
-           "train_seconds": run["train_seconds"]}
+    row = {
+        "run": folder.name,
+        **changes,
+        "of": measured(run, scores),
+        "log_px": scores["log_px"],
+        "se": scores["se"],
+        "elbo": scores["elbo"],
+        "K": scores["num_particles"],
+        "N": scores["num_data"],
+        "khat_above_0_7": scores["khat_above_0_7"],
+        "active_units": run["last_epoch"].get("active_units"),
+        "epochs": run["epochs_done"],
+        "train_seconds": run["train_seconds"],
+    }
     if comparison.gaps:
         gaps = found(wanted, "gaps.json", wanted.asked(gaps=True), split_gap)
         for gap in ("approximation", "amortization"):
@@ -132,7 +171,9 @@ def run_one(comparison: Comparison, changes: dict[str, str], folder: Path) -> di
     return row
 
 
-def found(wanted: Evaluation, name: str, asked: dict, ask: Callable[[Evaluation, Trained], dict]) -> dict:
+def found(
+    wanted: Evaluation, name: str, asked: dict, ask: Callable[[Evaluation, Trained], dict]
+) -> dict:
     """The answer an earlier call wrote to the same question, or a new one."""
     path = wanted.folder / name
     if (find_result(path) or {}).get("asked") != asked:
@@ -149,51 +190,94 @@ def measured(run: dict, scores: dict) -> str:
 
 
 def compare(rows: list[dict[str, object]], out: Path) -> None:
-    """Add to each row how much better it is than the first, datum by datum, with the standard error of that mean.
+    """Add to each row how much better it is than the first, datum by datum, with the standard
+    error of that mean.
 
     None where the first row's x is another.
     """
-    log_px = [torch.as_tensor(read_arrays(out / row["run"] / "evidence.npz")["log_px"]) for row in rows]
+    log_px = [
+        torch.as_tensor(read_arrays(out / row["run"] / "evidence.npz")["log_px"]) for row in rows
+    ]
     for row, scores in zip(rows, log_px):
         row |= {"gain": None, "gain_se": None}
         if row["of"] == rows[0]["of"]:
             difference = scores - log_px[0]
-            row |= {"gain": difference.mean().item(), "gain_se": (difference.std() / len(difference) ** 0.5).item()}
+            row |= {
+                "gain": difference.mean().item(),
+                "gain_se": (difference.std() / len(difference) ** 0.5).item(),
+            }
 
 
 def picture(rows: list[dict[str, object]], out: Path) -> Figure:
-    """log p(x) of each run, and its gain on the first of those that score the same x in the same way."""
+    """log p(x) of each run, and its gain on the first of those that score the same x in the same
+    way."""
     groups: dict[str, list[plots.Score]] = {}
     for kind in dict.fromkeys(row["of"] for row in rows):
         paired = [dict(row) for row in rows if row["of"] == kind]
         compare(paired, out)
-        groups[kind] = [plots.Score(row["run"], row["log_px"], row["se"], row["gain"], row["gain_se"]) for row in paired]
-    return plots.paired_scores(groups, unit="test log p(x), nats", title=f"K = {rows[0]['K']}, N = {rows[0]['N']}; bars are "
-                               "one standard error over test data, those of gains over differences datum by datum")
+        groups[kind] = [
+            plots.Score(row["run"], row["log_px"], row["se"], row["gain"], row["gain_se"])
+            for row in paired
+        ]
+    return plots.paired_scores(
+        groups,
+        unit="test log p(x), nats",
+        title=f"K = {rows[0]['K']}, N = {rows[0]['N']}; bars are "
+        "one standard error over test data, those of gains over differences datum by datum",
+    )
 
 
 def markdown(rows: list[dict[str, object]], gaps: bool) -> str:
-    head = ["run", "test log p(x), nats", "gain on the first", "ELBO", "k-hat > 0.7", "active units", "training"]
+    head = [
+        "run",
+        "test log p(x), nats",
+        "gain on the first",
+        "ELBO",
+        "k-hat > 0.7",
+        "active units",
+        "training",
+    ]
     head += ["approximation gap", "amortisation gap"] if gaps else []
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for row in rows:
         units = row["active_units"]
-        gain = "" if row is rows[0] or row["gain"] is None else f"{row['gain']:+.2f} +- {row['gain_se']:.2f}"
-        cells = [row["run"], f"{row['log_px']:.2f} +- {row['se']:.2f}", gain, f"{row['elbo']:.2f}",
-                 f"{row['khat_above_0_7']} of {row['N']}", str(units if units is not None else "-"),
-                 f"{row['epochs']} epochs, {row['train_seconds']:.0f} s"]
+        gain = (
+            ""
+            if row is rows[0] or row["gain"] is None
+            else f"{row['gain']:+.2f} +- {row['gain_se']:.2f}"
+        )
+        cells = [
+            row["run"],
+            f"{row['log_px']:.2f} +- {row['se']:.2f}",
+            gain,
+            f"{row['elbo']:.2f}",
+            f"{row['khat_above_0_7']} of {row['N']}",
+            str(units if units is not None else "-"),
+            f"{row['epochs']} epochs, {row['train_seconds']:.0f} s",
+        ]
         if gaps:
-            cells += [f"{row[f'{gap}_gap']:.2f} +- {row[f'{gap}_gap_se']:.2f}" for gap in ("approximation", "amortization")]
+            cells += [
+                f"{row[f'{gap}_gap']:.2f} +- {row[f'{gap}_gap_se']:.2f}"
+                for gap in ("approximation", "amortization")
+            ]
         lines.append(f"| {' | '.join(cells)} |")
     seen = f"K = {rows[0]['K']}, N = {rows[0]['N']}"
-    apart = "" if all(row["of"] == rows[0]["of"] for row in rows) else (
-        " Rows without a gain score another x than the first, or a density beside probabilities: they do not compare.")
-    return "\n".join(lines) + (f"\n\n{seen}; +- is one standard error over test data, that of a gain over differences "
-                               f"datum by datum.{apart}\n")
+    apart = (
+        ""
+        if all(row["of"] == rows[0]["of"] for row in rows)
+        else (
+            " Rows without a gain score another x than the first, or a density beside probabilities: they do not compare."
+        )
+    )
+    return "\n".join(lines) + (
+        f"\n\n{seen}; +- is one standard error over test data, that of a gain over differences "
+        f"datum by datum.{apart}\n"
+    )
 
 
 def name_of(changes: dict[str, str]) -> str:
-    """A folder's name: the changes, or for paths and long ones what is left of them that any system takes, and a digest."""
+    """A folder's name: the changes, or for paths and long ones what is left of them that any
+    system takes, and a digest."""
     name = ",".join(f"{key}={value}" for key, value in changes.items()) or "default"
     plain = re.sub(r"[^\w.,=+-]+|\.\.+", "_", name)[:LONGEST].rstrip(".")
     return name if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
@@ -201,8 +285,12 @@ def name_of(changes: dict[str, str]) -> str:
 
 def main(comparison: Comparison) -> list[dict[str, object]]:
     runs, out = combinations(comparison.grid), comparison.settings.out or Path("runs/grid")
-    comparison = dataclasses.replace(comparison, settings=dataclasses.replace(comparison.settings, out=None, resume=False))
-    for changes in comparison.variants():  # refuse what makes no sense before the first hour is spent
+    comparison = dataclasses.replace(
+        comparison, settings=dataclasses.replace(comparison.settings, out=None, resume=False)
+    )
+    for (
+        changes
+    ) in comparison.variants():  # refuse what makes no sense before the first hour is spent
         refuse_set(changes.get("dataset", comparison.settings.dataset))
     ranks = pv.Ranks(timeout=WORKS)
     with owned(out) if ranks.first else nullcontext():
@@ -212,7 +300,9 @@ def main(comparison: Comparison) -> list[dict[str, object]]:
         return table(comparison, runs, out) if ranks.first else []
 
 
-def table(comparison: Comparison, runs: list[dict[str, str]], out: Path) -> list[dict[str, object]]:
+def table(
+    comparison: Comparison, runs: list[dict[str, str]], out: Path
+) -> list[dict[str, object]]:
     """Its rows; what is not there yet is trained and scored."""
     rows = []
     for changes in progress_bar(runs, desc="grid", unit="run"):

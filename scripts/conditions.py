@@ -1,4 +1,5 @@
 """Conditional generation: what a model p(x | c) is given, and what is left for it to generate."""
+
 import dataclasses
 from collections.abc import Callable
 
@@ -15,7 +16,8 @@ NOISY_PART = 0.2
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """Splits an image `(B, C, H, W)` or vector into the condition c `(B, num_conditions)` and the target x `(B, D)`."""
+    """Splits an image `(B, C, H, W)` or vector into the condition c `(B, num_conditions)` and the
+    target x `(B, D)`."""
 
     name: str
     event_shape: tuple[int, ...]
@@ -23,15 +25,22 @@ class Task:
 
     def __post_init__(self) -> None:
         if self.name not in ("label", "noise") and len(self.event_shape) != 3:
-            raise Refusal(f"--condition {self.name} takes images, but the data are {self.event_shape} vectors.")
+            raise Refusal(
+                f"--condition {self.name} takes images, but the data are {self.event_shape} vectors."
+            )
         if self.name == "low-resolution" and any(side % 2 for side in self.event_shape[1:]):
-            raise Refusal(f"--condition low-resolution halves the sides, but the images are {self.event_shape[1:]}.")
+            raise Refusal(
+                f"--condition low-resolution halves the sides, but the images are {self.event_shape[1:]}."
+            )
 
     def split(self, batch: Batch) -> Batch:
         """The batch as model and guide take it: x and c as vectors."""
         x = batch["x"]
-        c, target = {"label": self._label, "noise": self._noise, "low-resolution": self._low_resolution}.get(
-            self.name, self._quadrants)(batch)
+        c, target = {
+            "label": self._label,
+            "noise": self._noise,
+            "low-resolution": self._low_resolution,
+        }.get(self.name, self._quadrants)(batch)
         return {**batch, "x": target.reshape(len(x), -1), "c": c.reshape(len(x), -1)}
 
     def _label(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -50,14 +59,14 @@ class Task:
         return flat[:, seen], flat[:, ~seen]
 
     def seen(self) -> Tensor:
-        """`(C, H, W)` bool: the pixels that are given. One quadrant is the lower left, two the left half, three all but
-        the upper right."""
+        """`(C, H, W)` bool: the pixels that are given. One quadrant is the lower left, two the
+        left half, three all but the upper right."""
         _, height, width = self.event_shape
         seen = torch.zeros(self.event_shape, dtype=torch.bool)
         count = int(self.name[-1])
-        seen[:, height // 2:, :width // 2] = True
-        seen[:, :, :width // 2] |= count >= 2
-        seen[:, height // 2:, :] |= count >= 3
+        seen[:, height // 2 :, : width // 2] = True
+        seen[:, :, : width // 2] |= count >= 2
+        seen[:, height // 2 :, :] |= count >= 3
         return seen
 
     def image(self, x: Tensor, c: Tensor) -> Tensor:
@@ -75,7 +84,9 @@ class Task:
             return c.reshape(-1, *self.event_shape)
         if self.name == "low-resolution":
             channels, height, width = self.event_shape
-            return F.interpolate(c.reshape(-1, channels, height // 2, width // 2), scale_factor=2, mode="nearest")
+            return F.interpolate(
+                c.reshape(-1, channels, height // 2, width // 2), scale_factor=2, mode="nearest"
+            )
         whole = c.new_full((len(c), *self.event_shape), 0.5)
         whole[:, self.seen()] = c
         return whole
@@ -85,8 +96,12 @@ def conditioned(batches: Batches, task: Task, *, fixed: bool) -> Batches:
     """The same data as x and c; `fixed` draws the noise of a task once, so that scores compare."""
     if not fixed:
         first: Callable[[Batch], Batch] = batches.transform or (lambda batch: batch)
-        return Batches(batches.data, batches.batch_size, shuffle=batches.shuffle,
-                       transform=lambda batch: task.split(first(batch)))
+        return Batches(
+            batches.data,
+            batches.batch_size,
+            shuffle=batches.shuffle,
+            transform=lambda batch: task.split(first(batch)),
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         data = task.split(batches.data.tensors)

@@ -1,13 +1,15 @@
 r"""Continual learning: tasks come one after another, and yesterday's posterior is today's prior.
 
-    python scripts/continual.py --problem permuted-mnist --out runs/permuted
-    python scripts/continual.py --problem permuted-digits --tasks 3 --epochs 50 --batch-size 64 --out runs/digits
-    python scripts/continual.py --problem regression-stream --tasks 5 --sort-by 2 --hidden 50 --epochs 200 --batch-size 16 \
+    python scripts/continual.py --problem permuted-mnist --out runs/permuted python
+    scripts/continual.py --problem permuted-digits --tasks 3 --epochs 50 --batch-size 64 --out
+    runs/digits python scripts/continual.py --problem regression-stream --tasks 5 --sort-by 2
+    --hidden 50 --epochs 200 --batch-size 16 \
         --methods vcl,together,plain --out runs/stream
 
-writes continual.json, continual.md and figures. Started again with the same command, it goes on with the methods that are
-missing.
+writes continual.json, continual.md and figures. Started again with the same command, it goes on
+with the methods that are missing.
 """
+
 import dataclasses
 import time
 from collections.abc import Callable
@@ -34,8 +36,12 @@ from pyrovae import metrics
 from pyrovae.core.atomic_write import write_atomically
 from pyrovae.data import Batches
 
-METHODS = {"vcl": Online, "vcl-coreset": lambda stream, s, device: Online(stream, s, device, coreset=s.coreset),
-           "together": Together, "plain": Plain}
+METHODS = {
+    "vcl": Online,
+    "vcl-coreset": lambda stream, s, device: Online(stream, s, device, coreset=s.coreset),
+    "together": Together,
+    "plain": Plain,
+}
 METRICS = {"accuracy": "mean accuracy", "log_predictive": "log p(y|x), nats", "rmse": "RMSE"}
 Result = dict[str, list]
 
@@ -44,8 +50,9 @@ Result = dict[str, list]
 class Continual:
     settings: ContinualSettings
     methods: str = "vcl,vcl-coreset,plain"
-    """Names joined by commas, of: vcl (variational continual learning), vcl-coreset (which also keeps a few points of each
-    task), plain (the same net by maximum likelihood, task after task), together (one fit to all data so far)."""
+    """Names joined by commas, of: vcl (variational continual learning), vcl-coreset (which also
+    keeps a few points of each task), plain (the same net by maximum likelihood, task after task),
+    together (one fit to all data so far)."""
     out: Annotated[OutFolder, tyro.conf.arg(help="folder of the results")] = Path("runs/continual")
 
     def __post_init__(self) -> None:
@@ -58,24 +65,36 @@ def main(c: Continual) -> dict[str, Result]:
         raise Refusal(f"--methods names {wrong}, wanted some of {', '.join(METHODS)}.")
     torch.set_num_threads(s.threads or 1)
     device = choose_device(s.device)
-    stream = load_stream(s.problem, tasks=s.tasks, dataset=s.dataset, sort_by=s.sort_by, seed=s.seed)
+    stream = load_stream(
+        s.problem, tasks=s.tasks, dataset=s.dataset, sort_by=s.sort_by, seed=s.seed
+    )
     if stream.heads > 1 and "together" in methods:
-        raise Refusal(f"--methods together: the tasks of {s.problem} have heads of their own, so no one fit has them all.")
+        raise Refusal(
+            f"--methods together: the tasks of {s.problem} have heads of their own, so no one fit has them all."
+        )
     with owned(c.out):
         results = results_of(methods, stream, c, device)
         table = markdown(results)
         write_atomically(c.out / "continual.md", table.encode())
         plots.save(figures(results, stream), c.out / "figures")
-    say(f"{stream.name}: after each task, {s.epochs} epochs each\n\n{table}\nfigures: {c.out / 'figures'}")
+    say(
+        f"{stream.name}: after each task, {s.epochs} epochs each\n\n{table}\nfigures: {c.out / 'figures'}"
+    )
     return results
 
 
-def results_of(methods: list[str], stream: Stream, c: Continual, device: torch.device) -> dict[str, Result]:
+def results_of(
+    methods: list[str], stream: Stream, c: Continual, device: torch.device
+) -> dict[str, Result]:
     """Those an earlier call left, and of the other methods new ones."""
     s, path = c.settings, c.out / "continual.json"
     done = find_result(path) or {"settings": as_json(s), "results": {}}
-    if changed := sorted(name for name, value in as_json(s).items() if done["settings"].get(name) != value):
-        raise Refusal(f"{c.out} holds results of other settings ({', '.join(changed)}); choose another --out.")
+    if changed := sorted(
+        name for name, value in as_json(s).items() if done["settings"].get(name) != value
+    ):
+        raise Refusal(
+            f"{c.out} holds results of other settings ({', '.join(changed)}); choose another --out."
+        )
     for method in methods:
         if method not in done["results"]:
             pyro.set_rng_seed(s.seed)
@@ -84,8 +103,11 @@ def results_of(methods: list[str], stream: Stream, c: Continual, device: torch.d
     return {method: done["results"][method] for method in methods}
 
 
-def run(make: Callable, stream: Stream, s: ContinualSettings, device: torch.device, method: str) -> Result:
-    """metric -> its mean over the tasks seen so far, after each task; each -> of every task; seconds of training."""
+def run(
+    make: Callable, stream: Stream, s: ContinualSettings, device: torch.device, method: str
+) -> Result:
+    """metric -> its mean over the tasks seen so far, after each task; each -> of every task;
+    seconds of training."""
     learner, result = make(stream, s, device), {"seconds": []}
     progress = progress_bar(range(stream.num_tasks), desc=method, unit="task")
     for task in progress:
@@ -99,20 +121,29 @@ def run(make: Callable, stream: Stream, s: ContinualSettings, device: torch.devi
             values = [row[name] for row in rows]
             result.setdefault(name, []).append(sum(values) / len(values))
             result.setdefault(f"{name}_each", []).append(values)
-            progress.set_postfix({name: f"{result[name][-1]:.4g}" for name in rows[0] if name in result})
+            progress.set_postfix(
+                {name: f"{result[name][-1]:.4g}" for name in rows[0] if name in result}
+            )
     return result
 
 
-def score(pair: tuple[Callable, Callable], task: int, stream: Stream, s: ContinualSettings) -> dict[str, float]:
+def score(
+    pair: tuple[Callable, Callable], task: int, stream: Stream, s: ContinualSettings
+) -> dict[str, float]:
     data = stream.test(task)
     batches, y = Batches(data, 1000), data.tensors["y"]
     count = 1 if pair[1] is nothing else s.num_samples
     moments = pv.predict_moments(*pair, batches, num_samples=count, site="y")
     if stream.kind == "classification":
         return {"accuracy": float(metrics.accuracy(moments.mean, y).double().mean())}
-    log_density = pv.log_predictive(*pair, batches, num_samples=count).mean() - torch.tensor(stream.y_scale).log()
-    return {"log_predictive": float(log_density),
-            "rmse": float(metrics.rmse(moments.mean * stream.y_scale, y.double() * stream.y_scale))}
+    log_density = (
+        pv.log_predictive(*pair, batches, num_samples=count).mean()
+        - torch.tensor(stream.y_scale).log()
+    )
+    return {
+        "log_predictive": float(log_density),
+        "rmse": float(metrics.rmse(moments.mean * stream.y_scale, y.double() * stream.y_scale)),
+    }
 
 
 def markdown(results: dict[str, Result]) -> str:
@@ -123,17 +154,35 @@ def markdown(results: dict[str, Result]) -> str:
 
 def _table(title: str, name: str, results: dict[str, Result]) -> str:
     count = len(next(iter(results.values()))[name])
-    lines = [f"| {title} after task | " + " | ".join(str(task + 1) for task in range(count)) + " | seconds |",
-             "|---" * (count + 2) + "|"]
-    lines += [f"| {method} | " + " | ".join(f"{value:.4g}" for value in result[name]) + f" | {sum(result['seconds']):.0f} |"
-              for method, result in results.items()]
+    lines = [
+        f"| {title} after task | "
+        + " | ".join(str(task + 1) for task in range(count))
+        + " | seconds |",
+        "|---" * (count + 2) + "|",
+    ]
+    lines += [
+        f"| {method} | "
+        + " | ".join(f"{value:.4g}" for value in result[name])
+        + f" | {sum(result['seconds']):.0f} |"
+        for method, result in results.items()
+    ]
     return "\n".join(lines) + "\n"
 
 
 def figures(results: dict[str, Result], stream: Stream) -> dict[str, object]:
-    return {name: plots.comparison({method: plots.Line(range(1, stream.num_tasks + 1), result[name])
-                                    for method, result in results.items()}, "tasks seen", label, title=stream.name)
-            for name, label in METRICS.items() if name in next(iter(results.values()))}
+    return {
+        name: plots.comparison(
+            {
+                method: plots.Line(range(1, stream.num_tasks + 1), result[name])
+                for method, result in results.items()
+            },
+            "tasks seen",
+            label,
+            title=stream.name,
+        )
+        for name, label in METRICS.items()
+        if name in next(iter(results.values()))
+    }
 
 
 if __name__ == "__main__":

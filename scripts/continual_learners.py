@@ -1,4 +1,5 @@
 """Learners that see one task at a time: variational continual learning, and nets that forget."""
+
 from collections.abc import Callable
 
 import torch
@@ -21,7 +22,8 @@ Pair = tuple[Callable, Callable]
 
 
 class WithNoise(nn.Module):
-    """A linear head whose log-scale is one more weight: what is learned of the noise is handed on with the others."""
+    """A linear head whose log-scale is one more weight: what is learned of the noise is handed on
+    with the others."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -38,9 +40,17 @@ class Nets:
 
     def __init__(self, stream: Stream, s: ContinualSettings, device: torch.device) -> None:
         self.stream = stream
-        self.body = nn.Sequential(MLP(stream.features, s.hidden[:-1], s.hidden[-1]), nn.ReLU()).to(device)
-        self.heads = [(WithNoise(s.hidden[-1]) if stream.kind == "regression" else nn.Linear(s.hidden[-1], stream.classes))
-                      .to(device) for _ in range(stream.heads)]
+        self.body = nn.Sequential(MLP(stream.features, s.hidden[:-1], s.hidden[-1]), nn.ReLU()).to(
+            device
+        )
+        self.heads = [
+            (
+                WithNoise(s.hidden[-1])
+                if stream.kind == "regression"
+                else nn.Linear(s.hidden[-1], stream.classes)
+            ).to(device)
+            for _ in range(stream.heads)
+        ]
 
     def plain(self, task: int) -> pv.Model:
         """p(y | x): numbers for weights."""
@@ -49,12 +59,22 @@ class Nets:
     def bayesian(self, task: int, prior: WeightPrior) -> pv.Model:
         """p(w) p(y | x, w): "head0", "head1", ... beside one "body"."""
         head = self.stream.head_of(task)
-        return self._likelihood(nn.Sequential(pv.Bayesian(self.body, prior, "body"),
-                                              pv.Bayesian(self.heads[head], prior, f"head{head}")))
+        return self._likelihood(
+            nn.Sequential(
+                pv.Bayesian(self.body, prior, "body"),
+                pv.Bayesian(self.heads[head], prior, f"head{head}"),
+            )
+        )
 
     def _likelihood(self, net: nn.Module) -> pv.Model:
-        return pv.Model(y=pv.Node(CategoricalHead(net) if self.stream.kind == "classification" else
-                                  NormalHead(net, min_scale=1e-3), "x"))
+        return pv.Model(
+            y=pv.Node(
+                CategoricalHead(net)
+                if self.stream.kind == "classification"
+                else NormalHead(net, min_scale=1e-3),
+                "x",
+            )
+        )
 
 
 class Plain:
@@ -71,7 +91,8 @@ class Plain:
 
 
 class Together:
-    """One variational posterior of all data so far, learned anew after each task: what the others are measured against."""
+    """One variational posterior of all data so far, learned anew after each task: what the others
+    are measured against."""
 
     def __init__(self, stream: Stream, s: ContinualSettings, device: torch.device) -> None:
         self.stream, self.s, self.device = stream, s, device
@@ -90,14 +111,17 @@ class Together:
 
 
 class Online:
-    r"""Variational continual learning, q_t(w) ~ q_{t-1}(w) p(D_t | w), begun at a maximum-likelihood fit of the first task.
+    r"""Variational continual learning, q_t(w) ~ q_{t-1}(w) p(D_t | w), begun at a
+    maximum-likelihood fit of the first task.
 
-    coreset: so many points of each task are left out of q_t; before a test a copy of q_t is refined on those of all tasks so
-    far (with heads of their own, of the task that is tested).
+    coreset: so many points of each task are left out of q_t; before a test a copy of q_t is
+    refined on those of all tasks so far (with heads of their own, of the task that is tested).
     Source: Nguyen et al. 2018, arXiv:1710.10628, algorithm 1.
     """
 
-    def __init__(self, stream: Stream, s: ContinualSettings, device: torch.device, *, coreset: int = 0) -> None:
+    def __init__(
+        self, stream: Stream, s: ContinualSettings, device: torch.device, *, coreset: int = 0
+    ) -> None:
         self.stream, self.s, self.device, self.coreset = stream, s, device, coreset
         self.nets = Nets(stream, s, device)
         self.prior: WeightPrior = s.weight_prior
@@ -112,13 +136,18 @@ class Online:
             maximum_likelihood(self.nets, task, data, self.s)
         model, guide = self.pair(task, self.prior)
         variational(model, guide, data, self.s, self.s.epochs)
-        self.posterior |= {name: (loc.detach(), scale.detach()) for name, (loc, scale) in guide.moments().items()}
+        self.posterior |= {
+            name: (loc.detach(), scale.detach()) for name, (loc, scale) in guide.moments().items()
+        }
         self.prior = Previous(guide, otherwise=self.s.weight_prior)
 
     def pair(self, task: int, prior: WeightPrior) -> Pair:
-        """A model under `prior` and the posterior so far as a guide, in copies to be trained or tested."""
+        """A model under `prior` and the posterior so far as a guide, in copies to be trained or
+        tested."""
         model = self.nets.bayesian(task, prior)
-        return model, MeanField(model, init_scale=self.s.init_scale).start_at(self.posterior).to(self.device)
+        return model, MeanField(model, init_scale=self.s.init_scale).start_at(self.posterior).to(
+            self.device
+        )
 
     def pairs(self, tasks: list[int]) -> list[Pair]:
         if not self.coreset:
@@ -134,13 +163,21 @@ class Online:
 
 
 def maximum_likelihood(nets: Nets, task: int, data: DictDataset, s: ContinualSettings) -> None:
-    """Fit the numbers of the nets themselves: a model without latent variables, whose ELBO is log p(y | x)."""
+    """Fit the numbers of the nets themselves: a model without latent variables, whose ELBO is log
+    p(y | x)."""
     _fit(pv.ElboLoss(nets.plain(task), nothing), data, s, s.epochs)
 
 
-def variational(model: pv.Model, guide: MeanField, data: DictDataset, s: ContinualSettings, epochs: int) -> None:
-    _fit(pv.ElboLoss(model, guide, num_data=len(data), elbo=TraceMeanField_ELBO()), data, s, epochs,
-         context=pv.LocalReparameterization)
+def variational(
+    model: pv.Model, guide: MeanField, data: DictDataset, s: ContinualSettings, epochs: int
+) -> None:
+    _fit(
+        pv.ElboLoss(model, guide, num_data=len(data), elbo=TraceMeanField_ELBO()),
+        data,
+        s,
+        epochs,
+        context=pv.LocalReparameterization,
+    )
 
 
 def nothing(**data: Tensor) -> None:
@@ -148,10 +185,22 @@ def nothing(**data: Tensor) -> None:
 
 
 def merge(data: list[DictDataset]) -> DictDataset:
-    return DictDataset(**{name: torch.cat([part.tensors[name] for part in data]) for name in data[0].tensors})
+    return DictDataset(
+        **{name: torch.cat([part.tensors[name] for part in data]) for name in data[0].tensors}
+    )
 
 
-def _fit(loss: pv.ElboLoss, data: DictDataset, s: ContinualSettings, epochs: int, **options: object) -> None:
+def _fit(
+    loss: pv.ElboLoss, data: DictDataset, s: ContinualSettings, epochs: int, **options: object
+) -> None:
     batches = Batches(data, s.batch_size, shuffle=True).to(next(loss.parameters()).device)
-    pv.fit(loss, batches, epochs=epochs, lr=s.lr, compile=s.compile, hooks=[ProgressBar()],
-           schedule=lambda optimizer: CosineAnnealingLR(optimizer, epochs), **options)
+    pv.fit(
+        loss,
+        batches,
+        epochs=epochs,
+        lr=s.lr,
+        compile=s.compile,
+        hooks=[ProgressBar()],
+        schedule=lambda optimizer: CosineAnnealingLR(optimizer, epochs),
+        **options,
+    )

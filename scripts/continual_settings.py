@@ -1,4 +1,5 @@
 """The settings of continual learning."""
+
 import dataclasses
 from typing import Annotated, Literal
 
@@ -9,8 +10,11 @@ from uses import Naming, NotWith, Only
 
 from pyrovae.bnn import priors as weight_priors
 
-PAIRED = NotWith(f"is more than there are: ten classes make {PAIRS} tasks", of=Range(PAIRS + 1),
-                 problem=("split-mnist", "split-digits"))
+PAIRED = NotWith(
+    f"is more than there are: ten classes make {PAIRS} tasks",
+    of=Range(PAIRS + 1),
+    problem=("split-mnist", "split-digits"),
+)
 STREAM = Only(problem="regression-stream")
 CORESET = Only(methods=Naming("vcl-coreset"))
 
@@ -18,13 +22,13 @@ CORESET = Only(methods=Naming("vcl-coreset"))
 @dataclasses.dataclass(frozen=True)
 class ContinualSettings:
     problem: Problem = "permuted-digits"
-    """permuted-*: ten classes, pixels in another order each time. split-*: 0 or 1, then 2 or 3, ..., a head for each of five
-    tasks. regression-stream: the parts of one set, in turn."""
+    """permuted-*: ten classes, pixels in another order each time. split-*: 0 or 1, then 2 or 3,
+    ..., a head for each of five tasks. regression-stream: the parts of one set, in turn."""
     tasks: Annotated[int, Range(1, 1000), PAIRED] = 10
     """Tasks, or parts of the regression set (of the split problems at most 5)."""
     dataset: Annotated[str, STREAM] = "diabetes"
-    """The set: diabetes, gap (a 1-D toy), the name of a UCI set under the data root, or a PATH: an .npz
-    with x and y, or a folder in the UCI layout."""
+    """The set: diabetes, gap (a 1-D toy), the name of a UCI set under the data root, or a PATH: an
+    .npz with x and y, or a folder in the UCI layout."""
     sort_by: Annotated[FromZero | None, STREAM] = None
     """Let the set arrive sorted by this feature (0, 1, ...), not in random order."""
     hidden: Widths = (100, 100)
@@ -46,7 +50,8 @@ class ContinualSettings:
     device: str = "auto"
     threads: Threads | None = None
     compile: Literal["auto", "on", "off"] = "auto"
-    """Capture the training step as one compiled graph; auto: where four minutes lie ahead after one epoch."""
+    """Capture the training step as one compiled graph; auto: where four minutes lie ahead after
+    one epoch."""
 
     def __post_init__(self) -> None:
         bounds.check(self)

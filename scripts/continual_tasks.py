@@ -1,4 +1,5 @@
 """Streams of tasks: permuted and split images, and a regression set that arrives in parts."""
+
 import dataclasses
 from collections.abc import Callable
 from typing import Literal
@@ -13,12 +14,15 @@ from pyrovae.data import DictDataset, Regression, load_digits, load_mnist
 
 PAIRS = 5
 """Pairs of classes, a task each, of the split problems."""
-Problem = Literal["permuted-mnist", "split-mnist", "permuted-digits", "split-digits", "regression-stream"]
+Problem = Literal[
+    "permuted-mnist", "split-mnist", "permuted-digits", "split-digits", "regression-stream"
+]
 
 
 @dataclasses.dataclass(frozen=True)
 class Stream:
-    """Tasks one after another: x `(N, D)` with y `(N,)` in 0..C-1, or y `(N, 1)`. Each is built when it is asked for."""
+    """Tasks one after another: x `(N, D)` with y `(N,)` in 0..C-1, or y `(N, 1)`. Each is built
+    when it is asked for."""
 
     name: str
     kind: Literal["classification", "regression"]
@@ -35,37 +39,61 @@ class Stream:
         return min(task, self.heads - 1)
 
     def tests(self, task: int) -> list[int]:
-        """Whose test sets score what is known after `task`: all so far; the parts of a regression set have one in common."""
+        """Whose test sets score what is known after `task`: all so far; the parts of a regression
+        set have one in common."""
         return list(range(task + 1)) if self.kind == "classification" else [task]
 
 
-def load_stream(problem: Problem, *, tasks: int, dataset: str, sort_by: int | None, seed: int) -> Stream:
+def load_stream(
+    problem: Problem, *, tasks: int, dataset: str, sort_by: int | None, seed: int
+) -> Stream:
     """Raises Refusal for a number of tasks that there is not."""
     if problem == "regression-stream":
         return _parts(_regression(dataset), tasks, sort_by, seed)
     kind, _, name = problem.partition("-")
     splits = load_mnist(valid_size=0) if name == "mnist" else load_digits(valid_size=0)
-    train, test = ({"x": part.tensors["x"].flatten(1), "y": part.tensors["y"]} for part in (splits.train, splits.test))
-    return _permuted(problem, train, test, tasks, seed) if kind == "permuted" else _split(problem, train, test, tasks)
+    train, test = (
+        {"x": part.tensors["x"].flatten(1), "y": part.tensors["y"]}
+        for part in (splits.train, splits.test)
+    )
+    return (
+        _permuted(problem, train, test, tasks, seed)
+        if kind == "permuted"
+        else _split(problem, train, test, tasks)
+    )
 
 
 def _regression(name: str) -> Regression:
     if (data := load_regression(name)) is None:
-        raise Refusal(f"--dataset {name} holds classes or images, but the regression stream takes the path of {LAYOUTS}, "
-                      "whose targets are numbers.")
+        raise Refusal(
+            f"--dataset {name} holds classes or images, but the regression stream takes the path of {LAYOUTS}, "
+            "whose targets are numbers."
+        )
     return data
 
 
-def _permuted(name: str, train: dict[str, Tensor], test: dict[str, Tensor], tasks: int, seed: int) -> Stream:
+def _permuted(
+    name: str, train: dict[str, Tensor], test: dict[str, Tensor], tasks: int, seed: int
+) -> Stream:
     """Ten classes in every task, the pixels in another order each time."""
     features = train["x"].shape[1]
-    orders = [torch.from_numpy(np.random.RandomState((seed, task)).permutation(features)) for task in range(tasks)]
+    orders = [
+        torch.from_numpy(np.random.RandomState((seed, task)).permutation(features))
+        for task in range(tasks)
+    ]
 
     def shuffled(data: dict[str, Tensor], task: int) -> DictDataset:
         return DictDataset(x=data["x"][:, orders[task]], y=data["y"])
 
-    return Stream(name, "classification", tasks, features, 10, lambda task: shuffled(train, task),
-                  lambda task: shuffled(test, task))
+    return Stream(
+        name,
+        "classification",
+        tasks,
+        features,
+        10,
+        lambda task: shuffled(train, task),
+        lambda task: shuffled(test, task),
+    )
 
 
 def _split(name: str, train: dict[str, Tensor], test: dict[str, Tensor], tasks: int) -> Stream:
@@ -76,17 +104,28 @@ def _split(name: str, train: dict[str, Tensor], test: dict[str, Tensor], tasks: 
         rows = data["y"] // 2 == task
         return DictDataset(x=data["x"][rows], y=data["y"][rows] % 2)
 
-    return Stream(name, "classification", tasks, train["x"].shape[1], 2, lambda task: pair(train, task),
-                  lambda task: pair(test, task), heads=tasks)
+    return Stream(
+        name,
+        "classification",
+        tasks,
+        train["x"].shape[1],
+        2,
+        lambda task: pair(train, task),
+        lambda task: pair(test, task),
+        heads=tasks,
+    )
 
 
 def _parts(data: Regression, tasks: int, sort_by: int | None, seed: int) -> Stream:
-    """The training rows of the first split in `tasks` parts, at random or along a feature, in units of the first part."""
+    """The training rows of the first split in `tasks` parts, at random or along a feature, in
+    units of the first part."""
     rows, test = data.splits[0]
     if sort_by is not None and not 0 <= sort_by < data.x.shape[1]:
         raise Refusal(f"--sort-by {sort_by}: {data.name} has features 0..{data.x.shape[1] - 1}.")
     if len(rows) < 2 * tasks:
-        raise Refusal(f"--tasks {tasks}: {data.name} has {len(rows)} rows to train on; wanted at least two a task.")
+        raise Refusal(
+            f"--tasks {tasks}: {data.name} has {len(rows)} rows to train on; wanted at least two a task."
+        )
     rows = rows[torch.from_numpy(np.random.RandomState(seed).permutation(len(rows)))]
     if sort_by is not None:
         rows = rows[data.x[rows, sort_by].argsort(stable=True)]
@@ -94,8 +133,18 @@ def _parts(data: Regression, tasks: int, sort_by: int | None, seed: int) -> Stre
     first = dataclasses.replace(data, splits=[(parts[0], test)]).split(0)
 
     def part(indices: Tensor) -> DictDataset:
-        return DictDataset(x=(data.x[indices] - first.x_mean) / first.x_scale,
-                           y=(data.y[indices] - first.y_mean) / first.y_scale)
+        return DictDataset(
+            x=(data.x[indices] - first.x_mean) / first.x_scale,
+            y=(data.y[indices] - first.y_mean) / first.y_scale,
+        )
 
-    return Stream(f"{data.name} in {tasks} parts", "regression", tasks, data.x.shape[1], 0, lambda task: part(parts[task]),
-                  lambda task: part(test), y_scale=float(first.y_scale))
+    return Stream(
+        f"{data.name} in {tasks} parts",
+        "regression",
+        tasks,
+        data.x.shape[1],
+        0,
+        lambda task: part(parts[task]),
+        lambda task: part(test),
+        y_scale=float(first.y_scale),
+    )

@@ -1,4 +1,6 @@
-"""What --dataset may name, and what to say where it names something else or something that the model cannot score."""
+"""What --dataset may name, and what to say where it names something else or something that the
+model cannot score."""
+
 import dataclasses
 import difflib
 import os
@@ -14,20 +16,29 @@ from pyrovae.data import DictDataset, Splits
 from pyrovae.data.sizes import refuse_special
 
 COUNTS = ("poisson", "negative-binomial")
-ON_THE_UNIT_INTERVAL = {"bernoulli": "0 and 1", "autoregressive-bernoulli": "0 and 1",
-                        "continuous-bernoulli": "numbers from 0 to 1", "beta": "numbers between 0 and 1"}
+ON_THE_UNIT_INTERVAL = {
+    "bernoulli": "0 and 1",
+    "autoregressive-bernoulli": "0 and 1",
+    "continuous-bernoulli": "numbers from 0 to 1",
+    "beta": "numbers between 0 and 1",
+}
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """" Did you mean ...?", or nothing where no name is near."""
+    """ " Did you mean ...?", or nothing where no name is near."""
     spelt = {name.lower(): name for name in known}
     near = difflib.get_close_matches(word.lower(), spelt, n=2)
-    near += [name for name in spelt if len(word) > 2 and name.startswith(word.lower()) and name not in near]
+    near += [
+        name
+        for name in spelt
+        if len(word) > 2 and name.startswith(word.lower()) and name not in near
+    ]
     return f" Did you mean {' or '.join(spelt[name] for name in near)}?" if near else ""
 
 
 def refuse_unknown(option: str, name: str, known: Iterable[str], paths: str) -> None:
-    """Raise Refusal for a name that is neither one of the `known` sets nor a path; `paths`: what a path may lead to."""
+    """Raise Refusal for a name that is neither one of the `known` sets nor a path; `paths`: what a
+    path may lead to."""
     path, known = Path(name).expanduser(), list(known)
     if name in known:
         return
@@ -37,31 +48,47 @@ def refuse_unknown(option: str, name: str, known: Iterable[str], paths: str) -> 
     if os.sep in name or path.suffix:
         beside = sorted(path.parent.iterdir()) if path.parent.is_dir() else []
         where = "" if path.parent.is_dir() else f", and there is no folder {path.parent}"
-        raise Refusal(f"{option} {name}: there is no such file (looked from {Path.cwd()}){where}."
-                      + did_you_mean(path.name, [other.name for other in beside]))
-    raise Refusal(f"{option} {name} is no data set and no file.{did_you_mean(name, known)} Expected {', '.join(known)}, or "
-                  f"{paths}.")
+        raise Refusal(
+            f"{option} {name}: there is no such file (looked from {Path.cwd()}){where}."
+            + did_you_mean(path.name, [other.name for other in beside])
+        )
+    raise Refusal(
+        f"{option} {name} is no data set and no file.{did_you_mean(name, known)} Expected {', '.join(known)}, or "
+        f"{paths}."
+    )
 
 
 def refuse_unfit(s: Settings, splits: Splits) -> None:
-    """Raise Refusal for data that --likelihood gives no probability, with the likelihood that does."""
-    x = [part.tensors["x"] for part in (splits.train, splits.valid, splits.test) if part is not None]
+    """Raise Refusal for data that --likelihood gives no probability, with the likelihood that
+    does."""
+    x = [
+        part.tensors["x"] for part in (splits.train, splits.valid, splits.test) if part is not None
+    ]
     low, high = min(float(part.min()) for part in x), max(float(part.max()) for part in x)
     table = len(splits.event_shape) == 1
     whole = low >= 0 and all(bool((part == part.round()).all()) for part in x)
-    instead = ("For a table of measurements use --likelihood normal-learned (or student-t, where there are outliers), with "
-               "columns of mean 0 and standard deviation 1" + ("; for counts --likelihood poisson" if whole else ""))
+    instead = (
+        "For a table of measurements use --likelihood normal-learned (or student-t, where there are outliers), with "
+        "columns of mean 0 and standard deviation 1"
+        + ("; for counts --likelihood poisson" if whole else "")
+    )
     if whole and table and high <= 255:
         instead += "; if these are pixels, store x / 255"
     if s.likelihood in ON_THE_UNIT_INTERVAL and not 0 <= low <= high <= 1:
-        raise Refusal(f"{s.dataset} holds {'rows of ' if table else ''}numbers from {low:.4g} to {high:.4g}, but "
-                      f"--likelihood {s.likelihood} scores {ON_THE_UNIT_INTERVAL[s.likelihood]}. {instead}.")
+        raise Refusal(
+            f"{s.dataset} holds {'rows of ' if table else ''}numbers from {low:.4g} to {high:.4g}, but "
+            f"--likelihood {s.likelihood} scores {ON_THE_UNIT_INTERVAL[s.likelihood]}. {instead}."
+        )
     if s.likelihood in ("categorical", "logistic-mixture") and splits.levels is None:
-        raise Refusal(f"{s.dataset} holds real numbers from {low:.4g} to {high:.4g}, but --likelihood {s.likelihood} scores "
-                      f"the grey levels of pixels stored as uint8. {instead}.")
+        raise Refusal(
+            f"{s.dataset} holds real numbers from {low:.4g} to {high:.4g}, but --likelihood {s.likelihood} scores "
+            f"the grey levels of pixels stored as uint8. {instead}."
+        )
     if s.likelihood in COUNTS and not whole and splits.levels is None:
-        raise Refusal(f"{s.dataset} holds numbers from {low:.4g} to {high:.4g} that are no counts, but --likelihood "
-                      f"{s.likelihood} scores 0, 1, 2, .... {instead}.")
+        raise Refusal(
+            f"{s.dataset} holds numbers from {low:.4g} to {high:.4g} that are no counts, but --likelihood "
+            f"{s.likelihood} scores 0, 1, 2, .... {instead}."
+        )
 
 
 def with_classes(name: str, splits: Splits) -> tuple[Splits, int]:
@@ -78,10 +105,19 @@ def with_classes(name: str, splits: Splits) -> tuple[Splits, int]:
     classes = splits.train.tensors["y"].unique()
     for part, data in parts.items():
         if len(unseen := data.tensors["y"][~torch.isin(data.tensors["y"], classes)].unique()):
-            raise Refusal(f"{names[part]} of {name} holds {_few(unseen)}, and no training datum is of that class; training "
-                          f"has {_few(classes)}. Give examples of each class to both, or leave those rows out.")
-    return dataclasses.replace(splits, **{part: DictDataset(**{**data.tensors, "y": torch.searchsorted(
-        classes, data.tensors["y"])}) for part, data in parts.items()}), len(classes)
+            raise Refusal(
+                f"{names[part]} of {name} holds {_few(unseen)}, and no training datum is of that class; training "
+                f"has {_few(classes)}. Give examples of each class to both, or leave those rows out."
+            )
+    return dataclasses.replace(
+        splits,
+        **{
+            part: DictDataset(
+                **{**data.tensors, "y": torch.searchsorted(classes, data.tensors["y"])}
+            )
+            for part, data in parts.items()
+        },
+    ), len(classes)
 
 
 def _few(labels: torch.Tensor) -> str:

@@ -1,8 +1,9 @@
 """Estimate log p(x) of a trained VAE, and say how far to trust it.
 
-Writes evidence.json (the means) and evidence.npz (each datum) into the run's folder; methods other than importance sampling
-write evidence-METHOD.json and .npz beside them.
+Writes evidence.json (the means) and evidence.npz (each datum) into the run's folder; methods other
+than importance sampling write evidence-METHOD.json and .npz beside them.
 """
+
 import dataclasses
 import math
 import time
@@ -46,9 +47,9 @@ class Evaluation:
     folder: Annotated[OutFolder, tyro.conf.Positional]
     """The folder that train_vae.py wrote."""
     method: Literal["is", "psis", "ais", "quadrature"] = "is"
-    """is: importance sampling from the guide. psis: the same with its largest weights smoothed. ais: annealed importance
-    sampling from the prior, slow and accurate where the guide is not. quadrature: exact, for at most two latent
-    dimensions."""
+    """is: importance sampling from the guide. psis: the same with its largest weights smoothed.
+    ais: annealed importance sampling from the prior, slow and accurate where the guide is not.
+    quadrature: exact, for at most two latent dimensions."""
     num_particles: Annotated[Count, Only(method=SAMPLING, table=True, gaps=True)] = 5000
     """K; the bound rises with it and k-hat says whether it has arrived."""
     num_chains: Annotated[Count, ANNEALING] = 16
@@ -67,13 +68,14 @@ class Evaluation:
     chunk: Annotated[Count, Only(method=SAMPLING)] = 500
     """Particles that enter the decoder at once; lower it where memory is short."""
     table: bool = False
-    """Also print every estimate of the same data in one table (the ELBO, importance sampling at K = 1 to --num-particles,
-    AIS, quadrature where there are two latent dimensions at most) and how far AIS may be off: the bidirectional bounds on
-    data drawn from the model."""
+    """Also print every estimate of the same data in one table (the ELBO, importance sampling at K
+    = 1 to --num-particles, AIS, quadrature where there are two latent dimensions at most) and how
+    far AIS may be off: the bidirectional bounds on data drawn from the model."""
     table_data: Annotated[Count, Only(table=True)] = 100
     """At most so many data for the table, and as many simulated ones."""
     gaps: bool = False
-    """Also split the inference gap into an approximation and an amortisation gap, by refining q for each datum."""
+    """Also split the inference gap into an approximation and an amortisation gap, by refining q
+    for each datum."""
     gap_data: Annotated[Count, Only(gaps=True)] = 200
     """At most so many data for the gaps."""
     gap_steps: Annotated[Count, Only(gaps=True)] = 300
@@ -84,17 +86,36 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         bounds.check(self)
-        if self.defensive and not 0 < round(self.defensive * self.num_particles) < self.num_particles:
-            raise Refusal(f"--defensive {self.defensive} of --num-particles {self.num_particles} leaves none to the prior, "
-                          "or none to the guide.")
+        if (
+            self.defensive
+            and not 0 < round(self.defensive * self.num_particles) < self.num_particles
+        ):
+            raise Refusal(
+                f"--defensive {self.defensive} of --num-particles {self.num_particles} leaves none to the prior, "
+                "or none to the guide."
+            )
         if self.method == "psis" and self.num_particles < 25:
-            raise Refusal(f"--method psis smooths the largest fifth of the weights, which takes --num-particles of at least "
-                          f"25, not {self.num_particles}.")
+            raise Refusal(
+                f"--method psis smooths the largest fifth of the weights, which takes --num-particles of at least "
+                f"25, not {self.num_particles}."
+            )
 
     def asked(self, *, gaps: bool = False) -> dict:
         """What decides the numbers of evidence.json, or of gaps.json."""
-        names = (("num_particles", "gap_data", "gap_steps") if gaps else
-                 ("method", "num_particles", "num_chains", "num_steps", "from_guide", "defensive", "refine", "max_data"))
+        names = (
+            ("num_particles", "gap_data", "gap_steps")
+            if gaps
+            else (
+                "method",
+                "num_particles",
+                "num_chains",
+                "num_steps",
+                "from_guide",
+                "defensive",
+                "refine",
+                "max_data",
+            )
+        )
         return {name: getattr(self, name) for name in (*names, "split", "seed")}
 
 
@@ -116,18 +137,28 @@ class Trained:
         folder, device = Folder(evaluation.folder), choose_device(evaluation.device)
         run = folder.read()
         if isinstance(run, dict) and run.get("script") == "train_bnn.py":
-            raise Refusal(f"{folder.path} is a run of train_bnn.py, whose scores are in its run.json; wanted one of "
-                          "train_vae.py.")
+            raise Refusal(
+                f"{folder.path} is a run of train_bnn.py, whose scores are in its run.json; wanted one of "
+                "train_vae.py."
+            )
         settings = Settings.from_json(run.get("arguments") if isinstance(run, dict) else None)
         prepared = prepare(settings)
-        model, guide = build(settings, prepared.shape, prepared.splits.levels, prepared.num_conditions)
+        model, guide = build(
+            settings, prepared.shape, prepared.splits.levels, prepared.num_conditions
+        )
         loss = make_loss(model, guide, settings, steps_per_epoch=1)
         pv.load_weights(loss, folder.weights)
         loss.to(device)
         data = getattr(prepared, evaluation.split)
         if data is None:
-            raise Refusal(f"this run held out no validation data; evaluate --split test or train, not {evaluation.split}.")
-        proposal = SemiAmortized(guide, model, steps=evaluation.refine) if evaluation.refine else proposal_of(loss)
+            raise Refusal(
+                f"this run held out no validation data; evaluate --split test or train, not {evaluation.split}."
+            )
+        proposal = (
+            SemiAmortized(guide, model, steps=evaluation.refine)
+            if evaluation.refine
+            else proposal_of(loss)
+        )
         return cls(folder, settings, model, guide, proposal, data, prepared.binarize)
 
 
@@ -143,23 +174,48 @@ def evaluate(evaluation: Evaluation, trained: Trained) -> dict[str, object]:
     density = trained.settings.likelihood in DENSITIES
     num_dims = math.prod(rows.take(1)["x"].shape[1:])
     result = {
-        "log_px": evidence.mean, "se": evidence.mean_se, "num_data": len(evidence.log_px), "method": evaluation.method,
-        "bits_per_dim": -evidence.mean / (num_dims * math.log(2)), "split": evaluation.split, "unit": "nats",
-        "kind": "density" if density else "probability", "binarize": trained.binarize,
-        "seconds": time.perf_counter() - start, "peak_memory_mib": peak_memory_mib(), "asked": evaluation.asked()}
+        "log_px": evidence.mean,
+        "se": evidence.mean_se,
+        "num_data": len(evidence.log_px),
+        "method": evaluation.method,
+        "bits_per_dim": -evidence.mean / (num_dims * math.log(2)),
+        "split": evaluation.split,
+        "unit": "nats",
+        "kind": "density" if density else "probability",
+        "binarize": trained.binarize,
+        "seconds": time.perf_counter() - start,
+        "peak_memory_mib": peak_memory_mib(),
+        "asked": evaluation.asked(),
+    }
     if isinstance(evidence, Quadrature):
         result |= {"error": evidence.error.max().item()}
     else:
-        result |= {"elbo": evidence.elbo.mean().item(), "num_particles": evidence.num_particles,
-                   "ess_median": evidence.ess.median().item(), "khat_above_0_7": int(evidence.untrusted.sum()),
-                   "jackknife": evidence.jackknife.mean().item(), "monte_carlo_se": evidence.monte_carlo_se}
-    stem = trained.folder.path / ("evidence" if evaluation.method == "is" else f"evidence-{evaluation.method}")
+        result |= {
+            "elbo": evidence.elbo.mean().item(),
+            "num_particles": evidence.num_particles,
+            "ess_median": evidence.ess.median().item(),
+            "khat_above_0_7": int(evidence.untrusted.sum()),
+            "jackknife": evidence.jackknife.mean().item(),
+            "monte_carlo_se": evidence.monte_carlo_se,
+        }
+    stem = trained.folder.path / (
+        "evidence" if evaluation.method == "is" else f"evidence-{evaluation.method}"
+    )
     each, means = stem.with_suffix(".npz"), stem.with_suffix(".json")
-    write_arrays(each, {name: value.numpy() for name, value in vars(evidence).items() if isinstance(value, torch.Tensor)})
+    write_arrays(
+        each,
+        {
+            name: value.numpy()
+            for name, value in vars(evidence).items()
+            if isinstance(value, torch.Tensor)
+        },
+    )
     write_json(means, result, files=[each])
     note = " (of a density: not comparable with probabilities)" if density else ""
-    say(f"{evaluation.split} {evidence}\n{result['bits_per_dim']:.4f} bits per dimension{note}; "
-          f"{result['seconds']:.0f} s, peak memory {result['peak_memory_mib'] or math.nan:.0f} MiB; written to {stem}.json")
+    say(
+        f"{evaluation.split} {evidence}\n{result['bits_per_dim']:.4f} bits per dimension{note}; "
+        f"{result['seconds']:.0f} s, peak memory {result['peak_memory_mib'] or math.nan:.0f} MiB; written to {stem}.json"
+    )
     return result
 
 
@@ -167,9 +223,17 @@ def split_gap(evaluation: Evaluation, trained: Trained) -> dict[str, object]:
     """The inference gap, split in two; writes gaps.json."""
     rows = some_rows(trained.data, evaluation.gap_data, evaluation.seed)
     torch.manual_seed(evaluation.seed)
-    with evidence_bar(rows, 2 * evaluation.num_particles, desc="gaps") as bar:  # of the guide as it is, and refined
-        gaps = inference_gaps(trained.model, trained.guide, rows, steps=evaluation.gap_steps,
-                              num_particles=evaluation.num_particles, progress=bar.update)
+    with evidence_bar(
+        rows, 2 * evaluation.num_particles, desc="gaps"
+    ) as bar:  # of the guide as it is, and refined
+        gaps = inference_gaps(
+            trained.model,
+            trained.guide,
+            rows,
+            steps=evaluation.gap_steps,
+            num_particles=evaluation.num_particles,
+            progress=bar.update,
+        )
     result = {"num_data": len(rows.data), "asked": evaluation.asked(gaps=True)}
     for name, (mean, se) in gaps.means.items():
         result |= {name: mean, f"{name}_se": se}
@@ -182,10 +246,17 @@ def tabulate(evaluation: Evaluation, trained: Trained) -> None:
     """Every estimate side by side; writes table.md."""
     rows = some_rows(trained.data, evaluation.table_data, evaluation.seed)
     torch.manual_seed(evaluation.seed)
-    steps = {"num_chains": evaluation.num_chains, "num_steps": evaluation.num_steps,
-             "progress": lambda temperatures: progress_bar(temperatures, desc="annealing")}
-    counts = tuple(k for k in (1, 10, 100, 1000) if k < evaluation.num_particles) + (evaluation.num_particles,)
-    table = evidence_table(trained.model, trained.proposal, list(rows), num_particles=counts, **steps)
+    steps = {
+        "num_chains": evaluation.num_chains,
+        "num_steps": evaluation.num_steps,
+        "progress": lambda temperatures: progress_bar(temperatures, desc="annealing"),
+    }
+    counts = tuple(k for k in (1, 10, 100, 1000) if k < evaluation.num_particles) + (
+        evaluation.num_particles,
+    )
+    table = evidence_table(
+        trained.model, trained.proposal, list(rows), num_particles=counts, **steps
+    )
     conditions = {name: value for name, value in rows.take(len(rows.data)).items() if name == "c"}
     bounds = bidirectional(trained.model, len(rows.data), conditions=conditions or None, **steps)
     text = f"{table}\n\nOn data drawn from the model: {bounds}\n"
@@ -195,29 +266,51 @@ def tabulate(evaluation: Evaluation, trained: Trained) -> None:
 
 def write_json(path: Path, result: dict[str, object], **options: object) -> None:
     """Numbers that are not finite become null: JSON knows no others."""
-    finite = {name: None if isinstance(value, float) and not math.isfinite(value) else value
-              for name, value in result.items()}
+    finite = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in result.items()
+    }
     write_result(path, finite, **options)
 
 
-def _importance(evaluation: Evaluation, model: pv.Model, guide: Callable, rows: object) -> Evidence:
+def _importance(
+    evaluation: Evaluation, model: pv.Model, guide: Callable, rows: object
+) -> Evidence:
     with evidence_bar(rows, evaluation.num_particles) as bar:
-        return pv.log_evidence(model, guide, rows, chunk=evaluation.chunk, num_particles=evaluation.num_particles,
-                               defensive=evaluation.defensive, progress=bar.update)
+        return pv.log_evidence(
+            model,
+            guide,
+            rows,
+            chunk=evaluation.chunk,
+            num_particles=evaluation.num_particles,
+            defensive=evaluation.defensive,
+            progress=bar.update,
+        )
 
 
 def _annealed(evaluation: Evaluation, model: pv.Model, guide: Callable, rows: object) -> Evidence:
-    return annealed_importance(model, rows, guide=guide if evaluation.from_guide else None, num_chains=evaluation.num_chains,
-                               num_steps=evaluation.num_steps, progress=lambda steps: progress_bar(steps, desc="annealing"))
+    return annealed_importance(
+        model,
+        rows,
+        guide=guide if evaluation.from_guide else None,
+        num_chains=evaluation.num_chains,
+        num_steps=evaluation.num_steps,
+        progress=lambda steps: progress_bar(steps, desc="annealing"),
+    )
 
 
-def _quadrature(evaluation: Evaluation, model: pv.Model, guide: Callable, rows: Batches) -> Quadrature:
+def _quadrature(
+    evaluation: Evaluation, model: pv.Model, guide: Callable, rows: Batches
+) -> Quadrature:
     with progress_bar(total=len(rows.data), desc="quadrature", unit=" data") as bar:
         return quadrature(model, rows, progress=bar.update)
 
 
 METHODS: dict[str, Callable[[Evaluation, pv.Model, Callable, object], Evidence | Quadrature]] = {
-    "is": _importance, "psis": _importance, "ais": _annealed, "quadrature": _quadrature,
+    "is": _importance,
+    "psis": _importance,
+    "ais": _annealed,
+    "quadrature": _quadrature,
 }
 
 

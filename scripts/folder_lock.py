@@ -1,4 +1,5 @@
 """One process at a time writes to a folder."""
+
 import json
 import os
 import secrets
@@ -12,20 +13,29 @@ from refusal import Refusal
 from pyrovae.core.processes import host, is_running, machine, started
 
 NAME, TRIES, PAUSE = ".lock", 50, 0.02
-"""Of the file that says whose the folder is; how often and with which pause it is looked at while it is empty."""
+"""Of the file that says whose the folder is; how often and with which pause it is looked at while
+it is empty."""
 
 
 @contextmanager
 def owned(folder: Path) -> Iterator[None]:
     """Own a folder inside; it is made where there is none, and removed if nothing came of it.
 
-    The lock of a process of this machine that has died is taken over. Raises Refusal where another process owns it.
+    The lock of a process of this machine that has died is taken over. Raises Refusal where another
+    process owns it.
     """
     new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     lock = folder / NAME
-    mine = json.dumps({"pid": os.getpid(), "host": host(), "machine": machine(), "started": started(os.getpid()),
-                       "key": secrets.token_hex(8)})
+    mine = json.dumps(
+        {
+            "pid": os.getpid(),
+            "host": host(),
+            "machine": machine(),
+            "started": started(os.getpid()),
+            "key": secrets.token_hex(8),
+        }
+    )
     _take(lock, mine)
     try:
         yield
@@ -75,12 +85,15 @@ def _refuse_the_living(lock: Path, text: str) -> None:
     except (ValueError, KeyError, TypeError):
         dead, who = False, "a process that its lock does not name"
     if not dead:
-        raise Refusal(f"{lock.parent} is being written to by {who}; wait until it ends, choose another --out, or remove "
-                      f"{lock} if you know that it is no more.")
+        raise Refusal(
+            f"{lock.parent} is being written to by {who}; wait until it ends, choose another --out, or remove "
+            f"{lock} if you know that it is no more."
+        )
 
 
 def _bury(lock: Path, text: str) -> None:
-    """Remove a dead process's lock; if another process was faster, what was moved is its own, and goes back."""
+    """Remove a dead process's lock; if another process was faster, what was moved is its own, and
+    goes back."""
     grave = lock.with_name(f"{NAME}.{secrets.token_hex(8)}")
     try:
         os.rename(lock, grave)

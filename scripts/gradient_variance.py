@@ -1,9 +1,12 @@
-"""Train a small VAE on the digits and measure, on its way, how noisy five estimators of the guide's gradient are.
+"""Train a small VAE on the digits and measure, on its way, how noisy five estimators of the
+guide's gradient are.
 
-Of the ELBO of one draw: the score function, the reparameterised gradient and "sticking the landing"; of the
-importance-weighted bound of K = 10: the plain gradient and the doubly reparameterised one. All are measured on the same
-weights and the same batch. Writes gradient_variance.csv and gradient_variance.png, in less than a minute.
+Of the ELBO of one draw: the score function, the reparameterised gradient and "sticking the
+landing"; of the importance-weighted bound of K = 10: the plain gradient and the doubly
+reparameterised one. All are measured on the same weights and the same batch. Writes
+gradient_variance.csv and gradient_variance.png, in less than a minute.
 """
+
 import dataclasses
 from pathlib import Path
 from typing import Annotated
@@ -51,25 +54,38 @@ class Study:
         bounds.check(self)
 
 
-def estimators(model: pv.Model, encoder: NormalHead, particles: int) -> dict[str, dict[str, torch.nn.Module]]:
+def estimators(
+    model: pv.Model, encoder: NormalHead, particles: int
+) -> dict[str, dict[str, torch.nn.Module]]:
     """Losses on the same weights, by objective and name."""
     guide, scored = (pv.Guide(z=pv.Node(q, "x")) for q in (encoder, NonReparameterized(encoder)))
     return {
         "ELBO, one draw": {
             "score function": pv.ElboLoss(model, scored),
             "reparameterised": pv.ElboLoss(model, guide),
-            "sticking the landing": pv.IwaeLoss(model, guide, num_particles=1, gradient="stl", alpha=1.0),
+            "sticking the landing": pv.IwaeLoss(
+                model, guide, num_particles=1, gradient="stl", alpha=1.0
+            ),
         },
         f"IWAE bound, K = {particles}": {
             "plain": pv.IwaeLoss(model, guide, num_particles=particles),
-            "doubly reparameterised": pv.IwaeLoss(model, guide, num_particles=particles, gradient="dreg"),
+            "doubly reparameterised": pv.IwaeLoss(
+                model, guide, num_particles=particles, gradient="dreg"
+            ),
         },
     }
 
 
-def measure(loss: torch.nn.Module, batch: dict[str, torch.Tensor], draws: int) -> tuple[float, float]:
-    """|E g|^2 and E |g - E g|^2 of the guide's gradient g; the first without the noise of its own mean."""
-    moments = [parts for name, parts in gradient_moments(loss, batch, draws).items() if name.startswith("guide.")]
+def measure(
+    loss: torch.nn.Module, batch: dict[str, torch.Tensor], draws: int
+) -> tuple[float, float]:
+    """|E g|^2 and E |g - E g|^2 of the guide's gradient g; the first without the noise of its own
+    mean."""
+    moments = [
+        parts
+        for name, parts in gradient_moments(loss, batch, draws).items()
+        if name.startswith("guide.")
+    ]
     variance = sum(part.sum().item() for _, part in moments)
     return sum(mean.square().sum().item() for mean, _ in moments) - variance / draws, variance
 
@@ -79,8 +95,10 @@ def study(s: Study) -> list[dict[str, object]]:
     pyro.set_rng_seed(s.seed)
     train, _, test = load_digits().batches("threshold", batch_size=s.batch_size, flatten=True)
     encoder = NormalHead(MLP(X, s.hidden, 2 * s.latent_dim, torch.nn.Tanh))
-    model = pv.Model(z=StandardNormal(s.latent_dim), x=pv.Node(BernoulliHead(
-        MLP(s.latent_dim, s.hidden, X, torch.nn.Tanh)), "z"))
+    model = pv.Model(
+        z=StandardNormal(s.latent_dim),
+        x=pv.Node(BernoulliHead(MLP(s.latent_dim, s.hidden, X, torch.nn.Tanh)), "z"),
+    )
     panels, batch, rows = estimators(model, encoder, s.particles), test.take(s.batch_size), []
     bar = progress_bar(total=len(s.epochs) * sum(map(len, panels.values())), desc="gradients")
 
@@ -88,8 +106,17 @@ def study(s: Study) -> list[dict[str, object]]:
         for objective, losses in panels.items():
             for name, loss in losses.items():
                 signal, variance = measure(loss, batch, s.draws)
-                rows.append({"epoch": epoch, "objective": objective, "estimator": name, "squared_mean": signal,
-                             "variance": variance, "draws": s.draws, "batch_size": s.batch_size})
+                rows.append(
+                    {
+                        "epoch": epoch,
+                        "objective": objective,
+                        "estimator": name,
+                        "squared_mean": signal,
+                        "variance": variance,
+                        "draws": s.draws,
+                        "batch_size": s.batch_size,
+                    }
+                )
                 bar.update()
 
     def after_epoch(run: Run) -> None:
@@ -99,8 +126,13 @@ def study(s: Study) -> list[dict[str, object]]:
     if 0 in s.epochs:
         look(0)
     if max(s.epochs):
-        pv.fit(panels["ELBO, one draw"]["reparameterised"], train, epochs=max(s.epochs), lr=s.lr,
-               hooks=[after_epoch, ProgressBar()])
+        pv.fit(
+            panels["ELBO, one draw"]["reparameterised"],
+            train,
+            epochs=max(s.epochs),
+            lr=s.lr,
+            hooks=[after_epoch, ProgressBar()],
+        )
     bar.close()
     return rows
 
@@ -110,12 +142,16 @@ def main(s: Study) -> None:
     write_table(s.out / "gradient_variance.csv", rows)
     panels: dict[str, dict[str, list[float]]] = {}
     for row in rows:
-        panels.setdefault(row["objective"], {}).setdefault(row["estimator"], []).append(row["variance"])
+        panels.setdefault(row["objective"], {}).setdefault(row["estimator"], []).append(
+            row["variance"]
+        )
     epochs = sorted(set(s.epochs))
     plots.save({"gradient_variance": plots.gradient_variance(epochs, panels)}, s.out)
     for objective, series in panels.items():
-        say(f"{objective}: total variance of the guide's gradient on {s.batch_size} digits after epochs "
-              f"{', '.join(map(str, epochs))}")
+        say(
+            f"{objective}: total variance of the guide's gradient on {s.batch_size} digits after epochs "
+            f"{', '.join(map(str, epochs))}"
+        )
         for name, values in series.items():
             say(f"  {name:24s}" + "".join(f"{value:12.4g}" for value in values))
     say(f"written to {s.out}")

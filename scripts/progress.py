@@ -1,4 +1,5 @@
 """What a person sees of a script at work: bars, and lines that do not run into them."""
+
 import io
 import logging
 import sys
@@ -19,9 +20,17 @@ def say(text: object) -> None:
     tqdm.write(str(text))
 
 
-def evidence_bar(data: Batches, num_particles: int, *, desc: str = "log p(x)", **options: object) -> tqdm:
+def evidence_bar(
+    data: Batches, num_particles: int, *, desc: str = "log p(x)", **options: object
+) -> tqdm:
     """A bar for the `progress` of `log_evidence`: it counts particles x data."""
-    return progress_bar(total=len(data.data) * num_particles, desc=desc, unit=" particles", unit_scale=True, **options)
+    return progress_bar(
+        total=len(data.data) * num_particles,
+        desc=desc,
+        unit=" particles",
+        unit_scale=True,
+        **options,
+    )
 
 
 @contextmanager
@@ -30,8 +39,12 @@ def quiet_bars() -> Iterator[None]:
     logging.basicConfig(format="%(message)s", handlers=[_AboveBars()])
     logging.getLogger("pyrovae").setLevel(logging.INFO)
     shown, warnings.showwarning = warnings.showwarning, _show_warning
-    own = {handler: handler.stream for handler in logging.getLogger("torch").handlers  # torch brings handlers of its own
-           if isinstance(handler, logging.StreamHandler) and handler.stream in (sys.stderr, sys.__stderr__)}
+    own = {
+        handler: handler.stream
+        for handler in logging.getLogger("torch").handlers  # torch brings handlers of its own
+        if isinstance(handler, logging.StreamHandler)
+        and handler.stream in (sys.stderr, sys.__stderr__)
+    }
     for handler in own:
         handler.setStream(_Above())
     try:

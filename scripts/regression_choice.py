@@ -1,4 +1,5 @@
 """Regression sets by name or path, for all scripts that take them."""
+
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
@@ -6,25 +7,54 @@ from pathlib import Path
 from data_choice import refuse_unknown
 from run_folder import Refusal
 
-from pyrovae.data import Regression, data_root, gap1d, load_diabetes, load_npz_regression, load_uci, load_uci_folder
+from pyrovae.data import (
+    Regression,
+    data_root,
+    gap1d,
+    load_diabetes,
+    load_npz_regression,
+    load_uci,
+    load_uci_folder,
+)
 from pyrovae.data.user_files import read_file
 
-UCI = ("bostonHousing", "concrete", "energy", "kin8nm", "naval-propulsion-plant", "power-plant",
-       "protein-tertiary-structure", "wine-quality-red", "yacht")
+UCI = (
+    "bostonHousing",
+    "concrete",
+    "energy",
+    "kin8nm",
+    "naval-propulsion-plant",
+    "power-plant",
+    "protein-tertiary-structure",
+    "wine-quality-red",
+    "yacht",
+)
 """The standard names, whether their files are here or not."""
 LAYOUTS = "an .npz with x and y or of a folder in the UCI layout"
 
 
 def known_sets() -> list[str]:
     """The names of regression sets: those that need no file, and those under the data root."""
-    return ["diabetes", "gap", *sorted(path.parent.name for path in (data_root() / "UCI").glob("*/data"))]
+    return [
+        "diabetes",
+        "gap",
+        *sorted(path.parent.name for path in (data_root() / "UCI").glob("*/data")),
+    ]
 
 
-def load_regression(name: str, *, splits: int | None = None, seed: int = 0, others: Iterable[str] = (),
-                    paths: str = f"the path of {LAYOUTS}") -> Regression | None:
-    """A set by its name or path (20 splits where it has none of its own); None for one that holds classes or images.
+def load_regression(
+    name: str,
+    *,
+    splits: int | None = None,
+    seed: int = 0,
+    others: Iterable[str] = (),
+    paths: str = f"the path of {LAYOUTS}",
+) -> Regression | None:
+    """A set by its name or path (20 splits where it has none of its own); None for one that holds
+    classes or images.
 
-    `others`: names of sets of classes, and `paths`: what else a path may lead to, for the refusal of what is neither.
+    `others`: names of sets of classes, and `paths`: what else a path may lead to, for the refusal
+    of what is neither.
 
     Raises:
         Refusal: a name or path that leads nowhere; more splits than the set has.
@@ -39,18 +69,28 @@ def load_regression(name: str, *, splits: int | None = None, seed: int = 0, othe
     if name == "gap":
         return _few(gap1d(seed=seed), splits)
     if path.is_dir() and name not in known_sets():
-        place = next((place for place in (path, path / "data") if (place / "data.txt").exists()), None)
+        place = next(
+            (place for place in (path, path / "data") if (place / "data.txt").exists()), None
+        )
         return None if place is None else _few(load_uci_folder(place), splits)
     if path.is_file():
         arrays, _ = read_file(path)
         if "y" not in arrays:
-            raise Refusal(f"{path} holds {', '.join(sorted(arrays))} and no y; expected an .npz with x and y, whole numbers "
-                          "for classes and floats otherwise: np.savez(path, x=x, y=y).")
-        return None if arrays["y"].dtype.kind in "iub" else load_npz_regression(path, splits or 20, seed)
+            raise Refusal(
+                f"{path} holds {', '.join(sorted(arrays))} and no y; expected an .npz with x and y, whole numbers "
+                "for classes and floats otherwise: np.savez(path, x=x, y=y)."
+            )
+        return (
+            None
+            if arrays["y"].dtype.kind in "iub"
+            else load_npz_regression(path, splits or 20, seed)
+        )
     return _few(load_uci(name), splits)
 
 
 def _few(data: Regression, splits: int | None) -> Regression:
     if splits is not None and splits > len(data.splits):
-        raise Refusal(f"--splits {splits}: {data.name} comes with {len(data.splits)}; ask for at most so many.")
+        raise Refusal(
+            f"--splits {splits}: {data.name} comes with {len(data.splits)}; ask for at most so many."
+        )
     return dataclasses.replace(data, splits=data.splits[:splits])

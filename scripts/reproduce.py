@@ -1,10 +1,13 @@
-"""Run a paper's recipe at a scale that your machine can bear, and print ours beside the published figures.
+"""Run a paper's recipe at a scale that your machine can bear, and print ours beside the published
+figures.
 
-    python scripts/reproduce.py iwae --scale 0.01        # 33 of 3280 epochs: both depths, k = 1, 5, 50
+    python scripts/reproduce.py iwae --scale 0.01        # 33 of 3280 epochs: both depths, k = 1,
+    5, 50
 
-The scale shortens training and every schedule in it; nets, batch sizes and objectives are the paper's, and what differs
-is printed with the table. Finished runs in --out are not run again.
+The scale shortens training and every schedule in it; nets, batch sizes and objectives are the
+paper's, and what differs is printed with the table. Finished runs in --out are not run again.
 """
+
 import dataclasses
 import math
 import time
@@ -33,7 +36,8 @@ from pyrovae.nets import GatedMLP
 from pyrovae.training.hooks import Checkpoint, HistoryFile, ProgressBar
 
 PARTS = 10
-"""Pieces of an epoch after each of which the learning rate may change and a checkpoint is written."""
+"""Pieces of an epoch after each of which the learning rate may change and a checkpoint is written.
+"""
 
 IWAE = """Published: -log p(x) by 5000 samples after 3280 epochs (arXiv:1509.00519, table 1). Here, as in the authors'
 code: eight stages of 3^i epochs with their rates, batches of 20, Glorot-uniform weights, the output bias at the mean
@@ -51,8 +55,9 @@ without a RealNVP prior of 20 to 50 steps, 3 runs. Here: the gated nets and the 
 @dataclasses.dataclass(frozen=True)
 class Reproduction:
     paper: Annotated[Literal["iwae", "vamp", "flow-prior"], tyro.conf.Positional]
-    """iwae: Burda et al. 2016, one and two stochastic layers on dynamically binarised MNIST, k = 1, 5, 50. vamp: Tomczak &
-    Welling 2018, standard against VampPrior on the fixed binarised MNIST. flow-prior: the same nets with a RealNVP prior."""
+    """iwae: Burda et al. 2016, one and two stochastic layers on dynamically binarised MNIST, k =
+    1, 5, 50. vamp: Tomczak & Welling 2018, standard against VampPrior on the fixed binarised
+    MNIST. flow-prior: the same nets with a RealNVP prior."""
     scale: Positive = 0.01
     """Part of the paper's training."""
     out: OutFolder = Path("runs/reproduce")
@@ -67,7 +72,8 @@ class Reproduction:
     device: str = "auto"
     threads: Threads | None = None
     compile: Literal["auto", "on", "off"] = "auto"
-    """Capture the training step as one compiled graph; auto: where four minutes lie ahead after one epoch."""
+    """Capture the training step as one compiled graph; auto: where four minutes lie ahead after
+    one epoch."""
 
     def __post_init__(self) -> None:
         bounds.check(self)
@@ -88,38 +94,76 @@ class Recipe:
 
 
 def iwae(scale: float) -> tuple[dict[str, Recipe], str]:
-    """Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519, table 1, with the schedule of the authors' code."""
-    published = {(1, 1): "86.76", (1, 5): "85.54", (1, 50): "84.78", (2, 1): "85.33", (2, 5): "83.89", (2, 50): "82.90"}
+    """Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519, table 1, with the schedule of the
+    authors' code."""
+    published = {
+        (1, 1): "86.76",
+        (1, 5): "85.54",
+        (1, 50): "84.78",
+        (2, 1): "85.33",
+        (2, 5): "83.89",
+        (2, 50): "82.90",
+    }
 
     def rates(done: float) -> float:
-        stage = next(i for i in range(1, 9) if done * (3 ** 8 - 1) / 2 < (3 ** i - 1) / 2 or i == 8)
+        stage = next(i for i in range(1, 9) if done * (3**8 - 1) / 2 < (3**i - 1) / 2 or i == 8)
         return 1e-4 * round(10 ** (1 - (stage - 1) / 7), 1)
 
     recipes = {}
     for (layers, k), figure in published.items():
-        settings = Settings(dataset="mnist", latent_dim=(50,) if layers == 1 else (100, 50), hidden=(200, 200),
-                            upper_hidden=(100, 100), activation="tanh", objective="iwae", particles=k, batch_size=20,
-                            valid_size=400)
+        settings = Settings(
+            dataset="mnist",
+            latent_dim=(50,) if layers == 1 else (100, 50),
+            hidden=(200, 200),
+            upper_hidden=(100, 100),
+            activation="tanh",
+            objective="iwae",
+            particles=k,
+            batch_size=20,
+            valid_size=400,
+        )
         recipes[f"{layers} layer{'s' if layers > 1 else ''}, k = {k}"] = Recipe(
-            settings, 3280 * scale, rates, lambda p: torch.optim.Adam(p, lr=1e-3, eps=1e-4 / 20), figure)
+            settings,
+            3280 * scale,
+            rates,
+            lambda p: torch.optim.Adam(p, lr=1e-3, eps=1e-4 / 20),
+            figure,
+        )
     return recipes, IWAE
 
 
 def vamp(scale: float) -> tuple[dict[str, Recipe], str]:
-    """Tomczak & Welling 2018, arXiv:1705.07120, table 1 (static MNIST, L = 1), with the schedule of the authors' code."""
+    """Tomczak & Welling 2018, arXiv:1705.07120, table 1 (static MNIST, L = 1), with the schedule
+    of the authors' code."""
     return _vamp_nets(scale, {"standard": "88.56", "vamp": "85.57"}), VAMP
 
 
 def flow_prior(scale: float) -> tuple[dict[str, Recipe], str]:
-    """Xu et al. 2019, "On the necessity and effectiveness of learning the prior of VAE" (arXiv:1905.13452)."""
+    """Xu et al. 2019, "On the necessity and effectiveness of learning the prior of VAE"
+    (arXiv:1905.13452)."""
     return _vamp_nets(scale, {"standard": "82.95", "flow": "79.99"}), FLOW
 
 
 def _vamp_nets(scale: float, published: dict[str, str]) -> dict[str, Recipe]:
-    settings = Settings(dataset="binarized-mnist", latent_dim=(40,), hidden=(300, 300), net="gated", batch_size=100,
-                        prior_transforms=8)
-    return {f"{prior} prior": Recipe(dataclasses.replace(settings, prior=prior), 2000 * scale, lambda done: 5e-4,
-                                     normalized_adam, figure, warmup=100 * scale) for prior, figure in published.items()}
+    settings = Settings(
+        dataset="binarized-mnist",
+        latent_dim=(40,),
+        hidden=(300, 300),
+        net="gated",
+        batch_size=100,
+        prior_transforms=8,
+    )
+    return {
+        f"{prior} prior": Recipe(
+            dataclasses.replace(settings, prior=prior),
+            2000 * scale,
+            lambda done: 5e-4,
+            normalized_adam,
+            figure,
+            warmup=100 * scale,
+        )
+        for prior, figure in published.items()
+    }
 
 
 def normalized_adam(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
@@ -136,7 +180,8 @@ def normalized_adam(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
 
 
 class Pieces:
-    """Batches of a part of an epoch: `fit` takes each pass for an epoch, the next goes on with other rows."""
+    """Batches of a part of an epoch: `fit` takes each pass for an epoch, the next goes on with
+    other rows."""
 
     def __init__(self, batches: Batches, steps: int) -> None:
         self.batches, self.steps = batches, steps
@@ -157,7 +202,9 @@ def run(name: str, recipe: Recipe, ours: Reproduction, device: torch.device) -> 
     result = folder / "result.json"
     if (found := find_result(result)) is not None:
         return found
-    s = dataclasses.replace(recipe.settings, seed=ours.seed, dataset=ours.dataset or recipe.settings.dataset)
+    s = dataclasses.replace(
+        recipe.settings, seed=ours.seed, dataset=ours.dataset or recipe.settings.dataset
+    )
     torch.manual_seed(s.seed)
     data = prepare(s)
     model, guide = build(s, data.shape, data.splits.levels)
@@ -169,53 +216,92 @@ def run(name: str, recipe: Recipe, ours: Reproduction, device: torch.device) -> 
     fit_constants(model, guide, x, s)
     steps = math.ceil(len(data.train) / PARTS)
     pieces = max(1, round(recipe.epochs * len(data.train) / steps))
-    loss = make_loss(model, guide, dataclasses.replace(s, objective="iwae" if s.objective == "iwae" else "elbo"), 1)
+    loss = make_loss(
+        model,
+        guide,
+        dataclasses.replace(s, objective="iwae" if s.objective == "iwae" else "elbo"),
+        1,
+    )
     if recipe.warmup:
-        loss = pv.ElboLoss(model, guide, beta=pv.LinearWarmup(max(1, round(recipe.warmup * len(data.train)))))
+        loss = pv.ElboLoss(
+            model, guide, beta=pv.LinearWarmup(max(1, round(recipe.warmup * len(data.train))))
+        )
     loss.to(device)
     optimizer = recipe.optimizer(list(loss.parameters()))
     base = optimizer.param_groups[0]["lr"]
     checkpoint = folder / "checkpoint.safetensors"
     start = time.perf_counter()
-    history = pv.fit(loss, Pieces(data.train.to(device), steps), epochs=pieces, optimizer=optimizer,
-                     schedule=lambda o: torch.optim.lr_scheduler.LambdaLR(o, lambda i: recipe.rates(i / pieces) / base),
-                     hooks=[Checkpoint(checkpoint), HistoryFile(folder / "history.csv"), ProgressBar(name)],
-                     compile=ours.compile, resume=checkpoint if checkpoint.exists() else None)
+    history = pv.fit(
+        loss,
+        Pieces(data.train.to(device), steps),
+        epochs=pieces,
+        optimizer=optimizer,
+        schedule=lambda o: torch.optim.lr_scheduler.LambdaLR(
+            o, lambda i: recipe.rates(i / pieces) / base
+        ),
+        hooks=[Checkpoint(checkpoint), HistoryFile(folder / "history.csv"), ProgressBar(name)],
+        compile=ours.compile,
+        resume=checkpoint if checkpoint.exists() else None,
+    )
     pv.save_weights(loss, folder / "weights.safetensors")
     torch.manual_seed(s.seed)
     scored = some_rows(data.test, ours.eval_data, s.seed)
     with evidence_bar(scored, ours.eval_particles, desc=f"{name}: log p(x)") as bar:
-        evidence = pv.log_evidence(model, guide, scored, num_particles=ours.eval_particles, progress=bar.update)
+        evidence = pv.log_evidence(
+            model, guide, scored, num_particles=ours.eval_particles, progress=bar.update
+        )
     units = pv.evaluate(loss, [{"x": data.train.take(500)["x"]}])["active_units"]
-    write_arrays(folder / "evidence.npz", {"log_px": evidence.log_px.numpy(), "khat": evidence.khat.numpy()})
+    write_arrays(
+        folder / "evidence.npz", {"log_px": evidence.log_px.numpy(), "khat": evidence.khat.numpy()}
+    )
     theirs = recipe.settings.dataset
     published = recipe.published + (f" ({theirs})" if s.dataset != theirs else "")
-    row = {"run": name, "log_px": evidence.mean, "se": evidence.mean_se, "untrusted": int(evidence.untrusted.sum()),
-           "num_data": len(evidence.log_px), "num_particles": ours.eval_particles, "active_units": units,
-           "epochs": pieces * steps / len(data.train), "train_seconds": sum(history["seconds"]),
-           "seconds": time.perf_counter() - start, "published": published, "folder": str(folder)}
+    row = {
+        "run": name,
+        "log_px": evidence.mean,
+        "se": evidence.mean_se,
+        "untrusted": int(evidence.untrusted.sum()),
+        "num_data": len(evidence.log_px),
+        "num_particles": ours.eval_particles,
+        "active_units": units,
+        "epochs": pieces * steps / len(data.train),
+        "train_seconds": sum(history["seconds"]),
+        "seconds": time.perf_counter() - start,
+        "published": published,
+        "folder": str(folder),
+    }
     write_result(result, row, files=[folder / "evidence.npz"])
     return row
 
 
 def table(rows: list[dict[str, object]], conditions: str, scale: float) -> str:
     """Ours beside theirs, and each run against the one before it, datum by datum."""
-    lines = ["| run | ours, -log p(x) | better than the row above | active units | k-hat > 0.7 | epochs | training | "
-             "published |",
-             "|---|---|---|---|---|---|---|---|"]
+    lines = [
+        "| run | ours, -log p(x) | better than the row above | active units | k-hat > 0.7 | epochs | training | "
+        "published |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     scores = [read_arrays(Path(row["folder"]) / "evidence.npz")["log_px"] for row in rows]
-    nets = [row["run"].split(",")[0] if "," in row["run"] else "" for row in rows]  # those of one depth compare
+    nets = [
+        row["run"].split(",")[0] if "," in row["run"] else "" for row in rows
+    ]  # those of one depth compare
     for i, row in enumerate(rows):
         gain = ""
         if i and nets[i] == nets[i - 1] and len(scores[i]) == len(scores[i - 1]):
             difference = scores[i] - scores[i - 1]
-            gain = f"{difference.mean():.3f} +- {difference.std(ddof=1) / len(difference) ** 0.5:.3f}"
-        lines.append(f"| {row['run']} | {-row['log_px']:.2f} +- {row['se']:.2f} | {gain} | {row['active_units']} | "
-                     f"{row['untrusted']} of {row['num_data']} | {row['epochs']:.1f} | {row['train_seconds']:.0f} s | "
-                     f"{row['published']} |")
+            gain = (
+                f"{difference.mean():.3f} +- {difference.std(ddof=1) / len(difference) ** 0.5:.3f}"
+            )
+        lines.append(
+            f"| {row['run']} | {-row['log_px']:.2f} +- {row['se']:.2f} | {gain} | {row['active_units']} | "
+            f"{row['untrusted']} of {row['num_data']} | {row['epochs']:.1f} | {row['train_seconds']:.0f} s | "
+            f"{row['published']} |"
+        )
     seen = f"K = {rows[0]['num_particles']}, N = {rows[0]['num_data']}"
-    return "\n".join(lines) + (f"\n\nScale {scale:g}, {seen}; +- is one standard error over test data, in the third "
-                               f"column of paired differences. {conditions}\n")
+    return "\n".join(lines) + (
+        f"\n\nScale {scale:g}, {seen}; +- is one standard error over test data, in the third "
+        f"column of paired differences. {conditions}\n"
+    )
 
 
 def main(ours: Reproduction) -> None:
@@ -224,14 +310,20 @@ def main(ours: Reproduction) -> None:
         torch.set_num_threads(ours.threads)
     if ours.dataset is not None:
         refuse_set(ours.dataset)
-    recipes, conditions = {"iwae": iwae, "vamp": vamp, "flow-prior": flow_prior}[ours.paper](ours.scale)
+    recipes, conditions = {"iwae": iwae, "vamp": vamp, "flow-prior": flow_prior}[ours.paper](
+        ours.scale
+    )
     if unknown := sorted(set(ours.only) - set(recipes)):
         raise Refusal(f"--only names {unknown}, wanted some of {', '.join(map(repr, recipes))}.")
-    recipes = {name: recipe for name, recipe in recipes.items() if not ours.only or name in ours.only}
+    recipes = {
+        name: recipe for name, recipe in recipes.items() if not ours.only or name in ours.only
+    }
     out = ours.out / f"{ours.paper}-{ours.scale:g}"
     with owned(out):
-        rows = [run(name, recipe, ours, device)
-                for name, recipe in progress_bar(recipes.items(), desc=ours.paper, unit="run")]
+        rows = [
+            run(name, recipe, ours, device)
+            for name, recipe in progress_bar(recipes.items(), desc=ours.paper, unit="run")
+        ]
         text = table(rows, conditions, ours.scale)
         write_atomically(out / "table.md", text.encode())
     say(text)

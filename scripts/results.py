@@ -1,4 +1,5 @@
 """Results on disk: written whole, with a digest that is checked when they are read again."""
+
 import csv
 import hashlib
 import io
@@ -18,9 +19,14 @@ ANEW = "remove it and give the same command again, which makes it anew"
 
 def write_result(path: Path, content: Mapping[str, object], *, files: Iterable[Path] = ()) -> None:
     """JSON with a digest of itself and of the `files` that belong to it, which are there already."""
-    beside = {os.path.relpath(file, path.parent).replace(os.sep, "/"): _digest(file.read_bytes()) for file in files}
+    beside = {
+        os.path.relpath(file, path.parent).replace(os.sep, "/"): _digest(file.read_bytes())
+        for file in files
+    }
     content = json.loads(json.dumps({**content, FILES: beside} if beside else content))
-    write_atomically(path, (json.dumps({DIGEST: _digest_of(content), **content}, indent=1) + "\n").encode())
+    write_atomically(
+        path, (json.dumps({DIGEST: _digest_of(content), **content}, indent=1) + "\n").encode()
+    )
 
 
 def read_result(path: Path, *, remedy: str = ANEW) -> dict:
@@ -37,7 +43,8 @@ def read_result(path: Path, *, remedy: str = ANEW) -> dict:
 
 
 def find_result(path: Path) -> dict | None:
-    """The result, or None where it or a file that belongs to it is not there. Raises Refusal where one is damaged."""
+    """The result, or None where it or a file that belongs to it is not there. Raises Refusal where
+    one is damaged."""
     if not path.exists():
         return None
     content = read_result(path)
@@ -69,7 +76,9 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """A CSV file with the columns of all rows, atomically."""
     text = io.StringIO(newline="")
-    table = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    table = csv.DictWriter(
+        text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n"
+    )
     table.writeheader()
     table.writerows(rows)
     write_atomically(path, text.getvalue().encode())

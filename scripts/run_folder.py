@@ -1,4 +1,5 @@
 """What the scripts share: a run's folder on disk, the choice of a device, and one-line refusals."""
+
 import dataclasses
 import datetime
 import json
@@ -20,8 +21,18 @@ from results import read_result, write_result
 import pyrovae as pv
 from pyrovae.data import DataError
 
-MAY_CHANGE = {"epochs", "out", "resume", "device", "threads", "compile", "eval_particles", "eval_data", "tensorboard",
-              "bands"}
+MAY_CHANGE = {
+    "epochs",
+    "out",
+    "resume",
+    "device",
+    "threads",
+    "compile",
+    "eval_particles",
+    "eval_data",
+    "tensorboard",
+    "bands",
+}
 """Settings that a resumed run may change."""
 SCHEMA = 1
 """Of run.json: raised where its keys change their meaning."""
@@ -47,11 +58,14 @@ class Folder:
 
     @classmethod
     @contextmanager
-    def for_run(cls, settings: object, script: str, default: str, *, writes: bool = True) -> Iterator["Folder"]:
-        """A new folder, or with `resume` an old one whose run had the same settings, which nobody else writes to meanwhile.
+    def for_run(
+        cls, settings: object, script: str, default: str, *, writes: bool = True
+    ) -> Iterator["Folder"]:
+        """A new folder, or with `resume` an old one whose run had the same settings, which nobody
+        else writes to meanwhile.
 
-        writes: whether it is this process that does, of several that train together. Raises Refusal otherwise, before
-        anything there is changed.
+        writes: whether it is this process that does, of several that train together. Raises
+        Refusal otherwise, before anything there is changed.
         """
         if settings.resume and settings.out is None:
             raise Refusal("--resume needs the folder of the run: --out DIR.")
@@ -76,27 +90,42 @@ class Folder:
         old = self.read() if self.run.exists() or settings.resume else None
         if not settings.resume:
             if self.checkpoint.exists() or self.weights.exists():
-                raise Refusal(f"{self.path} already holds a run; choose another --out, or go on with it by --resume.")
+                raise Refusal(
+                    f"{self.path} already holds a run; choose another --out, or go on with it by --resume."
+                )
             return
         new = as_json(settings)
         if lacking := sorted(new.keys() - old["arguments"].keys()):
-            raise Refusal(f"{self.run} lacks the settings {', '.join(lacking)}, so it is of an earlier version; begin anew.")
-        changed = [f"--{name.replace('_', '-')} was {old['arguments'][name]}, is {new[name]}" for name in new
-                   if name not in MAY_CHANGE and old["arguments"][name] != new[name]]
+            raise Refusal(
+                f"{self.run} lacks the settings {', '.join(lacking)}, so it is of an earlier version; begin anew."
+            )
+        changed = [
+            f"--{name.replace('_', '-')} was {old['arguments'][name]}, is {new[name]}"
+            for name in new
+            if name not in MAY_CHANGE and old["arguments"][name] != new[name]
+        ]
         if changed:
             raise Refusal("a resumed run keeps its settings, but " + "; ".join(changed) + ".")
 
     def read(self) -> dict:
-        """The contents of run.json. Raises Refusal where there are none, or those of another script or version."""
+        """The contents of run.json. Raises Refusal where there are none, or those of another
+        script or version."""
         if not self.run.exists():
             raise Refusal(f"{self.path} holds no run.json, so it is no run of {self.script}.")
-        known = read_result(self.run, remedy="bring back a whole copy of it, or begin the run anew in another folder")
+        known = read_result(
+            self.run,
+            remedy="bring back a whole copy of it, or begin the run anew in another folder",
+        )
         if known.get("script", self.script) != self.script:
-            raise Refusal(f"{self.path} holds a run of {known['script']}, not of {self.script}; choose another folder.")
+            raise Refusal(
+                f"{self.path} holds a run of {known['script']}, not of {self.script}; choose another folder."
+            )
         lacking = [name for name in KEYS if name not in known]
         if lacking or known.get("schema") != SCHEMA or not isinstance(known["arguments"], dict):
-            raise Refusal(f"{self.run} is no run.json of this version (schema {known.get('schema')}, wanted {SCHEMA}"
-                          f"{'; it lacks ' + ', '.join(lacking) if lacking else ''}); begin the run anew in another folder.")
+            raise Refusal(
+                f"{self.run} is no run.json of this version (schema {known.get('schema')}, wanted {SCHEMA}"
+                f"{'; it lacks ' + ', '.join(lacking) if lacking else ''}); begin the run anew in another folder."
+            )
         return known
 
     def is_finished(self) -> bool:
@@ -107,20 +136,47 @@ class Folder:
     def refuse_other_data(self, digest: str) -> None:
         """Raise Refusal where the run that is to be resumed saw other data."""
         if (old := self.read()["data"].get("sha256")) != digest:
-            raise Refusal(f"the data are not those the run in {self.path} began with: their SHA-256 is {digest[:12]}..., "
-                          f"was {str(old)[:12]}...; bring those back, or begin anew in another --out.")
+            raise Refusal(
+                f"the data are not those the run in {self.path} began with: their SHA-256 is {digest[:12]}..., "
+                f"was {str(old)[:12]}...; bring those back, or begin anew in another --out."
+            )
 
     def begin(self, settings: object, *, device: torch.device, **facts: object) -> None:
         """Write down what is known before training; of a resumed run, what has changed."""
         packages = ("pyrovae", "torch", "pyro-ppl", "zuko", "numpy")
-        old, new = self.read() if settings.resume else {"arguments": {}, "sessions": []}, as_json(settings)
-        machine = {"device": device_name(device), "python": platform.python_version(),
-                   "versions": {name: _version(name) for name in packages}, "git_commit": _git_commit()}
-        changed = {name: [value, new.get(name)] for name, value in old["arguments"].items()
-                   if name != "resume" and new.get(name) != value}
-        session = {"started": _now(), "ended": None, "outcome": None, "changed": changed, **machine}
-        self._write({"schema": SCHEMA, "script": self.script, "arguments": new, "seed": settings.seed, **machine, **facts,
-                     "sessions": [*old["sessions"], session]})
+        old, new = (
+            self.read() if settings.resume else {"arguments": {}, "sessions": []},
+            as_json(settings),
+        )
+        machine = {
+            "device": device_name(device),
+            "python": platform.python_version(),
+            "versions": {name: _version(name) for name in packages},
+            "git_commit": _git_commit(),
+        }
+        changed = {
+            name: [value, new.get(name)]
+            for name, value in old["arguments"].items()
+            if name != "resume" and new.get(name) != value
+        }
+        session = {
+            "started": _now(),
+            "ended": None,
+            "outcome": None,
+            "changed": changed,
+            **machine,
+        }
+        self._write(
+            {
+                "schema": SCHEMA,
+                "script": self.script,
+                "arguments": new,
+                "seed": settings.seed,
+                **machine,
+                **facts,
+                "sessions": [*old["sessions"], session],
+            }
+        )
 
     def _end(self, since: str, outcome: str) -> None:
         """Write down how the session that began after `since` ended, if one did."""
@@ -131,10 +187,13 @@ class Folder:
             self._write(content)
 
     def replace_weights(self, loss: torch.nn.Module) -> None:
-        """Save the weights; results of other weights that lie here move to superseded/ first, so that none looks current."""
+        """Save the weights; results of other weights that lie here move to superseded/ first, so
+        that none looks current."""
         new = self.weights.with_suffix(".new.safetensors")
         pv.save_weights(loss, new)
-        if self.weights.exists() and self.weights.read_bytes() != new.read_bytes():  # equal weights are equal files
+        if (
+            self.weights.exists() and self.weights.read_bytes() != new.read_bytes()
+        ):  # equal weights are equal files
             results = [path for pattern in RESULTS for path in self.path.glob(pattern)]
             for path in results:
                 kept = self.path / "superseded" / path.name
@@ -152,7 +211,8 @@ class Folder:
 
 @dataclasses.dataclass(frozen=True)
 class OnceAccepted:
-    """A hook of `fit` that acts when all that may be refused was read and accepted, before the first step."""
+    """A hook of `fit` that acts when all that may be refused was read and accepted, before the
+    first step."""
 
     act: Callable[[], object]
 
@@ -169,26 +229,32 @@ def as_json(settings: object) -> dict:
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one, this process's of several. Raises Refusal for a device that is not there."""
+    """`auto` is CUDA where there is one, this process's of several. Raises Refusal for a device
+    that is not there."""
     if name == "auto":
         return pv.Ranks(alone=True).device
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()  # of the "meta" device there are no numbers
     except (RuntimeError, AssertionError) as error:
-        raise Refusal(f"--device {name} is not available here ({str(error).splitlines()[0]}); use auto or cpu.") from error
+        raise Refusal(
+            f"--device {name} is not available here ({str(error).splitlines()[0]}); use auto or cpu."
+        ) from error
     return device
 
 
 def peak_memory_mib() -> float | None:
-    """The most memory this process has held, in MiB (on CUDA, that of the device); None where the system cannot tell."""
+    """The most memory this process has held, in MiB (on CUDA, that of the device); None where the
+    system cannot tell."""
     if torch.cuda.is_available() and torch.cuda.is_initialized():
-        return torch.cuda.max_memory_allocated() / 2 ** 20
+        return torch.cuda.max_memory_allocated() / 2**20
     try:
         import resource
     except ImportError:
         return None
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2 ** 20 if sys.platform == "darwin" else 2 ** 10)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+        2**20 if sys.platform == "darwin" else 2**10
+    )
 
 
 def device_name(device: torch.device) -> str:
@@ -197,10 +263,11 @@ def device_name(device: torch.device) -> str:
 
 @contextmanager
 def refuse_politely() -> Iterator[None]:
-    """Turn what a user can act on into one line and exit status 2: refusals, a full disk, a folder that cannot be written,
-    too little memory. Bugs keep their traceback.
+    """Turn what a user can act on into one line and exit status 2: refusals, a full disk, a folder
+    that cannot be written, too little memory. Bugs keep their traceback.
 
-    What the library logs, such as what was compiled or why not, goes to the terminal, above the bars.
+    What the library logs, such as what was compiled or why not, goes to the terminal, above the
+    bars.
     """
     try:
         with quiet_bars():
@@ -212,22 +279,44 @@ def refuse_politely() -> Iterator[None]:
         sys.exit(1)
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        sys.exit(_complain(f"error: {place}{error.strerror or _line(error)}. {KEPT}; mend that, or choose another --out, "
-                           "and start again with the same command (train_*.py --resume goes on from the checkpoint).", 2))
+        sys.exit(
+            _complain(
+                f"error: {place}{error.strerror or _line(error)}. {KEPT}; mend that, or choose another --out, "
+                "and start again with the same command (train_*.py --resume goes on from the checkpoint).",
+                2,
+            )
+        )
     except (MemoryError, RuntimeError) as error:
         if not _lacks_memory(error):
             raise
-        sys.exit(_complain(f"error: too little memory ({_line(error)}). {KEPT}; ask for less: a smaller net or data "
-                           "set, fewer particles or draws, a lower --batch-size.", 2))
+        sys.exit(
+            _complain(
+                f"error: too little memory ({_line(error)}). {KEPT}; ask for less: a smaller net or data "
+                "set, fewer particles or draws, a lower --batch-size.",
+                2,
+            )
+        )
     except KeyboardInterrupt:
-        sys.exit(_complain("interrupted; what was saved is intact: train_*.py goes on with --out DIR --resume, the other "
-                           "scripts with the same command.", 130))
+        sys.exit(
+            _complain(
+                "interrupted; what was saved is intact: train_*.py goes on with --out DIR --resume, the other "
+                "scripts with the same command.",
+                130,
+            )
+        )
 
 
 def _lacks_memory(error: Exception) -> bool:
-    words = ("allocate memory", "not enough memory", "out of memory", "Storage size calculation overflowed",
-             "numel: integer multiplication overflow")
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in str(error) for word in words)
+    words = (
+        "allocate memory",
+        "not enough memory",
+        "out of memory",
+        "Storage size calculation overflowed",
+        "numel: integer multiplication overflow",
+    )
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
+        word in str(error) for word in words
+    )
 
 
 def _line(error: Exception) -> str:
@@ -260,8 +349,12 @@ def _git_commit() -> str | None:
     """The commit of the code, with a + where files were changed since; None outside a repository."""
     here = Path(__file__).parent
     try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
-        dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True)
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
+        )
+        dirty = subprocess.run(
+            ["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
     return commit.stdout.strip() + ("+" if dirty.stdout.strip() else "")

@@ -2,8 +2,10 @@
 
     python scripts/train_bnn.py --dataset diabetes --method bbb --out runs/bbb
 
-writes run.json (settings, versions, metrics), history.csv, weights.safetensors, an ArviZ file, and figures.
+writes run.json (settings, versions, metrics), history.csv, weights.safetensors, an ArviZ file, and
+figures.
 """
+
 import dataclasses
 import sys
 import time
@@ -35,10 +37,11 @@ class Training:
     method: Annotated[Method, tyro.conf.arg(help=EXPLAINED)] = "bbb"
     settings: BnnSettings
     ood: str | None = None
-    """A data set that the classifier has not seen: digits, mnist, fashion-mnist, kmnist, noise, photographs
-    (squares of the two that ship with scikit-learn), or a PATH."""
+    """A data set that the classifier has not seen: digits, mnist, fashion-mnist, kmnist, noise,
+    photographs (squares of the two that ship with scikit-learn), or a PATH."""
     bands: bool = False
-    """Also train the method on a toy, a made-up 1-D set with a gap, and draw its bands (regression only)."""
+    """Also train the method on a toy, a made-up 1-D set with a gap, and draw its bands (regression
+    only)."""
     out: OutFolder | None = None
     """Folder of the run; by default a new one under runs/."""
     resume: bool = False
@@ -68,29 +71,53 @@ def _main(t: Training, folder: Folder) -> Path:
     torch.set_num_threads(s.threads or 1)
     unknown = load_unknown(t.ood, task) if t.ood else None
     refuse_bands(t.bands, task)
-    facts = {"name": task.name, "source": task.source, "num_train": task.num_data, "num_splits": task.num_splits,
-             "sha256": task.digest()}
+    facts = {
+        "name": task.name,
+        "source": task.source,
+        "num_train": task.num_data,
+        "num_splits": task.num_splits,
+        "sha256": task.digest(),
+    }
     if t.resume:
         folder.refuse_other_data(facts["sha256"])
-    say(f"{task.name}: {task.num_data} training data of {task.num_features} features, "
-        f"{task.num_splits * s.seeds} networks, {epochs_of(s, task)} epochs on {device}; writing to {folder.path}")
-    trained = train(t.method, s, task, device=device, resume=folder.checkpoint if t.resume else None,
-                    draws=folder.path / "draws", hooks=(
-                        OnceAccepted(lambda: folder.begin(t, device=device, data=facts)), Checkpoint(folder.checkpoint),
-                        HistoryFile(folder.history)))
+    say(
+        f"{task.name}: {task.num_data} training data of {task.num_features} features, "
+        f"{task.num_splits * s.seeds} networks, {epochs_of(s, task)} epochs on {device}; writing to {folder.path}"
+    )
+    trained = train(
+        t.method,
+        s,
+        task,
+        device=device,
+        resume=folder.checkpoint if t.resume else None,
+        draws=folder.path / "draws",
+        hooks=(
+            OnceAccepted(lambda: folder.begin(t, device=device, data=facts)),
+            Checkpoint(folder.checkpoint),
+            HistoryFile(folder.history),
+        ),
+    )
     pv.save_weights(trained.loss, folder.weights)
     scores = score(trained, s, task, unknown)
-    folder.record(metrics=scores.summary(), train_seconds=trained.seconds, steps=trained.steps,
-                  wall_seconds=time.perf_counter() - start)
+    folder.record(
+        metrics=scores.summary(),
+        train_seconds=trained.seconds,
+        steps=trained.steps,
+        wall_seconds=time.perf_counter() - start,
+    )
     to_arviz(trained, task, folder.path / "arviz.nc")
-    say(f"trained {trained.steps} steps in {trained.seconds:.0f} s; {s.num_samples} draws; mean ± standard error over "
+    say(
+        f"trained {trained.steps} steps in {trained.seconds:.0f} s; {s.num_samples} draws; mean ± standard error over "
         f"splits and seeds\n\n{markdown({t.method: scores.summary()})}\n"
-        f"peak memory: {peak_memory_mib() or float('nan'):.0f} MiB")
+        f"peak memory: {peak_memory_mib() or float('nan'):.0f} MiB"
+    )
     drawn = figures({t.method: scores}, task)
     if t.bands and not (folder.figures / "bands.png").exists():
         drawn["bands"] = bands((t.method,), s)
     if trained.history is not None:
-        drawn["history"] = plots.curves(trained.history.columns(), title=POINT if t.method in POINTS else None)
+        drawn["history"] = plots.curves(
+            trained.history.columns(), title=POINT if t.method in POINTS else None
+        )
     plots.save(drawn, folder.figures)
     pictures = ", ".join(sorted(path.name for path in folder.figures.glob("*.png")))
     say(f"pictures: {pictures} in {folder.figures}")

@@ -1,9 +1,11 @@
 """Train a variational autoencoder, estimate its log p(x), and draw what it learned.
 
-Without arguments: a 2-D latent space on scikit-learn's handwritten digits, in under three minutes on two cores.
-Everything goes to one folder: run.json (settings, versions, metrics), history.csv, weights.safetensors,
-checkpoint.safetensors (to resume from) and figures/.
+Without arguments: a 2-D latent space on scikit-learn's handwritten digits, in under three minutes
+on two cores.
+Everything goes to one folder: run.json (settings, versions, metrics), history.csv,
+weights.safetensors, checkpoint.safetensors (to resume from) and figures/.
 """
+
 import dataclasses
 import math
 import sys
@@ -18,7 +20,14 @@ import torch
 from conditions import Task, conditioned
 from data_choice import refuse_unfit, refuse_unknown, with_classes
 from progress import evidence_bar, say
-from run_folder import Folder, OnceAccepted, Refusal, choose_device, peak_memory_mib, refuse_politely
+from run_folder import (
+    Folder,
+    OnceAccepted,
+    Refusal,
+    choose_device,
+    peak_memory_mib,
+    refuse_politely,
+)
 from vae_figures import draw_figures
 from vae_parts import COUNTS, LEVELS, VECTORS_ONLY, build, fit_constants
 from vae_settings import Settings
@@ -53,8 +62,12 @@ DATASETS: dict[str, Callable[[Settings], Splits]] = {
     "binarized-mnist": lambda s: load_binarized_mnist(),
 }
 
-ELBOS = {"elbo": pyro.infer.Trace_ELBO, "score-function": pyro.infer.Trace_ELBO,
-         "capacity": pyro.infer.TraceMeanField_ELBO, "analytic-kl": pyro.infer.TraceMeanField_ELBO}
+ELBOS = {
+    "elbo": pyro.infer.Trace_ELBO,
+    "score-function": pyro.infer.Trace_ELBO,
+    "capacity": pyro.infer.TraceMeanField_ELBO,
+    "analytic-kl": pyro.infer.TraceMeanField_ELBO,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +88,14 @@ class Prepared:
     def digest(self) -> str:
         """Of all that is learned from and scored, in the order in which it is."""
         parts = {"train": self.splits.train, "valid": self.splits.valid, "test": self.splits.test}
-        return digest_of({f"{part}/{name}": value for part, data in parts.items() if data is not None
-                          for name, value in data.tensors.items()})
+        return digest_of(
+            {
+                f"{part}/{name}": value
+                for part, data in parts.items()
+                if data is not None
+                for name, value in data.tensors.items()
+            }
+        )
 
     @property
     def num_conditions(self) -> int:
@@ -85,7 +104,12 @@ class Prepared:
 
 def refuse_set(name: str) -> None:
     """Raise Refusal for what is no data set: neither a name nor a path."""
-    refuse_unknown("--dataset", name, DATASETS, "the path of an .npy, .npz or IDX file or of a folder of images")
+    refuse_unknown(
+        "--dataset",
+        name,
+        DATASETS,
+        "the path of an .npy, .npz or IDX file or of a folder of images",
+    )
 
 
 def prepare(s: Settings) -> Prepared:
@@ -95,13 +119,20 @@ def prepare(s: Settings) -> Prepared:
     splits = load(s)
     refuse_unfit(s, splits)
     if s.net == "conv" and len(splits.event_shape) != 3:
-        raise Refusal(f"--net conv takes images, but {s.dataset} holds {tuple(splits.event_shape)} vectors; use --net mlp.")
+        raise Refusal(
+            f"--net conv takes images, but {s.dataset} holds {tuple(splits.event_shape)} vectors; use --net mlp."
+        )
     binary = s.likelihood in ("bernoulli", "autoregressive-bernoulli")
     if s.likelihood in LEVELS + COUNTS:
         if s.binarize not in (None, "none"):
-            raise Refusal(f"--likelihood {s.likelihood} scores grey levels, which --binarize {s.binarize} throws "
-                          "away; drop --binarize, or use --likelihood bernoulli.")
-        splits, binarize = splits.as_levels() if s.likelihood in LEVELS or splits.levels else splits, "none"
+            raise Refusal(
+                f"--likelihood {s.likelihood} scores grey levels, which --binarize {s.binarize} throws "
+                "away; drop --binarize, or use --likelihood bernoulli."
+            )
+        splits, binarize = (
+            splits.as_levels() if s.likelihood in LEVELS or splits.levels else splits,
+            "none",
+        )
     else:
         usual = "threshold" if s.dataset == "digits" else "dynamic"
         binarize = s.binarize or (usual if binary else "none")
@@ -111,11 +142,15 @@ def prepare(s: Settings) -> Prepared:
     task = None
     if s.condition != "none":
         task = Task(s.condition, tuple(splits.event_shape), classes)
-        parts = tuple(part and conditioned(part, task, fixed=i > 0) for i, part in enumerate(parts))
+        parts = tuple(
+            part and conditioned(part, task, fixed=i > 0) for i, part in enumerate(parts)
+        )
     return Prepared(splits, "none" if splits.is_binary else binarize, task, *parts)
 
 
-def make_loss(model: pv.Model, guide: pv.Guide, s: Settings, steps_per_epoch: int) -> torch.nn.Module:
+def make_loss(
+    model: pv.Model, guide: pv.Guide, s: Settings, steps_per_epoch: int
+) -> torch.nn.Module:
     """The objective; `proposal_of` it is the guide, refined if the settings say so."""
     guide = SemiAmortized(guide, model, steps=s.refine_steps) if s.refine_steps else guide
     if s.objective in ("iwae", "dreg", "stl", "renyi"):
@@ -123,14 +158,26 @@ def make_loss(model: pv.Model, guide: pv.Guide, s: Settings, steps_per_epoch: in
         gradient = {"stl": "stl", "dreg": "dreg"}.get(s.objective, "plain")
         loss = pv.IwaeLoss(model, guide, num_particles=s.particles, gradient=gradient, alpha=alpha)
     else:
-        elbo = ELBOS[s.objective](num_particles=s.particles, vectorize_particles=s.particles > 1, max_plate_nesting=1)
+        elbo = ELBOS[s.objective](
+            num_particles=s.particles, vectorize_particles=s.particles > 1, max_plate_nesting=1
+        )
         steps = s.kl_warmup * steps_per_epoch
         if s.objective == "capacity":
-            loss = CapacityLoss(model, guide, gamma=s.gamma, elbo=elbo, capacity=pv.LinearWarmup(steps, stop=s.capacity)
-                                if steps else s.capacity)
+            loss = CapacityLoss(
+                model,
+                guide,
+                gamma=s.gamma,
+                elbo=elbo,
+                capacity=pv.LinearWarmup(steps, stop=s.capacity) if steps else s.capacity,
+            )
         else:
-            loss = pv.ElboLoss(model, guide, elbo=elbo, free_bits=s.free_bits,
-                               beta=pv.LinearWarmup(steps, stop=s.beta) if steps else s.beta)
+            loss = pv.ElboLoss(
+                model,
+                guide,
+                elbo=elbo,
+                free_bits=s.free_bits,
+                beta=pv.LinearWarmup(steps, stop=s.beta) if steps else s.beta,
+            )
     return Lagging(loss, guide_steps=s.guide_steps) if s.guide_steps > 1 else loss
 
 
@@ -138,7 +185,9 @@ def proposal_of(loss: torch.nn.Module) -> torch.nn.Module:
     return unwrap(loss).guide
 
 
-def learning_rates(s: Settings) -> Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler] | None:
+def learning_rates(
+    s: Settings,
+) -> Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler] | None:
     if not s.lr_decay_epochs:
         return None
     start = s.epochs - s.lr_decay_epochs
@@ -152,23 +201,41 @@ def learning_rates(s: Settings) -> Callable[[torch.optim.Optimizer], torch.optim
 def some_rows(batches: Batches, count: int, seed: int) -> Batches:
     """At most `count` rows, chosen at random by a seed of their own."""
     rows = torch.randperm(len(batches.data), generator=torch.Generator().manual_seed(seed))[:count]
-    return Batches(type(batches.data)(**batches.data[rows]), batches.batch_size, transform=batches.transform)
+    return Batches(
+        type(batches.data)(**batches.data[rows]), batches.batch_size, transform=batches.transform
+    )
 
 
 def autocast(s: Settings, device: torch.device) -> Callable[[], AbstractContextManager]:
-    return (lambda: torch.autocast(device.type, torch.bfloat16)) if s.precision == "bf16" else nullcontext
+    return (
+        (lambda: torch.autocast(device.type, torch.bfloat16))
+        if s.precision == "bf16"
+        else nullcontext
+    )
 
 
-def baseline(s: Settings, data: Prepared, scored: Batches, device: torch.device, best: Path) -> float:
-    """log p(x | c) of the `scored` data, in nats each, under a net from c to x without latents: each pixel for itself.
+def baseline(
+    s: Settings, data: Prepared, scored: Batches, device: torch.device, best: Path
+) -> float:
+    """log p(x | c) of the `scored` data, in nats each, under a net from c to x without latents:
+    each pixel for itself.
 
     It stops at its best validation score, so that overfitting does not make it a straw man.
     """
     net = MLP(data.num_conditions, s.hidden, data.shape).to(device)
     loss = pv.ElboLoss(pv.Model(x=pv.Node(BernoulliHead(net), "c")), lambda **batch: None)
     valid = data.valid and data.valid.to(device)
-    pv.fit(loss, data.train.to(device), epochs=s.epochs, valid=valid, lr=s.lr,
-           hooks=[*([EarlyStopping(best, patience=5)] if valid else []), ProgressBar("net without latent variables")])
+    pv.fit(
+        loss,
+        data.train.to(device),
+        epochs=s.epochs,
+        valid=valid,
+        lr=s.lr,
+        hooks=[
+            *([EarlyStopping(best, patience=5)] if valid else []),
+            ProgressBar("net without latent variables"),
+        ],
+    )
     return -pv.evaluate(loss, scored.to(device))["loss"]
 
 
@@ -190,7 +257,9 @@ def _train(s: Settings, ranks: pv.Ranks, folder: Folder) -> Path:
     if s.resume:
         folder.refuse_other_data(digest)
     if s.patience and data.valid is None:
-        raise Refusal("--patience waits for a better validation ELBO, but --valid-size 0 holds out no data; drop one.")
+        raise Refusal(
+            "--patience waits for a better validation ELBO, but --valid-size 0 holds out no data; drop one."
+        )
     device = choose_device(s.device)
     if s.precision == "tf32":
         torch.set_float32_matmul_precision("high")
@@ -202,45 +271,98 @@ def _train(s: Settings, ranks: pv.Ranks, folder: Folder) -> Path:
     loss = make_loss(model, guide, s, len(data.train)).to(device)
     hooks = []
     if ranks.first:
-        facts = {"name": splits.name, "source": splits.source, "event_shape": list(splits.event_shape),
-                 "levels": splits.levels, "binarize": data.binarize, "num_train": len(splits.train),
-                 "num_valid": len(splits.valid) if splits.valid is not None else 0, "num_test": len(splits.test),
-                 "sha256": digest}
-        say(f"{splits.name}: {len(splits.train)} training data {tuple(splits.event_shape)}, binarize {data.binarize}; "
+        facts = {
+            "name": splits.name,
+            "source": splits.source,
+            "event_shape": list(splits.event_shape),
+            "levels": splits.levels,
+            "binarize": data.binarize,
+            "num_train": len(splits.train),
+            "num_valid": len(splits.valid) if splits.valid is not None else 0,
+            "num_test": len(splits.test),
+            "sha256": digest,
+        }
+        say(
+            f"{splits.name}: {len(splits.train)} training data {tuple(splits.event_shape)}, binarize {data.binarize}; "
             f"{sum(p.numel() for p in loss.parameters()):,} parameters on {_where(ranks, device)}; "
-            f"writing to {folder.path}")
+            f"writing to {folder.path}"
+        )
         hooks += [OnceAccepted(lambda: folder.begin(s, device=device, data=facts))]
-        hooks += [EarlyStopping(folder.best, patience=s.patience, start=s.kl_warmup)] if s.patience else []
-        hooks += [Checkpoint(folder.checkpoint), HistoryFile(folder.history), ProgressBar("training")]
+        hooks += (
+            [EarlyStopping(folder.best, patience=s.patience, start=s.kl_warmup)]
+            if s.patience
+            else []
+        )
+        hooks += [
+            Checkpoint(folder.checkpoint),
+            HistoryFile(folder.history),
+            ProgressBar("training"),
+        ]
         hooks += [TensorBoard(folder.path / "tensorboard")] if s.tensorboard else []
     train_data = data.train.to(device)
-    history = pv.fit(loss, ranks.shard(train_data) if ranks.size > 1 else train_data, epochs=s.epochs,
-                     valid=data.valid and data.valid.to(device), lr=s.lr, schedule=learning_rates(s), clip_norm=s.clip_norm,
-                     hooks=hooks, compile=s.compile, context=autocast(s, device),
-                     resume=folder.checkpoint if s.resume else None, fabric=ranks if ranks.size > 1 else None)
+    history = pv.fit(
+        loss,
+        ranks.shard(train_data) if ranks.size > 1 else train_data,
+        epochs=s.epochs,
+        valid=data.valid and data.valid.to(device),
+        lr=s.lr,
+        schedule=learning_rates(s),
+        clip_norm=s.clip_norm,
+        hooks=hooks,
+        compile=s.compile,
+        context=autocast(s, device),
+        resume=folder.checkpoint if s.resume else None,
+        fabric=ranks if ranks.size > 1 else None,
+    )
     train_seconds = sum(history["seconds"])
     scored = some_rows(data.test, s.eval_data, s.seed)
     torch.manual_seed(s.seed + ranks.rank)
     own = _own(scored, ranks)
     with evidence_bar(own, s.eval_particles, disable=not ranks.first) as bar:
-        evidence = ranks.gather(pv.log_evidence(model, proposal_of(loss), own, num_particles=s.eval_particles,
-                                                compile=s.compile, progress=bar.update))
+        evidence = ranks.gather(
+            pv.log_evidence(
+                model,
+                proposal_of(loss),
+                own,
+                num_particles=s.eval_particles,
+                compile=s.compile,
+                progress=bar.update,
+            )
+        )
     ranks.close()  # nobody waits for what the first does alone
     if not ranks.first:
         return folder.path
     folder.replace_weights(loss)
-    folder.record(train_seconds=train_seconds, epochs_done=len(history), last_epoch=history[-1],
-                  train_peak_memory_mib=peak_memory_mib())
-    metrics = {"log_px": evidence.mean, "se": evidence.mean_se, "elbo": evidence.elbo.mean().item(),
-               "num_particles": s.eval_particles, "num_data": len(evidence.log_px), "split": "test"}
+    folder.record(
+        train_seconds=train_seconds,
+        epochs_done=len(history),
+        last_epoch=history[-1],
+        train_peak_memory_mib=peak_memory_mib(),
+    )
+    metrics = {
+        "log_px": evidence.mean,
+        "se": evidence.mean_se,
+        "elbo": evidence.elbo.mean().item(),
+        "num_particles": s.eval_particles,
+        "num_data": len(evidence.log_px),
+        "split": "test",
+    }
     lines = [f"trained {len(history)} epochs in {train_seconds:.0f} s; test {evidence}"]
     if data.task and data.task.name != "label" and s.likelihood == "bernoulli":
-        metrics["baseline_log_px"] = baseline(s, data, scored, device, folder.path / "baseline.safetensors")
-        lines.append(f"a net without latent variables, p(x | c) pixel by pixel: {metrics['baseline_log_px']:.3f} nats")
+        metrics["baseline_log_px"] = baseline(
+            s, data, scored, device, folder.path / "baseline.safetensors"
+        )
+        lines.append(
+            f"a net without latent variables, p(x | c) pixel by pixel: {metrics['baseline_log_px']:.3f} nats"
+        )
     folder.record(metrics=metrics, wall_seconds=time.perf_counter() - start)
     say("\n".join(lines) + f"\npeak memory: {peak_memory_mib() or math.nan:.0f} MiB")
-    plots.save(draw_figures(model, guide, data.test, history, splits, device, data.task), folder.figures)
-    say(f"pictures: {', '.join(sorted(path.name for path in folder.figures.glob('*.png')))} in {folder.figures}")
+    plots.save(
+        draw_figures(model, guide, data.test, history, splits, device, data.task), folder.figures
+    )
+    say(
+        f"pictures: {', '.join(sorted(path.name for path in folder.figures.glob('*.png')))} in {folder.figures}"
+    )
     return folder.path
 
 
@@ -251,7 +373,9 @@ def _where(ranks: pv.Ranks, device: torch.device) -> str:
 def _own(batches: Batches, ranks: pv.Ranks) -> Batches:
     """This process's share of the rows."""
     rows = torch.arange(ranks.rank, len(batches.data), ranks.size)
-    return Batches(type(batches.data)(**batches.data[rows]), batches.batch_size, transform=batches.transform)
+    return Batches(
+        type(batches.data)(**batches.data[rows]), batches.batch_size, transform=batches.transform
+    )
 
 
 def _stored(data: Prepared) -> torch.Tensor:

@@ -1,7 +1,9 @@
-"""Settings that count for some of the others' values only, as in `alpha: Annotated[float, Only(objective="renyi")] = 0.5`.
+"""Settings that count for some of the others' values only, as in `alpha: Annotated[float,
+Only(objective="renyi")] = 0.5`.
 
 `--help` names those values, and a command line that sets what nothing would use is refused.
 """
+
 import dataclasses
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,17 +15,23 @@ Values = Mapping[str, object]
 
 
 class Only:
-    """The setting counts where any one of the `others` has a value among those given (a word, several, or `Several()`)."""
+    """The setting counts where any one of the `others` has a value among those given (a word,
+    several, or `Several()`)."""
 
     def __init__(self, **others: object) -> None:
-        self.others = {name: (value,) if isinstance(value, (str, bool)) else value for name, value in others.items()}
+        self.others = {
+            name: (value,) if isinstance(value, (str, bool)) else value
+            for name, value in others.items()
+        }
 
     def ignored(self, field: str, values: Values) -> str | None:
         """Why the setting would say nothing; None where it counts."""
         if any(values[name] in allowed for name, allowed in self.others.items()):
             return None
-        return (f"says nothing with {_and(_option(name, values[name]) for name in self.others)}; it is for "
-                f"{' or '.join(self._words())}")
+        return (
+            f"says nothing with {_and(_option(name, values[name]) for name in self.others)}; it is for "
+            f"{' or '.join(self._words())}"
+        )
 
     def __str__(self) -> str:
         """In the words of `--help`."""
@@ -40,13 +48,18 @@ class Only:
 
 
 class NotWith:
-    """The setting (where `of` is given, those values of it) says nothing where all the `others` have one of their values."""
+    """The setting (where `of` is given, those values of it) says nothing where all the `others`
+    have one of their values."""
 
     def __init__(self, why: str, of: object = (), **others: object) -> None:
         self.why, self.of, self.others = why, of, others
 
     def ignored(self, field: str, values: Values) -> str | None:
-        if self.of and values[field] not in self.of or not all(values[name] in some for name, some in self.others.items()):
+        if (
+            self.of
+            and values[field] not in self.of
+            or not all(values[name] in some for name, some in self.others.items())
+        ):
             return None
         return f"with {_and(_option(name, values[name]) for name in self.others)} {self.why}"
 
@@ -98,24 +111,41 @@ def values_of(settings: object) -> dict[str, object]:
 
 
 def refuse_unused(settings: object) -> None:
-    """Raise Refusal for a setting other than its default that would change nothing, and for what this machine lacks.
+    """Raise Refusal for a setting other than its default that would change nothing, and for what
+    this machine lacks.
 
-    Settings with a method `variants` stand for several runs, each of which changes some of them: what one of these uses
-    may be set for all. A run that is resumed keeps the settings that it began with.
+    Settings with a method `variants` stand for several runs, each of which changes some of them:
+    what one of these uses may be set for all. A run that is resumed keeps the settings that it
+    began with.
     """
     values = values_of(settings)
-    runs = [{**values, **changes} for changes in (settings.variants() if hasattr(settings, "variants") else [{}])]
+    runs = [
+        {**values, **changes}
+        for changes in (settings.variants() if hasattr(settings, "variants") else [{}])
+    ]
     for field, hint in leaves(type(settings)):
         for declared in metadata(hint):
-            if isinstance(declared, HERE) and (bad := [run for run in runs if run[field.name] not in declared]):
-                raise Refusal(f"{flag(field.name)} {shown(bad[0][field.name])}: wanted {declared}.")
+            if isinstance(declared, HERE) and (
+                bad := [run for run in runs if run[field.name] not in declared]
+            ):
+                raise Refusal(
+                    f"{flag(field.name)} {shown(bad[0][field.name])}: wanted {declared}."
+                )
             if isinstance(declared, (Only, NotWith)) and not values.get("resume"):
                 _refuse_unused(field, declared, runs)
 
 
-def _refuse_unused(field: dataclasses.Field, declared: Only | NotWith, runs: Iterable[Values]) -> None:
-    users = [run for run in runs if run[field.name] != field.default
-             and not (isinstance(declared, NotWith) and declared.of and run[field.name] not in declared.of)]
+def _refuse_unused(
+    field: dataclasses.Field, declared: Only | NotWith, runs: Iterable[Values]
+) -> None:
+    users = [
+        run
+        for run in runs
+        if run[field.name] != field.default
+        and not (
+            isinstance(declared, NotWith) and declared.of and run[field.name] not in declared.of
+        )
+    ]
     reasons = [declared.ignored(field.name, run) for run in users]
     if reasons and all(reasons):
         raise Refusal(f"{_option(field.name, users[0][field.name])} {reasons[0]}.")

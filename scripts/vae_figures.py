@@ -1,4 +1,5 @@
 """The pictures of one trained VAE."""
+
 import contextlib
 
 import torch
@@ -18,8 +19,15 @@ DRAWS = 50
 
 
 @torch.no_grad()
-def draw_figures(model: pv.Model, guide: pv.Guide, test: Batches, history: pv.History, splits: Splits,
-                 device: torch.device, task: Task | None = None) -> dict[str, Figure]:
+def draw_figures(
+    model: pv.Model,
+    guide: pv.Guide,
+    test: Batches,
+    history: pv.History,
+    splits: Splits,
+    device: torch.device,
+    task: Task | None = None,
+) -> dict[str, Figure]:
     """Every picture that the data allow: image pictures for images, the others for vectors too."""
     was_training = model.training, guide.training
     model.eval(), guide.eval()
@@ -38,8 +46,13 @@ def draw_figures(model: pv.Model, guide: pv.Guide, test: Batches, history: pv.Hi
         standard = isinstance(getattr(prior, "conditional", prior), StandardNormal)
         shown = lowest[:5000].cpu()
         figures["latent_scatter"] = plots.latent_scatter(
-            shown, _labels(test, 5000), dims=dims, standard_prior=standard,
-            title=f"Posterior means of {name}, {len(shown)} test data" + _others(lowest.shape[1], "\n", "not shown"))
+            shown,
+            _labels(test, 5000),
+            dims=dims,
+            standard_prior=standard,
+            title=f"Posterior means of {name}, {len(shown)} test data"
+            + _others(lowest.shape[1], "\n", "not shown"),
+        )
     if len(splits.event_shape) == 3 and splits.event_shape[0] in (1, 3):
         painter = Painter(model, splits, task)
         figures |= painter.answers(data, z) if task else painter.images(data, z, dims)
@@ -68,19 +81,30 @@ class Painter:
     """Decodes latent values into the pixels that pictures take."""
 
     def __init__(self, model: pv.Model, splits: Splits, task: Task | None) -> None:
-        self.model, self.task, self.levels, self.event_shape = model, task, splits.levels, tuple(splits.event_shape)
-        self.top = float(splits.levels - 1) if splits.levels and splits.test.tensors["x"].max() > 1 else 1.0
+        self.model, self.task, self.levels, self.event_shape = (
+            model,
+            task,
+            splits.levels,
+            tuple(splits.event_shape),
+        )
+        self.top = (
+            float(splits.levels - 1)
+            if splits.levels and splits.test.tensors["x"].max() > 1
+            else 1.0
+        )
 
     def decode(self, *, num: int | None = None, **values: Tensor) -> Tensor:
         """Mean pixels `(..., C, H, W)`: latent values that are not given are drawn from the model."""
         for name, node in self.model.nodes.items():
             if name not in values and isinstance(node, pv.Node) and name != "x":
                 fn = node(values)
-                values[name] = fn(torch.Size([num]) if num is not None and not fn.batch_shape else torch.Size())
+                values[name] = fn(
+                    torch.Size([num]) if num is not None and not fn.batch_shape else torch.Size()
+                )
         x = mean_pixels(self.model.nodes["x"](values), self.levels, self.top)
         if self.task:
             x = self.task.image(x, values["c"])
-        elif x.shape[-len(self.event_shape):] != self.event_shape:  # a likelihood of vectors
+        elif x.shape[-len(self.event_shape) :] != self.event_shape:  # a likelihood of vectors
             x = x.unflatten(-1, self.event_shape)
         return x.clamp(0, 1).cpu()
 
@@ -89,29 +113,54 @@ class Painter:
         x = x.reshape(len(x), *self.event_shape)
         pick = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:20].to(x.device)
         chosen = {name: value[pick] for name, value in z.items()}
-        pairs, names = _pairs(data.data.tensors["y"][pick].tolist() if "y" in data.data.tensors else [None] * len(pick))
+        pairs, names = _pairs(
+            data.data.tensors["y"][pick].tolist()
+            if "y" in data.data.tensors
+            else [None] * len(pick)
+        )
         top = list(self.model.nodes)[0]
         figures = {
             "reconstructions": plots.reconstructions(
-                (x[pick] / self.top).cpu(), self.decode(**chosen),
-                title="Test data, and the mean of p(x | z) at the posterior mean of z"),
-            "samples": plots.samples(self.decode(num=64), title="Means of p(x | z) at draws from the prior")}
+                (x[pick] / self.top).cpu(),
+                self.decode(**chosen),
+                title="Test data, and the mean of p(x | z) at the posterior mean of z",
+            ),
+            "samples": plots.samples(
+                self.decode(num=64), title="Means of p(x | z) at draws from the prior"
+            ),
+        }
         if pairs:
-            figures["interpolation"] = plots.interpolation(torch.stack([self.decode(**{
-                name: plots.interpolate(value[a], value[b], 10) for name, value in chosen.items()}) for a, b in pairs]),
-                labels=names, title="Means of p(x | z) on straight lines between posterior means of test data")
+            figures["interpolation"] = plots.interpolation(
+                torch.stack(
+                    [
+                        self.decode(
+                            **{
+                                name: plots.interpolate(value[a], value[b], 10)
+                                for name, value in chosen.items()
+                            }
+                        )
+                        for a, b in pairs
+                    ]
+                ),
+                labels=names,
+                title="Means of p(x | z) on straight lines between posterior means of test data",
+            )
         if "y" in data.data.tensors and len(z) == 1:
             figures |= self.arithmetic(z[top], data.data.tensors["y"])
         if len(dims) == 2 and len(z) == 1:
             dims = (0, 1) if z[top].shape[-1] == 2 else dims
             grid = plots.prior_grid(15, z[top].shape[-1], dims=dims).to(z[top])
             figures["manifold"] = plots.manifold(
-                self.decode(**{top: grid}), 15, dims=dims,
-                title=f"Means of p(x | z) over a plane of z{_others(z[top].shape[-1], '; ', 'at 0')}")
+                self.decode(**{top: grid}),
+                15,
+                dims=dims,
+                title=f"Means of p(x | z) over a plane of z{_others(z[top].shape[-1], '; ', 'at 0')}",
+            )
         return figures
 
     def arithmetic(self, z: Tensor, y: Tensor) -> dict[str, Figure]:
-        """Each row a datum whose code walks by the difference of two class means: z + t (mean of b - mean of a)."""
+        """Each row a datum whose code walks by the difference of two class means: z + t (mean of b
+        - mean of a)."""
         classes = y.unique().tolist()
         if len(classes) < 2:
             return {}
@@ -121,12 +170,17 @@ class Painter:
             start = z[y == a][0]
             rows.append(self.decode(z=start + torch.linspace(0, 1.25, 10).to(z)[:, None] * step))
             names.append(f"{a} to {b}")
-        return {"label_arithmetic": plots.interpolation(
-            torch.stack(rows), labels=names,
-            title="Means of p(x | z) from a test datum on, by up to 1.25 times the difference of class means")}
+        return {
+            "label_arithmetic": plots.interpolation(
+                torch.stack(rows),
+                labels=names,
+                title="Means of p(x | z) from a test datum on, by up to 1.25 times the difference of class means",
+            )
+        }
 
     def answers(self, data: Batches, z: Values, count: int = 10) -> dict[str, Figure]:
-        """Many draws for each condition: a row for each class, or for each question with the truth beside it."""
+        """Many draws for each condition: a row for each class, or for each question with the truth
+        beside it."""
         if self.task.name == "label":
             classes = self.task.num_classes
             c = torch.eye(classes).to(z["z"]).repeat_interleave(count, 0)
@@ -134,14 +188,30 @@ class Painter:
             if "c" not in self.model.nodes["z"].parents:
                 given = {"z": self.model.nodes["z"]({})(torch.Size([count])).repeat(classes, 1)}
                 title = "Means of p(x | z, c), one class a row, one draw of z a column"
-            return {"classes": plots.image_grid(self.decode(num=len(c), c=c, **given), columns=count, title=title)}
+            return {
+                "classes": plots.image_grid(
+                    self.decode(num=len(c), c=c, **given), columns=count, title=title
+                )
+            }
         x, c = (data.data.tensors[name][:count] for name in ("x", "c"))
-        questions, truths = (self.task.question(c) / self.top).cpu(), (self.task.image(x, c) / self.top).cpu()
+        questions, truths = (
+            (self.task.question(c) / self.top).cpu(),
+            (self.task.image(x, c) / self.top).cpu(),
+        )
         draws = 8
-        answers = self.decode(num=len(c) * draws, c=c.repeat_interleave(draws, 0)).reshape(len(c), draws, *self.event_shape)
-        rows = torch.cat([questions.unsqueeze(1), answers, truths.unsqueeze(1)], dim=1).flatten(0, 1)
-        return {"answers": plots.image_grid(rows, columns=draws + 2,
-                                            title=f"Given, {draws} answers p(x | z, c) at draws of z, the truth")}
+        answers = self.decode(num=len(c) * draws, c=c.repeat_interleave(draws, 0)).reshape(
+            len(c), draws, *self.event_shape
+        )
+        rows = torch.cat([questions.unsqueeze(1), answers, truths.unsqueeze(1)], dim=1).flatten(
+            0, 1
+        )
+        return {
+            "answers": plots.image_grid(
+                rows,
+                columns=draws + 2,
+                title=f"Given, {draws} answers p(x | z, c) at draws of z, the truth",
+            )
+        }
 
 
 def mean_pixels(fn: torch.distributions.Distribution, levels: int | None, top: float) -> Tensor:
@@ -159,11 +229,14 @@ def _others(num_latents: int, joint: str, fate: str) -> str:
 
 
 def _pairs(classes: list[int | None]) -> tuple[list[tuple[int, int]], list[str] | None]:
-    """At most five pairs of data for paths, of different classes where these are known, and the names of the paths."""
+    """At most five pairs of data for paths, of different classes where these are known, and the
+    names of the paths."""
     left, pairs = list(range(len(classes))), []
     while len(left) > 1 and len(pairs) < 5:
         first = left.pop(0)
-        second = next((other for other in left if None in classes or classes[other] != classes[first]), None)
+        second = next(
+            (other for other in left if None in classes or classes[other] != classes[first]), None
+        )
         if second is not None:
             left.remove(second)
             pairs.append((first, second))

@@ -1,4 +1,5 @@
 """From settings to a pair: each choice of the command line is one line of a dictionary."""
+
 from collections.abc import Callable
 
 import torch
@@ -9,7 +10,13 @@ from vae_settings import Settings
 import pyrovae as pv
 from pyrovae import heads
 from pyrovae.nets import MLP, ConvDecoder, ConvEncoder, GatedMLP, Standardized
-from pyrovae.posteriors import IAF, FlowPosterior, NonReparameterized, PlanarPosterior, PrecisionWeighted
+from pyrovae.posteriors import (
+    IAF,
+    FlowPosterior,
+    NonReparameterized,
+    PlanarPosterior,
+    PrecisionWeighted,
+)
 from pyrovae.priors import MixtureOfNormals, StandardNormal, VampPrior
 
 Shape = tuple[int, ...]
@@ -27,37 +34,73 @@ ENCODERS: dict[str, Callable[[Settings, Shape, int], nn.Module]] = {
 DECODERS: dict[str, Callable[[Settings, int, Shape], nn.Module]] = {
     "mlp": lambda s, size, shape: MLP(size, s.hidden[::-1], shape, ACTIVATIONS[s.activation]),
     "gated": lambda s, size, shape: GatedMLP(size, s.hidden[::-1], shape),
-    "conv": lambda s, size, shape: ConvDecoder(size, s.hidden[::-1], shape, ACTIVATIONS[s.activation]),
+    "conv": lambda s, size, shape: ConvDecoder(
+        size, s.hidden[::-1], shape, ACTIVATIONS[s.activation]
+    ),
 }
 
-LIKELIHOODS: dict[str, Callable[[Settings, Callable[[Shape], nn.Module], int, Shape, int | None], nn.Module]] = {
-    "bernoulli": lambda s, net, size, shape, levels: heads.BernoulliHead(net(shape), event_dim=len(shape)),
-    "autoregressive-bernoulli": lambda s, net, size, shape, levels: heads.AutoregressiveBernoulliHead(
-        shape[0], size, s.hidden),
+LIKELIHOODS: dict[
+    str, Callable[[Settings, Callable[[Shape], nn.Module], int, Shape, int | None], nn.Module]
+] = {
+    "bernoulli": lambda s, net, size, shape, levels: heads.BernoulliHead(
+        net(shape), event_dim=len(shape)
+    ),
+    "autoregressive-bernoulli": lambda s, net, size, shape, levels: (
+        heads.AutoregressiveBernoulliHead(shape[0], size, s.hidden)
+    ),
     "continuous-bernoulli": lambda s, net, size, shape, levels: heads.ContinuousBernoulliHead(
-        net(shape), event_dim=len(shape)),
-    "beta": lambda s, net, size, shape, levels: heads.BetaHead(net(_times(2, shape)), event_dim=len(shape)),
-    "normal": lambda s, net, size, shape, levels: heads.FixedScaleNormalHead(net(shape), scale=s.scale,
-                                                                            event_dim=len(shape)),
-    "normal-learned": lambda s, net, size, shape, levels: heads.LearnedScaleNormalHead(net(shape), initial_scale=s.scale,
-                                                                                 event_dim=len(shape)),
-    "normal-predicted": lambda s, net, size, shape, levels: heads.NormalHead(net(_times(2, shape)), event_dim=len(shape),
-                                                                       min_scale=s.scale),
+        net(shape), event_dim=len(shape)
+    ),
+    "beta": lambda s, net, size, shape, levels: heads.BetaHead(
+        net(_times(2, shape)), event_dim=len(shape)
+    ),
+    "normal": lambda s, net, size, shape, levels: heads.FixedScaleNormalHead(
+        net(shape), scale=s.scale, event_dim=len(shape)
+    ),
+    "normal-learned": lambda s, net, size, shape, levels: heads.LearnedScaleNormalHead(
+        net(shape), initial_scale=s.scale, event_dim=len(shape)
+    ),
+    "normal-predicted": lambda s, net, size, shape, levels: heads.NormalHead(
+        net(_times(2, shape)), event_dim=len(shape), min_scale=s.scale
+    ),
     "low-rank-normal": lambda s, net, size, shape, levels: heads.LowRankNormalHead(
-        net((shape[0] * (2 + s.likelihood_components),)), shape[0], s.likelihood_components, min_scale=s.scale),
-    "student-t": lambda s, net, size, shape, levels: heads.StudentTHead(net(_times(2, shape)), event_dim=len(shape),
-                                                                  min_scale=s.scale),
-    "categorical": lambda s, net, size, shape, levels: heads.CategoricalHead(net(_times(levels, shape)), event_shape=shape),
+        net((shape[0] * (2 + s.likelihood_components),)),
+        shape[0],
+        s.likelihood_components,
+        min_scale=s.scale,
+    ),
+    "student-t": lambda s, net, size, shape, levels: heads.StudentTHead(
+        net(_times(2, shape)), event_dim=len(shape), min_scale=s.scale
+    ),
+    "categorical": lambda s, net, size, shape, levels: heads.CategoricalHead(
+        net(_times(levels, shape)), event_shape=shape
+    ),
     "logistic-mixture": lambda s, net, size, shape, levels: heads.DiscretizedLogisticMixtureHead(
-        net(_times(3 * s.likelihood_components, shape)), s.likelihood_components, levels=levels, event_shape=shape),
-    "poisson": lambda s, net, size, shape, levels: heads.PoissonHead(net(shape), event_dim=len(shape)),
-    "negative-binomial": lambda s, net, size, shape, levels: heads.NegativeBinomialHead(net(shape), event_dim=len(shape)),
+        net(_times(3 * s.likelihood_components, shape)),
+        s.likelihood_components,
+        levels=levels,
+        event_shape=shape,
+    ),
+    "poisson": lambda s, net, size, shape, levels: heads.PoissonHead(
+        net(shape), event_dim=len(shape)
+    ),
+    "negative-binomial": lambda s, net, size, shape, levels: heads.NegativeBinomialHead(
+        net(shape), event_dim=len(shape)
+    ),
 }
 VECTORS_ONLY = ("autoregressive-bernoulli", "low-rank-normal")
 """Likelihoods of vectors: images are flattened for them."""
 LEVELS = ("categorical", "logistic-mixture")
 """Likelihoods of whole grey levels."""
-DENSITIES = ("continuous-bernoulli", "beta", "normal", "normal-learned", "normal-predicted", "low-rank-normal", "student-t")
+DENSITIES = (
+    "continuous-bernoulli",
+    "beta",
+    "normal",
+    "normal-learned",
+    "normal-predicted",
+    "low-rank-normal",
+    "student-t",
+)
 """Likelihoods of real data: their log p(x) changes with the units."""
 COUNTS = ("poisson", "negative-binomial")
 
@@ -69,42 +112,68 @@ def _times(count: int, shape: Shape) -> Shape:
 PRIORS: dict[str, Callable[[Settings, int, nn.Module | None, Shape, int], nn.Module]] = {
     "standard": lambda s, size, encoder, shape, c: StandardNormal(size),
     "conditional": lambda s, size, encoder, shape, c: heads.NormalHead(
-        MLP(c, s.upper_hidden, 2 * size, ACTIVATIONS[s.activation])),
+        MLP(c, s.upper_hidden, 2 * size, ACTIVATIONS[s.activation])
+    ),
     "mixture": lambda s, size, encoder, shape, c: MixtureOfNormals(size, s.prior_components),
-    "vamp": lambda s, size, encoder, shape, c: VampPrior(encoder, torch.zeros(s.prior_components, *shape), learn_inputs=(
-        s.vamp_inputs == "learned"), learn_weights=s.vamp_weights),
-    "flow": lambda s, size, encoder, shape, c: {"coupling": zuko.flows.RealNVP, "autoregressive": zuko.flows.MAF,
-                                                "spline": zuko.flows.NSF}[s.prior_flow](
-        size, c, transforms=s.prior_transforms, hidden_features=s.prior_hidden),
+    "vamp": lambda s, size, encoder, shape, c: VampPrior(
+        encoder,
+        torch.zeros(s.prior_components, *shape),
+        learn_inputs=(s.vamp_inputs == "learned"),
+        learn_weights=s.vamp_weights,
+    ),
+    "flow": lambda s, size, encoder, shape, c: {
+        "coupling": zuko.flows.RealNVP,
+        "autoregressive": zuko.flows.MAF,
+        "spline": zuko.flows.NSF,
+    }[s.prior_flow](size, c, transforms=s.prior_transforms, hidden_features=s.prior_hidden),
 }
 
 NORMALS: dict[str, Callable[[Settings, int, Net], nn.Module]] = {
     "diagonal": lambda s, size, net: heads.NormalHead(net(2 * size)),
-    "full-rank": lambda s, size, net: heads.FullRankNormalHead(net(size + size * (size + 1) // 2), size),
-    "low-rank": lambda s, size, net: heads.LowRankNormalHead(net(size * (2 + s.guide_components)), size, s.guide_components),
-    "mixture": lambda s, size, net: heads.MixtureNormalHead(net(s.guide_components * (2 * size + 1)), size,
-                                                           s.guide_components),
+    "full-rank": lambda s, size, net: heads.FullRankNormalHead(
+        net(size + size * (size + 1) // 2), size
+    ),
+    "low-rank": lambda s, size, net: heads.LowRankNormalHead(
+        net(size * (2 + s.guide_components)), size, s.guide_components
+    ),
+    "mixture": lambda s, size, net: heads.MixtureNormalHead(
+        net(s.guide_components * (2 * size + 1)), size, s.guide_components
+    ),
 }
 
 FLOWS: dict[str, Callable[[Settings, nn.Module, int, Net], nn.Module]] = {
-    "iaf": lambda s, encoder, size, net: IAF(encoder, size, s.guide_context, transforms=s.guide_transforms,
-                                             hidden=s.guide_hidden, context_net=net(s.guide_context)),
-    "maf": lambda s, encoder, size, net: FlowPosterior(encoder, _steps(zuko.flows.MAF, s, size),
-                                                       context=net(s.guide_context)),
-    "spline": lambda s, encoder, size, net: FlowPosterior(encoder, _steps(zuko.flows.NSF, s, size).inv,
-                                                          context=net(s.guide_context)),
-    "coupling": lambda s, encoder, size, net: FlowPosterior(encoder, _steps(zuko.flows.RealNVP, s, size).inv,
-                                                            context=net(s.guide_context)),
-    "planar": lambda s, encoder, size, net: PlanarPosterior(encoder, net(s.guide_transforms * (2 * size + 1)), size,
-                                                            transforms=s.guide_transforms),
+    "iaf": lambda s, encoder, size, net: IAF(
+        encoder,
+        size,
+        s.guide_context,
+        transforms=s.guide_transforms,
+        hidden=s.guide_hidden,
+        context_net=net(s.guide_context),
+    ),
+    "maf": lambda s, encoder, size, net: FlowPosterior(
+        encoder, _steps(zuko.flows.MAF, s, size), context=net(s.guide_context)
+    ),
+    "spline": lambda s, encoder, size, net: FlowPosterior(
+        encoder, _steps(zuko.flows.NSF, s, size).inv, context=net(s.guide_context)
+    ),
+    "coupling": lambda s, encoder, size, net: FlowPosterior(
+        encoder, _steps(zuko.flows.RealNVP, s, size).inv, context=net(s.guide_context)
+    ),
+    "planar": lambda s, encoder, size, net: PlanarPosterior(
+        encoder, net(s.guide_transforms * (2 * size + 1)), size, transforms=s.guide_transforms
+    ),
 }
 
 
 def _steps(flow: type, s: Settings, size: int) -> zuko.lazy.LazyTransform:
-    return flow(size, s.guide_context, transforms=s.guide_transforms, hidden_features=s.guide_hidden).transform
+    return flow(
+        size, s.guide_context, transforms=s.guide_transforms, hidden_features=s.guide_hidden
+    ).transform
 
 
-def build(s: Settings, shape: Shape, levels: int | None, num_conditions: int = 0) -> tuple[pv.Model, pv.Guide]:
+def build(
+    s: Settings, shape: Shape, levels: int | None, num_conditions: int = 0
+) -> tuple[pv.Model, pv.Guide]:
     """The pair for data of `shape`, with `num_conditions` numbers of c beside each datum.
 
     What it takes from the training data (`fit_constants`) is saved with its weights.
@@ -119,7 +188,10 @@ def _single(s: Settings, shape: Shape, levels: int | None, c: int) -> tuple[pv.M
         return _standardized(ENCODERS[s.net](s, (shape[0] + c,) if c else shape, out), shape)
 
     def context_net(out: int) -> nn.Module:
-        return _standardized(MLP((shape[0] + c,) if c else shape, s.hidden[:1], out, ACTIVATIONS[s.activation]), shape)
+        return _standardized(
+            MLP((shape[0] + c,) if c else shape, s.hidden[:1], out, ACTIVATIONS[s.activation]),
+            shape,
+        )
 
     encoder = posterior = NORMALS.get(s.guide, NORMALS["diagonal"])(s, size, encoder_net)
     if s.guide in FLOWS:
@@ -128,7 +200,10 @@ def _single(s: Settings, shape: Shape, levels: int | None, c: int) -> tuple[pv.M
         posterior = NonReparameterized(posterior)
     prior = PRIORS[s.prior](s, size, encoder, shape, c)
     knows = condition if s.prior in ("conditional", "flow") else ()
-    model = pv.Model(z=pv.Node(prior, *knows), x=pv.Node(_likelihood(s, size + c, shape, levels), "z", *condition))
+    model = pv.Model(
+        z=pv.Node(prior, *knows),
+        x=pv.Node(_likelihood(s, size + c, shape, levels), "z", *condition),
+    )
     return model, pv.Guide(z=pv.Node(posterior, "x", *condition))
 
 
@@ -139,29 +214,51 @@ def _hierarchy(s: Settings, shape: Shape, levels: int | None, c: int) -> tuple[p
     for i in reversed(range(len(sizes) - 1)):
         net = MLP(sizes[i + 1], s.upper_hidden[::-1], 2 * sizes[i], activation)
         model[names[i]] = pv.Node(heads.NormalHead(net), names[i + 1])
-    generative = {name: node.conditional for name, node in model.items() if isinstance(node, pv.Node)}
+    generative = {
+        name: node.conditional for name, node in model.items() if isinstance(node, pv.Node)
+    }
     model["x"] = pv.Node(_likelihood(s, sizes[0], shape, levels), names[0])
-    wrap = NonReparameterized if s.objective == "score-function" else lambda conditional: conditional
+    wrap = (
+        NonReparameterized if s.objective == "score-function" else lambda conditional: conditional
+    )
     if not s.ladder:
-        guide, below, net = {}, "x", lambda out: _standardized(ENCODERS[s.net](s, shape, out), shape)
+        guide, below, net = (
+            {},
+            "x",
+            lambda out: _standardized(ENCODERS[s.net](s, shape, out), shape),
+        )
         for name, size in zip(names, sizes):
             guide[name] = pv.Node(wrap(NORMALS[s.guide](s, size, net)), below)
             below, net = name, lambda out, size=size: MLP(size, s.upper_hidden, out, activation)
         return pv.Model(**model), pv.Guide(**guide)
     guide, width = {}, s.upper_hidden[-1]
-    for i, name in enumerate(names):  # features from the data up, then posteriors from the top down
-        net = (_standardized(ENCODERS[s.net](s, shape, width), shape) if i == 0
-               else nn.Sequential(activation(), MLP(width, s.upper_hidden[:-1], width, activation)))
+    for i, name in enumerate(
+        names
+    ):  # features from the data up, then posteriors from the top down
+        net = (
+            _standardized(ENCODERS[s.net](s, shape, width), shape)
+            if i == 0
+            else nn.Sequential(activation(), MLP(width, s.upper_hidden[:-1], width, activation))
+        )
         guide[f"features_{name}"] = pv.Value(net, "x" if i == 0 else f"features_{names[i - 1]}")
     for i in reversed(range(len(names))):
         recognition = heads.NormalHead(nn.Sequential(activation(), MLP(width, (), 2 * sizes[i])))
-        guide[names[i]] = (pv.Node(wrap(recognition), f"features_{names[i]}") if i + 1 == len(names) else pv.Node(wrap(
-            PrecisionWeighted(recognition, generative[names[i]])), f"features_{names[i]}", names[i + 1]))
+        guide[names[i]] = (
+            pv.Node(wrap(recognition), f"features_{names[i]}")
+            if i + 1 == len(names)
+            else pv.Node(
+                wrap(PrecisionWeighted(recognition, generative[names[i]])),
+                f"features_{names[i]}",
+                names[i + 1],
+            )
+        )
     return pv.Model(**model), pv.Guide(**guide)
 
 
 def _likelihood(s: Settings, size: int, shape: Shape, levels: int | None) -> nn.Module:
-    return LIKELIHOODS[s.likelihood](s, lambda out: DECODERS[s.net](s, size, out), size, shape, levels)
+    return LIKELIHOODS[s.likelihood](
+        s, lambda out: DECODERS[s.net](s, size, out), size, shape, levels
+    )
 
 
 def _standardized(net: nn.Module, shape: Shape) -> Standardized:
@@ -172,8 +269,8 @@ def _standardized(net: nn.Module, shape: Shape) -> Standardized:
 def fit_constants(model: pv.Model, guide: pv.Guide, x: torch.Tensor, s: Settings) -> None:
     """What a pair takes from the training data.
 
-    Inputs of the encoders to mean 0 and scale 1; the Bernoulli's last bias to the logit of the mean image; pseudo-inputs
-    to the first data.
+    Inputs of the encoders to mean 0 and scale 1; the Bernoulli's last bias to the logit of the
+    mean image; pseudo-inputs to the first data.
     """
     mean, scale = x.mean(0), x.std(0)
     for part in guide.modules():
@@ -181,9 +278,13 @@ def fit_constants(model: pv.Model, guide: pv.Guide, x: torch.Tensor, s: Settings
             part.mean.copy_(mean)
             part.scale.copy_(scale.clamp(min=0.1 * float(scale.mean()) or 1.0))
     if s.likelihood == "bernoulli" and s.net != "conv":
-        model.nodes["x"].conditional.net.layers[-1].bias.copy_(mean.clamp(0.001, 0.999).logit().flatten())
+        model.nodes["x"].conditional.net.layers[-1].bias.copy_(
+            mean.clamp(0.001, 0.999).logit().flatten()
+        )
     prior = model.nodes[s.layers[-1]].conditional
     if isinstance(prior, VampPrior):
         if len(x) < len(prior.pseudo_inputs):
-            raise pv.PairError(f"--prior-components {len(prior.pseudo_inputs)} are more than the {len(x)} training data.")
-        prior.pseudo_inputs.copy_(x[:len(prior.pseudo_inputs)])
+            raise pv.PairError(
+                f"--prior-components {len(prior.pseudo_inputs)} are more than the {len(x)} training data."
+            )
+        prior.pseudo_inputs.copy_(x[: len(prior.pseudo_inputs)])

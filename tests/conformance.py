@@ -1,4 +1,6 @@
-"""Every component once, as the suite in test_conformance.py takes it. A new component is one line here."""
+"""Every component once, as the suite in test_conformance.py takes it. A new component is one line
+here."""
+
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -8,7 +10,15 @@ import zuko
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from pyrovae.bnn.guides import Empirical, Ensemble, JointNormal, MCDropout, MeanField, PointEstimate, Radial
+from pyrovae.bnn.guides import (
+    Empirical,
+    Ensemble,
+    JointNormal,
+    MCDropout,
+    MeanField,
+    PointEstimate,
+    Radial,
+)
 from pyrovae.bnn.priors import (
     Previous,
     WeightPrior,
@@ -40,14 +50,21 @@ from pyrovae.heads import (
     StudentTHead,
 )
 from pyrovae.nets import MLP, Batched, ConvDecoder, ConvEncoder, GatedMLP, Standardized
-from pyrovae.posteriors import IAF, FlowPosterior, NonReparameterized, PlanarPosterior, PrecisionWeighted
+from pyrovae.posteriors import (
+    IAF,
+    FlowPosterior,
+    NonReparameterized,
+    PlanarPosterior,
+    PrecisionWeighted,
+)
 from pyrovae.priors import Laplace, MixtureOfNormals, StandardNormal, VampPrior
 from pyrovae.programs import Bayesian
 
 
 @dataclass(frozen=True)
 class Case:
-    """How to build a component, the event shapes of its parents, and the event shape of what it returns."""
+    """How to build a component, the event shapes of its parents, and the event shape of what it
+    returns."""
 
     make: Callable[[], nn.Module]
     parents: tuple[tuple[int, ...], ...]
@@ -60,72 +77,164 @@ CONDITIONALS: dict[str, Case] = {
     "StandardNormal": Case(lambda: StandardNormal(2), (), (2,)),
     "StandardNormal, image": Case(lambda: StandardNormal(1, 2, 2), (), (1, 2, 2)),
     "VampPrior": Case(lambda: VampPrior(NormalHead(MLP(4, [8], 4)), torch.rand(3, 4)), (), (2,)),
-    "VampPrior, weighted": Case(lambda: VampPrior(NormalHead(MLP(4, [8], 4)), torch.rand(3, 4), learn_inputs=False,
-                                                  learn_weights=True, constrain=nn.Hardtanh(0, 1)), (), (2,)),
+    "VampPrior, weighted": Case(
+        lambda: VampPrior(
+            NormalHead(MLP(4, [8], 4)),
+            torch.rand(3, 4),
+            learn_inputs=False,
+            learn_weights=True,
+            constrain=nn.Hardtanh(0, 1),
+        ),
+        (),
+        (2,),
+    ),
     "MixtureOfNormals": Case(lambda: MixtureOfNormals(2, 3), (), (2,)),
     "Laplace": Case(lambda: Laplace(2, scale=2.0), (), (2,), kinks=True),
     "flow prior, coupling": Case(lambda: zuko.flows.RealNVP(2, hidden_features=(8,)), (), (2,)),
     "flow prior, autoregressive": Case(lambda: zuko.flows.MAF(2, hidden_features=(8,)), (), (2,)),
-    "flow prior, spline": Case(lambda: zuko.flows.NSF(2, hidden_features=(8,)), (), (2,), kinks=True),
-    "flow prior, conditional": Case(lambda: zuko.flows.NSF(2, 3, hidden_features=(8,)), ((3,),), (2,), kinks=True),
+    "flow prior, spline": Case(
+        lambda: zuko.flows.NSF(2, hidden_features=(8,)), (), (2,), kinks=True
+    ),
+    "flow prior, conditional": Case(
+        lambda: zuko.flows.NSF(2, 3, hidden_features=(8,)), ((3,),), (2,), kinks=True
+    ),
     "NormalHead": Case(lambda: NormalHead(MLP(4, [8], 4)), ((4,),), (2,)),
     "NormalHead, gated net": Case(lambda: NormalHead(GatedMLP(4, [8], 4)), ((4,),), (2,)),
     "NormalHead, floor": Case(lambda: NormalHead(MLP(4, [8], 4), min_scale=0.1), ((4,),), (2,)),
-    "NormalHead, image": Case(lambda: NormalHead(ConvDecoder(3, [4], (2, 2, 3)), event_dim=3), ((3,),), (1, 2, 3)),
-    "FixedScaleNormalHead": Case(lambda: FixedScaleNormalHead(MLP(4, [8], 2), scale=0.3), ((4,),), (2,)),
+    "NormalHead, image": Case(
+        lambda: NormalHead(ConvDecoder(3, [4], (2, 2, 3)), event_dim=3), ((3,),), (1, 2, 3)
+    ),
+    "FixedScaleNormalHead": Case(
+        lambda: FixedScaleNormalHead(MLP(4, [8], 2), scale=0.3), ((4,),), (2,)
+    ),
     "LearnedScaleNormalHead": Case(lambda: LearnedScaleNormalHead(MLP(4, [8], 2)), ((4,),), (2,)),
     "FullRankNormalHead": Case(lambda: FullRankNormalHead(MLP(4, [8], 5), 2), ((4,),), (2,)),
-    "FullRankNormalHead, floor": Case(lambda: FullRankNormalHead(MLP(4, [8], 5), 2, min_scale=0.1), ((4,),), (2,)),
+    "FullRankNormalHead, floor": Case(
+        lambda: FullRankNormalHead(MLP(4, [8], 5), 2, min_scale=0.1), ((4,),), (2,)
+    ),
     "LowRankNormalHead": Case(lambda: LowRankNormalHead(MLP(4, [8], 6), 2, 1), ((4,),), (2,)),
-    "LowRankNormalHead, floor": Case(lambda: LowRankNormalHead(MLP(4, [8], 8), 2, 2, min_scale=0.1), ((4,),), (2,)),
+    "LowRankNormalHead, floor": Case(
+        lambda: LowRankNormalHead(MLP(4, [8], 8), 2, 2, min_scale=0.1), ((4,),), (2,)
+    ),
     "MixtureNormalHead": Case(lambda: MixtureNormalHead(MLP(4, [8], 15), 2, 3), ((4,),), (2,)),
-    "MixtureNormalHead, one feature": Case(lambda: MixtureNormalHead(MLP(4, [8], 6), 1, 2, min_scale=0.1), ((4,),), (1,)),
+    "MixtureNormalHead, one feature": Case(
+        lambda: MixtureNormalHead(MLP(4, [8], 6), 1, 2, min_scale=0.1), ((4,),), (1,)
+    ),
     "StudentTHead": Case(lambda: StudentTHead(MLP(4, [8], 4)), ((4,),), (2,)),
-    "StudentTHead, heavy tails": Case(lambda: StudentTHead(MLP(4, [8], 4), initial_df=2.5, min_scale=0.1), ((4,),), (2,)),
+    "StudentTHead, heavy tails": Case(
+        lambda: StudentTHead(MLP(4, [8], 4), initial_df=2.5, min_scale=0.1), ((4,),), (2,)
+    ),
     "BetaHead": Case(lambda: BetaHead(MLP(4, [8], 4)), ((4,),), (2,)),
-    "BetaHead, image": Case(lambda: BetaHead(ConvDecoder(3, [4], (2, 2, 1)), event_dim=3), ((3,),), (1, 2, 1)),
+    "BetaHead, image": Case(
+        lambda: BetaHead(ConvDecoder(3, [4], (2, 2, 1)), event_dim=3), ((3,),), (1, 2, 1)
+    ),
     "DeltaHead": Case(lambda: DeltaHead(MLP(4, [8], 2)), ((4,),), (2,)),
-    "DeltaHead, image": Case(lambda: DeltaHead(ConvDecoder(3, [4], (1, 3, 2)), event_dim=3), ((3,),), (1, 3, 2)),
+    "DeltaHead, image": Case(
+        lambda: DeltaHead(ConvDecoder(3, [4], (1, 3, 2)), event_dim=3), ((3,),), (1, 3, 2)
+    ),
     "BernoulliHead": Case(lambda: BernoulliHead(MLP(3, [8], 4)), ((3,),), (4,)),
-    "BernoulliHead, image": Case(lambda: BernoulliHead(ConvDecoder(3, [4], (1, 3, 2)), event_dim=3), ((3,),), (1, 3, 2)),
+    "BernoulliHead, image": Case(
+        lambda: BernoulliHead(ConvDecoder(3, [4], (1, 3, 2)), event_dim=3), ((3,),), (1, 3, 2)
+    ),
     "BernoulliHead, two parents": Case(lambda: BernoulliHead(MLP(5, [8], 4)), ((3,), (2,)), (4,)),
-    "AutoregressiveBernoulliHead, two parents": Case(lambda: AutoregressiveBernoulliHead(4, 5, [8]), ((3,), (2,)), (4,)),
-    "AutoregressiveBernoulliHead": Case(lambda: AutoregressiveBernoulliHead(4, 3, [8, 8]), ((3,),), (4,)),
-    "ContinuousBernoulliHead": Case(lambda: ContinuousBernoulliHead(MLP(3, [8], 2)), ((3,),), (2,)),
+    "AutoregressiveBernoulliHead, two parents": Case(
+        lambda: AutoregressiveBernoulliHead(4, 5, [8]), ((3,), (2,)), (4,)
+    ),
+    "AutoregressiveBernoulliHead": Case(
+        lambda: AutoregressiveBernoulliHead(4, 3, [8, 8]), ((3,),), (4,)
+    ),
+    "ContinuousBernoulliHead": Case(
+        lambda: ContinuousBernoulliHead(MLP(3, [8], 2)), ((3,),), (2,)
+    ),
     "PoissonHead": Case(lambda: PoissonHead(MLP(4, [8], 2)), ((4,),), (2,)),
     "NegativeBinomialHead": Case(lambda: NegativeBinomialHead(MLP(4, [8], 2)), ((4,),), (2,)),
-    "NegativeBinomialHead, r for each": Case(lambda: NegativeBinomialHead(ConvDecoder(3, [4], (1, 2, 1)), event_dim=3,
-                                                                          r_shape=(1, 2, 1), initial_r=3.0),
-                                             ((3,),), (1, 2, 1)),
+    "NegativeBinomialHead, r for each": Case(
+        lambda: NegativeBinomialHead(
+            ConvDecoder(3, [4], (1, 2, 1)), event_dim=3, r_shape=(1, 2, 1), initial_r=3.0
+        ),
+        ((3,),),
+        (1, 2, 1),
+    ),
     "CategoricalHead, labels": Case(lambda: CategoricalHead(MLP(3, [8], 5)), ((3,),), ()),
-    "CategoricalHead, pixels": Case(lambda: CategoricalHead(MLP(3, [8], 4 * 3), event_shape=(3,)), ((3,),), (3,)),
-    "CategoricalHead, image": Case(lambda: CategoricalHead(ConvDecoder(3, [4], (4, 2, 3)), event_shape=(1, 2, 3)),
-                                   ((3,),), (1, 2, 3)),
+    "CategoricalHead, pixels": Case(
+        lambda: CategoricalHead(MLP(3, [8], 4 * 3), event_shape=(3,)), ((3,),), (3,)
+    ),
+    "CategoricalHead, image": Case(
+        lambda: CategoricalHead(ConvDecoder(3, [4], (4, 2, 3)), event_shape=(1, 2, 3)),
+        ((3,),),
+        (1, 2, 3),
+    ),
     "DiscretizedLogisticMixtureHead": Case(
-        lambda: DiscretizedLogisticMixtureHead(MLP(3, [8], 3 * 2 * 3), 2, levels=5, event_shape=(3,)), ((3,),), (3,)),
+        lambda: DiscretizedLogisticMixtureHead(
+            MLP(3, [8], 3 * 2 * 3), 2, levels=5, event_shape=(3,)
+        ),
+        ((3,),),
+        (3,),
+    ),
     "DiscretizedLogisticMixtureHead, one level": Case(
-        lambda: DiscretizedLogisticMixtureHead(MLP(3, [8], 3 * 4), 4, levels=17, event_shape=()), ((3,),), ()),
+        lambda: DiscretizedLogisticMixtureHead(MLP(3, [8], 3 * 4), 4, levels=17, event_shape=()),
+        ((3,),),
+        (),
+    ),
     "DiscretizedLogisticMixtureHead, image": Case(
-        lambda: DiscretizedLogisticMixtureHead(ConvDecoder(3, [4], (3, 2, 3)), 1, levels=3, event_shape=(1, 2, 3)),
-        ((3,),), (1, 2, 3)),
+        lambda: DiscretizedLogisticMixtureHead(
+            ConvDecoder(3, [4], (3, 2, 3)), 1, levels=3, event_shape=(1, 2, 3)
+        ),
+        ((3,),),
+        (1, 2, 3),
+    ),
     "IAF": Case(lambda: IAF(NormalHead(MLP(4, [8], 4)), 2, 4, hidden=(8,)), ((4,),), (2,)),
-    "IAF, context net": Case(lambda: IAF(NormalHead(MLP(4, [8], 4)), 2, 3, hidden=(8,), context_net=MLP(4, [8], 3)),
-                             ((4,),), (2,)),
-    "FlowPosterior, spline": Case(lambda: FlowPosterior(NormalHead(MLP(4, [8], 4)), zuko.flows.NSF(
-        2, 4, transforms=1, hidden_features=(8,)).transform.inv), ((4,),), (2,), kinks=True),
-    "FlowPosterior, coupling": Case(lambda: FlowPosterior(NormalHead(MLP(4, [8], 4)), zuko.flows.RealNVP(
-        2, 4, transforms=2, hidden_features=(8,)).transform.inv), ((4,),), (2,)),
-    "PlanarPosterior": Case(lambda: PlanarPosterior(NormalHead(MLP(4, [8], 4)), MLP(4, [8], 10), 2, transforms=2),
-                            ((4,),), (2,)),
-    "PrecisionWeighted": Case(lambda: PrecisionWeighted(NormalHead(MLP(4, [8], 4)), NormalHead(MLP(3, [8], 4))),
-                              ((4,), (3,)), (2,)),
-    "NonReparameterized": Case(lambda: NonReparameterized(NormalHead(MLP(4, [8], 4))), ((4,),), (2,)),
-    "NonReparameterized, flow": Case(lambda: NonReparameterized(IAF(NormalHead(MLP(4, [8], 4)), 2, 4, hidden=(8,))),
-                                     ((4,),), (2,)),
-    "encoder, convolutional": Case(lambda: NormalHead(ConvEncoder((1, 5, 3), [4, 8], 4)), ((1, 5, 3),), (2,)),
-    "encoder, standardised": Case(lambda: NormalHead(Standardized(MLP(4, [8], 4), 0.5, 2.0)), ((4,),), (2,)),
-    "encoder, batched": Case(lambda: NormalHead(Batched(nn.Sequential(nn.Flatten(), nn.Linear(4, 4)), 3)),
-                             ((1, 2, 2),), (2,)),
+    "IAF, context net": Case(
+        lambda: IAF(NormalHead(MLP(4, [8], 4)), 2, 3, hidden=(8,), context_net=MLP(4, [8], 3)),
+        ((4,),),
+        (2,),
+    ),
+    "FlowPosterior, spline": Case(
+        lambda: FlowPosterior(
+            NormalHead(MLP(4, [8], 4)),
+            zuko.flows.NSF(2, 4, transforms=1, hidden_features=(8,)).transform.inv,
+        ),
+        ((4,),),
+        (2,),
+        kinks=True,
+    ),
+    "FlowPosterior, coupling": Case(
+        lambda: FlowPosterior(
+            NormalHead(MLP(4, [8], 4)),
+            zuko.flows.RealNVP(2, 4, transforms=2, hidden_features=(8,)).transform.inv,
+        ),
+        ((4,),),
+        (2,),
+    ),
+    "PlanarPosterior": Case(
+        lambda: PlanarPosterior(NormalHead(MLP(4, [8], 4)), MLP(4, [8], 10), 2, transforms=2),
+        ((4,),),
+        (2,),
+    ),
+    "PrecisionWeighted": Case(
+        lambda: PrecisionWeighted(NormalHead(MLP(4, [8], 4)), NormalHead(MLP(3, [8], 4))),
+        ((4,), (3,)),
+        (2,),
+    ),
+    "NonReparameterized": Case(
+        lambda: NonReparameterized(NormalHead(MLP(4, [8], 4))), ((4,),), (2,)
+    ),
+    "NonReparameterized, flow": Case(
+        lambda: NonReparameterized(IAF(NormalHead(MLP(4, [8], 4)), 2, 4, hidden=(8,))),
+        ((4,),),
+        (2,),
+    ),
+    "encoder, convolutional": Case(
+        lambda: NormalHead(ConvEncoder((1, 5, 3), [4, 8], 4)), ((1, 5, 3),), (2,)
+    ),
+    "encoder, standardised": Case(
+        lambda: NormalHead(Standardized(MLP(4, [8], 4), 0.5, 2.0)), ((4,),), (2,)
+    ),
+    "encoder, batched": Case(
+        lambda: NormalHead(Batched(nn.Sequential(nn.Flatten(), nn.Linear(4, 4)), 3)),
+        ((1, 2, 2),),
+        (2,),
+    ),
 }
 
 
@@ -153,8 +262,13 @@ WEIGHT_GUIDES: dict[str, Callable[[nn.Module], nn.Module]] = {
     "JointNormal": lambda net: JointNormal(net, init_scale=0.3),
     "JointNormal, low rank": lambda net: JointNormal(net, rank=2, init_scale=0.3),
     "Ensemble": lambda net: Ensemble(net, [net.net, MLP(3, [4], 2), MLP(3, [4], 2)]),
-    "Empirical": lambda net: Empirical({name: value.expand(5, *value.shape) + 0.1 * torch.arange(5.0).reshape(-1, *[1] * value.dim())
-                                for name, value in PointEstimate(net)().items()}),
+    "Empirical": lambda net: Empirical(
+        {
+            name: value.expand(5, *value.shape)
+            + 0.1 * torch.arange(5.0).reshape(-1, *[1] * value.dim())
+            for name, value in PointEstimate(net)().items()
+        }
+    ),
 }
 
 
@@ -181,7 +295,8 @@ def support_of(fn: dist.Distribution) -> constraints.Constraint:
 
 
 def values_of(fn: dist.Distribution) -> Tensor | None:
-    """The values `(V,)` that one element of the event takes, counts up to where no mass is left; None where not discrete."""
+    """The values `(V,)` that one element of the event takes, counts up to where no mass is left;
+    None where not discrete."""
     support = support_of(fn)
     if support is constraints.boolean:
         return torch.arange(2.0)
@@ -193,5 +308,10 @@ def values_of(fn: dist.Distribution) -> Tensor | None:
 
 
 def fingerprint(fn: dist.Distribution, value: Tensor) -> Tensor:
-    """What tells one distribution from another: its log-density at a value, or where its point mass lies."""
-    return fn.mean.flatten(len(fn.batch_shape)).sum(-1) if isinstance(fn, dist.Delta) else fn.log_prob(value)
+    """What tells one distribution from another: its log-density at a value, or where its point
+    mass lies."""
+    return (
+        fn.mean.flatten(len(fn.batch_shape)).sum(-1)
+        if isinstance(fn, dist.Delta)
+        else fn.log_prob(value)
+    )

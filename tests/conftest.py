@@ -1,4 +1,6 @@
-"""Every test starts alike: one thread, float64, seed 0, Pyro's validation on, an empty parameter store."""
+"""Every test starts alike: one thread, float64, seed 0, Pyro's validation on, an empty parameter
+store."""
+
 import sys
 from collections.abc import Iterator
 from pathlib import Path

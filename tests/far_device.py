@@ -1,8 +1,11 @@
-"""Run every component and objective on a device that is not there, and print what went wrong as JSON.
+"""Run every component and objective on a device that is not there, and print what went wrong as
+JSON.
 
-Torch keeps shapes, types and devices of its fake tensors and computes nothing, and lets a program name a backend of its
-own; so what would mix devices, wait for the device or copy constants to it in each step shows on any machine.
+Torch keeps shapes, types and devices of its fake tensors and computes nothing, and lets a program
+name a backend of its own; so what would mix devices, wait for the device or copy constants to it
+in each step shows on any machine.
 """
+
 import json
 import sys
 import traceback
@@ -32,10 +35,18 @@ from pyrovae.nets import MLP
 from pyrovae.training.evaluate import measure
 
 DEVICE = "far"
-LEFT_OUT = ("hand-written",  # makes its own parameters, on the CPU
-            "flow prior, coupling", "FlowPosterior, coupling", "coupling flows",  # look at masks, which have no values
-            "IAF", "IAF, context net", "NonReparameterized, flow", "FlowPosterior, spline",  # look if an inverse is found
-            "BetaHead", "BetaHead, image")  # torch cannot say what its draws would look like
+LEFT_OUT = (
+    "hand-written",  # makes its own parameters, on the CPU
+    "flow prior, coupling",
+    "FlowPosterior, coupling",
+    "coupling flows",  # look at masks, which have no values
+    "IAF",
+    "IAF, context net",
+    "NonReparameterized, flow",
+    "FlowPosterior, spline",  # look if an inverse is found
+    "BetaHead",
+    "BetaHead, image",
+)  # torch cannot say what its draws would look like
 
 
 def moved(tensor: Tensor) -> Tensor:
@@ -47,7 +58,9 @@ def move(*modules: nn.Module) -> None:
     for part in (part for module in modules for part in module.modules()):
         for name, value in part._parameters.items():
             if value is not None:
-                part._parameters[name] = nn.Parameter(moved(value), requires_grad=value.requires_grad)
+                part._parameters[name] = nn.Parameter(
+                    moved(value), requires_grad=value.requires_grad
+                )
         for name, value in part._buffers.items():
             if value is not None:
                 part._buffers[name] = moved(value)
@@ -74,11 +87,18 @@ class Look(TorchDispatchMode):
         super().__init__()
         self.seen: set[str] = set()
 
-    def __torch_dispatch__(self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> object:
+    def __torch_dispatch__(
+        self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None
+    ) -> object:
         result = func(*args, **(kwargs or {}))
-        tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor)]
+        tensors = [
+            leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor)
+        ]
         if len({tensor.device.type for tensor in tensors}) > 1:
-            self.seen.add(f"{func} mixes " + ", ".join(f"{tensor.device.type} {tuple(tensor.shape)}" for tensor in tensors))
+            self.seen.add(
+                f"{func} mixes "
+                + ", ".join(f"{tensor.device.type} {tuple(tensor.shape)}" for tensor in tensors)
+            )
         return result
 
 
@@ -93,7 +113,12 @@ def objective(name: str) -> Callable[[], object]:
         value = loss(**{key: moved(data) for key, data in batch.items()})
         measured = measure(value, unwrap(loss), active_units=True)
         parameters = [parameter for parameter in loss.parameters() if parameter.requires_grad]
-        return value, measured.numbers, measured.units, torch.autograd.grad(value, parameters, allow_unused=True)
+        return (
+            value,
+            measured.numbers,
+            measured.units,
+            torch.autograd.grad(value, parameters, allow_unused=True),
+        )
 
     return run
 
@@ -112,9 +137,20 @@ def conditional(name: str) -> Callable[[], object]:
 
 def weights(prior: str, guide: str, particles: int = 1) -> Callable[[], object]:
     net = MLP(3, [4], 2)
-    model = pv.Model(y=pv.Node(CategoricalHead(pv.Bayesian(net, prior=WEIGHT_PRIORS[prior](net))), "x"))
-    q = WEIGHT_GUIDES[guide](model) if guide != "Ensemble" else Ensemble(model, [net, MLP(3, [4], 2)])
-    loss = pv.ElboLoss(model, q, num_data=40, elbo=Trace_ELBO(particles, vectorize_particles=True, max_plate_nesting=1))
+    model = pv.Model(
+        y=pv.Node(CategoricalHead(pv.Bayesian(net, prior=WEIGHT_PRIORS[prior](net))), "x")
+    )
+    q = (
+        WEIGHT_GUIDES[guide](model)
+        if guide != "Ensemble"
+        else Ensemble(model, [net, MLP(3, [4], 2)])
+    )
+    loss = pv.ElboLoss(
+        model,
+        q,
+        num_data=40,
+        elbo=Trace_ELBO(particles, vectorize_particles=True, max_plate_nesting=1),
+    )
 
     def run() -> object:
         move(loss)
@@ -133,15 +169,30 @@ def problems(prepare: Callable[[], Callable[[], object]]) -> list[str]:
     pyro.set_rng_seed(0)
     try:
         run, look = prepare(), Look()
-        with (FakeTensorMode(), pyro.validation_enabled(False), local_param_scope(), recording(), look, ConcretizeMode(),
-              without_nan_warnings()):
+        with (
+            FakeTensorMode(),
+            pyro.validation_enabled(False),
+            local_param_scope(),
+            recording(),
+            look,
+            ConcretizeMode(),
+            without_nan_warnings(),
+        ):
             results = [leaf for leaf in tree_leaves(run()) if isinstance(leaf, Tensor)]
     except Exception as error:  # every kind is one of the things looked for
-        where = [place for place in traceback.extract_tb(error.__traceback__)
-                 if "torch" not in Path(place.filename).parts and not place.name.startswith("__torch_")][-1]
-        return [f"{type(error).__name__} in {Path(where.filename).name}:{where.lineno}: {str(error)[:300]}"]
-    here = [f"a result of shape {tuple(result.shape)} lies on {result.device}" for result in results
-            if result.device.type != DEVICE]
+        where = [
+            place
+            for place in traceback.extract_tb(error.__traceback__)
+            if "torch" not in Path(place.filename).parts and not place.name.startswith("__torch_")
+        ][-1]
+        return [
+            f"{type(error).__name__} in {Path(where.filename).name}:{where.lineno}: {str(error)[:300]}"
+        ]
+    here = [
+        f"a result of shape {tuple(result.shape)} lies on {result.device}"
+        for result in results
+        if result.device.type != DEVICE
+    ]
     return [*here, *sorted(look.seen)]
 
 
@@ -149,21 +200,38 @@ def main() -> None:
     torch.set_default_dtype(torch.float64)
     torch.set_num_threads(1)
     numbers = torch.tensor
-    from torch.utils.backend_registration import _setup_privateuseone_for_python_backend  # from torch 2.9 on
+    from torch.utils.backend_registration import (
+        _setup_privateuseone_for_python_backend,
+    )  # from torch 2.9 on
 
     _setup_privateuseone_for_python_backend(DEVICE)
     torch.far.get_amp_supported_dtype = lambda: [torch.float32]
     cases: dict[str, Callable[[], Callable[[], object]]] = {
-        **{f"objective {name}": lambda name=name: objective(name) for name in LOSSES if name not in LEFT_OUT},
-        **{f"component {name}": lambda name=name: conditional(name) for name in CONDITIONALS
-           if name not in LEFT_OUT},
-        **{f"prior {name}": lambda name=name: weights(name, "MeanField") for name in WEIGHT_PRIORS},
-        **{f"guide {name}, K = {particles}": lambda name=name, particles=particles: weights("standard", name, particles)
-           for name in WEIGHT_GUIDES for particles in (1, 3)},
+        **{
+            f"objective {name}": lambda name=name: objective(name)
+            for name in LOSSES
+            if name not in LEFT_OUT
+        },
+        **{
+            f"component {name}": lambda name=name: conditional(name)
+            for name in CONDITIONALS
+            if name not in LEFT_OUT
+        },
+        **{
+            f"prior {name}": lambda name=name: weights(name, "MeanField") for name in WEIGHT_PRIORS
+        },
+        **{
+            f"guide {name}, K = {particles}": lambda name=name, particles=particles: weights(
+                "standard", name, particles
+            )
+            for name in WEIGHT_GUIDES
+            for particles in (1, 3)
+        },
         "log p(x)": lambda: log_weights,
         "a constant left behind": lambda: lambda: moved(torch.ones(3)) + numbers([1.0, 2.0, 3.0]),
         "a number left behind": lambda: lambda: moved(torch.ones(3)) * numbers(2.0),
-        "a look at a value": lambda: lambda: [1] if moved(torch.ones(())) > 0 else [2]}
+        "a look at a value": lambda: lambda: [1] if moved(torch.ones(())) > 0 else [2],
+    }
     found: dict[str, list[str]] = {}
     for name, prepare in cases.items():
         numbers_there()

@@ -1,11 +1,19 @@
-"""Every objective once, as capture and other devices are to know them. A new objective is one line here."""
+"""Every objective once, as capture and other devices are to know them. A new objective is one line
+here."""
+
 from collections.abc import Callable
 
 import pyro
 import pyro.distributions as dist
 import torch
 import zuko
-from pyro.infer import RenyiELBO, ReweightedWakeSleep, Trace_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
+from pyro.infer import (
+    RenyiELBO,
+    ReweightedWakeSleep,
+    Trace_ELBO,
+    TraceGraph_ELBO,
+    TraceMeanField_ELBO,
+)
 from pyro.infer.autoguide import AutoLowRankMultivariateNormal, AutoNormal
 from torch import Tensor, nn
 
@@ -24,7 +32,9 @@ X = (torch.rand(12, 4, generator=torch.Generator().manual_seed(0)) < 0.5).double
 Y = torch.arange(12) % 3
 
 
-def vae(posterior: Callable[[], nn.Module] | None = None, prior: nn.Module | None = None) -> tuple[pv.Model, pv.Guide]:
+def vae(
+    posterior: Callable[[], nn.Module] | None = None, prior: nn.Module | None = None
+) -> tuple[pv.Model, pv.Guide]:
     head = NormalHead(MLP(4, [6], 4))
     model = pv.Model(z=prior or StandardNormal(2), x=pv.Node(BernoulliHead(MLP(2, [6], 4)), "z"))
     return model, pv.Guide(z=pv.Node(posterior(head) if posterior else head, "x"))
@@ -44,7 +54,9 @@ class Noisy(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.net = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Dropout(0.3), nn.Linear(6, 4))
+        self.net = nn.Sequential(
+            nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Dropout(0.3), nn.Linear(6, 4)
+        )
         self.register_buffer("average", torch.zeros(4))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -63,7 +75,10 @@ def hand_written() -> tuple[Callable, Callable]:
             pyro.sample("x", dist.Bernoulli(logits=net(z)).to_event(1), obs=x)
 
     def guide(x: Tensor) -> None:
-        loc, scale = pyro.param("loc", torch.zeros(2)), pyro.param("scale", torch.ones(2), dist.constraints.positive)
+        loc, scale = (
+            pyro.param("loc", torch.zeros(2)),
+            pyro.param("scale", torch.ones(2), dist.constraints.positive),
+        )
         with pyro.plate("data", len(x), dim=-1):
             pyro.sample("z", dist.Normal(loc.expand(len(x), 2), scale).to_event(1))
 
@@ -77,31 +92,56 @@ def autoguide(kind: Callable) -> pv.ElboLoss:
 
 LOSSES: dict[str, Callable[[], nn.Module]] = {
     "Trace_ELBO": lambda: pv.ElboLoss(*vae()),
-    "five particles": lambda: pv.ElboLoss(*vae(), elbo=Trace_ELBO(num_particles=5, vectorize_particles=True,
-                                                                  max_plate_nesting=1)),
+    "five particles": lambda: pv.ElboLoss(
+        *vae(), elbo=Trace_ELBO(num_particles=5, vectorize_particles=True, max_plate_nesting=1)
+    ),
     "TraceMeanField_ELBO": lambda: pv.ElboLoss(*vae(), elbo=TraceMeanField_ELBO()),
     "TraceGraph_ELBO": lambda: pv.ElboLoss(*vae(), elbo=TraceGraph_ELBO()),
     "score function": lambda: pv.ElboLoss(*vae(NonReparameterized)),
     "warm-up": lambda: pv.ElboLoss(*vae(), beta=pv.LinearWarmup(7)),
     "free bits": lambda: pv.ElboLoss(*vae(), free_bits=0.5),
     "capacity": lambda: CapacityLoss(*vae(), capacity=pv.LinearWarmup(7, stop=2.0), gamma=10.0),
-    "penalty": lambda: (lambda net: Penalized(pv.ElboLoss(*vae(lambda head: NormalHead(net))),
-                                              lambda x: squared_jacobian(net, x), weight=0.1))(MLP(4, [6], 4)),
+    "penalty": lambda: (
+        lambda net: Penalized(
+            pv.ElboLoss(*vae(lambda head: NormalHead(net))),
+            lambda x: squared_jacobian(net, x),
+            weight=0.1,
+        )
+    )(MLP(4, [6], 4)),
     "vamp": lambda: pv.ElboLoss(*vae(prior=VampPrior(NormalHead(MLP(4, [6], 4)), X[:3]))),
     "iaf": lambda: pv.ElboLoss(*vae(lambda head: IAF(head, 2, 4, hidden=(4,)))),
-    "spline flow": lambda: pv.ElboLoss(*vae(lambda head: FlowPosterior(head, zuko.flows.NSF(
-        2, 4, transforms=1, hidden_features=(4,)).transform.inv))),
-    "coupling flows": lambda: pv.ElboLoss(*vae(lambda head: FlowPosterior(head, zuko.flows.RealNVP(
-        2, 4, transforms=2, hidden_features=(4,)).transform.inv), zuko.flows.NICE(2, hidden_features=(4,)))),
+    "spline flow": lambda: pv.ElboLoss(
+        *vae(
+            lambda head: FlowPosterior(
+                head, zuko.flows.NSF(2, 4, transforms=1, hidden_features=(4,)).transform.inv
+            )
+        )
+    ),
+    "coupling flows": lambda: pv.ElboLoss(
+        *vae(
+            lambda head: FlowPosterior(
+                head, zuko.flows.RealNVP(2, 4, transforms=2, hidden_features=(4,)).transform.inv
+            ),
+            zuko.flows.NICE(2, hidden_features=(4,)),
+        )
+    ),
     "hand-written": lambda: pv.ElboLoss(*hand_written()),
     "Pyro's ELBO module": lambda: Trace_ELBO()(*vae()),
     "RenyiELBO": lambda: PyroLoss(*vae(), RenyiELBO(num_particles=3)),
-    "RenyiELBO, vectorised": lambda: PyroLoss(*vae(), RenyiELBO(alpha=0.5, num_particles=3, vectorize_particles=True,
-                                                                max_plate_nesting=1)),
-    "wake-sleep": lambda: PyroLoss(*vae(), ReweightedWakeSleep(num_particles=3, vectorize_particles=False)),
+    "RenyiELBO, vectorised": lambda: PyroLoss(
+        *vae(),
+        RenyiELBO(alpha=0.5, num_particles=3, vectorize_particles=True, max_plate_nesting=1),
+    ),
+    "wake-sleep": lambda: PyroLoss(
+        *vae(), ReweightedWakeSleep(num_particles=3, vectorize_particles=False)
+    ),
     "dropout, batch norm, buffers": lambda: pv.ElboLoss(*vae(lambda head: NormalHead(Noisy()))),
-    **{f"IWAE, {gradient}": lambda gradient=gradient: pv.IwaeLoss(*vae(), num_particles=4, gradient=gradient)
-       for gradient in ("plain", "stl", "dreg")},
+    **{
+        f"IWAE, {gradient}": lambda gradient=gradient: pv.IwaeLoss(
+            *vae(), num_particles=4, gradient=gradient
+        )
+        for gradient in ("plain", "stl", "dreg")
+    },
     "Renyi": lambda: pv.IwaeLoss(*vae(), num_particles=4, alpha=0.5),
     "mean-field weights": bnn,
     "scale mixture": lambda: bnn(prior=scale_mixture(0.5, 1.0, 0.01)),
@@ -118,8 +158,13 @@ LOSSES: dict[str, Callable[[], nn.Module]] = {
 
 
 def batch_for(loss: nn.Module, name: str) -> dict[str, Tensor]:
-    weights = "weights" in name or "ropout" in name and "norm" not in name or name in (
-        "scale mixture", "hierarchical", "radial", "point", "stacked") or name.startswith("Auto")
+    weights = (
+        "weights" in name
+        or "ropout" in name
+        and "norm" not in name
+        or name in ("scale mixture", "hierarchical", "radial", "point", "stacked")
+        or name.startswith("Auto")
+    )
     return {"x": X, "y": Y} if weights else {"x": X}
 
 

@@ -1,4 +1,6 @@
-"""Models whose evidence and posterior are known exactly: with the posterior as guide every log-weight is log p(x)."""
+"""Models whose evidence and posterior are known exactly: with the posterior as guide every
+log-weight is log p(x)."""
+
 import math
 from dataclasses import dataclass
 
@@ -25,7 +27,8 @@ class Oracle:
 
 
 class LinearNormal(nn.Module):
-    """N(sum_i W_i v_i + b, S): a likelihood, a conditional prior or a posterior of a linear-Gaussian model."""
+    """N(sum_i W_i v_i + b, S): a likelihood, a conditional prior or a posterior of a
+    linear-Gaussian model."""
 
     def __init__(self, weights: list[Tensor], bias: Tensor, covariance: Tensor) -> None:
         super().__init__()
@@ -38,26 +41,40 @@ class LinearNormal(nn.Module):
         return dist.MultivariateNormal(loc, scale_tril=self.scale_tril)
 
 
-def linear_gaussian(num_data: int = 5, latent: int = 2, observed: int = 4, *, shift: float = 0.0,
-                    spread: float = 1.0) -> Oracle:
-    """x = W z + b + noise. `shift` and `spread` (times the posterior's standard deviation) make the guide wrong."""
+def linear_gaussian(
+    num_data: int = 5,
+    latent: int = 2,
+    observed: int = 4,
+    *,
+    shift: float = 0.0,
+    spread: float = 1.0,
+) -> Oracle:
+    """x = W z + b + noise. `shift` and `spread` (times the posterior's standard deviation) make
+    the guide wrong."""
     weight, bias, noise = torch.randn(observed, latent), torch.randn(observed), 0.5
-    marginal = dist.MultivariateNormal(bias, weight @ weight.T + noise ** 2 * torch.eye(observed))
-    precision = torch.eye(latent) + weight.T @ weight / noise ** 2
-    gain = torch.linalg.solve(precision, weight.T) / noise ** 2
-    posterior = LinearNormal([gain], -gain @ bias + shift * torch.linalg.inv(precision).diagonal().sqrt(),
-                             spread ** 2 * torch.linalg.inv(precision))
+    marginal = dist.MultivariateNormal(bias, weight @ weight.T + noise**2 * torch.eye(observed))
+    precision = torch.eye(latent) + weight.T @ weight / noise**2
+    gain = torch.linalg.solve(precision, weight.T) / noise**2
+    posterior = LinearNormal(
+        [gain],
+        -gain @ bias + shift * torch.linalg.inv(precision).diagonal().sqrt(),
+        spread**2 * torch.linalg.inv(precision),
+    )
     x = marginal.sample((num_data,))
-    likelihood = LinearNormal([weight], bias, noise ** 2 * torch.eye(observed))
-    return Oracle(pv.Model(z=StandardNormal(latent), x=pv.Node(likelihood, "z")), pv.Guide(z=pv.Node(posterior, "x")),
-                  {"x": x}, marginal.log_prob(x))
+    likelihood = LinearNormal([weight], bias, noise**2 * torch.eye(observed))
+    return Oracle(
+        pv.Model(z=StandardNormal(latent), x=pv.Node(likelihood, "z")),
+        pv.Guide(z=pv.Node(posterior, "x")),
+        {"x": x},
+        marginal.log_prob(x),
+    )
 
 
 def two_level() -> Oracle:
     """z2 ~ N(0, 1), z1 = A z2 + noise, x = B z1 + noise, with q(z2 | x) q(z1 | x, z2) exact."""
     a, b = torch.randn(3, 2), torch.randn(4, 3)
     eye = [torch.eye(n) for n in range(5)]
-    s1, s0 = 0.7 ** 2 * eye[3], 0.4 ** 2 * eye[4]
+    s1, s0 = 0.7**2 * eye[3], 0.4**2 * eye[4]
     cov_x_given_z2 = b @ s1 @ b.T + s0
     marginal = dist.MultivariateNormal(torch.zeros(4), b @ a @ a.T @ b.T + cov_x_given_z2)
     ba = b @ a
@@ -67,10 +84,15 @@ def two_level() -> Oracle:
     from_x, from_z2 = cov1 @ torch.linalg.solve(s0, b).T, cov1 @ torch.linalg.solve(s1, a)
     x = marginal.sample((6,))
     zeros = [torch.zeros(n) for n in range(5)]
-    model = pv.Model(z2=StandardNormal(2), z1=pv.Node(LinearNormal([a], zeros[3], s1), "z2"),
-                     x=pv.Node(LinearNormal([b], zeros[4], s0), "z1"))
-    guide = pv.Guide(z2=pv.Node(LinearNormal([gain2], zeros[2], cov2), "x"),
-                     z1=pv.Node(LinearNormal([from_x, from_z2], zeros[3], cov1), "x", "z2"))
+    model = pv.Model(
+        z2=StandardNormal(2),
+        z1=pv.Node(LinearNormal([a], zeros[3], s1), "z2"),
+        x=pv.Node(LinearNormal([b], zeros[4], s0), "z1"),
+    )
+    guide = pv.Guide(
+        z2=pv.Node(LinearNormal([gain2], zeros[2], cov2), "x"),
+        z1=pv.Node(LinearNormal([from_x, from_z2], zeros[3], cov1), "x", "z2"),
+    )
     return Oracle(model, guide, {"x": x}, marginal.log_prob(x))
 
 
@@ -81,7 +103,9 @@ def beta_bernoulli() -> Oracle:
     def model(x: Tensor) -> None:
         with pyro.plate("data", len(x), dim=-1):
             p = pyro.sample("p", dist.Beta(2.0, 3.0))
-            pyro.sample("x", dist.Bernoulli(p.unsqueeze(-1)).expand([*p.shape, 10]).to_event(1), obs=x)
+            pyro.sample(
+                "x", dist.Bernoulli(p.unsqueeze(-1)).expand([*p.shape, 10]).to_event(1), obs=x
+            )
 
     def guide(x: Tensor) -> None:
         heads = x.sum(-1)
@@ -97,7 +121,8 @@ def beta_bernoulli() -> Oracle:
 
 
 def uniform_gamma() -> Oracle:
-    """Hand-written: z ~ Gamma(2, 1), x ~ Uniform(0, z), so that x ~ Exponential(1); the guide also draws z below x."""
+    """Hand-written: z ~ Gamma(2, 1), x ~ Uniform(0, z), so that x ~ Exponential(1); the guide also
+    draws z below x."""
     x = dist.Exponential(1.0).sample((8,))
 
     def model(x: Tensor) -> None:
@@ -113,7 +138,8 @@ def uniform_gamma() -> Oracle:
 
 
 def linear_regression(num_data: int = 12) -> tuple[object, object, dict[str, Tensor], Tensor]:
-    """y = w x + noise with one global w, hand-written; its guide is the exact posterior; the joint log p(y | x)."""
+    """y = w x + noise with one global w, hand-written; its guide is the exact posterior; the joint
+    log p(y | x)."""
     x = torch.randn(num_data, 3)
     y = dist.Normal(x @ torch.tensor([1.0, -2.0, 0.5]), 0.3).sample()
     precision = torch.eye(3) + x.T @ x / 0.09
@@ -127,7 +153,9 @@ def linear_regression(num_data: int = 12) -> tuple[object, object, dict[str, Ten
     def guide(x: Tensor, y: Tensor) -> None:
         pyro.sample("w", dist.MultivariateNormal(mean, precision_matrix=precision))
 
-    exact = dist.MultivariateNormal(torch.zeros(num_data), x @ x.T + 0.09 * torch.eye(num_data)).log_prob(y)
+    exact = dist.MultivariateNormal(
+        torch.zeros(num_data), x @ x.T + 0.09 * torch.eye(num_data)
+    ).log_prob(y)
     return model, guide, {"x": x, "y": y}, exact
 
 
@@ -137,7 +165,8 @@ def log_mean_exp(log_weights: Tensor) -> Tensor:
 
 @dataclass
 class Regression:
-    """y = w x + b + noise with a normal prior on w and b, as a `Bayesian` net: everything is known."""
+    """y = w x + b + noise with a normal prior on w and b, as a `Bayesian` net: everything is
+    known."""
 
     net: pv.Bayesian
     model: pv.Model
@@ -164,31 +193,44 @@ class Regression:
     def predictive(self, x: Tensor) -> dist.Normal:
         """The exact p(y | x, D), (B,)."""
         rows = with_one(x)
-        return dist.Normal(rows @ self.mean, ((rows @ self.covariance * rows).sum(-1) + self.noise ** 2).sqrt())
+        return dist.Normal(
+            rows @ self.mean, ((rows @ self.covariance * rows).sum(-1) + self.noise**2).sqrt()
+        )
 
     def elbo(self, loc: Tensor, scale: Tensor) -> Tensor:
         """Of the mean-field guide N(loc, scale^2), nats for all data."""
         rows, y = with_one(self.batch["x"]), self.batch["y"].squeeze(-1)
-        spread = (rows ** 2 @ scale ** 2) / (2 * self.noise ** 2)
+        spread = (rows**2 @ scale**2) / (2 * self.noise**2)
         prior = dist.Normal(torch.zeros_like(loc), self.prior_scale)
         kl = torch.distributions.kl_divergence(dist.Normal(loc, scale), prior).sum()
         return dist.Normal(rows @ loc, self.noise).log_prob(y).sum() - spread.sum() - kl
+
 
 def with_one(x: Tensor) -> Tensor:
     return torch.cat([x, torch.ones_like(x[..., :1])], dim=-1)
 
 
-def bayesian_regression(num_data: int = 12, inputs: int = 2, *, noise: float = 0.5, prior_scale: float = 1.5) -> Regression:
+def bayesian_regression(
+    num_data: int = 12, inputs: int = 2, *, noise: float = 0.5, prior_scale: float = 1.5
+) -> Regression:
     x = torch.randn(num_data, inputs)
     rows = with_one(x)
-    marginal = dist.MultivariateNormal(torch.zeros(num_data),
-                                       prior_scale ** 2 * rows @ rows.T + noise ** 2 * torch.eye(num_data))
+    marginal = dist.MultivariateNormal(
+        torch.zeros(num_data), prior_scale**2 * rows @ rows.T + noise**2 * torch.eye(num_data)
+    )
     y = marginal.sample()
-    precision = torch.eye(inputs + 1) / prior_scale ** 2 + rows.T @ rows / noise ** 2
+    precision = torch.eye(inputs + 1) / prior_scale**2 + rows.T @ rows / noise**2
     net = pv.Bayesian(nn.Linear(inputs, 1), normal(prior_scale))
-    return Regression(net, pv.Model(y=pv.Node(FixedScaleNormalHead(net, scale=noise), "x")),
-                      {"x": x, "y": y.unsqueeze(-1)}, noise, torch.linalg.solve(precision, rows.T @ y) / noise ** 2,
-                      torch.linalg.inv(precision), marginal.log_prob(y), prior_scale)
+    return Regression(
+        net,
+        pv.Model(y=pv.Node(FixedScaleNormalHead(net, scale=noise), "x")),
+        {"x": x, "y": y.unsqueeze(-1)},
+        noise,
+        torch.linalg.solve(precision, rows.T @ y) / noise**2,
+        torch.linalg.inv(precision),
+        marginal.log_prob(y),
+        prior_scale,
+    )
 
 
 def assert_mean(draws: Tensor, exact: Tensor | float) -> None:

@@ -1,4 +1,6 @@
-"""Annealed importance sampling: exact where the path is flat, unbiased elsewhere, refused where nothing can move."""
+"""Annealed importance sampling: exact where the path is flat, unbiased elsewhere, refused where
+nothing can move."""
+
 import math
 from collections.abc import Callable
 
@@ -12,7 +14,7 @@ from pyro.infer.autoguide import AutoNormal
 import pyrovae as pv
 from pyrovae.core.traces import run_model
 from pyrovae.evidence import annealed_importance, linear, sigmoidal
-from pyrovae.evidence.ais_path import Annealing, AnnealedDensity
+from pyrovae.evidence.ais_path import AnnealedDensity, Annealing
 from pyrovae.evidence.densities import Layout
 from pyrovae.evidence.hmc import Points, move
 from pyrovae.heads import BernoulliHead, NormalHead
@@ -26,7 +28,9 @@ EXACT = {"linear-gaussian": oracles.linear_gaussian, "two-level": oracles.two_le
 @pytest.mark.parametrize("name", EXACT)
 def test_a_path_that_starts_at_the_posterior_weighs_the_evidence(name: str) -> None:
     oracle = EXACT[name]()
-    evidence = annealed_importance(oracle.model, oracle.batch, guide=oracle.guide, num_chains=3, num_steps=5)
+    evidence = annealed_importance(
+        oracle.model, oracle.batch, guide=oracle.guide, num_chains=3, num_steps=5
+    )
     torch.testing.assert_close(evidence.log_px, oracle.log_px, atol=1e-10, rtol=0)
     torch.testing.assert_close(evidence.elbo, oracle.log_px, atol=1e-10, rtol=0)
     assert evidence.num_particles == 3 and evidence.se.max() < 1e-6
@@ -41,37 +45,53 @@ def assert_unbiased(log_weights: torch.Tensor, log_px: torch.Tensor) -> None:
 
 @pytest.mark.parametrize("shift", [None, 1.0], ids=["prior", "wrong-guide"])
 @pytest.mark.parametrize("schedule", [linear, sigmoidal])
-def test_weights_are_unbiased_however_rough_the_path(shift: float | None, schedule: Callable) -> None:
+def test_weights_are_unbiased_however_rough_the_path(
+    shift: float | None, schedule: Callable
+) -> None:
     oracle = oracles.linear_gaussian(num_data=300, observed=3, shift=shift or 0.0, spread=0.8)
-    path = AnnealedDensity(oracle.model, None if shift is None else oracle.guide, oracle.batch, "data")
+    path = AnnealedDensity(
+        oracle.model, None if shift is None else oracle.guide, oracle.batch, "data"
+    )
     annealing = Annealing(10, 12, 4, 4, schedule)
-    assert_unbiased(annealing.log_weights(path, path.draw(10), annealing.steps(path)), oracle.log_px)
+    assert_unbiased(
+        annealing.log_weights(path, path.draw(10), annealing.steps(path)), oracle.log_px
+    )
 
 
 def test_backward_weights_estimate_one_over_the_evidence() -> None:
     oracle = oracles.linear_gaussian(num_data=300)
     exact = oracle.guide.nodes["z"](oracle.batch).sample((10,))
-    guide = oracle.guide.nodes["z"].conditional  # made narrower and moved, so that q / p has light tails
+    guide = oracle.guide.nodes[
+        "z"
+    ].conditional  # made narrower and moved, so that q / p has light tails
     with torch.no_grad():
         guide.scale_tril.mul_(0.8)
         guide.bias.add_(0.3)
     path = AnnealedDensity(oracle.model, oracle.guide, oracle.batch, "data")
     annealing = Annealing(10, 12, 4, 4, sigmoidal)
-    assert_unbiased(annealing.log_weights(path, exact, annealing.steps(path), backward=True), -oracle.log_px)
+    assert_unbiased(
+        annealing.log_weights(path, exact, annealing.steps(path), backward=True), -oracle.log_px
+    )
 
 
 @pytest.mark.parametrize("name", EXACT)
 def test_evidence_is_within_its_error_bar_of_the_exact_value(name: str) -> None:
     oracle = EXACT[name]()
-    evidence = annealed_importance(oracle.model, oracle.batch, num_chains=20, num_steps=200, num_leapfrog=5)
+    evidence = annealed_importance(
+        oracle.model, oracle.batch, num_chains=20, num_steps=200, num_leapfrog=5
+    )
     assert abs(evidence.mean - oracle.log_px.mean()) < 5 * evidence.monte_carlo_se < 0.6
     assert evidence.elbo.mean() < evidence.mean
 
 
 def test_trajectories_leave_the_density_as_it_is_at_any_step_size() -> None:
     oracle = oracles.linear_gaussian(num_data=1)
-    path, (low, high) = AnnealedDensity(oracle.model, oracle.guide, oracle.batch, "data"), (0.5, 0.2)
-    # q^0.5 p(x, z)^0.2 with q the exact posterior is a normal of the same mean and 1 / 0.7 of its covariance
+    path, (low, high) = (
+        AnnealedDensity(oracle.model, oracle.guide, oracle.batch, "data"),
+        (0.5, 0.2),
+    )
+    # q^0.5 p(x, z)^0.2 with q the exact posterior is a normal of the same mean and 1 / 0.7 of its
+    # covariance
     posterior = oracle.guide.nodes["z"](oracle.batch)
     mean, covariance = posterior.mean[0], posterior.covariance_matrix[0] / 0.7
     start = dist.MultivariateNormal(mean, covariance).sample((20_000, 1))
@@ -93,7 +113,11 @@ def test_a_trajectory_into_nothing_is_rejected() -> None:
     points = Points.at(torch.zeros(200, 1, 1), cliff)
     for step in (1.0, 1e300):
         after, probability = move(points, cliff, (0.5, 0.5), torch.tensor([step]), 3)
-        assert after.place.abs().max() < 1 and torch.isfinite(after.terms).all() and (probability == 0).any()
+        assert (
+            after.place.abs().max() < 1
+            and torch.isfinite(after.terms).all()
+            and (probability == 0).any()
+        )
 
 
 def test_pilot_finds_steps_that_are_accepted_65_times_in_100() -> None:
@@ -106,7 +130,10 @@ def test_pilot_finds_steps_that_are_accepted_65_times_in_100() -> None:
     for b, step in zip(annealing.ladder[1:-1].tolist(), steps):
         points, probability = move(points, path, (1.0, b), step, 5)
         accepted.append(probability.mean(0))
-    assert 0.55 < torch.stack(accepted).mean() < 0.75 and (torch.stack(accepted).mean(0) - 0.65).abs().max() < 0.15
+    assert (
+        0.55 < torch.stack(accepted).mean() < 0.75
+        and (torch.stack(accepted).mean(0) - 0.65).abs().max() < 0.15
+    )
 
 
 def test_result_does_not_depend_on_batches() -> None:
@@ -115,7 +142,11 @@ def test_result_does_not_depend_on_batches() -> None:
     for size in (131, 50, 1):
         torch.manual_seed(3)
         data = [{"x": part} for part in oracle.batch["x"].split(size)]
-        results.append(annealed_importance(oracle.model, data, num_chains=2, num_steps=4, num_leapfrog=2).log_px)
+        results.append(
+            annealed_importance(
+                oracle.model, data, num_chains=2, num_steps=4, num_leapfrog=2
+            ).log_px
+        )
     assert results[0].shape == (131,)
     for other in results[1:]:
         torch.testing.assert_close(other, results[0], rtol=1e-9, atol=1e-9)
@@ -124,11 +155,23 @@ def test_result_does_not_depend_on_batches() -> None:
 def test_draws_move_on_but_nothing_else_does() -> None:
     oracle = oracles.linear_gaussian()
     oracle.model.train()
-    first, second = (annealed_importance(oracle.model, oracle.batch, guide=oracle.guide, num_steps=3) for _ in range(2))
-    again = [annealed_importance(oracle.model, oracle.batch, num_steps=3, num_chains=2) for _ in range(2)]
-    assert not torch.equal(again[0].log_px, again[1].log_px) and first.log_px.shape == second.log_px.shape
+    first, second = (
+        annealed_importance(oracle.model, oracle.batch, guide=oracle.guide, num_steps=3)
+        for _ in range(2)
+    )
+    again = [
+        annealed_importance(oracle.model, oracle.batch, num_steps=3, num_chains=2)
+        for _ in range(2)
+    ]
+    assert (
+        not torch.equal(again[0].log_px, again[1].log_px)
+        and first.log_px.shape == second.log_px.shape
+    )
     for module in (oracle.model, oracle.guide):
-        assert all(isinstance(p, torch.nn.Parameter) and p.requires_grad and p.grad is None for p in module.parameters())
+        assert all(
+            isinstance(p, torch.nn.Parameter) and p.requires_grad and p.grad is None
+            for p in module.parameters()
+        )
     assert oracle.model.training
 
 
@@ -150,7 +193,9 @@ def test_conditions_and_events_of_any_shape() -> None:
     c = torch.rand(40) + 0.5
     exact = dist.Normal(c.square(), (c.square() * (1 + 6 * 0.25) + 0.25).sqrt())
     x = exact.sample()
-    evidence = annealed_importance(model, {"x": x, "c": c}, num_chains=20, num_steps=60, num_leapfrog=4, plate="rows")
+    evidence = annealed_importance(
+        model, {"x": x, "c": c}, num_chains=20, num_steps=60, num_leapfrog=4, plate="rows"
+    )
     assert abs(evidence.mean - exact.log_prob(x).mean()) < 5 * evidence.monte_carlo_se < 0.2
     layout = Layout.of(run_model(model, pyro.poutine.Trace(), {"x": x, "c": c}, 3))
     values = layout.unpack(vector := torch.randn(3, 40, layout.size))
@@ -160,8 +205,12 @@ def test_conditions_and_events_of_any_shape() -> None:
 
 def test_starts_from_a_guide_that_is_refined_for_each_datum() -> None:
     oracle = oracles.linear_gaussian(num_data=20)
-    guide = SemiAmortized(pv.Guide(z=pv.Node(NormalHead(MLP(4, [8], 4)), "x")), oracle.model, steps=60, lr=0.1)
-    evidence = annealed_importance(oracle.model, oracle.batch, guide=guide, num_steps=15, num_leapfrog=4)
+    guide = SemiAmortized(
+        pv.Guide(z=pv.Node(NormalHead(MLP(4, [8], 4)), "x")), oracle.model, steps=60, lr=0.1
+    )
+    evidence = annealed_importance(
+        oracle.model, oracle.batch, guide=guide, num_steps=15, num_leapfrog=4
+    )
     assert abs(evidence.mean - oracle.log_px.mean()) < 5 * evidence.monte_carlo_se < 0.4
     assert all(p.requires_grad and p.grad is None for p in guide.parameters())
 
@@ -189,16 +238,25 @@ def one_site(fn: dist.Distribution, *, mask: bool = True, inside: bool = True) -
     return model
 
 
-@pytest.mark.parametrize(("model", "message"), [
-    (one_site(dist.Beta(2.0, 2.0)), r"'z' is bounded \(Interval.*but annealed importance sampling moves real-valued"),
-    (one_site(dist.LogNormal(0.0, 1.0)), "'z' is bounded"),
-    (one_site(dist.VonMises(0.0, 1.0)), "'z' is bounded"),
-    (one_site(dist.Bernoulli(0.5)), "'z' is discrete"),
-    (one_site(dist.Delta(torch.tensor(0.5))), "'z' is a Delta"),
-    (one_site(dist.Normal(0.0, 1.0), inside=False), "'z' lies outside plate 'data'"),
-    (one_site(dist.Normal(0.0, 1.0), mask=False), "'z' is masked"),
-    (pv.Model(z=Flat(2), x=pv.Node(BernoulliHead(MLP(2, [8], 4)), "z")), "'z' has a flat prior, which has no draws"),
-])
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (
+            one_site(dist.Beta(2.0, 2.0)),
+            r"'z' is bounded \(Interval.*but annealed importance sampling moves real-valued",
+        ),
+        (one_site(dist.LogNormal(0.0, 1.0)), "'z' is bounded"),
+        (one_site(dist.VonMises(0.0, 1.0)), "'z' is bounded"),
+        (one_site(dist.Bernoulli(0.5)), "'z' is discrete"),
+        (one_site(dist.Delta(torch.tensor(0.5))), "'z' is a Delta"),
+        (one_site(dist.Normal(0.0, 1.0), inside=False), "'z' lies outside plate 'data'"),
+        (one_site(dist.Normal(0.0, 1.0), mask=False), "'z' is masked"),
+        (
+            pv.Model(z=Flat(2), x=pv.Node(BernoulliHead(MLP(2, [8], 4)), "z")),
+            "'z' has a flat prior, which has no draws",
+        ),
+    ],
+)
 def test_refuses_latents_that_cannot_be_moved(model: Callable, message: str) -> None:
     x = torch.ones(3, 4) if isinstance(model, pv.Model) else torch.ones(3)
     with pytest.raises(pv.PairError, match=message):
@@ -208,13 +266,20 @@ def test_refuses_latents_that_cannot_be_moved(model: Callable, message: str) -> 
 def test_refuses_a_guide_that_cannot_score_what_it_did_not_draw() -> None:
     oracle = oracles.linear_gaussian()
     with pytest.raises(pv.PairError, match="Delta or auxiliary"):
-        annealed_importance(oracle.model, oracle.batch, guide=AutoNormal(oracle.model), num_steps=2)
+        annealed_importance(
+            oracle.model, oracle.batch, guide=AutoNormal(oracle.model), num_steps=2
+        )
 
 
 def test_refuses_grey_pixels_in_any_batch_and_no_data() -> None:
     model = pv.Model(z=StandardNormal(2), x=pv.Node(BernoulliHead(MLP(2, [8], 4)), "z"))
     with pytest.raises(pv.PairError, match="grey values such as 0.5"):
-        annealed_importance(model, [{"x": torch.ones(128, 4)}, {"x": torch.full((1, 4), 0.5)}], num_steps=2, num_leapfrog=1)
+        annealed_importance(
+            model,
+            [{"x": torch.ones(128, 4)}, {"x": torch.full((1, 4), 0.5)}],
+            num_steps=2,
+            num_leapfrog=1,
+        )
     with pytest.raises(pv.PairError, match="no batch"):
         annealed_importance(model, [], num_steps=2)
 
@@ -222,7 +287,18 @@ def test_refuses_grey_pixels_in_any_batch_and_no_data() -> None:
 def test_refuses_schedules_that_do_not_rise_from_0_to_1() -> None:
     with pytest.raises(ValueError, match="num_steps': 0"):
         annealed_importance(one_site(dist.Normal(0.0, 1.0)), {"x": torch.ones(3)}, num_steps=0)
-    for schedule in (lambda num: torch.linspace(0, 0.9, num + 1), lambda num: torch.linspace(0, 1, num), torch.zeros):
+    for schedule in (
+        lambda num: torch.linspace(0, 0.9, num + 1),
+        lambda num: torch.linspace(0, 1, num),
+        torch.zeros,
+    ):
         with pytest.raises(ValueError, match=r"wanted num_steps \+ 1 = 6 that rise from 0 to 1"):
-            annealed_importance(one_site(dist.Normal(0.0, 1.0)), {"x": torch.ones(3)}, num_steps=5, schedule=schedule)
-    assert math.isclose(sigmoidal(9).sum(), 5.0) and torch.equal(linear(2), torch.tensor([0.0, 0.5, 1.0]))
+            annealed_importance(
+                one_site(dist.Normal(0.0, 1.0)),
+                {"x": torch.ones(3)},
+                num_steps=5,
+                schedule=schedule,
+            )
+    assert math.isclose(sigmoidal(9).sum(), 5.0) and torch.equal(
+        linear(2), torch.tensor([0.0, 0.5, 1.0])
+    )

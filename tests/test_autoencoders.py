@@ -1,4 +1,6 @@
-"""Autoencoders as compositions: plain, denoising, sparse and contractive ones are the formulas of their papers."""
+"""Autoencoders as compositions: plain, denoising, sparse and contractive ones are the formulas of
+their papers."""
+
 import math
 
 import pytest
@@ -24,13 +26,19 @@ def autoencoder(kind: str, encoder: nn.Module, decoder: nn.Module) -> nn.Module:
     model = pv.Model(z=prior, x=pv.Node(FixedScaleNormalHead(decoder, scale=SCALE), "z"))
     guide = pv.Guide(z=pv.Node(DeltaHead(encoder), "noisy" if kind == "denoising" else "x"))
     loss = pv.ElboLoss(model, guide)
-    return Penalized(loss, lambda x, **_: squared_jacobian(encoder, x), weight=WEIGHT) if kind == "contractive" else loss
+    return (
+        Penalized(loss, lambda x, **_: squared_jacobian(encoder, x), weight=WEIGHT)
+        if kind == "contractive"
+        else loss
+    )
 
 
 def by_hand(kind: str, encoder: nn.Module, decoder: nn.Module, x: Tensor, noisy: Tensor) -> Tensor:
     """Squared error over 2 scale^2 with the normal's constant, and what each kind adds."""
     z = encoder(noisy if kind == "denoising" else x)
-    error = ((x - decoder(z)) ** 2).sum(-1) / (2 * SCALE ** 2) + 0.5 * X * math.log(2 * math.pi * SCALE ** 2)
+    error = ((x - decoder(z)) ** 2).sum(-1) / (2 * SCALE**2) + 0.5 * X * math.log(
+        2 * math.pi * SCALE**2
+    )
     if kind == "sparse":
         error = error + z.abs().sum(-1) / RATE + Z * math.log(2 * RATE)
     if kind == "contractive":
@@ -47,7 +55,10 @@ def test_the_loss_and_its_gradient_are_the_formula(kind: str) -> None:
     noisy = x + torch.randn(7, X)
     parameters, results = [*encoder.parameters(), *decoder.parameters()], []
     loss = autoencoder(kind, encoder, decoder)
-    for compute in (lambda: loss(x=x, noisy=noisy), lambda: by_hand(kind, encoder, decoder, x, noisy)):
+    for compute in (
+        lambda: loss(x=x, noisy=noisy),
+        lambda: by_hand(kind, encoder, decoder, x, noisy),
+    ):
         torch.manual_seed(1)
         value = compute()
         results.append((value, *torch.autograd.grad(value, parameters)))
@@ -62,7 +73,7 @@ def test_the_contractive_penalty_is_the_jacobian_of_the_paper() -> None:
     h = encoder(x)
     exact = ((h * (1 - h)) ** 2 @ encoder[0].weight.square().sum(-1)).mean()
     draws = torch.stack([squared_jacobian(encoder, x).detach() for _ in range(1000)])
-    assert abs(draws.mean() - exact) < 5 * draws.std() / 1000 ** 0.5
+    assert abs(draws.mean() - exact) < 5 * draws.std() / 1000**0.5
 
 
 def data(num: int = 200) -> Tensor:
@@ -85,7 +96,9 @@ def test_a_linear_autoencoder_finds_the_principal_components() -> None:
     x = x - x.mean(0)
     encoder, decoder = nets(())
     history = train(autoencoder("plain", encoder, decoder), x, epochs=400)
-    best = torch.linalg.svdvals(x)[Z:].square().sum() / len(x)  # what no linear code of Z numbers can keep
+    best = torch.linalg.svdvals(x)[Z:].square().sum() / len(
+        x
+    )  # what no linear code of Z numbers can keep
     error = ((x - decoder(encoder(x))) ** 2).sum(-1).mean()
     assert best <= error < 1.05 * best
     assert history["kl"][-1] == 0 and "active_units" not in history.names
@@ -98,7 +111,9 @@ def test_training_reconstructs(kind: str) -> None:
     train(autoencoder(kind, encoder, decoder), x)
     seen = noisy if kind == "denoising" else x
     error = ((x - decoder(encoder(seen))) ** 2).sum(-1).mean()
-    if kind == "denoising":  # six dims of noise 1 come in; the code lets through what lies in the plane
+    if (
+        kind == "denoising"
+    ):  # six dims of noise 1 come in; the code lets through what lies in the plane
         assert error < 0.5 * ((noisy - x) ** 2).sum(-1).mean()
     else:  # sparse and contractive ones pay for their penalty
         assert error < (0.05 if kind == "plain" else 0.6) * ((x - x.mean(0)) ** 2).sum(-1).mean()

@@ -1,4 +1,5 @@
 """The scripts for Bayesian neural networks as a user runs them."""
+
 import csv
 import json
 from pathlib import Path
@@ -16,26 +17,52 @@ from test_scripts import boxes_of, run
 import pyrovae as pv
 
 QUICK = ("--steps", "80", "--hidden", "8", "--batch-size", "128", "--num-samples", "5")
-OF_METHODS = ("--draws", "5", "--swag-rank", "2", "--hmc-warmup", "5", "--hmc-samples", "5", "--hmc-leapfrogs", "3",
-              "--members", "2")
+OF_METHODS = (
+    "--draws",
+    "5",
+    "--swag-rank",
+    "2",
+    "--hmc-warmup",
+    "5",
+    "--hmc-samples",
+    "5",
+    "--hmc-leapfrogs",
+    "3",
+    "--members",
+    "2",
+)
 REGRESSION = {"rmse", "log_predictive", "crps", "coverage_90", "train_seconds"}
 CLASSES = {"accuracy", "nll", "brier", "ece", "ood_auroc", "train_seconds"}
 
 
 def test_every_method_on_a_regression_set_and_again_without_training(tmp_path: Path) -> None:
-    command = ("compare_bnn.py", "--methods", ",".join(METHODS), "--splits", 2, *QUICK, *OF_METHODS, "--out", tmp_path)
+    command = (
+        "compare_bnn.py",
+        "--methods",
+        ",".join(METHODS),
+        "--splits",
+        2,
+        *QUICK,
+        *OF_METHODS,
+        "--out",
+        tmp_path,
+    )
     output = run(*command)
     results = json.loads((tmp_path / "comparison.json").read_text())
     assert list(results) == list(METHODS)
     for method, metrics in results.items():
         assert REGRESSION <= set(metrics), method
-        assert metrics["rmse"]["n"] == 2 and 40 < metrics["rmse"]["mean"] < 200  # in the units of the data
+        assert (
+            metrics["rmse"]["n"] == 2 and 40 < metrics["rmse"]["mean"] < 200
+        )  # in the units of the data
         assert f"| {method} |" in output
     with (tmp_path / "comparison.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 2 * len(METHODS)
     for method in ("bbb", "hmc"):
         data = az.from_netcdf(tmp_path / "arviz" / f"{method}.nc")
-        groups = {group.strip("/") for group in (data.groups() if callable(data.groups) else data.groups)}  # ArviZ 0.x; 1.x
+        groups = {
+            group.strip("/") for group in (data.groups() if callable(data.groups) else data.groups)
+        }  # ArviZ 0.x; 1.x
         assert {"posterior", "posterior_predictive", "log_likelihood", "observed_data"} <= groups
     before = (tmp_path / "methods" / "bbb.json").read_text()
     run(*command)
@@ -44,13 +71,33 @@ def test_every_method_on_a_regression_set_and_again_without_training(tmp_path: P
 
 
 def test_classifiers_meet_data_they_have_not_seen(tmp_path: Path) -> None:
-    run("compare_bnn.py", "--dataset", "digits", "--methods", "map,bbb,mc-dropout,ensemble,laplace",
-        "--laplace", "last-layer", "--ood", "photographs", "--members", 2, *QUICK, "--out", tmp_path)
+    run(
+        "compare_bnn.py",
+        "--dataset",
+        "digits",
+        "--methods",
+        "map,bbb,mc-dropout,ensemble,laplace",
+        "--laplace",
+        "last-layer",
+        "--ood",
+        "photographs",
+        "--members",
+        2,
+        *QUICK,
+        "--out",
+        tmp_path,
+    )
     results = json.loads((tmp_path / "comparison.json").read_text())
     for method, metrics in results.items():
         assert CLASSES <= set(metrics) and metrics["accuracy"]["se"] is None
-        assert ("ood_auroc_mi" in metrics) == (method != "map")  # one draw has no mutual information
-    row = next(line for line in (tmp_path / "comparison.md").read_text().splitlines() if line.startswith("| map |"))
+        assert ("ood_auroc_mi" in metrics) == (
+            method != "map"
+        )  # one draw has no mutual information
+    row = next(
+        line
+        for line in (tmp_path / "comparison.md").read_text().splitlines()
+        if line.startswith("| map |")
+    )
     assert row.count("–") == 1
     names = {path.name for path in (tmp_path / "figures").iterdir()}
     assert {"reliability.png", "entropies.png", "rotation.png"} <= names
@@ -73,12 +120,23 @@ def test_a_users_files(tmp_path: Path) -> None:
         np.savetxt(folder / f"index_test_{split}.txt", order[50:], fmt="%d")
     for name, metric in (("own.npz", "rmse"), ("classes.npz", "accuracy"), ("uci", "rmse")):
         out = tmp_path / f"out-{name}"
-        run("compare_bnn.py", "--dataset", tmp_path / name, "--methods", "map", *QUICK, "--out", out)
+        run(
+            "compare_bnn.py",
+            "--dataset",
+            tmp_path / name,
+            "--methods",
+            "map",
+            *QUICK,
+            "--out",
+            out,
+        )
         assert metric in json.loads((out / "comparison.json").read_text())["map"]
 
 
 @pytest.mark.parametrize("method", ["bbb", "sgld"])
-def test_training_resumes_to_the_same_end(tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_resumes_to_the_same_end(
+    tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("bnn_figures.STEPS", 60)
     common = ("--method", method, "--splits", "2", *QUICK[2:])
     run("train_bnn.py", *common, "--steps", "60", "--out", tmp_path / "whole")
@@ -86,10 +144,24 @@ def test_training_resumes_to_the_same_end(tmp_path: Path, method: str, monkeypat
     pictures = {"predictions.png", "residuals.png", "coverage.png", "history.png"}
     assert contents["metrics"]["rmse"]["n"] == 2
     assert {path.name for path in (tmp_path / "whole" / "figures").iterdir()} == pictures
-    assert "already holds a run" in run("train_bnn.py", *common, "--steps", "60", "--out", tmp_path / "whole", status=2)
-    again = run("train_bnn.py", *common, "--steps", "60", "--out", tmp_path / "whole", "--resume", "--bands")
+    assert "already holds a run" in run(
+        "train_bnn.py", *common, "--steps", "60", "--out", tmp_path / "whole", status=2
+    )
+    again = run(
+        "train_bnn.py",
+        *common,
+        "--steps",
+        "60",
+        "--out",
+        tmp_path / "whole",
+        "--resume",
+        "--bands",
+    )
     assert (tmp_path / "whole" / "figures" / "bands.png").exists()
-    assert json.loads((tmp_path / "whole" / "run.json").read_text())["metrics"]["rmse"] == contents["metrics"]["rmse"], again
+    assert (
+        json.loads((tmp_path / "whole" / "run.json").read_text())["metrics"]["rmse"]
+        == contents["metrics"]["rmse"]
+    ), again
 
 
 @pytest.mark.parametrize("script", ["train_bnn.py", "compare_bnn.py"])
@@ -110,8 +182,18 @@ def test_pictures_are_of_the_users_data(tmp_path: Path, monkeypatch: pytest.Monk
     np.savez(tmp_path / "own.npz", x=x, y=np.column_stack([1000 + 10 * x[:, 0], x[:, 1]]))
     drawn = {}
     monkeypatch.setattr("pyrovae.plots.save", lambda figures, folder: drawn.update(figures))
-    ask = ("compare_bnn.py", "--dataset", tmp_path / "own.npz", "--methods", "map,bbb", "--splits", 2, *QUICK,
-           "--out", tmp_path / "out")
+    ask = (
+        "compare_bnn.py",
+        "--dataset",
+        tmp_path / "own.npz",
+        "--methods",
+        "map,bbb",
+        "--splits",
+        2,
+        *QUICK,
+        "--out",
+        tmp_path / "out",
+    )
     run(*ask)
     assert set(drawn) == {"predictions", "residuals", "coverage"}
     titles = [axes.get_title().splitlines()[0] for axes in drawn["predictions"].axes]
@@ -124,7 +206,9 @@ def test_pictures_are_of_the_users_data(tmp_path: Path, monkeypatch: pytest.Monk
     run(*ask, "--bands")
     assert "toy" in drawn["bands"].get_suptitle() and len(drawn["bands"].axes) == 2
     classes = ("--dataset", "digits", "--methods", "map", "--bands")
-    assert "targets of digits are classes" in run("compare_bnn.py", *classes, "--out", tmp_path / "no", status=2)
+    assert "targets of digits are classes" in run(
+        "compare_bnn.py", *classes, "--out", tmp_path / "no", status=2
+    )
 
 
 def test_scores_of_intervals_are_those_of_the_picture() -> None:
@@ -132,10 +216,15 @@ def test_scores_of_intervals_are_those_of_the_picture() -> None:
     s = BnnSettings(splits=1, steps=200, hidden=(10,))
     task = load_task(s)
     found = score(train("bbb", s, task), s, task)
-    inside = (found.arrays["lower"] <= found.arrays["observed"]) & (found.arrays["observed"] <= found.arrays["upper"])
-    assert inside.mean() == pytest.approx(found.rows[0]["coverage_90"], abs=1.5 / inside.size)  # quantiles of another type
-    assert np.sqrt(((found.arrays["mean"] - found.arrays["observed"]) ** 2).mean()) == pytest.approx(
-        found.rows[0]["rmse"], rel=1e-5)
+    inside = (found.arrays["lower"] <= found.arrays["observed"]) & (
+        found.arrays["observed"] <= found.arrays["upper"]
+    )
+    assert inside.mean() == pytest.approx(
+        found.rows[0]["coverage_90"], abs=1.5 / inside.size
+    )  # quantiles of another type
+    assert np.sqrt(
+        ((found.arrays["mean"] - found.arrays["observed"]) ** 2).mean()
+    ) == pytest.approx(found.rows[0]["rmse"], rel=1e-5)
     held = np.abs(2 * found.arrays["rank"] - 1) <= 0.9
     assert held.mean() == pytest.approx(found.rows[0]["coverage_90"], abs=1.5 / inside.size)
 
@@ -145,16 +234,24 @@ def test_wrong_requests_are_refused_in_a_line(tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text("a,b\n1,2\n")
     (tmp_path / "broken.npz").write_bytes(b"PK\3\4 and no more")
     np.savez(tmp_path / "half.npz", x=np.eye(20), y=np.arange(20) % 2, x_test=np.eye(20))
-    assert "Did you mean mnist or kmnist?" in run("train_bnn.py", "--dataset", "minst", *out, status=2)
+    assert "Did you mean mnist or kmnist?" in run(
+        "train_bnn.py", "--dataset", "minst", *out, status=2
+    )
     unseen = ("--dataset", "digits", "--ood", "fashion-minst")
     assert "Did you mean fashion-mnist" in run("train_bnn.py", *unseen, *out, status=2)
     assert "Did you mean bbb" in run("compare_bnn.py", "--methods", "map,bb", *out, status=2)
-    for name, words in (("table.csv", "np.savez('table.npz', x=t[:, :-1], y=t[:, -1])"), ("broken.npz", "cannot be read"),
-                        ("half.npz", "has no y_test"), ("halv.npz", "Did you mean half.npz?")):
+    for name, words in (
+        ("table.csv", "np.savez('table.npz', x=t[:, :-1], y=t[:, -1])"),
+        ("broken.npz", "cannot be read"),
+        ("half.npz", "has no y_test"),
+        ("halv.npz", "Did you mean half.npz?"),
+    ):
         assert words in run("train_bnn.py", "--dataset", tmp_path / name, *out, status=2)
     assert "nonesuch" in run("compare_bnn.py", "--methods", "nonesuch", *out, status=2)
     assert "scores classifiers" in run("compare_bnn.py", "--ood", "noise", *out, status=2)
-    assert "raise --steps" in run("compare_bnn.py", "--methods", "map,swag", "--steps", "10", *out, status=2)
+    assert "raise --steps" in run(
+        "compare_bnn.py", "--methods", "map,swag", "--steps", "10", *out, status=2
+    )
     assert not (tmp_path / "methods").exists()
     assert "no-such-set" in run("compare_bnn.py", "--dataset", "no-such-set", *out, status=2)
 
@@ -165,4 +262,7 @@ def test_bayes_by_backprop_beats_the_mean_of_the_data() -> None:
     task = load_task(s)
     result = score(train("bbb", s, task), s, task).summary()
     assert result["rmse"]["mean"] < 0.85 * float(task.y_scale.mean())
-    assert isinstance(train("map", BnnSettings(splits=1, steps=1), load_task(BnnSettings(splits=1))).loss, pv.ElboLoss)
+    assert isinstance(
+        train("map", BnnSettings(splits=1, steps=1), load_task(BnnSettings(splits=1))).loss,
+        pv.ElboLoss,
+    )

@@ -1,4 +1,6 @@
-"""Capture: replays equal the programs, whatever the objective, and what cannot be replayed says so."""
+"""Capture: replays equal the programs, whatever the objective, and what cannot be replayed says
+so."""
+
 import logging
 import random
 from collections.abc import Callable
@@ -43,7 +45,9 @@ def test_replays_equal_the_program(name: str, uses_param_store: None) -> None:
         torch.manual_seed(1)
         with torch.no_grad():
             loss.load_state_dict({**loss.state_dict(), **buffers})
-            results.append([torch.utils._pytree.tree_leaves(run(data)) for data in (batch, other, batch)])
+            results.append(
+                [torch.utils._pytree.tree_leaves(run(data)) for data in (batch, other, batch)]
+            )
         ends.append([buffer.clone() for buffer in loss.buffers()] + [torch.get_rng_state()])
     for wanted, seen in zip(*results):
         assert len(wanted) == len(seen) > 1
@@ -73,7 +77,9 @@ def test_contexts_are_captured(context: Callable) -> None:
     assert torch.equal(values[0], values[1]) and not torch.equal(values[0], values[2])
 
 
-# --- what cannot be captured ----------------------------------------------------------------------------------------
+# --- what cannot be captured
+# ----------------------------------------------------------------------------------------
+
 
 class Odd(nn.Module):
     def __init__(self, way: str) -> None:
@@ -94,9 +100,16 @@ class Odd(nn.Module):
         return value * (self.calls if self.way == "counter" else random.random())
 
 
-@pytest.mark.parametrize("way, says", [("float", "value of a tensor"), ("branch", "value of a tensor"),
-                                       ("shape", "value of a tensor"), ("counter", "Odd.calls"),
-                                       ("random", "random numbers|other results")])
+@pytest.mark.parametrize(
+    "way, says",
+    [
+        ("float", "value of a tensor"),
+        ("branch", "value of a tensor"),
+        ("shape", "value of a tensor"),
+        ("counter", "Odd.calls"),
+        ("random", "random numbers|other results"),
+    ],
+)
 def test_what_depends_on_more_than_tensors_is_refused(way: str, says: str) -> None:
     odd = Odd(way)
     step = odd.step
@@ -133,7 +146,9 @@ class Masked(nn.Module):
 
 def test_the_values_of_masks_may_be_looked_at(uncompiled: None) -> None:
     masked = Masked()
-    replay = Captured(lambda batch: masked(**batch).detach(), {"x": X}, modules=[masked], compiled=False)
+    replay = Captured(
+        lambda batch: masked(**batch).detach(), {"x": X}, modules=[masked], compiled=False
+    )
     assert torch.equal(replay({"x": 3 * X}), masked(3 * X)) and replay.guards_hold()
     masked.mask = ~masked.mask
     assert not replay.guards_hold()
@@ -145,7 +160,9 @@ def test_masks_that_a_program_changes_are_refused(way: str) -> None:
     mask, before = masked.mask, masked.mask.clone()
     torch.manual_seed(0)
     with pytest.raises(pv.CaptureError, match="Boolean buffer"):
-        Captured(lambda batch: masked(**batch).detach(), {"x": X}, modules=[masked], compiled=False)
+        Captured(
+            lambda batch: masked(**batch).detach(), {"x": X}, modules=[masked], compiled=False
+        )
     assert masked.mask is mask and torch.equal(mask, before)
 
 
@@ -174,13 +191,17 @@ class Spoiling(nn.Module):
 
 def test_a_capture_leaves_the_data_alone(uncompiled: None) -> None:
     spoiling, x = Spoiling(), X.clone()
-    Captured(lambda batch: spoiling(**batch).detach(), {"x": x}, modules=[spoiling], compiled=False)
+    Captured(
+        lambda batch: spoiling(**batch).detach(), {"x": x}, modules=[spoiling], compiled=False
+    )
     assert torch.equal(x, X)
 
 
 def test_a_program_that_gives_more_than_it_did_agrees_no_more() -> None:
     factors = [2.0]
-    replay = Captured(lambda batch: [factor * batch["x"] for factor in factors], {"x": X}, compiled=False)
+    replay = Captured(
+        lambda batch: [factor * batch["x"] for factor in factors], {"x": X}, compiled=False
+    )
     assert replay.matches_eager({"x": X})
     factors[0] = 3.0
     assert not replay.matches_eager({"x": X})
@@ -190,13 +211,17 @@ def test_a_program_that_gives_more_than_it_did_agrees_no_more() -> None:
 
 def test_messages_name_the_users_line() -> None:
     with pytest.raises(pv.CaptureError, match=r"test_capture.py:\d+, `if batch"):
+
         def program(batch: dict[str, Tensor]) -> Tensor:
             if batch["x"].sum() > 0:
                 return batch["x"]
             return -batch["x"]
+
         Captured(program, {"x": X}, compiled=False)
     replay = Captured(lambda batch: 2 * batch["x"], {"x": X}, compiled=False)
-    with pytest.raises(pv.CaptureError, match=r"captured for x \(12, 4\) float64, called with x \(3, 4\)"):
+    with pytest.raises(
+        pv.CaptureError, match=r"captured for x \(12, 4\) float64, called with x \(3, 4\)"
+    ):
         replay({"x": X[:3]})
 
 
@@ -213,7 +238,9 @@ def test_a_gradients_hook_is_seen(of: str, uncompiled: None) -> None:
             if run.epoch == 2 and of == "parameter":
                 weight.register_hook(torch.zeros_like)
             if run.epoch == 2 and of == "module":
-                decoder.register_full_backward_hook(lambda part, inputs, outputs: (0.5 * inputs[0],))
+                decoder.register_full_backward_hook(
+                    lambda part, inputs, outputs: (0.5 * inputs[0],)
+                )
 
         pv.fit(loss, data(), epochs=4, hooks=[freeze], compile=mode)
         ends.append(weight.detach())
@@ -258,8 +285,13 @@ def test_a_global_counter_shows_in_the_results() -> None:
     assert not calls
 
 
-@pytest.mark.parametrize("loss", [lambda: pv.ElboLoss(*vae(), beta=lambda: 0.5),
-                                  lambda: CapacityLoss(*vae(), capacity=lambda: 0.5)])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda: pv.ElboLoss(*vae(), beta=lambda: 0.5),
+        lambda: CapacityLoss(*vae(), capacity=lambda: 0.5),
+    ],
+)
 def test_schedules_of_python_numbers_are_refused(loss: Callable[[], nn.Module]) -> None:
     loss = loss()
     with pytest.raises(pv.CaptureError, match="LinearWarmup"):
@@ -273,8 +305,11 @@ def fallback_of(loss: nn.Module, caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.message for record in caplog.get_records("call") if record.levelno >= logging.WARNING
-            and record.name.startswith("pyrovae")]
+    return [
+        record.message
+        for record in caplog.get_records("call")
+        if record.levelno >= logging.WARNING and record.name.startswith("pyrovae")
+    ]
 
 
 def semi_amortised() -> pv.ElboLoss:
@@ -284,7 +319,9 @@ def semi_amortised() -> pv.ElboLoss:
 
 
 @pytest.mark.parametrize("name", ["enumeration", "lagging", "schedule", "semi-amortised"])
-def test_training_goes_on_uncompiled_and_says_why(name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_training_goes_on_uncompiled_and_says_why(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     def discrete() -> pv.ElboLoss:
         net = nn.Embedding(2, 4)
 
@@ -295,8 +332,12 @@ def test_training_goes_on_uncompiled_and_says_why(name: str, caplog: pytest.LogC
 
         return pv.ElboLoss(model, lambda x: None, elbo=TraceEnum_ELBO(max_plate_nesting=1))
 
-    losses = {"enumeration": discrete, "lagging": lambda: Lagging(pv.ElboLoss(*vae()), guide_steps=2),
-              "schedule": lambda: pv.ElboLoss(*vae(), beta=lambda: 0.5), "semi-amortised": semi_amortised}
+    losses = {
+        "enumeration": discrete,
+        "lagging": lambda: Lagging(pv.ElboLoss(*vae()), guide_steps=2),
+        "schedule": lambda: pv.ElboLoss(*vae(), beta=lambda: 0.5),
+        "semi-amortised": semi_amortised,
+    }
     results = []
     for mode in ("off", "on"):
         pyro.set_rng_seed(0)
@@ -343,10 +384,14 @@ def test_what_modules_keep_in_python_is_refused_and_left_alone(way: str) -> None
     with pytest.raises(pv.CaptureError, match="Kept"):
         Captured(program_of(kept, {"x": X}), {"x": X}, modules=[kept], compiled=False)
     assert kept.average == 0.0 or type(kept.average) is float
-    assert not [value for value in (*vars(kept).values(), *kept.list) if "Fake" in type(value).__name__]
+    assert not [
+        value for value in (*vars(kept).values(), *kept.list) if "Fake" in type(value).__name__
+    ]
 
 
-# --- training -------------------------------------------------------------------------------------------------------
+# --- training
+# -------------------------------------------------------------------------------------------------------
+
 
 def data(size: int = 8) -> Batches:
     return Batches(DictDataset(x=torch.cat([X] * 3)), size, shuffle=True)
@@ -361,24 +406,43 @@ def uncompiled(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     assert not warnings_of(caplog)
 
 
-OPTIMIZERS = {"adam": None, "adamw": lambda p: torch.optim.AdamW(p, lr=1e-2, weight_decay=0.1, fused=True),
-              "decay": lambda p: torch.optim.Adam(p, lr=1e-2, weight_decay=0.1, fused=True),
-              "plain adam": lambda p: torch.optim.Adam(p, lr=1e-2),
-              "groups": lambda p: torch.optim.Adam([{"params": p[:2], "lr": 0.0}, {"params": p[2:]}], lr=1e-2, fused=True),
-              "sgd": lambda p: torch.optim.SGD(p, lr=1e-2, momentum=0.9)}
+OPTIMIZERS = {
+    "adam": None,
+    "adamw": lambda p: torch.optim.AdamW(p, lr=1e-2, weight_decay=0.1, fused=True),
+    "decay": lambda p: torch.optim.Adam(p, lr=1e-2, weight_decay=0.1, fused=True),
+    "plain adam": lambda p: torch.optim.Adam(p, lr=1e-2),
+    "groups": lambda p: torch.optim.Adam(
+        [{"params": p[:2], "lr": 0.0}, {"params": p[2:]}], lr=1e-2, fused=True
+    ),
+    "sgd": lambda p: torch.optim.SGD(p, lr=1e-2, momentum=0.9),
+}
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("clip_norm", [None, 0.5])
-def test_training_is_the_same_captured(optimizer: str, clip_norm: float | None, uncompiled: None) -> None:
-    """Ragged batches, schedules, buffers, dropout and optimiser state included: to the last bit without clipping."""
+def test_training_is_the_same_captured(
+    optimizer: str, clip_norm: float | None, uncompiled: None
+) -> None:
+    """Ragged batches, schedules, buffers, dropout and optimiser state included: to the last bit
+    without clipping."""
     results = []
     for mode in ("off", "on"):
         pyro.set_rng_seed(0)
         loss = pv.ElboLoss(*vae(lambda head: NormalHead(Noisy())), beta=pv.LinearWarmup(10))
-        history = pv.fit(loss, data(), epochs=4, valid=[{"x": X}], lr=1e-2, optimizer=OPTIMIZERS[optimizer], compile=mode,
-                         schedule=lambda opt: torch.optim.lr_scheduler.ExponentialLR(opt, 0.5), clip_norm=clip_norm)
-        rows = [{key: value for key, value in row.items() if key != "seconds"} for row in history.rows]
+        history = pv.fit(
+            loss,
+            data(),
+            epochs=4,
+            valid=[{"x": X}],
+            lr=1e-2,
+            optimizer=OPTIMIZERS[optimizer],
+            compile=mode,
+            schedule=lambda opt: torch.optim.lr_scheduler.ExponentialLR(opt, 0.5),
+            clip_norm=clip_norm,
+        )
+        rows = [
+            {key: value for key, value in row.items() if key != "seconds"} for row in history.rows
+        ]
         results.append((rows, {name: value.clone() for name, value in loss.state_dict().items()}))
     (rows, state), (captured_rows, captured_state) = results
     close = {"rtol": 0, "atol": 0} if clip_norm is None else {"rtol": 1e-12, "atol": 1e-12}
@@ -392,8 +456,14 @@ def test_resumed_runs_go_on_bit_for_bit(tmp_path: Path, uncompiled: None) -> Non
     def run(folder: Path, epochs: int, mode: str, resume: bool = False) -> dict[str, Tensor]:
         pyro.set_rng_seed(0)
         loss = pv.ElboLoss(*vae(), beta=pv.LinearWarmup(10))
-        pv.fit(loss, data(), epochs=epochs, hooks=[Checkpoint(folder / "run")], compile=mode,
-               resume=folder / "run" if resume else None)
+        pv.fit(
+            loss,
+            data(),
+            epochs=epochs,
+            hooks=[Checkpoint(folder / "run")],
+            compile=mode,
+            resume=folder / "run" if resume else None,
+        )
         return {name: value.clone() for name, value in loss.state_dict().items()}
 
     whole = run(tmp_path / "a", 5, "on")
@@ -405,10 +475,14 @@ def test_resumed_runs_go_on_bit_for_bit(tmp_path: Path, uncompiled: None) -> Non
         assert torch.equal(one, another), "checkpoints of one mode serve the other"
 
 
-def test_auto_compiles_long_runs_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, uncompiled: None) -> None:
+def test_auto_compiles_long_runs_only(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, uncompiled: None
+) -> None:
     captures = []
-    monkeypatch.setattr("pyrovae.training.captured_step.Captured",
-                        lambda *args, **kwargs: captures.append(None) or Captured(*args, **kwargs))
+    monkeypatch.setattr(
+        "pyrovae.training.captured_step.Captured",
+        lambda *args, **kwargs: captures.append(None) or Captured(*args, **kwargs),
+    )
     pv.fit(pv.ElboLoss(*vae()), data(), epochs=3)
     assert not captures
     monkeypatch.setattr("pyrovae.training.fit.WORTH_COMPILING", 0.0)
@@ -422,27 +496,46 @@ def test_auto_compiles_long_runs_only(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert len(captures) == 2, "a resumed run goes on as it was"
 
 
-def test_shapes_are_captured_when_they_come_again(monkeypatch: pytest.MonkeyPatch, uncompiled: None) -> None:
+def test_shapes_are_captured_when_they_come_again(
+    monkeypatch: pytest.MonkeyPatch, uncompiled: None
+) -> None:
     shapes = []
-    monkeypatch.setattr("pyrovae.training.captured_step.Captured", lambda program, batch, **kwargs: shapes.append(len(batch["x"]))
-                        or Captured(program, batch, **kwargs))
+    monkeypatch.setattr(
+        "pyrovae.training.captured_step.Captured",
+        lambda program, batch, **kwargs: (
+            shapes.append(len(batch["x"])) or Captured(program, batch, **kwargs)
+        ),
+    )
     pv.fit(pv.ElboLoss(*vae()), [{"x": X}, {"x": X[:5]}], epochs=3, compile="on")
     assert shapes == [12]
     pv.fit(pv.ElboLoss(*vae()), [{"x": X}, {"x": X[:5]}, {"x": X[:5]}], epochs=3, compile="on")
     assert shapes == [12, 12, 5]
 
 
-@pytest.mark.parametrize("name", ["Trace_ELBO", "IWAE, dreg", "warm-up", "dropout, batch norm, buffers", "score function"])
-def test_validation_is_the_same_captured(name: str, monkeypatch: pytest.MonkeyPatch, uncompiled: None) -> None:
+@pytest.mark.parametrize(
+    "name",
+    ["Trace_ELBO", "IWAE, dreg", "warm-up", "dropout, batch norm, buffers", "score function"],
+)
+def test_validation_is_the_same_captured(
+    name: str, monkeypatch: pytest.MonkeyPatch, uncompiled: None
+) -> None:
     monkeypatch.setattr("pyrovae.capture.auto.PATIENCE", 0.0)
     histories = []
     for mode in ("off", "auto"):
         pyro.set_rng_seed(0)
         loss = LOSSES[name]()
         captures = []
-        monkeypatch.setattr("pyrovae.capture.auto.Captured",
-                            lambda *args, **kwargs: captures.append(None) or Captured(*args, **kwargs))
-        history = pv.fit(loss, data(), epochs=4, valid=[{"x": X[:5]}, {"x": X[5:10]}, {"x": X[10:]}], compile=mode)
+        monkeypatch.setattr(
+            "pyrovae.capture.auto.Captured",
+            lambda *args, **kwargs: captures.append(None) or Captured(*args, **kwargs),
+        )
+        history = pv.fit(
+            loss,
+            data(),
+            epochs=4,
+            valid=[{"x": X[:5]}, {"x": X[5:10]}, {"x": X[10:]}],
+            compile=mode,
+        )
         histories.append(history)
         assert len(captures) == (2 if mode == "auto" else 0)
     assert all("valid_loss" in row for row in histories[0])
@@ -450,7 +543,9 @@ def test_validation_is_the_same_captured(name: str, monkeypatch: pytest.MonkeyPa
         assert {**one, "seconds": 0} == {**another, "seconds": 0}
 
 
-def test_captured_validation_refuses_data_outside_the_support(monkeypatch: pytest.MonkeyPatch, uncompiled: None) -> None:
+def test_captured_validation_refuses_data_outside_the_support(
+    monkeypatch: pytest.MonkeyPatch, uncompiled: None
+) -> None:
     monkeypatch.setattr("pyrovae.capture.auto.PATIENCE", 0.0)
     evaluation = Evaluation(pv.ElboLoss(*vae()), compile="on")
     fine = evaluation([{"x": X}] * 2)
@@ -464,7 +559,9 @@ def test_autocast_is_captured(uncompiled: None) -> None:
     def losses(mode: str, context: Callable) -> list[float]:
         pyro.set_rng_seed(0)
         loss = pv.ElboLoss(*vae()).float()
-        return pv.fit(loss, [{"x": X.float()}] * 4, epochs=3, compile=mode, context=context)["loss"]
+        return pv.fit(loss, [{"x": X.float()}] * 4, epochs=3, compile=mode, context=context)[
+            "loss"
+        ]
 
     def rough() -> torch.autocast:
         return torch.autocast("cpu", torch.bfloat16)
@@ -474,9 +571,17 @@ def test_autocast_is_captured(uncompiled: None) -> None:
 
 def test_averages_are_over_the_data_that_reported_them() -> None:
     averages = Averages()
-    averages.add(2, Measured(("loss", "kl", "kl_a"), torch.tensor([1.0, 2.0, 2.0]),
-                             {"a": torch.tensor([[2.0], [2.0], [4.0]])}))
-    averages.add(6, Measured(("loss", "kl", "kl_a", "kl_b"), torch.tensor([5.0, 6.0, 2.0, 4.0]), {}))
+    averages.add(
+        2,
+        Measured(
+            ("loss", "kl", "kl_a"),
+            torch.tensor([1.0, 2.0, 2.0]),
+            {"a": torch.tensor([[2.0], [2.0], [4.0]])},
+        ),
+    )
+    averages.add(
+        6, Measured(("loss", "kl", "kl_a", "kl_b"), torch.tensor([5.0, 6.0, 2.0, 4.0]), {})
+    )
     averages.add(8, Measured(("loss",), torch.tensor([9.0]), {}))
     averages.merge(lambda value, reduce_op: value)
     assert averages.row() == {"loss": 6.5, "kl": 5.0, "kl_a": 2.0, "kl_b": 4.0, "active_units": 1}
@@ -532,6 +637,7 @@ def test_bad_losses_and_data_stop_a_captured_run(uncompiled: None) -> None:
 
 def test_hooks_may_change_what_a_capture_holds_fixed(uncompiled: None) -> None:
     """Numbers of the loss, what trains, numbers of the optimiser and its state."""
+
     def change(run: object) -> None:
         if run.epoch == 4:
             state = run.optimizer.state_dict()
@@ -575,8 +681,9 @@ def annealed_by_hand() -> pv.ElboLoss:
     return pv.ElboLoss(model, guide)
 
 
-def test_numbers_that_a_program_reads_from_outside_may_change_between_epochs(monkeypatch: pytest.MonkeyPatch,
-                                                                             uncompiled: None) -> None:
+def test_numbers_that_a_program_reads_from_outside_may_change_between_epochs(
+    monkeypatch: pytest.MonkeyPatch, uncompiled: None
+) -> None:
     monkeypatch.setattr("pyrovae.capture.auto.PATIENCE", 0.0)
     ends = []
     for mode in ("off", "on"):
@@ -584,9 +691,21 @@ def test_numbers_that_a_program_reads_from_outside_may_change_between_epochs(mon
         pyro.set_rng_seed(0)
         loss = annealed_by_hand()
         found = captures(monkeypatch)
-        history = pv.fit(loss, data(), epochs=6, valid=[{"x": X}] * 2, compile=mode,
-                         hooks=[lambda run: BETA.update(weight=0.1 if run.epoch < 4 else 1.0)])
-        ends.append((history["loss"], history["valid_loss"], [parameter.detach() for parameter in loss.parameters()]))
+        history = pv.fit(
+            loss,
+            data(),
+            epochs=6,
+            valid=[{"x": X}] * 2,
+            compile=mode,
+            hooks=[lambda run: BETA.update(weight=0.1 if run.epoch < 4 else 1.0)],
+        )
+        ends.append(
+            (
+                history["loss"],
+                history["valid_loss"],
+                [parameter.detach() for parameter in loss.parameters()],
+            )
+        )
         assert bool(found) == (mode == "on")
     assert ends[0][:2] == ends[1][:2]
     for one, another in zip(ends[0][2], ends[1][2]):
@@ -601,7 +720,10 @@ class Odds(nn.Module):
         self.weight, self.bias = nn.Parameter(torch.randn(3, 4)), nn.Parameter(torch.randn(3))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.einsum("oi,bi->bo", self.weight, x).tanh().square().mean() + 0.01 * self.bias.sum()
+        return (
+            torch.einsum("oi,bi->bo", self.weight, x).tanh().square().mean()
+            + 0.01 * self.bias.sum()
+        )
 
 
 def test_gradients_are_applied_in_the_layout_of_their_parameters(uncompiled: None) -> None:
@@ -610,7 +732,9 @@ def test_gradients_are_applied_in_the_layout_of_their_parameters(uncompiled: Non
         torch.manual_seed(0)
         loss = Odds()
         pv.fit(loss, [{"x": X}] * 5, epochs=3, lr=1e-2, compile=mode)
-        ends.append([*(p.detach() for p in loss.parameters()), *(p.grad for p in loss.parameters())])
+        ends.append(
+            [*(p.detach() for p in loss.parameters()), *(p.grad for p in loss.parameters())]
+        )
     for one, another in zip(*ends):
         torch.testing.assert_close(one, another, rtol=0, atol=1e-12)
 
@@ -631,7 +755,9 @@ def test_a_replay_writes_to_no_data(uncompiled: None) -> None:
     for mode in ("off", "on"):
         torch.manual_seed(0)
         loss, rows = Reference(), X.clone()
-        pv.fit(loss, [{"x": rows[:5]}, {"x": rows[5:10]}, {"x": rows[10:]}], epochs=3, compile=mode)
+        pv.fit(
+            loss, [{"x": rows[:5]}, {"x": rows[5:10]}, {"x": rows[10:]}], epochs=3, compile=mode
+        )
         assert torch.equal(rows, X)
         ends.append([value.clone() for value in loss.state_dict().values()])
     for one, another in zip(*ends):
@@ -644,8 +770,11 @@ def test_one_tensor_under_two_names() -> None:
 
 
 def two_groups(p: list[Tensor]) -> torch.optim.Adam:
-    return torch.optim.Adam([{"params": p[:1], "decoupled_weight_decay": True}, {"params": p[1:]}], weight_decay=0.1,
-                            fused=True)
+    return torch.optim.Adam(
+        [{"params": p[:1], "decoupled_weight_decay": True}, {"params": p[1:]}],
+        weight_decay=0.1,
+        fused=True,
+    )
 
 
 @pytest.mark.parametrize("make", [lambda p: torch.optim.SGD(p, lr=0.1, fused=True), two_groups])
@@ -670,31 +799,49 @@ class Wrapped(nn.Module):
         return self.net(x).square().mean()
 
 
-def test_a_loss_that_changes_every_epoch_is_not_captured_for_ever(caplog: pytest.LogCaptureFixture,
-                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_that_changes_every_epoch_is_not_captured_for_ever(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pyrovae.capture.graph.compile_graph", lambda graph, inputs: graph)
     found = []
-    monkeypatch.setattr("pyrovae.training.captured_step.Captured",
-                        lambda *args, **kwargs: found.append(None) or Captured(*args, **kwargs))
+    monkeypatch.setattr(
+        "pyrovae.training.captured_step.Captured",
+        lambda *args, **kwargs: found.append(None) or Captured(*args, **kwargs),
+    )
 
     def change(run: object) -> None:
         run.loss.beta = 1 / (1 + run.epoch)
 
     pv.fit(pv.ElboLoss(*vae()), data(), epochs=8, hooks=[change], compile="on")
-    assert len(found) == 4 and len(warnings_of(caplog)) == 1 and "from epoch to epoch" in warnings_of(caplog)[0]
+    assert (
+        len(found) == 4
+        and len(warnings_of(caplog)) == 1
+        and "from epoch to epoch" in warnings_of(caplog)[0]
+    )
 
 
-# --- compiled -------------------------------------------------------------------------------------------------------
+# --- compiled
+# -------------------------------------------------------------------------------------------------------
 
-MODELS = {"vae": lambda: pv.ElboLoss(*vae()), "dreg": LOSSES["IWAE, dreg"], "bnn": bnn, "stacked": stacked,
-          "noisy": LOSSES["dropout, batch norm, buffers"]}
+MODELS = {
+    "vae": lambda: pv.ElboLoss(*vae()),
+    "dreg": LOSSES["IWAE, dreg"],
+    "bnn": bnn,
+    "stacked": stacked,
+    "noisy": LOSSES["dropout, batch norm, buffers"],
+}
 
 
-@pytest.mark.skipif(tuple(map(int, torch.__version__.split(".")[:2])) < (2, 13),
-                    reason="older compilers draw in another order, or give up")
+@pytest.mark.skipif(
+    tuple(map(int, torch.__version__.split(".")[:2])) < (2, 13),
+    reason="older compilers draw in another order, or give up",
+)
 @pytest.mark.parametrize("name", MODELS)
-def test_compiled_gradients_and_training_equal_eager_ones(name: str, caplog: pytest.LogCaptureFixture) -> None:
-    """In float32: gradients within 1e-6 relative to the largest, 60 steps within what rounding makes of them."""
+def test_compiled_gradients_and_training_equal_eager_ones(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In float32: gradients within 1e-6 relative to the largest, 60 steps within what rounding
+    makes of them."""
     torch.set_default_dtype(torch.float32)
     batch = {"x": X.float(), "y": Y} if name in ("bnn", "stacked") else {"x": X.float()}
     loss = MODELS[name]()
@@ -720,7 +867,10 @@ def test_compiled_gradients_and_training_equal_eager_ones(name: str, caplog: pyt
 def test_either_route_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_default_dtype(torch.float32)
     net = nn.Linear(5, 3)
-    programs = {"addmm": lambda batch: net(batch["x"]).detach(), "mm": lambda batch: batch["x"] @ net.weight.detach().t()}
+    programs = {
+        "addmm": lambda batch: net(batch["x"]).detach(),
+        "mm": lambda batch: batch["x"] @ net.weight.detach().t(),
+    }
     for name, program in programs.items():
         for faster in (False, True):
             monkeypatch.setattr("pyrovae.capture.onednn.onednn_is_faster", lambda *layout: faster)
@@ -737,23 +887,37 @@ def test_the_measurement_of_routes_disturbs_nothing() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-# --- evidence and prediction ----------------------------------------------------------------------------------------
+# --- evidence and prediction
+# ----------------------------------------------------------------------------------------
+
 
 def captures(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     found: list[None] = []
-    monkeypatch.setattr("pyrovae.capture.auto.Captured", lambda *args, **kwargs: found.append(None) or Captured(*args, **kwargs))
+    monkeypatch.setattr(
+        "pyrovae.capture.auto.Captured",
+        lambda *args, **kwargs: found.append(None) or Captured(*args, **kwargs),
+    )
     return found
 
 
 @pytest.mark.parametrize("num_particles, chunk", [(40, 500), (600, 100)])
-def test_captured_evidence_is_the_same(num_particles: int, chunk: int, monkeypatch: pytest.MonkeyPatch,
-                                       uncompiled: None) -> None:
+def test_captured_evidence_is_the_same(
+    num_particles: int, chunk: int, monkeypatch: pytest.MonkeyPatch, uncompiled: None
+) -> None:
     model, guide = vae()
     found, results = captures(monkeypatch), []
     for mode in ("off", "on"):
         torch.manual_seed(0)
-        results.append(pv.log_evidence(model, guide, {"x": torch.cat([X] * 12)}, num_particles=num_particles, chunk=chunk,
-                                       compile=mode))
+        results.append(
+            pv.log_evidence(
+                model,
+                guide,
+                {"x": torch.cat([X] * 12)},
+                num_particles=num_particles,
+                chunk=chunk,
+                compile=mode,
+            )
+        )
     assert found and torch.equal(results[0].log_px, results[1].log_px)
     assert torch.equal(results[0].khat, results[1].khat)
 
@@ -765,29 +929,48 @@ def test_captured_evidence_refuses_data_outside_the_support(uncompiled: None) ->
 
 
 @pytest.mark.parametrize("from_guide", [False, True])
-def test_captured_chains_go_the_same_way(from_guide: bool, monkeypatch: pytest.MonkeyPatch, uncompiled: None) -> None:
+def test_captured_chains_go_the_same_way(
+    from_guide: bool, monkeypatch: pytest.MonkeyPatch, uncompiled: None
+) -> None:
     model, guide = vae()
     found, results = captures(monkeypatch), []
     monkeypatch.setattr("pyrovae.evidence.runtime.ROWS", 16)
     monkeypatch.setattr("pyrovae.capture.auto.PATIENCE", 0.0)
     for mode in ("off", "on"):
         torch.manual_seed(0)
-        results.append(annealed_importance(model, {"x": X}, guide=guide if from_guide else None, num_chains=4, num_steps=5,
-                                           num_leapfrog=2, compile=mode).log_px)
+        results.append(
+            annealed_importance(
+                model,
+                {"x": X},
+                guide=guide if from_guide else None,
+                num_chains=4,
+                num_steps=5,
+                num_leapfrog=2,
+                compile=mode,
+            ).log_px
+        )
         torch.manual_seed(0)
-        results.append(bidirectional(model, 5, num_chains=4, num_steps=5, num_leapfrog=2, compile=mode).upper)
+        results.append(
+            bidirectional(model, 5, num_chains=4, num_steps=5, num_leapfrog=2, compile=mode).upper
+        )
     assert found and torch.equal(results[0], results[2]) and torch.equal(results[1], results[3])
 
 
 def test_guides_that_adapt_to_data_are_not_captured(monkeypatch: pytest.MonkeyPatch) -> None:
     model, guide = vae()
     found = captures(monkeypatch)
-    pv.log_evidence(model, SemiAmortized(guide, model, steps=1), {"x": X}, num_particles=5, compile="on")
+    pv.log_evidence(
+        model, SemiAmortized(guide, model, steps=1), {"x": X}, num_particles=5, compile="on"
+    )
     assert not found
 
 
-@pytest.mark.parametrize("guide", [MeanField, PointEstimate, lambda model: MCDropout(model, 0.2), Radial])
-def test_captured_predictions_are_the_same(guide: Callable, monkeypatch: pytest.MonkeyPatch, uncompiled: None) -> None:
+@pytest.mark.parametrize(
+    "guide", [MeanField, PointEstimate, lambda model: MCDropout(model, 0.2), Radial]
+)
+def test_captured_predictions_are_the_same(
+    guide: Callable, monkeypatch: pytest.MonkeyPatch, uncompiled: None
+) -> None:
     loss, found = bnn(guide), captures(monkeypatch)
     monkeypatch.setattr("pyrovae.prediction.weight_average.ROWS", 60)
     batch, results = {"x": X, "y": Y}, []
@@ -795,8 +978,14 @@ def test_captured_predictions_are_the_same(guide: Callable, monkeypatch: pytest.
         torch.manual_seed(0)
         moments = pv.predict_moments(loss.model, loss.guide, batch, num_samples=7, compile=mode)
         torch.manual_seed(1)  # the targets that only the program draws
-        results.append([pv.log_predictive(loss.model, loss.guide, batch, num_samples=7, compile=mode), moments.mean,
-                        moments.aleatoric, moments.epistemic])
+        results.append(
+            [
+                pv.log_predictive(loss.model, loss.guide, batch, num_samples=7, compile=mode),
+                moments.mean,
+                moments.aleatoric,
+                moments.epistemic,
+            ]
+        )
     assert len(found) == 2
     for one, another in zip(*results):
         assert torch.equal(one, another)
@@ -818,13 +1007,17 @@ def test_auto_captures_what_took_long(monkeypatch: pytest.MonkeyPatch, uncompile
 
 def test_modes_of_compiling_are_named() -> None:
     model, guide = vae()
-    for call in (lambda: pv.fit(pv.ElboLoss(model, guide), {"x": X}, epochs=1, compile="yes"),
-                 lambda: pv.log_evidence(model, guide, {"x": X}, num_particles=2, compile="yes")):
+    for call in (
+        lambda: pv.fit(pv.ElboLoss(model, guide), {"x": X}, epochs=1, compile="yes"),
+        lambda: pv.log_evidence(model, guide, {"x": X}, num_particles=2, compile="yes"),
+    ):
         with pytest.raises(ValueError, match="wanted one of auto, on, off"):
             call()
 
 
-# --- without waiting for a device -----------------------------------------------------------------------------------
+# --- without waiting for a device
+# -----------------------------------------------------------------------------------
+
 
 def deferred(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps as they are on CUDA."""
@@ -839,21 +1032,31 @@ def deferred(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CapturedSteps, "__init__", patched)
 
 
-def test_steps_that_do_not_wait_train_the_same(monkeypatch: pytest.MonkeyPatch, uncompiled: None) -> None:
+def test_steps_that_do_not_wait_train_the_same(
+    monkeypatch: pytest.MonkeyPatch, uncompiled: None
+) -> None:
     ends = []
     for wait in (True, False):
         if not wait:
             deferred(monkeypatch)
         pyro.set_rng_seed(0)
         loss = pv.ElboLoss(*vae())
-        pv.fit(loss, data(), epochs=6, compile="on", hooks=[lambda run: run.epoch != 4 or run.optimizer.state.clear()],
-               schedule=lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 2, 0.1))
+        pv.fit(
+            loss,
+            data(),
+            epochs=6,
+            compile="on",
+            hooks=[lambda run: run.epoch != 4 or run.optimizer.state.clear()],
+            schedule=lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 2, 0.1),
+        )
         ends.append([parameter.detach().clone() for parameter in loss.parameters()])
     for one, another in zip(*ends):
         assert torch.equal(one, another)
 
 
-def test_a_bad_step_that_nobody_waited_for_moves_nothing(monkeypatch: pytest.MonkeyPatch, uncompiled: None) -> None:
+def test_a_bad_step_that_nobody_waited_for_moves_nothing(
+    monkeypatch: pytest.MonkeyPatch, uncompiled: None
+) -> None:
     deferred(monkeypatch)
     loss, spoiled = pv.ElboLoss(*vae()), [{"x": X}] * 3
 
@@ -877,7 +1080,9 @@ def test_a_bad_step_that_nobody_waited_for_moves_nothing(monkeypatch: pytest.Mon
     assert all(parameter.isfinite().all() for parameter in loss.parameters())
 
 
-def test_a_recorded_graph_leaves_no_trace_of_its_recording(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recorded_graph_leaves_no_trace_of_its_recording(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """With CUDA's calls played by others: what is copied where, and when the graph is made anew."""
     from types import SimpleNamespace
 
@@ -886,7 +1091,11 @@ def test_a_recorded_graph_leaves_no_trace_of_its_recording(monkeypatch: pytest.M
     record_cuda_graph, updates = [], []
 
     def play(graph: SimpleNamespace) -> None:
-        epilogue, results = next((epilogue, results) for epilogue, (known, results) in replayed.graphs.items() if known is graph)
+        epilogue, results = next(
+            (epilogue, results)
+            for epilogue, (known, results) in replayed.graphs.items()
+            if known is graph
+        )
         results[0].copy_(run(*replayed.fixed)[0])
         if epilogue is not None:
             epilogue(results)
@@ -897,10 +1106,15 @@ def test_a_recorded_graph_leaves_no_trace_of_its_recording(monkeypatch: pytest.M
         return made
 
     stream = SimpleNamespace(wait_stream=lambda other: None)
-    fake = SimpleNamespace(CUDAGraph=graph, Stream=lambda: stream, current_stream=lambda: stream,
-                           graph=lambda g: nullcontext(), stream=lambda s: nullcontext(),
-                           get_rng_state=lambda device: torch.get_rng_state(),
-                           set_rng_state=lambda state, device: torch.set_rng_state(state))
+    fake = SimpleNamespace(
+        CUDAGraph=graph,
+        Stream=lambda: stream,
+        current_stream=lambda: stream,
+        graph=lambda g: nullcontext(),
+        stream=lambda s: nullcontext(),
+        get_rng_state=lambda device: torch.get_rng_state(),
+        set_rng_state=lambda state, device: torch.set_rng_state(state),
+    )
     monkeypatch.setattr(cuda_graph.torch, "cuda", fake)
     count, weight = torch.zeros(()), torch.ones(3)
 
@@ -913,13 +1127,28 @@ def test_a_recorded_graph_leaves_no_trace_of_its_recording(monkeypatch: pytest.M
     assert torch.equal(replayed(x, count, weight)[0], x) and len(record_cuda_graph) == 1
     after = torch.get_rng_state()
     torch.set_rng_state(before)
-    torch.rand(3), torch.rand(3)  # the replay's, and that of the recording, which on CUDA draws nothing
+    (
+        torch.rand(3),
+        torch.rand(3),
+    )  # the replay's, and that of the recording, which on CUDA draws nothing
     assert int(count) == 2 and torch.equal(torch.get_rng_state(), after)
     assert torch.equal(replayed(2 * x, count, weight)[0], 2 * x) and len(record_cuda_graph) == 1
     weight = 3 * weight
     assert torch.equal(replayed(x, count, weight)[0], 3 * x) and len(record_cuda_graph) == 2
-    first, second = (lambda leaves: updates.append("first")), (lambda leaves: updates.append("second"))
-    for epilogue, wanted in ((first, ["first"]), (first, ["first"]), (None, []), (first, ["first"]), (second, ["second"])):
+    first, second = (
+        (lambda leaves: updates.append("first")),
+        (lambda leaves: updates.append("second")),
+    )
+    for epilogue, wanted in (
+        (first, ["first"]),
+        (first, ["first"]),
+        (None, []),
+        (first, ["first"]),
+        (second, ["second"]),
+    ):
         updates.clear()
-        assert torch.equal(replayed(2 * x, count, weight, epilogue=epilogue)[0], 6 * x) and updates[-1:] == wanted
+        assert (
+            torch.equal(replayed(2 * x, count, weight, epilogue=epilogue)[0], 6 * x)
+            and updates[-1:] == wanted
+        )
     assert len(record_cuda_graph) == 4 and len(replayed.graphs) == 2

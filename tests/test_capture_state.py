@@ -1,4 +1,5 @@
 """Captured runs see what changes in Python between epochs, and attempts to capture leave no trace."""
+
 import logging
 import types
 from collections import deque
@@ -11,7 +12,7 @@ import pytest
 import torch
 from objective_cases import X, vae
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
-from test_capture import data, uncompiled, warnings_of  # noqa: F401: a fixture
+from test_capture import data, warnings_of  # noqa: F401: a fixture
 from torch import Tensor, nn
 
 import pyrovae as pv
@@ -40,12 +41,17 @@ def scale_gradients(module: nn.Module, inputs: tuple, outputs: tuple) -> tuple:
     return (FACTOR["value"] * inputs[0],)
 
 
-HOOKS = {"forward": lambda net: net.register_forward_hook(scale_output),
-         "forward-pre": lambda net: net.register_forward_pre_hook(scale_input),
-         "backward": lambda net: net.register_full_backward_hook(scale_gradients),
-         "tensor": lambda net: net.layers[0].weight.register_hook(scale_gradient),
-         "all modules": lambda net: nn.modules.module.register_module_forward_hook(
-             lambda module, inputs, output: scale_output(module, inputs, output) if module is net else None)}
+HOOKS = {
+    "forward": lambda net: net.register_forward_hook(scale_output),
+    "forward-pre": lambda net: net.register_forward_pre_hook(scale_input),
+    "backward": lambda net: net.register_full_backward_hook(scale_gradients),
+    "tensor": lambda net: net.layers[0].weight.register_hook(scale_gradient),
+    "all modules": lambda net: nn.modules.module.register_module_forward_hook(
+        lambda module, inputs, output: (
+            scale_output(module, inputs, output) if module is net else None
+        )
+    ),
+}
 
 
 def both_ways(run: Callable[[str], list[float]]) -> None:
@@ -56,8 +62,11 @@ def both_ways(run: Callable[[str], list[float]]) -> None:
 
 @pytest.mark.parametrize("kind", HOOKS)
 @pytest.mark.parametrize("late", [False, True])
-def test_numbers_that_hooks_read_are_seen_to_change(kind: str, late: bool, uncompiled: None) -> None:  # noqa: F811
+def test_numbers_that_hooks_read_are_seen_to_change(
+    kind: str, late: bool, uncompiled: None
+) -> None:  # noqa: F811
     """Hooks that are there from the start, and such as a fit hook registers."""
+
     def run(mode: str) -> list[float]:
         pyro.set_rng_seed(0)
         FACTOR["value"] = 1.0
@@ -77,7 +86,9 @@ def test_numbers_that_hooks_read_are_seen_to_change(kind: str, late: bool, uncom
         finally:
             for handle in handles:
                 handle.remove()
-        return history["loss"] + [float(parameter.detach().sum()) for parameter in loss.parameters()]
+        return history["loss"] + [
+            float(parameter.detach().sum()) for parameter in loss.parameters()
+        ]
 
     both_ways(run)
 
@@ -91,18 +102,26 @@ def replace_estimator(loss: pv.ElboLoss) -> None:
 
 
 @pytest.mark.parametrize("change", [set_particles, replace_estimator])
-def test_attributes_of_the_estimator_are_seen_to_change(change: Callable, uncompiled: None) -> None:  # noqa: F811
+def test_attributes_of_the_estimator_are_seen_to_change(
+    change: Callable, uncompiled: None
+) -> None:  # noqa: F811
     def run(mode: str) -> list[float]:
         pyro.set_rng_seed(0)
         loss = pv.ElboLoss(*vae(), elbo=Trace_ELBO(max_plate_nesting=1))
-        return pv.fit(loss, data(), epochs=3, compile=mode,
-                      hooks=[lambda run: change(loss) if run.epoch == 1 else None])["loss"]
+        return pv.fit(
+            loss,
+            data(),
+            epochs=3,
+            compile=mode,
+            hooks=[lambda run: change(loss) if run.epoch == 1 else None],
+        )["loss"]
 
     both_ways(run)
 
 
-def test_a_change_that_nothing_suggests_is_seen_after_so_many_replays(monkeypatch: pytest.MonkeyPatch,
-                                                                      uncompiled: None) -> None:  # noqa: F811
+def test_a_change_that_nothing_suggests_is_seen_after_so_many_replays(
+    monkeypatch: pytest.MonkeyPatch, uncompiled: None
+) -> None:  # noqa: F811
     monkeypatch.setattr(steps, "COMPARED_AFTER", 1)
     monkeypatch.setattr("pyrovae.training.captured_stepper.guard_state", lambda roots: ([], []))
     monkeypatch.setattr("pyrovae.capture.graph.has_backward_hooks", lambda module: False)
@@ -121,16 +140,23 @@ def test_a_change_that_nothing_suggests_is_seen_after_so_many_replays(monkeypatc
         FACTOR["value"] = 1.0
         loss = pv.ElboLoss(*vae())
         loss.model.nodes["x"].conditional.net.register_forward_hook(scale_output)
-        return pv.fit(loss, data(), epochs=3, compile=mode, hooks=[lambda run: FACTOR.update(value=2.0)])["loss"]
+        return pv.fit(
+            loss, data(), epochs=3, compile=mode, hooks=[lambda run: FACTOR.update(value=2.0)]
+        )["loss"]
 
     both_ways(run)
 
 
-def test_only_code_that_was_seen_to_run_is_compared_each_epoch(monkeypatch: pytest.MonkeyPatch,
-                                                               uncompiled: None) -> None:  # noqa: F811
+def test_only_code_that_was_seen_to_run_is_compared_each_epoch(
+    monkeypatch: pytest.MonkeyPatch, uncompiled: None
+) -> None:  # noqa: F811
     compared = []
     matches_eager = Captured.matches_eager
-    monkeypatch.setattr(Captured, "agrees", lambda *args, **options: compared.append(None) or matches_eager(*args, **options))
+    monkeypatch.setattr(
+        Captured,
+        "agrees",
+        lambda *args, **options: compared.append(None) or matches_eager(*args, **options),
+    )
     pv.fit(pv.ElboLoss(*vae()), data(), epochs=4, compile="on")
     assert not compared
     loss = pv.ElboLoss(*vae())
@@ -159,7 +185,8 @@ def test_guards_tell_changes_of_what_is_reached() -> None:
     assert not is_user_code("torch.nn") and is_user_code("__main__") and is_user_code(__name__)
 
 
-# --- attempts leave no trace --------------------------------------------------------------------------------------
+# --- attempts leave no trace
+# --------------------------------------------------------------------------------------
 
 COUNT, LOG, CALLS = 0, [], {"n": 0}
 
@@ -170,7 +197,12 @@ class Plain:
     total = 0
 
     def __init__(self) -> None:
-        self.last, self.seen, self.array, self.running = None, deque([0]), np.zeros(3), torch.zeros(4)
+        self.last, self.seen, self.array, self.running = (
+            None,
+            deque([0]),
+            np.zeros(3),
+            torch.zeros(4),
+        )
         self.slot = Slot()
 
     def touch(self, way: str, value: Tensor) -> None:
@@ -198,14 +230,28 @@ class Slot:
 
 
 def state_of(plain: Plain) -> tuple:
-    return (plain.last, list(plain.seen), plain.array.tolist(), plain.running.tolist(), plain.slot.number, Plain.total,
-            COUNT, list(LOG), dict(CALLS))
+    return (
+        plain.last,
+        list(plain.seen),
+        plain.array.tolist(),
+        plain.running.tolist(),
+        plain.slot.number,
+        Plain.total,
+        COUNT,
+        list(LOG),
+        dict(CALLS),
+    )
 
 
 class Touching(nn.Module):
     def __init__(self, way: str, plain: Plain, fail: str = "") -> None:
         super().__init__()
-        self.way, self.plain, self.fail, self.weight = way, (plain,), fail, nn.Parameter(torch.ones(4))
+        self.way, self.plain, self.fail, self.weight = (
+            way,
+            (plain,),
+            fail,
+            nn.Parameter(torch.ones(4)),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         global COUNT
@@ -233,16 +279,25 @@ def test_an_attempt_to_capture_leaves_no_trace(way: str, fail: str) -> None:
     plain = Plain()
     touching, before = Touching(way, plain, fail), state_of(plain)
     if way in ("tensor", "count") and not fail:
-        Captured(lambda batch: touching(**batch).detach(), {"x": X}, modules=[touching], compiled=False)
+        Captured(
+            lambda batch: touching(**batch).detach(), {"x": X}, modules=[touching], compiled=False
+        )
     else:
         with pytest.raises(pv.CaptureError):
-            Captured(lambda batch: touching(**batch).detach(), {"x": X}, modules=[touching], compiled=False)
+            Captured(
+                lambda batch: touching(**batch).detach(),
+                {"x": X},
+                modules=[touching],
+                compiled=False,
+            )
     assert state_of(plain) == before
 
 
 @pytest.mark.parametrize("fail", ["", "error"])
 @pytest.mark.parametrize("way", WAYS)
-def test_training_goes_on_as_if_nothing_had_been_tried(way: str, fail: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_training_goes_on_as_if_nothing_had_been_tried(
+    way: str, fail: str, caplog: pytest.LogCaptureFixture
+) -> None:
     def run(mode: str) -> tuple:
         global COUNT
         COUNT, Plain.total = 0, 0
@@ -252,8 +307,14 @@ def test_training_goes_on_as_if_nothing_had_been_tried(way: str, fail: str, capl
         touching = Touching(way, plain, fail)
         history = pv.fit(touching, [{"x": X}] * 2, epochs=2, compile=mode)
         last, seen, *rest, log, calls = state_of(plain)
-        return (history["loss"], *rest, calls, None if last is None else last.tolist(),
-                [torch.as_tensor(value).tolist() for value in seen], [value.tolist() for value in log])
+        return (
+            history["loss"],
+            *rest,
+            calls,
+            None if last is None else last.tolist(),
+            [torch.as_tensor(value).tolist() for value in seen],
+            [value.tolist() for value in log],
+        )
 
     expected = run("off")
     with caplog.at_level(logging.WARNING, logger="pyrovae"):
@@ -263,7 +324,9 @@ def test_training_goes_on_as_if_nothing_had_been_tried(way: str, fail: str, capl
 
 
 @pytest.mark.parametrize("way", ["tensor", "count"])
-def test_tensors_that_a_program_writes_to_are_written_to_by_replays(way: str, uncompiled: None) -> None:  # noqa: F811
+def test_tensors_that_a_program_writes_to_are_written_to_by_replays(
+    way: str, uncompiled: None
+) -> None:  # noqa: F811
     ends = []
     for mode in ("off", "on"):
         plain = Plain()
@@ -284,11 +347,15 @@ def test_writes_are_undone_but_not_to_what_is_new() -> None:
     assert torch.equal(fresh, 2 * torch.ones(3))
 
 
-# --- nothing that compiling does may end a run ----------------------------------------------------------------------
+# --- nothing that compiling does may end a run
+# ----------------------------------------------------------------------
+
 
 def deep_markov(x: Tensor) -> tuple[Callable, Callable, nn.Module]:
     """A program whose initial state is one expanded parameter, which enters a linear layer."""
-    nets = nn.ModuleDict({"step": nn.Linear(3, 3), "emit": nn.Linear(3, 4), "encode": nn.Linear(4, 6)})
+    nets = nn.ModuleDict(
+        {"step": nn.Linear(3, 3), "emit": nn.Linear(3, 4), "encode": nn.Linear(4, 6)}
+    )
     nets.start = nn.Parameter(torch.zeros(3))
 
     def model(x: Tensor) -> None:
@@ -314,8 +381,9 @@ def test_expanded_tensors_that_enter_layers_are_compiled(caplog: pytest.LogCaptu
 
 
 @pytest.mark.parametrize("place", ["use_fastest_route", "compile_graph", "lift", "are_close"])
-def test_whatever_fails_in_a_capture_is_no_end(place: str, monkeypatch: pytest.MonkeyPatch,
-                                               caplog: pytest.LogCaptureFixture) -> None:
+def test_whatever_fails_in_a_capture_is_no_end(
+    place: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def fail(*arguments: object) -> None:
         raise ZeroDivisionError("not foreseen")
 
@@ -327,7 +395,9 @@ def test_whatever_fails_in_a_capture_is_no_end(place: str, monkeypatch: pytest.M
     assert "goes on uncompiled" in message and "not foreseen" in message
 
 
-def test_a_replay_that_fails_is_no_end(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_replay_that_fails_is_no_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def compiled(graph: Callable, inputs: list[Tensor]) -> Callable:
         calls = []
 

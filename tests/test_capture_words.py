@@ -1,4 +1,6 @@
-"""What cannot be captured says so in words of the user's, and what changes under a captured run does not end it."""
+"""What cannot be captured says so in words of the user's, and what changes under a captured run
+does not end it."""
+
 import logging
 from collections.abc import Callable
 
@@ -34,8 +36,9 @@ def mixture(enumerated_by: str) -> tuple[Callable, Callable, nn.ModuleList]:
 
 
 @pytest.mark.parametrize("enumerated_by", ["model", "guide"])
-def test_enumeration_goes_on_uncompiled_and_the_log_says_enumeration(enumerated_by: str,
-                                                                    caplog: pytest.LogCaptureFixture) -> None:
+def test_enumeration_goes_on_uncompiled_and_the_log_says_enumeration(
+    enumerated_by: str, caplog: pytest.LogCaptureFixture
+) -> None:
     results = []
     for mode in ("off", "on"):
         pyro.set_rng_seed(0)
@@ -46,7 +49,9 @@ def test_enumeration_goes_on_uncompiled_and_the_log_says_enumeration(enumerated_
         results.append([parameter.detach().clone() for parameter in nets.parameters()])
     for uncompiled, other in zip(*results):
         assert torch.equal(uncompiled, other)
-    messages = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    messages = [
+        record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING
+    ]
     assert len(messages) == 1 and "uncompiled" in messages[0], messages
     assert "enumerat" in messages[0] and "TraceEnum_ELBO" in messages[0], messages
     for word in ("GuardOnDataDependentSymNode", "u0", "Size-like", "FakeTensor"):
@@ -54,15 +59,21 @@ def test_enumeration_goes_on_uncompiled_and_the_log_says_enumeration(enumerated_
 
 
 def transposed(loss: nn.Module) -> None:
-    """Lay out each matrix by columns where it lay by rows, and back: the same numbers in other strides."""
+    """Lay out each matrix by columns where it lay by rows, and back: the same numbers in other
+    strides."""
     for parameter in loss.parameters():
         if parameter.dim() == 2:
-            other = parameter.data.t().contiguous().t() if parameter.is_contiguous() else parameter.data.contiguous()
+            other = (
+                parameter.data.t().contiguous().t()
+                if parameter.is_contiguous()
+                else parameter.data.contiguous()
+            )
             parameter.data = other
 
 
 def hooked(where: str) -> tuple[nn.Module, dict[str, object]]:
-    """A loss, and the options of `fit`, with something of the user's that changes strides in the course of training."""
+    """A loss, and the options of `fit`, with something of the user's that changes strides in the
+    course of training."""
     pyro.set_rng_seed(0)
     loss, options = pv.ElboLoss(*vae()), {}
     if where == "fit hook":
@@ -80,9 +91,14 @@ def hooked(where: str) -> tuple[nn.Module, dict[str, object]]:
     return loss, options
 
 
-@pytest.mark.parametrize("where", ["fit hook", "fit hook, later", "fit hook, valid", "optimiser hook", "module hook"])
-def test_strides_that_change_do_not_end_a_captured_run(where: str, caplog: pytest.LogCaptureFixture) -> None:
-    """The numbers are those of the uncompiled run, whether the step is captured anew or given up with a line in the log."""
+@pytest.mark.parametrize(
+    "where", ["fit hook", "fit hook, later", "fit hook, valid", "optimiser hook", "module hook"]
+)
+def test_strides_that_change_do_not_end_a_captured_run(
+    where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The numbers are those of the uncompiled run, whether the step is captured anew or given up
+    with a line in the log."""
     results = []
     for mode in ("off", "on"):
         loss, options = hooked(where)

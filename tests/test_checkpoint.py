@@ -1,4 +1,5 @@
 """Checkpoints: exact, atomic, and unable to run code."""
+
 import os
 import pickle
 import re
@@ -25,7 +26,7 @@ from pyrovae.training.hooks import Checkpoint, EarlyStopping
 from pyrovae.training.run import Run
 from pyrovae.training.tensor_file import write_tensors
 
-SCRIPT = '''
+SCRIPT = """
 import sys, torch, pyro, pyrovae as pv
 from pyrovae.data import Batches, DictDataset, dynamic
 from pyrovae.heads import BernoulliHead, NormalHead
@@ -43,7 +44,7 @@ loss = pv.ElboLoss(model, guide, beta=pv.LinearWarmup(10))
 train = Batches(DictDataset(x=data), 16, shuffle=True, transform=dynamic)
 pv.fit(loss, train, valid=[{"x": data.round()}], epochs=stop, hooks=[Checkpoint(path)],
        schedule=lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 10), resume=path if start == "resume" else None)
-'''
+"""
 
 
 def run_script(*arguments: object) -> None:
@@ -54,8 +55,11 @@ def test_resumed_in_a_new_process_equals_unbroken_bit_for_bit(tmp_path: Path) ->
     run_script(1, "new", 6, tmp_path / "whole")
     run_script(1, "new", 3, tmp_path / "half")
     half = (tmp_path / "half").read_bytes()
-    run_script(2, "resume", 6, tmp_path / "half")  # another seed: all that matters comes from the file
-    # the files hold weights, optimiser, schedule, history and random states; wall-clock seconds are the one difference
+    run_script(
+        2, "resume", 6, tmp_path / "half"
+    )  # another seed: all that matters comes from the file
+    # the files hold weights, optimiser, schedule, history and random states; wall-clock seconds
+    # are the one difference
     whole, resumed = (without_seconds(tmp_path / name) for name in ("whole", "half"))
     assert whole == resumed and half != (tmp_path / "half").read_bytes()
 
@@ -68,7 +72,9 @@ def without_seconds(path: Path) -> tuple:
 
 def pair(width: int = 8) -> pv.ElboLoss:
     encoder = NormalHead(MLP(4, [width], 4))
-    model = pv.Model(z=VampPrior(encoder, torch.rand(3, 4)), x=pv.Node(BernoulliHead(MLP(2, [8], 4)), "z"))
+    model = pv.Model(
+        z=VampPrior(encoder, torch.rand(3, 4)), x=pv.Node(BernoulliHead(MLP(2, [8], 4)), "z")
+    )
     return pv.ElboLoss(model, pv.Guide(z=pv.Node(encoder, "x")))
 
 
@@ -79,7 +85,10 @@ def test_weights_round_trip_with_ties_and_dtype(tmp_path: Path) -> None:
     saved, loaded, path = pair(), pair(), tmp_path / "weights.safetensors"
     pv.save_weights(saved, path)
     pv.load_weights(loaded, path)
-    assert all(torch.equal(a, b) for a, b in zip(saved.state_dict().values(), loaded.state_dict().values()))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(saved.state_dict().values(), loaded.state_dict().values())
+    )
     assert loaded.model.nodes["z"].conditional.encoder is loaded.guide.nodes["z"].conditional
     single = pair().float()
     pv.load_weights(single, path)
@@ -93,23 +102,43 @@ def test_private_generators_of_a_loader_resume(tmp_path: Path) -> None:
         loss, path = pair(), tmp_path / f"{len(stops)}.safetensors"
         for i, stop in enumerate(stops):
             generator = torch.Generator().manual_seed(5)
-            loader = DataLoader(TensorDataset(torch.eye(4).repeat(5, 1)), batch_size=6, shuffle=True, generator=generator)
-            history = pv.fit(loss, loader, names=("x",), epochs=stop, hooks=[Checkpoint(path)],
-                             resume=path if i else None)
+            loader = DataLoader(
+                TensorDataset(torch.eye(4).repeat(5, 1)),
+                batch_size=6,
+                shuffle=True,
+                generator=generator,
+            )
+            history = pv.fit(
+                loss,
+                loader,
+                names=("x",),
+                epochs=stop,
+                hooks=[Checkpoint(path)],
+                resume=path if i else None,
+            )
         results.append(history["elbo"])
     assert results[0] == results[1]
 
 
-@pytest.mark.parametrize(("content", "message"), [
-    (None, "there is no file"), (b"", "damaged or no safetensors file"),
-    (b"PK\x03\x04 not ours", "damaged or no safetensors"), (pickle.dumps({"a": 1}), "damaged or no safetensors file")])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "there is no file"),
+        (b"", "damaged or no safetensors file"),
+        (b"PK\x03\x04 not ours", "damaged or no safetensors"),
+        (pickle.dumps({"a": 1}), "damaged or no safetensors file"),
+    ],
+)
 def test_foreign_files_get_one_line(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "weights.safetensors"
     if content is not None:
         path.write_bytes(content)
     loss = pair()
     before = {name: value.clone() for name, value in loss.state_dict().items()}
-    for read in (lambda: pv.load_weights(loss, path), lambda: pv.fit(loss, [{"x": X}], epochs=2, resume=path)):
+    for read in (
+        lambda: pv.load_weights(loss, path),
+        lambda: pv.fit(loss, [{"x": X}], epochs=2, resume=path),
+    ):
         with pytest.raises(pv.CheckpointError, match=message) as error:
             read()
         assert "\n" not in str(error.value)
@@ -121,7 +150,7 @@ def test_truncated_files_are_refused(tmp_path: Path, cut: float) -> None:
     path, loss = tmp_path / "run.safetensors", pair()
     pv.fit(loss, [{"x": X}], epochs=1, hooks=[Checkpoint(path)])
     content = path.read_bytes()
-    path.write_bytes(content[:cut if cut >= 1 else int(cut * len(content))])
+    path.write_bytes(content[: cut if cut >= 1 else int(cut * len(content))])
     with pytest.raises(pv.CheckpointError, match="damaged"):
         pv.fit(loss, [{"x": X}], epochs=2, resume=path)
 
@@ -132,7 +161,10 @@ def test_files_of_other_models_and_kinds_are_refused(tmp_path: Path) -> None:
     pv.fit(loss, [{"x": X}], epochs=1, hooks=[Checkpoint(run)])
     pv.save_weights(loss, weights)
     save_file({"x": X}, other)
-    with pytest.raises(pv.CheckpointError, match=r"belongs to another model: .* is \(8, 4\) there and \(9, 4\) here"):
+    with pytest.raises(
+        pv.CheckpointError,
+        match=r"belongs to another model: .* is \(8, 4\) there and \(9, 4\) here",
+    ):
         pv.load_weights(pair(width=9), weights)
     with pytest.raises(pv.CheckpointError, match="it lacks .*; it also holds"):
         pv.load_weights(nn.Linear(2, 3), weights)
@@ -141,10 +173,23 @@ def test_files_of_other_models_and_kinds_are_refused(tmp_path: Path) -> None:
     with pytest.raises(pv.CheckpointError, match=r"is no pyrovae run file \(format None"):
         pv.fit(loss, [{"x": X}], epochs=2, resume=other)
     with pytest.raises(pv.CheckpointError, match="saved without a learning-rate schedule"):
-        pv.fit(loss, [{"x": X}], epochs=2, resume=run, schedule=lambda o: torch.optim.lr_scheduler.StepLR(o, 1))
-    with pytest.raises(pv.CheckpointError, match="saved with the optimizer Adam, this run has SGD"):
-        pv.fit(loss, [{"x": X}], epochs=2, resume=run,
-               optimizer=lambda ps: torch.optim.SGD([{"params": ps[:1]}, {"params": ps[1:]}]))
+        pv.fit(
+            loss,
+            [{"x": X}],
+            epochs=2,
+            resume=run,
+            schedule=lambda o: torch.optim.lr_scheduler.StepLR(o, 1),
+        )
+    with pytest.raises(
+        pv.CheckpointError, match="saved with the optimizer Adam, this run has SGD"
+    ):
+        pv.fit(
+            loss,
+            [{"x": X}],
+            epochs=2,
+            resume=run,
+            optimizer=lambda ps: torch.optim.SGD([{"params": ps[:1]}, {"params": ps[1:]}]),
+        )
 
 
 def test_state_that_only_a_pickle_could_hold_is_refused(tmp_path: Path) -> None:
@@ -153,8 +198,16 @@ def test_state_that_only_a_pickle_could_hold_is_refused(tmp_path: Path) -> None:
             return {**super().state_dict(), "odd": object()}
 
     path = tmp_path / "run"
-    with pytest.raises(pv.CheckpointError, match="odd is object, which a checkpoint without pickles cannot hold"):
-        pv.fit(pair(), [{"x": X}], epochs=1, optimizer=lambda ps: Odd(ps, lr=0.1), hooks=[Checkpoint(path)])
+    with pytest.raises(
+        pv.CheckpointError, match="odd is object, which a checkpoint without pickles cannot hold"
+    ):
+        pv.fit(
+            pair(),
+            [{"x": X}],
+            epochs=1,
+            optimizer=lambda ps: Odd(ps, lr=0.1),
+            hooks=[Checkpoint(path)],
+        )
     assert not path.exists() and not list(tmp_path.iterdir())
 
 
@@ -170,7 +223,13 @@ def test_early_stopping_ignores_files_and_nans_of_other_days(tmp_path: Path) -> 
     best = tmp_path / "best"
     pv.save_weights(pair(), best)
     loss = pair()
-    pv.fit(loss, [{"x": X}], valid=[{"x": X}], epochs=2, hooks=[EarlyStopping(best, patience=1, start=5)])
+    pv.fit(
+        loss,
+        [{"x": X}],
+        valid=[{"x": X}],
+        epochs=2,
+        hooks=[EarlyStopping(best, patience=1, start=5)],
+    )
     stale = pair()
     pv.load_weights(stale, best)
     assert not torch.equal(next(loss.parameters()), next(stale.parameters()))
@@ -182,8 +241,10 @@ def test_early_stopping_ignores_files_and_nans_of_other_days(tmp_path: Path) -> 
 
 def test_killed_while_writing_leaves_the_previous_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    code = ("import sys; from pyrovae.core.atomic_write import write_atomically\n"
-            "for i in range(10**6): write_atomically(sys.argv[1], bytes([i % 256]) * 3_000_000)")
+    code = (
+        "import sys; from pyrovae.core.atomic_write import write_atomically\n"
+        "for i in range(10**6): write_atomically(sys.argv[1], bytes([i % 256]) * 3_000_000)"
+    )
     for delay in (0.0, 0.003, 0.011):
         process = subprocess.Popen([sys.executable, "-c", code, str(path)])
         while not path.exists():
@@ -200,7 +261,9 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
     write_atomically(tmp_path / "file", b"old")
     with pytest.raises(TypeError):
         write_atomically(tmp_path / "file", "not bytes")
-    assert [p.name for p in tmp_path.iterdir()] == ["file"] and (tmp_path / "file").read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"] and (
+        tmp_path / "file"
+    ).read_bytes() == b"old"
 
 
 def test_early_stopping_resumes_as_unbroken(tmp_path: Path) -> None:
@@ -212,8 +275,15 @@ def test_early_stopping_resumes_as_unbroken(tmp_path: Path) -> None:
         folder = tmp_path / str(len(stops))
         for i, stop in enumerate(stops):
             hooks = [EarlyStopping(folder / "best", patience=3), Checkpoint(folder / "run")]
-            history = pv.fit(loss, [{"x": X}], valid=[{"x": 1 - X}], epochs=stop, lr=1e-2, hooks=hooks,
-                             resume=folder / "run" if i else None)
+            history = pv.fit(
+                loss,
+                [{"x": X}],
+                valid=[{"x": 1 - X}],
+                epochs=stop,
+                lr=1e-2,
+                hooks=hooks,
+                resume=folder / "run" if i else None,
+            )
         outcomes.append((len(history), [p.tolist() for p in loss.parameters()]))
     assert outcomes[0] == outcomes[1]
 
@@ -222,8 +292,14 @@ def test_save_and_load_run_are_inverse(tmp_path: Path) -> None:
     loss = pair()
     parameters = dict(loss.named_parameters())
     optimizer = torch.optim.Adam(parameters.values())
-    run = Run(loss, parameters, optimizer, None, 3, pv.History([{"epoch": 1, "elbo": float("nan")}]))
+    run = Run(
+        loss, parameters, optimizer, None, 3, pv.History([{"epoch": 1, "elbo": float("nan")}])
+    )
     save_run(run, tmp_path / "run")
     drawn = torch.rand(3)
     load_run(run, tmp_path / "run")
-    assert torch.equal(torch.rand(3), drawn) and run.epoch == 1 and run.history[0]["elbo"] != run.history[0]["elbo"]
+    assert (
+        torch.equal(torch.rand(3), drawn)
+        and run.epoch == 1
+        and run.history[0]["elbo"] != run.history[0]["elbo"]
+    )

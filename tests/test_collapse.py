@@ -1,4 +1,5 @@
 """The warning that z is ignored: where it is, and nowhere else."""
+
 import warnings
 from collections.abc import Callable
 
@@ -29,7 +30,9 @@ class Deaf(nn.Module):
         return self.logits + 0 * z.sum(-1, keepdim=True)
 
 
-def pair(decoder: nn.Module, encoder: Callable = lambda: NormalHead(MLP(4, [8], 4))) -> tuple[pv.Model, pv.Guide]:
+def pair(
+    decoder: nn.Module, encoder: Callable = lambda: NormalHead(MLP(4, [8], 4))
+) -> tuple[pv.Model, pv.Guide]:
     model = pv.Model(z=StandardNormal(2), x=pv.Node(BernoulliHead(decoder), "z"))
     return model.double(), pv.Guide(z=pv.Node(encoder(), "x")).double()
 
@@ -42,14 +45,22 @@ def iaf() -> nn.Module:
     return IAF(NormalHead(MLP(4, [8], 4)), 2, 4, transforms=1, hidden=(4,))
 
 
-@pytest.mark.parametrize("loss", [
-    pv.ElboLoss, lambda model, guide: pv.IwaeLoss(model, guide, num_particles=5),
-    lambda model, guide: pv.ElboLoss(model, guide, beta=pv.LinearWarmup(20)),
-    lambda model, guide: Lagging(pv.ElboLoss(model, guide), guide_steps=2)])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        pv.ElboLoss,
+        lambda model, guide: pv.IwaeLoss(model, guide, num_particles=5),
+        lambda model, guide: pv.ElboLoss(model, guide, beta=pv.LinearWarmup(20)),
+        lambda model, guide: Lagging(pv.ElboLoss(model, guide), guide_steps=2),
+    ],
+)
 @pytest.mark.parametrize("valid", [None, [{"x": X}]])
 def test_a_decoder_that_ignores_z_is_told_of(loss: Callable, valid: object) -> None:
-    with pytest.warns(pv.CollapseWarning, match=r"ignores its latent variables \(z\): their KL is .*KL warm-up .*free bits "
-                                                r".*a weaker decoder .*losses\.Lagging"):
+    with pytest.warns(
+        pv.CollapseWarning,
+        match=r"ignores its latent variables \(z\): their KL is .*KL warm-up .*free bits "
+        r".*a weaker decoder .*losses\.Lagging",
+    ):
         train(loss(*pair(Deaf())), valid=valid)
 
 
@@ -59,7 +70,9 @@ def test_a_flow_guide_that_collapsed_is_told_of() -> None:
 
 
 def test_free_bits_that_are_spent_on_nothing_are_told_of() -> None:
-    with pytest.warns(pv.CollapseWarning, match=r"no posterior mean varies over the data \(0 active units\)"):
+    with pytest.warns(
+        pv.CollapseWarning, match=r"no posterior mean varies over the data \(0 active units\)"
+    ):
         train(pv.ElboLoss(*pair(Deaf(), lambda: Constant()), free_bits=0.5))
 
 
@@ -86,11 +99,17 @@ def frozen_model() -> nn.Module:
 QUIET = {
     "a decoder that uses z": (healthy, {}),
     "a short run": (lambda: pv.ElboLoss(*pair(Deaf())), {"epochs": 40}),
-    "a warm-up that still runs": (lambda: CapacityLoss(*pair(Deaf()), capacity=pv.LinearWarmup(10_000), gamma=10.0), {}),
+    "a warm-up that still runs": (
+        lambda: CapacityLoss(*pair(Deaf()), capacity=pv.LinearWarmup(10_000), gamma=10.0),
+        {},
+    ),
     "a point mass": (lambda: pv.ElboLoss(*pair(Deaf(), lambda: DeltaHead(MLP(4, [8], 2)))), {}),
     "a model that is not trained": (frozen_model, {}),
     "Pyro's own loss": (lambda: pyro.infer.Trace_ELBO()(*pair(Deaf())), {}),
-    "no latent sites": (lambda: pv.ElboLoss(pv.Model(x=pv.Node(BernoulliHead(Deaf()), "x")), lambda x: None), {}),
+    "no latent sites": (
+        lambda: pv.ElboLoss(pv.Model(x=pv.Node(BernoulliHead(Deaf()), "x")), lambda x: None),
+        {},
+    ),
 }
 
 

@@ -1,4 +1,6 @@
-"""What every conditional promises: shapes, a normalised density that matches its draws, gradients, independence."""
+"""What every conditional promises: shapes, a normalised density that matches its draws, gradients,
+independence."""
+
 import conformance
 import pyro
 import pyro.distributions as dist
@@ -14,8 +16,13 @@ from torch.distributions import biject_to, constraints
 import pyrovae as pv
 from pyrovae.core.broadcasting import Particles
 from pyrovae.core.param_store import local_param_scope
-from pyrovae.core.traces import run_guide, run_model, log_weights_of
-from pyrovae.heads import BernoulliHead, CategoricalHead, FixedScaleNormalHead, LearnedScaleNormalHead
+from pyrovae.core.traces import log_weights_of, run_guide, run_model
+from pyrovae.heads import (
+    BernoulliHead,
+    CategoricalHead,
+    FixedScaleNormalHead,
+    LearnedScaleNormalHead,
+)
 from pyrovae.nets import MLP, ConvDecoder, ConvEncoder, Standardized
 from pyrovae.programs.adapter import as_pyro
 
@@ -44,7 +51,10 @@ def test_shapes(name: str, batch: tuple[int, ...]) -> None:
 @every_conditional
 def test_particles_and_data_in_programs(name: str) -> None:
     case, module = build(name)
-    sources = {f"s{i}": dist.Normal(torch.zeros(shape), 1.0).to_event(len(shape)) for i, shape in enumerate(case.parents)}
+    sources = {
+        f"s{i}": dist.Normal(torch.zeros(shape), 1.0).to_event(len(shape))
+        for i, shape in enumerate(case.parents)
+    }
 
     class Source(nn.Module):
         def __init__(self, fn: dist.Distribution) -> None:
@@ -84,8 +94,14 @@ def test_a_datum_does_not_depend_on_its_neighbours(name: str) -> None:
     fn = as_pyro(module(*parents))
     value = fn.expand((6,))().detach()
     together = fingerprint(fn.expand((6,)), value)
-    alone = torch.cat([fingerprint(as_pyro(module(*(p[i:i + 1] for p in parents))), value[i:i + 1]).expand(1)
-                       for i in range(6)])
+    alone = torch.cat(
+        [
+            fingerprint(
+                as_pyro(module(*(p[i : i + 1] for p in parents))), value[i : i + 1]
+            ).expand(1)
+            for i in range(6)
+        ]
+    )
     torch.testing.assert_close(alone, together)
     eval_fn = as_pyro(module.eval()(*parents))
     torch.testing.assert_close(fingerprint(eval_fn.expand((6,)), value), together)
@@ -114,30 +130,53 @@ def test_density_is_normalised(name: str) -> None:
         total = sum_or_integral(fn)
     if total is None:
         factors = conformance.factors_of(fn)
-        total = torch.stack([sum_or_integral(as_pyro(type(factors)(**{
-            name: getattr(factors, name).flatten()[i:i + 1] for name in factors.arg_constraints
-            if name in factors.__dict__}).to_event(1))) for i in range(factors.batch_shape.numel())])
+        total = torch.stack(
+            [
+                sum_or_integral(
+                    as_pyro(
+                        type(factors)(
+                            **{
+                                name: getattr(factors, name).flatten()[i : i + 1]
+                                for name in factors.arg_constraints
+                                if name in factors.__dict__
+                            }
+                        ).to_event(1)
+                    )
+                )
+                for i in range(factors.batch_shape.numel())
+            ]
+        )
     assert (torch.as_tensor(total) - 1).abs().max() < (1e-3 if case.kinks else 1e-5)
 
 
 def sum_or_integral(fn: dist.Distribution) -> torch.Tensor | None:
-    """Total mass by enumeration, or by a grid over at most two real dims; None where there are more."""
+    """Total mass by enumeration, or by a grid over at most two real dims; None where there are
+    more."""
     if isinstance(fn, dist.Delta):
         return fn.log_prob(fn.mean).exp()
     size, values = fn.event_shape.numel(), conformance.values_of(fn)
     if values is not None:
-        return fn.log_prob(torch.cartesian_prod(*[values] * size).reshape(-1, *fn.event_shape)).exp().sum()
+        return (
+            fn.log_prob(torch.cartesian_prod(*[values] * size).reshape(-1, *fn.event_shape))
+            .exp()
+            .sum()
+        )
     if size > 2:
         return None
     axis, log_widths = real_grid(conformance.support_of(fn))
-    grid, cells = (torch.cartesian_prod(*[part] * size).reshape(-1, *fn.event_shape) for part in (axis, log_widths))
+    grid, cells = (
+        torch.cartesian_prod(*[part] * size).reshape(-1, *fn.event_shape)
+        for part in (axis, log_widths)
+    )
     return (fn.log_prob(grid) + cells.flatten(1).sum(-1)).exp().sum()
 
 
 def real_grid(support: constraints.Constraint) -> tuple[torch.Tensor, torch.Tensor]:
-    """Points of an interval and the logs of their widths: even steps of t in x = f(sinh(t)), f from R to the interval.
+    """Points of an interval and the logs of their widths: even steps of t in x = f(sinh(t)), f
+    from R to the interval.
 
-    Below the least standard deviation here near 0, and as far out as heavy tails reach: the sum is as good as exact.
+    Below the least standard deviation here near 0, and as far out as heavy tails reach: the sum is
+    as good as exact.
     """
     t = torch.linspace(-8.0, 8.0, 601)
     transform = biject_to(support)
@@ -154,7 +193,9 @@ def test_draws_follow_the_density(name: str) -> None:
         draws = fn(torch.Size([20_000]))
         if isinstance(fn, dist.Delta):
             assert (draws == fn.mean).all()
-        elif values is not None:  # exact probabilities of each value, dim by dim where dims are independent
+        elif (
+            values is not None
+        ):  # exact probabilities of each value, dim by dim where dims are independent
             if factors is not None:
                 each = values.reshape(-1, *[1] * len(case.event)).expand(-1, *factors.batch_shape)
                 expected = factors.log_prob(each).exp()
@@ -163,7 +204,9 @@ def test_draws_follow_the_density(name: str) -> None:
                 grid = torch.cartesian_prod(*[values] * fn.event_shape.numel())
                 expected = fn.log_prob(grid).exp()
                 observed = torch.stack([(draws == v).all(-1).double().mean(0) for v in grid])
-            error = (expected * (1 - expected) / 20_000).sqrt() + 1 / 20_000  # rare values are Poisson, not normal
+            error = (
+                expected * (1 - expected) / 20_000
+            ).sqrt() + 1 / 20_000  # rare values are Poisson, not normal
             assert ((observed - expected).abs() <= 5 * error).all()
         else:
             probs = fn.log_prob(draws).exp()
@@ -174,7 +217,10 @@ def test_nets_take_any_shape_and_say_what_they_wanted() -> None:
     for h, w in ((1, 1), (7, 9), (28, 28), (5, 2)):
         image = torch.rand(2, 3, 2, h, w)
         code = ConvEncoder((2, h, w), [4, 8], 6)(image)
-        assert code.shape == (2, 3, 6) and ConvDecoder(6, [8, 4], (2, h, w))(code).shape == image.shape
+        assert (
+            code.shape == (2, 3, 6)
+            and ConvDecoder(6, [8, 4], (2, h, w))(code).shape == image.shape
+        )
         assert MLP((2, h, w), [4], (h, 3))(image).shape == (2, 3, h, 3)
     with pytest.raises(ValueError, match=r"shape \(\*batch, 2, 4\), got \(5, 4, 2\)"):
         MLP((2, 4), [3], 1)(torch.rand(5, 4, 2))
@@ -189,14 +235,18 @@ def test_heads_say_what_is_wrong() -> None:
         FixedScaleNormalHead(MLP(2, [3], 1), scale=0)
     with pytest.raises(ValueError, match="initial_scale=-1"):
         LearnedScaleNormalHead(MLP(2, [3], 1), initial_scale=-1)
-    with pytest.raises(ValueError, match="7 numbers a datum, which are not C classes for each of the 2 elements"):
+    with pytest.raises(
+        ValueError, match="7 numbers a datum, which are not C classes for each of the 2 elements"
+    ):
         CategoricalHead(MLP(2, [3], 7), event_shape=(2,))(torch.zeros(1, 2))
 
 
 def test_categorical_puts_classes_first() -> None:
     logits = torch.randn(3, 4, 2, 5)  # a net's (C, H, W) output for an event (1, H, W)
     fn = CategoricalHead(nn.Identity(), event_shape=(1, 2, 5))(logits)
-    torch.testing.assert_close(fn.base_dist.logits, logits.log_softmax(1).movedim(1, -1).unsqueeze(1))
+    torch.testing.assert_close(
+        fn.base_dist.logits, logits.log_softmax(1).movedim(1, -1).unsqueeze(1)
+    )
 
 
 def test_bernoulli_is_the_cross_entropy() -> None:
@@ -209,16 +259,24 @@ every_weight_prior = pytest.mark.parametrize("prior", WEIGHT_PRIORS)
 every_weight_guide = pytest.mark.parametrize("guide", WEIGHT_GUIDES)
 
 
-def weighed(prior: str, guide: str) -> tuple[pv.Bayesian, pv.Model, nn.Module, dict[str, torch.Tensor]]:
+def weighed(
+    prior: str, guide: str
+) -> tuple[pv.Bayesian, pv.Model, nn.Module, dict[str, torch.Tensor]]:
     net = MLP(3, [4], 2)
     bayesian = pv.Bayesian(net, WEIGHT_PRIORS[prior](net))
     model = pv.Model(y=pv.Node(FixedScaleNormalHead(bayesian, scale=0.5), "x"))
-    return bayesian, model, WEIGHT_GUIDES[guide](bayesian), {"x": torch.randn(5, 3), "y": torch.randn(5, 2)}
+    return (
+        bayesian,
+        model,
+        WEIGHT_GUIDES[guide](bayesian),
+        {"x": torch.randn(5, 3), "y": torch.randn(5, 2)},
+    )
 
 
 @every_weight_prior
 def test_weight_priors(prior: str) -> None:
-    """Shapes with and without particles, finite densities of their own draws, the precision of the net."""
+    """Shapes with and without particles, finite densities of their own draws, the precision of the
+    net."""
     net = nn.Sequential(nn.Conv2d(1, 2, 2), nn.Flatten(), nn.Linear(8, 3))
     bayesian = pv.Bayesian(net, WEIGHT_PRIORS[prior](net), event_dim=3)
     for num, lead in ((None, ()), (1, (1, 1)), (3, (3, 1))):
@@ -240,10 +298,21 @@ def test_densities_of_weight_priors_are_normalised_and_match_their_draws(prior: 
     net = nn.Linear(2, 1, bias=False)
     bayesian = pv.Bayesian(net, WEIGHT_PRIORS[prior](net))
     with poutine.block():
-        fn = bayesian.prior_of("weight", bayesian.initial["weight"])  # given its scales, where it draws any
+        fn = bayesian.prior_of(
+            "weight", bayesian.initial["weight"]
+        )  # given its scales, where it draws any
     draws = fn.sample((20_000,))
-    assert auto_goodness_of_fit(draws.reshape(20_000, -1), fn.log_prob(draws).exp()) > TEST_FAILURE_RATE
-    assert abs(float(sum_or_integral(dist.Independent(fn.base_dist, fn.reinterpreted_batch_ndims))) - 1) < 1e-5
+    assert (
+        auto_goodness_of_fit(draws.reshape(20_000, -1), fn.log_prob(draws).exp())
+        > TEST_FAILURE_RATE
+    )
+    assert (
+        abs(
+            float(sum_or_integral(dist.Independent(fn.base_dist, fn.reinterpreted_batch_ndims)))
+            - 1
+        )
+        < 1e-5
+    )
 
 
 @every_weight_prior
@@ -257,12 +326,18 @@ def test_weight_guides_with_weight_priors(guide: str, prior: str) -> None:
         together = run_model(model, draws, batch, num)
         weights = log_weights_of(together, draws, num, plate=None)
         assert weights.shape == (num,) and torch.isfinite(weights).all()
-        own = {name: site["value"][num - 1, 0] for name, site in draws.nodes.items() if site["type"] == "sample"}
+        own = {
+            name: site["value"][num - 1, 0]
+            for name, site in draws.nodes.items()
+            if site["type"] == "sample"
+        }
         with local_param_scope():
             alone = poutine.trace(poutine.condition(model, data=own)).get_trace(**batch)
             scored = poutine.trace(poutine.condition(q, data=own)).get_trace(**batch)
         torch.testing.assert_close(weights[num - 1], alone.log_prob_sum() - scored.log_prob_sum())
-    particles = Trace_ELBO(num_particles=3, vectorize_particles=True)  # one for each member of an ensemble
+    particles = Trace_ELBO(
+        num_particles=3, vectorize_particles=True
+    )  # one for each member of an ensemble
     loss = pv.ElboLoss(model, q, num_data=5, elbo=particles)(**batch)
     if loss.requires_grad:
         loss.backward()
@@ -295,6 +370,10 @@ def test_densities_of_weight_guides_match_their_draws(guide: str) -> None:
     q = WEIGHT_GUIDES[guide](pv.Bayesian(nn.Linear(2, 1, bias=False)))
     with torch.no_grad():
         trace = run_guide(q, {}, 20_000)
-        log_q = sum(site["fn"].log_prob(site["value"]) for site in trace.nodes.values() if site["type"] == "sample")
+        log_q = sum(
+            site["fn"].log_prob(site["value"])
+            for site in trace.nodes.values()
+            if site["type"] == "sample"
+        )
     draws = trace.nodes["w.weight"]["value"].reshape(20_000, -1)
     assert auto_goodness_of_fit(draws, log_q.reshape(-1).exp()) > TEST_FAILURE_RATE

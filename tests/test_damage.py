@@ -1,4 +1,6 @@
-"""Files that are not what was written, or do not fit, are refused in one line before anything is changed."""
+"""Files that are not what was written, or do not fit, are refused in one line before anything is
+changed."""
+
 import json
 import os
 import random
@@ -68,8 +70,11 @@ def test_no_byte_changes_unseen(tmp_path: Path, kind: str) -> None:
         changed[place] ^= 1 << generator.randrange(8)
         path.write_bytes(changed)
         with pytest.raises(pv.CheckpointError) as error:
-            {"weights": lambda: pv.load_weights(loss, path), "draw": lambda: Collect(dict, folder=draws),
-             "run": lambda: pv.fit(vae(), [{"x": X}], epochs=2, resume=path)}[kind]()
+            {
+                "weights": lambda: pv.load_weights(loss, path),
+                "draw": lambda: Collect(dict, folder=draws),
+                "run": lambda: pv.fit(vae(), [{"x": X}], epochs=2, resume=path),
+            }[kind]()
         assert "\n" not in str(error.value), place
 
 
@@ -82,11 +87,14 @@ def test_equal_weights_are_equal_files(tmp_path: Path) -> None:
 
 
 def test_files_without_a_digest(tmp_path: Path) -> None:
-    """Weights of an earlier version are taken, what says that it is of this one is not, nor is a checkpoint."""
+    """Weights of an earlier version are taken, what says that it is of this one is not, nor is a
+    checkpoint."""
     loss, other, path = vae(), vae(), tmp_path / "file"
     save_file(loss.state_dict(), path, {"format": "pyrovae 1", "kind": "weights"})
     pv.load_weights(other, path)
-    assert all(torch.equal(a, b) for a, b in zip(loss.state_dict().values(), other.state_dict().values()))
+    assert all(
+        torch.equal(a, b) for a, b in zip(loss.state_dict().values(), other.state_dict().values())
+    )
     save_file(loss.state_dict(), path, {"format": "pyrovae 2", "kind": "weights"})
     with pytest.raises(pv.CheckpointError, match="has no digest"):
         pv.load_weights(other, path)
@@ -95,7 +103,8 @@ def test_files_without_a_digest(tmp_path: Path) -> None:
 
 
 def change(path: Path, **changes: object) -> None:
-    """Write a checkpoint anew, whole but with other parts of its state: path__in__the__state=function of the old part."""
+    """Write a checkpoint anew, whole but with other parts of its state:
+    path__in__the__state=function of the old part."""
     tensors, metadata, _ = read_tensors(path)
     state = unpack(json.loads(metadata["state"]), tensors)
     for place, make in changes.items():
@@ -109,29 +118,55 @@ def change(path: Path, **changes: object) -> None:
     write_tensors(path, tensors, metadata, constant=tensors)
 
 
-@pytest.mark.parametrize(("changes", "words"), [
-    ({"optimizer__state__0__exp_avg": lambda old: old.flatten()[:1]},
-     r"exp_avg of .*weight is \(1,\) float64, wanted \(8, 2\)"),
-    ({"optimizer__state__0__exp_avg": lambda old: old.long()}, r"exp_avg of .* is \(8, 2\) int64"),
-    ({"optimizer__state__0__exp_avg_sq": lambda old: old.half()}, r"exp_avg_sq of .* is \(8, 2\) float16"),
-    ({"optimizer__state__1": lambda old: {name: value for name, value in old.items() if name != "exp_avg_sq"}},
-     "state of .* lacks exp_avg_sq"),
-    ({"optimizer__state__1__step": lambda old: torch.zeros(3)}, r"step of .* is \(3,\)"),
-    ({"optimizer__state__1": lambda old: 5}, "the optimizer's state of .* is 5"),
-    ({"optimizer__state__99": lambda old: {}}, r"parameters \[99\]"),
-    ({"optimizer__param_groups__0__lr": lambda old: "fast"}, "lr is 'fast', wanted a number"),
-    ({"optimizer__param_groups__0__lr": lambda old: float("nan")}, "lr is nan, wanted a number"),
-    ({"optimizer__param_groups__0__betas": lambda old: [0.9]}, "betas"),
-    ({"optimizer__param_groups__0__params": lambda old: old[:2]}, "another number of parameters"),
-    ({"optimizer__param_groups": lambda old: old + old}, "2 groups of parameters, this one 1"),
-    ({"optimizer": lambda old: []}, "no state and no parameter groups"),
-    ({"schedule__base_lrs": lambda old: []}, "base_lrs"), ({"schedule__last_epoch": lambda old: "x"}, "last_epoch is 'x'"),
-    ({"schedule": lambda old: {}}, "lacks"),
-    ({"random__torch": lambda old: old[:7]}, "random states"),
-    ({"random__torch": lambda old: old.double()}, "random states"),
-    ({"random__python": lambda old: (3, (1, 2), None)}, "random states"),
-    ({"random__numpy": lambda old: {}}, "random states"),
-    ({"history": lambda old: [{"epoch": "one"}]}, "history"), ({"history": lambda old: 3}, "history")])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"optimizer__state__0__exp_avg": lambda old: old.flatten()[:1]},
+            r"exp_avg of .*weight is \(1,\) float64, wanted \(8, 2\)",
+        ),
+        (
+            {"optimizer__state__0__exp_avg": lambda old: old.long()},
+            r"exp_avg of .* is \(8, 2\) int64",
+        ),
+        (
+            {"optimizer__state__0__exp_avg_sq": lambda old: old.half()},
+            r"exp_avg_sq of .* is \(8, 2\) float16",
+        ),
+        (
+            {
+                "optimizer__state__1": lambda old: {
+                    name: value for name, value in old.items() if name != "exp_avg_sq"
+                }
+            },
+            "state of .* lacks exp_avg_sq",
+        ),
+        ({"optimizer__state__1__step": lambda old: torch.zeros(3)}, r"step of .* is \(3,\)"),
+        ({"optimizer__state__1": lambda old: 5}, "the optimizer's state of .* is 5"),
+        ({"optimizer__state__99": lambda old: {}}, r"parameters \[99\]"),
+        ({"optimizer__param_groups__0__lr": lambda old: "fast"}, "lr is 'fast', wanted a number"),
+        (
+            {"optimizer__param_groups__0__lr": lambda old: float("nan")},
+            "lr is nan, wanted a number",
+        ),
+        ({"optimizer__param_groups__0__betas": lambda old: [0.9]}, "betas"),
+        (
+            {"optimizer__param_groups__0__params": lambda old: old[:2]},
+            "another number of parameters",
+        ),
+        ({"optimizer__param_groups": lambda old: old + old}, "2 groups of parameters, this one 1"),
+        ({"optimizer": lambda old: []}, "no state and no parameter groups"),
+        ({"schedule__base_lrs": lambda old: []}, "base_lrs"),
+        ({"schedule__last_epoch": lambda old: "x"}, "last_epoch is 'x'"),
+        ({"schedule": lambda old: {}}, "lacks"),
+        ({"random__torch": lambda old: old[:7]}, "random states"),
+        ({"random__torch": lambda old: old.double()}, "random states"),
+        ({"random__python": lambda old: (3, (1, 2), None)}, "random states"),
+        ({"random__numpy": lambda old: {}}, "random states"),
+        ({"history": lambda old: [{"epoch": "one"}]}, "history"),
+        ({"history": lambda old: 3}, "history"),
+    ],
+)
 def test_a_whole_checkpoint_that_does_not_fit(tmp_path: Path, changes: dict, words: str) -> None:
     path = tmp_path / "run"
     schedule = {"schedule": lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 2)}
@@ -145,8 +180,12 @@ def test_a_whole_checkpoint_that_does_not_fit(tmp_path: Path, changes: dict, wor
 def test_numbers_that_are_not_finite_are_read_by_nobody(tmp_path: Path) -> None:
     path, loss = tmp_path / "file", vae()
     name, value = next(iter(loss.named_parameters()))
-    write_tensors(path, {**loss.state_dict(), name: value / 0}, {"format": "pyrovae 2", "kind": "weights"},
-                  constant=loss.state_dict())
+    write_tensors(
+        path,
+        {**loss.state_dict(), name: value / 0},
+        {"format": "pyrovae 2", "kind": "weights"},
+        constant=loss.state_dict(),
+    )
     with pytest.raises(pv.CheckpointError, match=f"{name} holds numbers that are not finite"):
         pv.load_weights(loss, path)
     trained(path)
@@ -154,24 +193,36 @@ def test_numbers_that_are_not_finite_are_read_by_nobody(tmp_path: Path) -> None:
     refused(path, "exp_avg of .* holds numbers that are not finite")
 
 
-@pytest.mark.parametrize("make", [
-    lambda ps: torch.optim.SGD(ps, lr=1e-2, momentum=0.9), lambda ps: torch.optim.Adam(ps, amsgrad=True),
-    lambda ps: torch.optim.Adagrad(ps), lambda ps: torch.optim.RMSprop(ps, momentum=0.5, centered=True),
-    lambda ps: torch.optim.Rprop(ps), lambda ps: torch.optim.NAdam(ps), lambda ps: torch.optim.ASGD(ps),
-    lambda ps: torch.optim.Adafactor(ps), lambda ps: torch.optim.Adam([{"params": ps[:2]}, {"params": ps[2:], "lr": 1e-2}])])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda ps: torch.optim.SGD(ps, lr=1e-2, momentum=0.9),
+        lambda ps: torch.optim.Adam(ps, amsgrad=True),
+        lambda ps: torch.optim.Adagrad(ps),
+        lambda ps: torch.optim.RMSprop(ps, momentum=0.5, centered=True),
+        lambda ps: torch.optim.Rprop(ps),
+        lambda ps: torch.optim.NAdam(ps),
+        lambda ps: torch.optim.ASGD(ps),
+        lambda ps: torch.optim.Adafactor(ps),
+        lambda ps: torch.optim.Adam([{"params": ps[:2]}, {"params": ps[2:], "lr": 1e-2}]),
+    ],
+)
 def test_optimisers_go_on_and_refuse_states_of_another_shape(tmp_path: Path, make: object) -> None:
     path = tmp_path / "run"
     trained(path, optimizer=make)
     pv.fit(vae(), [{"x": X}], epochs=2, resume=path, optimizer=make)
     tensors, metadata, _ = read_tensors(path)
     state = unpack(json.loads(metadata["state"]), tensors)["optimizer"]["state"][0]
-    name = next(name for name, value in state.items() if isinstance(value, torch.Tensor) and value.dim())
+    name = next(
+        name for name, value in state.items() if isinstance(value, torch.Tensor) and value.dim()
+    )
     change(path, **{f"optimizer__state__0__{name}": lambda old: old.flatten()[:1]})
     refused(path, name, optimizer=make)
 
 
 def test_an_optimiser_that_needs_more_is_taken_on_trust(tmp_path: Path) -> None:
     """Its state can be read by it alone, but it is finite."""
+
     class Own(torch.optim.SGD):
         def step(self, closure: None = None) -> None:
             for parameter, name in self.own.items():
@@ -201,7 +252,10 @@ def test_weights_that_are_not_finite_are_not_written(tmp_path: Path, value: floa
     pv.save_weights(loss, path)
     before = path.read_bytes()
     spoil(loss, value)
-    with pytest.raises(pv.CheckpointError, match=r"weight holds 1 of 16 numbers that are not finite.* is left as it was"):
+    with pytest.raises(
+        pv.CheckpointError,
+        match=r"weight holds 1 of 16 numbers that are not finite.* is left as it was",
+    ):
         pv.save_weights(loss, path)
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["file"]
 
@@ -218,8 +272,17 @@ def test_hooks_keep_the_last_good_file(tmp_path: Path) -> None:
     for hook in (Checkpoint(checkpoint), EarlyStopping(best, patience=9, monitor="epoch")):
         kept.clear()
         with pytest.raises(pv.CheckpointError, match="not finite"):
-            pv.fit(vae(), [{"x": X}], epochs=3, hooks=[
-                Checkpoint(checkpoint), EarlyStopping(best, patience=9, monitor="epoch"), last, hook])
+            pv.fit(
+                vae(),
+                [{"x": X}],
+                epochs=3,
+                hooks=[
+                    Checkpoint(checkpoint),
+                    EarlyStopping(best, patience=9, monitor="epoch"),
+                    last,
+                    hook,
+                ],
+            )
         assert kept == [path.read_bytes() for path in (best, checkpoint)]
 
 
@@ -228,7 +291,9 @@ def test_an_optimiser_that_is_not_finite_is_not_written(tmp_path: Path) -> None:
         next(iter(run.optimizer.state.values()))["exp_avg_sq"].fill_(torch.inf)
 
     path = tmp_path / "run"
-    with pytest.raises(pv.CheckpointError, match="optimizer/state/0/exp_avg_sq holds .* not finite"):
+    with pytest.raises(
+        pv.CheckpointError, match="optimizer/state/0/exp_avg_sq holds .* not finite"
+    ):
         pv.fit(vae(), [{"x": X}], epochs=1, hooks=[spoil_state, Checkpoint(path)])
     assert not path.exists()
 
@@ -245,8 +310,14 @@ def test_constants_may_be_infinite(tmp_path: Path) -> None:
 
 def test_kinds_of_numbers_must_agree(tmp_path: Path) -> None:
     net, path = nn.Linear(2, 2), tmp_path / "file"
-    write_tensors(path, {"weight": torch.zeros(2, 2).long(), "bias": net.bias}, {"format": "pyrovae 2", "kind": "weights"})
-    with pytest.raises(pv.CheckpointError, match="weight is torch.int64 there and torch.float64 here"):
+    write_tensors(
+        path,
+        {"weight": torch.zeros(2, 2).long(), "bias": net.bias},
+        {"format": "pyrovae 2", "kind": "weights"},
+    )
+    with pytest.raises(
+        pv.CheckpointError, match="weight is torch.int64 there and torch.float64 here"
+    ):
         pv.load_weights(net, path)
 
 
@@ -260,17 +331,24 @@ def test_the_folder_is_written_down_too(tmp_path: Path, monkeypatch: pytest.Monk
             raise OSError("not on this file system")
 
     monkeypatch.setattr(os, "fsync", look)
-    monkeypatch.setattr(os, "replace", lambda old, new: calls.append("rename") or replace(old, new))
+    monkeypatch.setattr(
+        os, "replace", lambda old, new: calls.append("rename") or replace(old, new)
+    )
     write_atomically(tmp_path / "file", b"content")
     assert calls == ["file", "rename", "folder"] and (tmp_path / "file").read_bytes() == b"content"
 
 
 def test_what_the_dead_began_to_write_is_removed(tmp_path: Path) -> None:
     code = "import os; print(os.getpid())"
-    dead = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip()
+    dead = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True
+    ).stdout.strip()
     gone = tmp_path / f".run.safetensors.{machine()}-{dead}-abc.part"
-    kept = [tmp_path / f".run.safetensors.{machine()}-{os.getpid()}-abc.part", tmp_path / ".file.part",
-            tmp_path / f".run.safetensors.00000000-{dead}-abc.part"]  # of the living, of others, of another machine
+    kept = [
+        tmp_path / f".run.safetensors.{machine()}-{os.getpid()}-abc.part",
+        tmp_path / ".file.part",
+        tmp_path / f".run.safetensors.00000000-{dead}-abc.part",
+    ]  # of the living, of others, of another machine
     for path in (gone, *kept):
         path.write_bytes(b"half")
     write_atomically(tmp_path / "file", b"content")
@@ -300,7 +378,13 @@ def test_a_hook_begins_when_nothing_can_be_refused_any_more(tmp_path: Path) -> N
 def test_digests_of_data() -> None:
     x, y = torch.arange(6.0).reshape(2, 3), torch.tensor([1, 2])
     assert digest_of({"x": x, "y": y}) == digest_of({"y": y, "x": x.t().contiguous().t()})
-    others = ({"x": x}, {"x": x, "y": y + 1}, {"x": x.reshape(3, 2), "y": y}, {"x": x.float(), "y": y}, {"x": x, "z": y})
+    others = (
+        {"x": x},
+        {"x": x, "y": y + 1},
+        {"x": x.reshape(3, 2), "y": y},
+        {"x": x.float(), "y": y},
+        {"x": x, "z": y},
+    )
     assert len({digest_of(tensors) for tensors in ({"x": x, "y": y}, *others)}) == 6
 
 

@@ -36,7 +36,8 @@ def refused(*words):
     return pytest.raises(DataError, match="(?s)" + ".*".join(words))
 
 
-# --- batches ------------------------------------------------------------------------------------------------------
+# --- batches
+# ------------------------------------------------------------------------------------------------------
 
 
 def test_dict_dataset_indexes_every_tensor_alike():
@@ -48,14 +49,17 @@ def test_dict_dataset_indexes_every_tensor_alike():
     assert len(list(d)) == 6  # IndexError past the end, so that iteration stops
 
 
-@pytest.mark.parametrize("tensors, words", [
-    ({}, ["at least one named tensor"]),
-    ({"x": np.zeros(3)}, ["ndarray", "torch.as_tensor"]),
-    ({"x": torch.tensor(1.0)}, ["single number", "unsqueeze"]),
-    ({"x": torch.zeros(3), "y": torch.zeros(4)}, ["different numbers of rows", "3", "4"]),
-    ({"x": torch.zeros(0, 2)}, ["empty"]),
-    ({"x": torch.zeros(3), "y": torch.zeros(3, device="meta")}, ["different devices"]),
-])
+@pytest.mark.parametrize(
+    "tensors, words",
+    [
+        ({}, ["at least one named tensor"]),
+        ({"x": np.zeros(3)}, ["ndarray", "torch.as_tensor"]),
+        ({"x": torch.tensor(1.0)}, ["single number", "unsqueeze"]),
+        ({"x": torch.zeros(3), "y": torch.zeros(4)}, ["different numbers of rows", "3", "4"]),
+        ({"x": torch.zeros(0, 2)}, ["empty"]),
+        ({"x": torch.zeros(3), "y": torch.zeros(3, device="meta")}, ["different devices"]),
+    ],
+)
 def test_dict_dataset_refuses(tensors, words):
     with refused(*words):
         DictDataset(**tensors)
@@ -69,7 +73,9 @@ def test_batches_cover_every_row_once_with_a_ragged_last_one():
         assert [len(batch["x"]) for batch in seen] == [4, 4, 2] and len(batches) == 3
         rows = torch.cat([batch["y"] for batch in seen])
         assert rows.sort().values.tolist() == list(range(10))
-        assert torch.equal(torch.cat([batch["x"] for batch in seen])[:, 0], rows.to(seen[0]["x"].dtype))
+        assert torch.equal(
+            torch.cat([batch["x"] for batch in seen])[:, 0], rows.to(seen[0]["x"].dtype)
+        )
     assert len(list(Batches(d, 99))) == 1
 
 
@@ -121,7 +127,8 @@ def test_batches_refuse_a_bare_dict():
         Batches({"x": torch.zeros(4)}, 2)
 
 
-# --- binarising ---------------------------------------------------------------------------------------------------
+# --- binarising
+# ---------------------------------------------------------------------------------------------------
 
 
 def test_static_has_its_own_generator():
@@ -134,7 +141,9 @@ def test_static_has_its_own_generator():
     assert not torch.equal(data.static(x, seed=6), first)
 
 
-@pytest.mark.parametrize("draw", [lambda x: data.static(x, seed=0), lambda x: data.dynamic({"x": x})["x"]])
+@pytest.mark.parametrize(
+    "draw", [lambda x: data.static(x, seed=0), lambda x: data.dynamic({"x": x})["x"]]
+)
 def test_pixels_are_on_with_their_own_probability(draw):
     torch.manual_seed(0)
     n, p = 20_000, torch.tensor([0.0, 0.1, 0.5, 0.9, 1.0])
@@ -149,12 +158,15 @@ def test_threshold_is_strict():
 
 
 @pytest.mark.parametrize("binarize", [data.threshold, lambda x: data.static(x, seed=0)])
-@pytest.mark.parametrize("x, words", [
-    (torch.tensor([0.5, 1.5]), ["1.5", "divide|Divide"]),
-    (torch.tensor([-0.1, 0.5]), ["-0.1"]),
-    (torch.tensor([0.5, float("nan")]), ["nan", "NaN"]),
-    (torch.tensor([0, 255], dtype=torch.uint8), ["uint8", "/ 255"]),
-])
+@pytest.mark.parametrize(
+    "x, words",
+    [
+        (torch.tensor([0.5, 1.5]), ["1.5", "divide|Divide"]),
+        (torch.tensor([-0.1, 0.5]), ["-0.1"]),
+        (torch.tensor([0.5, float("nan")]), ["nan", "NaN"]),
+        (torch.tensor([0, 255], dtype=torch.uint8), ["uint8", "/ 255"]),
+    ],
+)
 def test_binarising_refuses_what_is_no_probability(binarize, x, words):
     with refused(*words):
         binarize(x)
@@ -173,13 +185,18 @@ def test_dynamic_resamples_train_and_fixes_the_others():
         epoch = {key: torch.cat([batch[key] for batch in batches]) for key in ("x", "y")}
         return epoch["x"][epoch["y"].argsort()]
 
-    assert [len(b) for b in (train, valid, test)] == [3, 2, 2] and train.shuffle and not test.shuffle
+    assert (
+        [len(b) for b in (train, valid, test)] == [3, 2, 2] and train.shuffle and not test.shuffle
+    )
     assert read(train).shape == (40, 25)
     assert not torch.equal(read(train), read(train))
     assert torch.equal(read(test), read(test)) and not torch.equal(read(test), read(valid))
     assert set(train.take(5)["x"].unique().tolist()) == {0.0, 1.0}
     torch.rand(1)  # another state of the global generator, same test set
-    for again in (splits.batches("dynamic", flatten=True)[2], splits.batches("static", flatten=True)[2]):
+    for again in (
+        splits.batches("dynamic", flatten=True)[2],
+        splits.batches("static", flatten=True)[2],
+    ):
         assert torch.equal(read(again), read(test))
     assert not torch.equal(read(splits.batches("dynamic", flatten=True, seed=1)[2]), read(test))
 
@@ -188,7 +205,9 @@ def test_static_threshold_and_none():
     splits = splits_of(pixels(20, 1, 4, 4) / 255)
     train, _, _ = splits.batches("static")
     assert torch.equal(train.data.tensors["x"], splits.batches("static")[0].data.tensors["x"])
-    assert torch.equal(splits.batches("threshold")[2].take(20)["x"], (splits.test.tensors["x"] > 0.5).float())
+    assert torch.equal(
+        splits.batches("threshold")[2].take(20)["x"], (splits.test.tensors["x"] > 0.5).float()
+    )
     assert splits.batches()[2].data.tensors["x"] is splits.test.tensors["x"]
     assert not splits.is_binary and splits.event_shape == (1, 4, 4)
 
@@ -231,7 +250,9 @@ def test_split_valid_parts_the_rows_by_a_private_seed():
     train, valid = data.split_valid(d)
     assert torch.equal(torch.get_rng_state(), before)
     assert (len(train), len(valid)) == (180, 20)
-    assert torch.cat([train.tensors["y"], valid.tensors["y"]]).sort().values.tolist() == list(range(200))
+    assert torch.cat([train.tensors["y"], valid.tensors["y"]]).sort().values.tolist() == list(
+        range(200)
+    )
     assert torch.equal(valid.tensors["x"][:, 0].long(), valid.tensors["y"])
     assert torch.equal(data.split_valid(d)[1].tensors["y"], valid.tensors["y"])
     assert len(data.split_valid(DictDataset(x=torch.zeros(20_000)))[1]) == 1000
@@ -242,7 +263,8 @@ def test_split_valid_parts_the_rows_by_a_private_seed():
         data.split_valid(d, 0.1)
 
 
-# --- data sets ----------------------------------------------------------------------------------------------------
+# --- data sets
+# ----------------------------------------------------------------------------------------------------
 
 
 def test_digits():
@@ -261,7 +283,11 @@ def test_data_root(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr("pathlib.Path.home", lambda: tmp_path)
-    for platform, folder in [("linux", ".cache"), ("darwin", "Library/Caches"), ("win32", "AppData/Local")]:
+    for platform, folder in [
+        ("linux", ".cache"),
+        ("darwin", "Library/Caches"),
+        ("win32", "AppData/Local"),
+    ]:
         monkeypatch.setattr(sys, "platform", platform)
         assert data.data_root() == tmp_path / folder / "pyrovae"
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
@@ -299,8 +325,12 @@ def write_idx(root, name, sizes):
     raw.mkdir(parents=True)
     for part, n in sizes.items():
         x, y = pixels(n, 28, 28), np.arange(n, dtype=np.uint8) % 10
-        (raw / f"{IDX[part]}-images-idx3-ubyte").write_bytes(struct.pack(">4i", 2051, *x.shape) + x.tobytes())
-        (raw / f"{IDX[part]}-labels-idx1-ubyte").write_bytes(struct.pack(">2i", 2049, n) + y.tobytes())
+        (raw / f"{IDX[part]}-images-idx3-ubyte").write_bytes(
+            struct.pack(">4i", 2051, *x.shape) + x.tobytes()
+        )
+        (raw / f"{IDX[part]}-labels-idx1-ubyte").write_bytes(
+            struct.pack(">2i", 2049, n) + y.tobytes()
+        )
     return raw
 
 
@@ -310,14 +340,26 @@ def small(monkeypatch):
     monkeypatch.setattr("pyrovae.data.mnist_files.check_digest", lambda *_: None)
 
 
-@pytest.mark.parametrize("load, name", [
-    (data.load_mnist, "MNIST"), (data.load_fashion_mnist, "FashionMNIST"), (data.load_kmnist, "KMNIST")])
+@pytest.mark.parametrize(
+    "load, name",
+    [
+        (data.load_mnist, "MNIST"),
+        (data.load_fashion_mnist, "FashionMNIST"),
+        (data.load_kmnist, "KMNIST"),
+    ],
+)
 def test_mnist_family(small, tmp_path, load, name):
     write_idx(tmp_path, name, {"train": 40, "test": 12})
     splits = load(root=tmp_path, valid_size=7)
     assert (len(splits.train), len(splits.valid), len(splits.test)) == (33, 7, 12)
-    assert splits.event_shape == (1, 28, 28) and splits.levels == 256 and splits.test.tensors["y"].dtype == torch.int64
-    assert torch.equal(splits.as_levels().test.tensors["x"][:, 0], torch.from_numpy(pixels(12, 28, 28)).float())
+    assert (
+        splits.event_shape == (1, 28, 28)
+        and splits.levels == 256
+        and splits.test.tensors["y"].dtype == torch.int64
+    )
+    assert torch.equal(
+        splits.as_levels().test.tensors["x"][:, 0], torch.from_numpy(pixels(12, 28, 28)).float()
+    )
     assert splits.test.tensors["y"].tolist() == [*range(10), 0, 1]
 
 
@@ -326,17 +368,25 @@ def test_mnist_convenience_reads_the_environment(small, tmp_path, monkeypatch):
     monkeypatch.setenv("PYROVAE_DATA", str(tmp_path))
     train, test = data.mnist(batch_size=16)
     assert len(train.data) == 40 and [len(batch["x"]) for batch in train] == [16, 16, 8]
-    assert train.take(5)["x"].shape == (5, 784) and set(next(iter(test))["x"].unique().tolist()) == {0.0, 1.0}
+    assert train.take(5)["x"].shape == (5, 784) and set(
+        next(iter(test))["x"].unique().tolist()
+    ) == {0.0, 1.0}
     grey, _ = data.mnist(binarize="none", flatten=False, root=tmp_path)
-    assert grey.take(5)["x"].shape == (5, 1, 28, 28) and len(grey.data.tensors["x"].unique()) == 256
+    assert (
+        grey.take(5)["x"].shape == (5, 1, 28, 28) and len(grey.data.tensors["x"].unique()) == 256
+    )
 
 
 def test_mnist_that_cannot_be_had(torchvision, tmp_path, no_network):
     where = str(tmp_path / "MNIST" / "raw")
-    with refused("no network in tests", "train-images-idx3-ubyte", "PYROVAE_DATA", "MNIST/raw/") as caught:
+    with refused(
+        "no network in tests", "train-images-idx3-ubyte", "PYROVAE_DATA", "MNIST/raw/"
+    ) as caught:
         data.load_mnist(root=tmp_path)
     assert where in str(caught.value) and isinstance(caught.value.__cause__, OSError)
-    assert "https://ossci" in str(caught.value) and "https://storage" in str(caught.value)  # both mirrors were asked
+    assert "https://ossci" in str(caught.value) and "https://storage" in str(
+        caught.value
+    )  # both mirrors were asked
     with refused("download=False", "PYROVAE_DATA"):
         data.load_mnist(root=tmp_path, download=False)
     assert not any(tmp_path.iterdir())
@@ -366,7 +416,12 @@ def test_other_sets_under_the_name_of_mnist_are_refused(tmp_path, packed):
     for path in list(raw.iterdir()) if packed else ():
         path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
         path.unlink()
-    with refused("train-images-idx3-ubyte", "not the file of MNIST", "SHA-256", "give its path instead of the name"):
+    with refused(
+        "train-images-idx3-ubyte",
+        "not the file of MNIST",
+        "SHA-256",
+        "give its path instead of the name",
+    ):
         data.load_mnist(root=tmp_path)
     assert len(data.load_path(raw).test) == 12  # by its path it is welcome
 
@@ -420,13 +475,25 @@ def test_mnist_is_downloaded_once_by_https_and_checked(torchvision, tmp_path, mo
     monkeypatch.setattr(torchvision.datasets.utils, "download_url", download_url)
     with refused("could not be downloaded", "SHA-256 is", "wanted 440fcabf"):
         data.load_mnist(root=tmp_path)
-    assert len(asked) == 2 and not list((tmp_path / "MNIST").rglob("*ubyte*"))  # nothing of what was wrong is kept
+    assert len(asked) == 2 and not list(
+        (tmp_path / "MNIST").rglob("*ubyte*")
+    )  # nothing of what was wrong is kept
     names = importlib.import_module("pyrovae.data.mnist_files").NAMES
-    right = {key: hashlib.sha256(files[f"{name}.gz"].read_bytes()).hexdigest() for key, name in names.items()}
-    monkeypatch.setattr(importlib.import_module("pyrovae.data.mnist"), "MNIST", dataclasses.replace(family, packed=right))
+    right = {
+        key: hashlib.sha256(files[f"{name}.gz"].read_bytes()).hexdigest()
+        for key, name in names.items()
+    }
+    monkeypatch.setattr(
+        importlib.import_module("pyrovae.data.mnist"),
+        "MNIST",
+        dataclasses.replace(family, packed=right),
+    )
     first, again = data.load_mnist(root=tmp_path), data.load_mnist(root=tmp_path)
     assert len(asked) == 6 and all(url.startswith("https://") for url in asked)
-    assert torch.equal(first.test.tensors["x"], again.test.tensors["x"]) and "not checked" not in first.source
+    assert (
+        torch.equal(first.test.tensors["x"], again.test.tensors["x"])
+        and "not checked" not in first.source
+    )
     assert sorted(path.name for path in (tmp_path / "MNIST" / "raw").iterdir()) == sorted(files)
 
 
@@ -459,7 +526,9 @@ def test_import_needs_no_heavy_library(monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
     for name in [name for name in sys.modules if name.startswith("pyrovae.data")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(sys.modules["pyrovae"], "data", data)  # so that the old package comes back afterwards
+    monkeypatch.setattr(
+        sys.modules["pyrovae"], "data", data
+    )  # so that the old package comes back afterwards
     fresh = importlib.import_module("pyrovae.data")
     assert fresh is not data and fresh.__all__ == data.__all__
 
@@ -470,7 +539,8 @@ def test_digits_without_scikit_learn(monkeypatch):
         data.load_digits()
 
 
-# --- binarised MNIST ----------------------------------------------------------------------------------------------
+# --- binarised MNIST
+# ----------------------------------------------------------------------------------------------
 
 ROWS = {"train": 30, "valid": 12, "test": 11}
 BITS = {part: pixels(n, 784) % 3 % 2 for part, n in ROWS.items()}
@@ -480,8 +550,14 @@ BITS = {part: pixels(n, 784) % 3 % 2 for part, n in ROWS.items()}
 def binarized(tmp_path, monkeypatch, no_network):
     module = sys.modules["pyrovae.data.binarized_mnist"]
     monkeypatch.setattr(module, "ROWS", ROWS)
-    monkeypatch.setattr(module, "CONTENT", {part: hashlib.sha256(b"".join(sorted(map(bytes, np.packbits(
-        x, axis=1))))).hexdigest() for part, x in BITS.items()})
+    monkeypatch.setattr(
+        module,
+        "CONTENT",
+        {
+            part: hashlib.sha256(b"".join(sorted(map(bytes, np.packbits(x, axis=1))))).hexdigest()
+            for part, x in BITS.items()
+        },
+    )
     folder = tmp_path / "binarized_mnist"
     folder.mkdir()
     return folder
@@ -497,7 +573,9 @@ def test_binarized_mnist_reads_three_formats_alike(binarized):
     np.savez(binarized / "plain.npz", **BITS)
     plain = data.load_binarized_mnist(root=binarized.parent)
     (binarized / "plain.npz").unlink()
-    np.savez(binarized / "packed.npz", **{part: np.packbits(x, axis=1) for part, x in BITS.items()})
+    np.savez(
+        binarized / "packed.npz", **{part: np.packbits(x, axis=1) for part, x in BITS.items()}
+    )
     packed = data.load_binarized_mnist(root=binarized.parent)
     write_amat(binarized)
     text = data.load_binarized_mnist(root=binarized.parent)
@@ -505,7 +583,9 @@ def test_binarized_mnist_reads_three_formats_alike(binarized):
     for part, n in ROWS.items():
         x = getattr(plain, part).tensors["x"]
         assert x.shape == (n, 1, 28, 28) and x.dtype == torch.float32
-        assert sorted(x.flatten(1).tolist()) == sorted(BITS[part].tolist())  # permuted, nothing lost
+        assert sorted(x.flatten(1).tolist()) == sorted(
+            BITS[part].tolist()
+        )  # permuted, nothing lost
         for other in (packed, text):
             assert torch.equal(getattr(other, part).tensors["x"], x)
     assert plain.is_binary and plain.levels == 2 and "y" not in plain.train.tensors
@@ -518,8 +598,12 @@ def test_binarized_mnist_downloads_once(binarized, monkeypatch):
     with refused("could not be downloaded", "SHA-256 is", "wanted ad693b29"):
         data.load_binarized_mnist(root=binarized.parent)
     assert not any(binarized.iterdir())
-    known = {part: dataclasses.replace(file, sha256=hashlib.sha256(remote[file.name].read_bytes()).hexdigest())
-             for part, file in sys.modules["pyrovae.data.binarized_mnist"].FILES.items()}
+    known = {
+        part: dataclasses.replace(
+            file, sha256=hashlib.sha256(remote[file.name].read_bytes()).hexdigest()
+        )
+        for part, file in sys.modules["pyrovae.data.binarized_mnist"].FILES.items()
+    }
     monkeypatch.setattr(sys.modules["pyrovae.data.binarized_mnist"], "FILES", known)
     first = data.load_binarized_mnist(root=binarized.parent)
     again = data.load_binarized_mnist(root=binarized.parent)
@@ -532,7 +616,11 @@ def test_another_binarisation_is_refused_and_another_order_is_not(binarized):
     np.savez(binarized / "some.npz", **{part: x[::-1] for part, x in BITS.items()})
     assert len(data.load_binarized_mnist(root=binarized.parent).test) == 11
     np.savez(binarized / "some.npz", **{**BITS, "valid": 1 - BITS["valid"]})
-    with refused("valid in", "other rows than Larochelle", r"np.savez\(path, x=train, x_valid=valid, x_test=test\)"):
+    with refused(
+        "valid in",
+        "other rows than Larochelle",
+        r"np.savez\(path, x=train, x_valid=valid, x_test=test\)",
+    ):
         data.load_binarized_mnist(root=binarized.parent)
 
 
@@ -557,29 +645,46 @@ class _Response:
 
 def test_binarized_mnist_that_breaks_off_leaves_nothing(binarized, monkeypatch):
     (binarized.parent / "remote").write_bytes(b"0 1 " * 1000)
-    monkeypatch.setattr(urllib.request, "urlopen", lambda url, timeout: _Response(binarized.parent / "remote", lost=9))
+    monkeypatch.setattr(
+        urllib.request,
+        "urlopen",
+        lambda url, timeout: _Response(binarized.parent / "remote", lost=9),
+    )
     with refused("broke off after 3991 of 4000", "PYROVAE_DATA"):
         data.load_binarized_mnist(root=binarized.parent)
     assert not any(binarized.iterdir())
 
 
 def test_binarized_mnist_that_cannot_be_had(binarized):
-    with refused("could not be downloaded", "no network", "binarized_mnist_train.amat", ".npz", "PYROVAE_DATA"):
+    with refused(
+        "could not be downloaded",
+        "no network",
+        "binarized_mnist_train.amat",
+        ".npz",
+        "PYROVAE_DATA",
+    ):
         data.load_binarized_mnist(root=binarized.parent)
     with refused("download=False", "PYROVAE_DATA"):
         data.load_binarized_mnist(root=binarized.parent, download=False)
 
 
-@pytest.mark.parametrize("arrays, words", [
-    ({"train": BITS["train"]}, [r"\['train'\]", r"lacks \['valid', 'test'\]"]),
-    ({**BITS, "test": BITS["test"][:-1]}, ["test", r"\(10, 784\)", r"\(11, 784\)"]),
-    ({**BITS, "train": BITS["train"][:, :-1]}, ["train", r"\(30, 783\)"]),
-    ({**BITS, "valid": BITS["valid"] * 2}, ["valid", "other than 0 and 1"]),
-    ({**BITS, "valid": np.where(BITS["valid"], np.nan, 0)}, ["valid", "other than 0 and 1"]),
-])
+@pytest.mark.parametrize(
+    "arrays, words",
+    [
+        ({"train": BITS["train"]}, [r"\['train'\]", r"lacks \['valid', 'test'\]"]),
+        ({**BITS, "test": BITS["test"][:-1]}, ["test", r"\(10, 784\)", r"\(11, 784\)"]),
+        ({**BITS, "train": BITS["train"][:, :-1]}, ["train", r"\(30, 783\)"]),
+        ({**BITS, "valid": BITS["valid"] * 2}, ["valid", "other than 0 and 1"]),
+        ({**BITS, "valid": np.where(BITS["valid"], np.nan, 0)}, ["valid", "other than 0 and 1"]),
+    ],
+)
 def test_binarized_mnist_refuses_arrays(binarized, arrays, words):
     np.savez(binarized / "some.npz", **arrays)
-    with refused("some.npz", *words) if arrays.keys() != BITS.keys() else refused(words[0], "some.npz", *words[1:]):
+    with (
+        refused("some.npz", *words)
+        if arrays.keys() != BITS.keys()
+        else refused(words[0], "some.npz", *words[1:])
+    ):
         data.load_binarized_mnist(root=binarized.parent)
 
 
@@ -588,39 +693,55 @@ def test_binarized_mnist_refuses_damaged_files(binarized):
     with refused("some.npz", "cannot be read", "Delete"):
         data.load_binarized_mnist(root=binarized.parent)
     write_amat(binarized)
-    for damage, words in [("0 1 0\n", "single digits"), ("", "single digits"), ("00 1 " * 392, "single digits"),
-                          ("2 " * 784 * 12, "other than 0 and 1")]:
+    for damage, words in [
+        ("0 1 0\n", "single digits"),
+        ("", "single digits"),
+        ("00 1 " * 392, "single digits"),
+        ("2 " * 784 * 12, "other than 0 and 1"),
+    ]:
         (binarized / "binarized_mnist_valid.amat").write_text(damage)
         with refused("valid", words):
             data.load_binarized_mnist(root=binarized.parent)
 
 
-# --- a user's files -----------------------------------------------------------------------------------------------
+# --- a user's files
+# -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("array, event, levels", [
-    (pixels(20, 4, 5), (1, 4, 5), 256),
-    (pixels(20, 3, 8, 9), (3, 8, 9), 256),
-    (pixels(20, 8, 9, 3), (3, 8, 9), 256),
-    (pixels(20, 8, 9, 1), (1, 8, 9), 256),
-    (pixels(20, 7), (7,), 256),
-    (pixels(20, 4, 5) > 100, (1, 4, 5), 2),
-    (pixels(20, 4, 5) % 2, (1, 4, 5), 2),  # uint8 that holds 0 and 1 only is binary, not nearly black
-    (pixels(20, 7).astype(np.int64) % 2, (7,), 2),
-    (pixels(20, 4, 5) / 255.0, (1, 4, 5), None),
-    ((pixels(20, 4, 5) / 255).astype(np.float16), (1, 4, 5), None),
-    (pixels(20, 7) * 0.5 - 100, (7,), None),  # vectors may have any range
-    ((pixels(20, 7) * 0.5 - 100).astype(">f8"), (7,), None),
-])
+@pytest.mark.parametrize(
+    "array, event, levels",
+    [
+        (pixels(20, 4, 5), (1, 4, 5), 256),
+        (pixels(20, 3, 8, 9), (3, 8, 9), 256),
+        (pixels(20, 8, 9, 3), (3, 8, 9), 256),
+        (pixels(20, 8, 9, 1), (1, 8, 9), 256),
+        (pixels(20, 7), (7,), 256),
+        (pixels(20, 4, 5) > 100, (1, 4, 5), 2),
+        (
+            pixels(20, 4, 5) % 2,
+            (1, 4, 5),
+            2,
+        ),  # uint8 that holds 0 and 1 only is binary, not nearly black
+        (pixels(20, 7).astype(np.int64) % 2, (7,), 2),
+        (pixels(20, 4, 5) / 255.0, (1, 4, 5), None),
+        ((pixels(20, 4, 5) / 255).astype(np.float16), (1, 4, 5), None),
+        (pixels(20, 7) * 0.5 - 100, (7,), None),  # vectors may have any range
+        ((pixels(20, 7) * 0.5 - 100).astype(">f8"), (7,), None),
+    ],
+)
 def test_load_npy(tmp_path, array, event, levels):
     np.save(tmp_path / "mine.npy", array)
     splits = data.load_path(tmp_path / "mine.npy")
     assert (len(splits.train), len(splits.valid), len(splits.test)) == (17, 1, 2)
     assert splits.event_shape == event and splits.levels == levels and splits.name == "mine"
-    assert str(tmp_path / "mine.npy") in splits.source and ("uint8 / 255" in splits.source) == (levels == 256)
+    assert str(tmp_path / "mine.npy") in splits.source and ("uint8 / 255" in splits.source) == (
+        levels == 256
+    )
     x = torch.cat([part.tensors["x"] for part in (splits.train, splits.valid, splits.test)])
     total = array.astype(np.float64).sum() / (255 if levels == 256 else 1)
-    assert x.dtype == torch.float32 and float(x.double().sum()) == pytest.approx(total, rel=1e-6)  # float32 rounding
+    assert x.dtype == torch.float32 and float(x.double().sum()) == pytest.approx(
+        total, rel=1e-6
+    )  # float32 rounding
 
 
 def test_channels_last_is_transposed_not_reshaped(tmp_path):
@@ -640,13 +761,25 @@ def test_load_npz_with_parts(tmp_path):
     train = splits.as_levels().train.tensors
     for row, label in zip(train["x"].flatten(1).tolist(), train["y"].tolist()):
         assert rows[tuple(row)] == label
-    np.savez_compressed(tmp_path / "b.npz", x=x[:20], y=y[:20], x_valid=x[20:24], y_valid=y[20:24],
-                        x_test=x[24:], y_test=y[24:].astype(float))
+    np.savez_compressed(
+        tmp_path / "b.npz",
+        x=x[:20],
+        y=y[:20],
+        x_valid=x[20:24],
+        y_valid=y[20:24],
+        x_test=x[24:],
+        y_test=y[24:].astype(float),
+    )
     splits = data.load_path(str(tmp_path / "b.npz"))
     assert [len(part) for part in (splits.train, splits.valid, splits.test)] == [20, 4, 6]
     assert splits.test.tensors["y"].tolist() == y[24:].tolist()
-    np.savez(tmp_path / "c.npz", x=x, x_test=x[:3] % 2)  # scaled as x is, although it looks binary by itself
-    assert data.load_path(tmp_path / "c.npz", valid_size=0).test.tensors["x"].max() == torch.tensor(1 / 255).float()
+    np.savez(
+        tmp_path / "c.npz", x=x, x_test=x[:3] % 2
+    )  # scaled as x is, although it looks binary by itself
+    assert (
+        data.load_path(tmp_path / "c.npz", valid_size=0).test.tensors["x"].max()
+        == torch.tensor(1 / 255).float()
+    )
 
 
 WITH_NAN = np.ones((20, 3))
@@ -656,52 +789,69 @@ IMAGES = pixels(20, 4, 4)
 
 @pytest.mark.parametrize("dtype", [np.float64, np.int64, np.uint16])
 def test_whole_numbers_in_vectors_are_measurements(tmp_path, dtype):
-    """Ages and counts, which a likelihood of real numbers or of counts takes as they are; of images they stay refused."""
+    """Ages and counts, which a likelihood of real numbers or of counts takes as they are; of
+    images they stay refused."""
     ages = np.random.default_rng(0).integers(18, 90, (20, 3)).astype(dtype)
     np.savez(tmp_path / "ages.npz", x=ages)
     splits = data.load_path(tmp_path / "ages.npz", valid_size=0)
     assert splits.levels is None and splits.train.tensors["x"].dtype == torch.float32
     found = torch.cat([splits.train.tensors["x"], splits.test.tensors["x"]]).numpy()
     assert sorted(map(tuple, found.tolist())) == sorted(map(tuple, ages.astype(float).tolist()))
-    with pytest.raises(data.DataError, match="only these can be binarised.*of measurements, use binarize='none'"):
+    with pytest.raises(
+        data.DataError, match="only these can be binarised.*of measurements, use binarize='none'"
+    ):
         splits.batches("dynamic")
 
 
 def test_labels_may_be_given_for_some_parts_only(tmp_path):
     np.savez(tmp_path / "train.npz", x=IMAGES, y=np.arange(20), x_test=IMAGES[:3])
     splits = data.load_path(tmp_path / "train.npz")
-    assert sorted(splits.train.tensors) == sorted(splits.valid.tensors) == ["x", "y"] and list(splits.test.tensors) == ["x"]
+    assert sorted(splits.train.tensors) == sorted(splits.valid.tensors) == ["x", "y"] and list(
+        splits.test.tensors
+    ) == ["x"]
     np.savez(tmp_path / "test.npz", x=IMAGES, x_test=IMAGES[:3], y_test=np.arange(3))
     splits = data.load_path(tmp_path / "test.npz")
     assert list(splits.train.tensors) == ["x"] and splits.test.tensors["y"].tolist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize("arrays, words", [
-    ({"x": WITH_NAN}, ["x has 2 values", r"\(4, 1\)", "Drop or impute"]),
-    ({"x": np.full((20, 3), 1e300)}, ["60 values", "infinite"]),
-    ({"x": IMAGES.astype(np.float32)}, ["looks like 0-255 pixel data; divide by 255 or store uint8"]),
-    ({"x": IMAGES / 127.5 - 1}, ["images", r"\[-1, 1\]", r"wanted \[0, 1\]", "vectors"]),
-    ({"x": IMAGES.astype(np.int64)}, ["not uint8", "Store"]),
-    ({"x": IMAGES % 17}, ["uint8 values up to 16 only", r"\(x / 16\)", r"dark.*\(x / 255\)", "Splits"]),
-    ({"x": pixels(20, 7) % 64, "x_test": pixels(20, 7) % 9}, ["up to 63"]),
-    ({"x": np.zeros((20, 0))}, [r"\(20, 0\)"]),
-    ({"x": np.zeros((0, 3))}, [r"\(0, 3\)"]),
-    ({"x": np.zeros(20)}, [r"\(20,\)", r"wanted \(N, D\)", "Reshape"]),
-    ({"x": np.zeros((20, 1, 1, 1, 1))}, [r"\(20, 1, 1, 1, 1\)"]),
-    ({"x": np.zeros((20, 3, 8, 3))}, ["could be", r"\(N, H, W\)"]),
-    ({"x": np.zeros((20, 4, 8, 5))}, ["no channel size"]),
-    ({"x": np.zeros((9, 3))}, ["9 rows", "at least 10"]),
-    ({"x": np.array(["a", "b"])}, ["dtype <U1", "wanted float"]),
-    ({"x": np.ones((20, 3), complex)}, ["complex128"]),
-    ({"images": IMAGES, "labels": np.zeros(20)}, [r"\['images', 'labels'\]", "no 'x'", "np.savez"]),
-    ({"x": IMAGES, "y": np.zeros(19)}, ["y has shape", "19", "20 rows"]),
-    ({"x": IMAGES, "y": np.eye(20)}, [r"\(20, 20\)", "argmax"]),
-    ({"x": IMAGES, "y": np.full(20, 0.5)}, ["whole numbers", "class labels"]),
-    ({"x": IMAGES, "y": np.array(["cat", "dog"] * 10)}, ["whole numbers", "np.unique"]),
-    ({"x": IMAGES, "x_test": pixels(5, 4, 5)}, ["x_test", r"\(4, 5\)", r"\(4, 4\)"]),
-    ({"x": IMAGES, "x_test": IMAGES / 255}, ["x_test", "float64", "uint8"]),
-    ({"x": IMAGES, "y": np.zeros(20), "y_test": np.zeros(20)}, ["y_test without x_test"]),
-])
+@pytest.mark.parametrize(
+    "arrays, words",
+    [
+        ({"x": WITH_NAN}, ["x has 2 values", r"\(4, 1\)", "Drop or impute"]),
+        ({"x": np.full((20, 3), 1e300)}, ["60 values", "infinite"]),
+        (
+            {"x": IMAGES.astype(np.float32)},
+            ["looks like 0-255 pixel data; divide by 255 or store uint8"],
+        ),
+        ({"x": IMAGES / 127.5 - 1}, ["images", r"\[-1, 1\]", r"wanted \[0, 1\]", "vectors"]),
+        ({"x": IMAGES.astype(np.int64)}, ["not uint8", "Store"]),
+        (
+            {"x": IMAGES % 17},
+            ["uint8 values up to 16 only", r"\(x / 16\)", r"dark.*\(x / 255\)", "Splits"],
+        ),
+        ({"x": pixels(20, 7) % 64, "x_test": pixels(20, 7) % 9}, ["up to 63"]),
+        ({"x": np.zeros((20, 0))}, [r"\(20, 0\)"]),
+        ({"x": np.zeros((0, 3))}, [r"\(0, 3\)"]),
+        ({"x": np.zeros(20)}, [r"\(20,\)", r"wanted \(N, D\)", "Reshape"]),
+        ({"x": np.zeros((20, 1, 1, 1, 1))}, [r"\(20, 1, 1, 1, 1\)"]),
+        ({"x": np.zeros((20, 3, 8, 3))}, ["could be", r"\(N, H, W\)"]),
+        ({"x": np.zeros((20, 4, 8, 5))}, ["no channel size"]),
+        ({"x": np.zeros((9, 3))}, ["9 rows", "at least 10"]),
+        ({"x": np.array(["a", "b"])}, ["dtype <U1", "wanted float"]),
+        ({"x": np.ones((20, 3), complex)}, ["complex128"]),
+        (
+            {"images": IMAGES, "labels": np.zeros(20)},
+            [r"\['images', 'labels'\]", "no 'x'", "np.savez"],
+        ),
+        ({"x": IMAGES, "y": np.zeros(19)}, ["y has shape", "19", "20 rows"]),
+        ({"x": IMAGES, "y": np.eye(20)}, [r"\(20, 20\)", "argmax"]),
+        ({"x": IMAGES, "y": np.full(20, 0.5)}, ["whole numbers", "class labels"]),
+        ({"x": IMAGES, "y": np.array(["cat", "dog"] * 10)}, ["whole numbers", "np.unique"]),
+        ({"x": IMAGES, "x_test": pixels(5, 4, 5)}, ["x_test", r"\(4, 5\)", r"\(4, 4\)"]),
+        ({"x": IMAGES, "x_test": IMAGES / 255}, ["x_test", "float64", "uint8"]),
+        ({"x": IMAGES, "y": np.zeros(20), "y_test": np.zeros(20)}, ["y_test without x_test"]),
+    ],
+)
 def test_load_npz_refuses(tmp_path, arrays, words):
     np.savez(tmp_path / "mine.npz", **arrays)
     with refused("mine.npz", *words):
@@ -725,7 +875,9 @@ def test_load_path_refuses_files(tmp_path):
         (tmp_path / "damaged.npy").write_bytes(content)
         with refused("damaged.npy", "cannot be read as a numpy file", "np.save") as caught:
             data.load_path(tmp_path / "damaged.npy")
-        assert "allow_pickle" not in str(caught.value)  # numpy's advice to load it unsafely is not passed on
+        assert "allow_pickle" not in str(
+            caught.value
+        )  # numpy's advice to load it unsafely is not passed on
     np.savez(tmp_path / "parts.npz", x=IMAGES, x_valid=IMAGES)
     with refused("own x_valid", "valid_size=3"):
         data.load_path(tmp_path / "parts.npz", valid_size=3)
@@ -743,7 +895,9 @@ def test_image_folder_with_classes(tmp_path):
     write_images(tmp_path / ".hidden", pixels(1, 9, 9))
     (tmp_path / "cats" / "notes.txt").write_text("not an image")
     splits = data.load_path(tmp_path, valid_size=0)
-    assert splits.event_shape == (1, 4, 5) and splits.levels == 256 and "cats, dogs" in splits.source
+    assert (
+        splits.event_shape == (1, 4, 5) and splits.levels == 256 and "cats, dogs" in splits.source
+    )
     y = torch.cat([splits.train.tensors["y"], splits.test.tensors["y"]])
     assert y.bincount().tolist() == [12, 8]
     cats = {tuple(row) for row in pixels(12, 4, 5).reshape(12, -1).tolist()}
@@ -755,10 +909,17 @@ def test_image_folder_with_classes(tmp_path):
 def test_image_folder_in_colour(tmp_path):
     write_images(tmp_path, pixels(10, 4, 5, 3))
     splits = data.load_path(tmp_path, valid_size=0)
-    assert splits.event_shape == (3, 4, 5) and "y" not in splits.train.tensors and "10 RGB images" in splits.source
+    assert (
+        splits.event_shape == (3, 4, 5)
+        and "y" not in splits.train.tensors
+        and "10 RGB images" in splits.source
+    )
     assert sorted(splits.as_levels().test.tensors["x"].flatten().tolist()) in [
-        sorted(image.flatten().tolist()) for image in pixels(10, 4, 5, 3)]
-    write_images(tmp_path / "grey", pixels(2, 4, 5), "jpg")  # grey among colour becomes RGB; not all lie in subfolders
+        sorted(image.flatten().tolist()) for image in pixels(10, 4, 5, 3)
+    ]
+    write_images(
+        tmp_path / "grey", pixels(2, 4, 5), "jpg"
+    )  # grey among colour becomes RGB; not all lie in subfolders
     assert data.load_path(tmp_path).event_shape == (3, 4, 5)
     assert "y" not in data.load_path(tmp_path).train.tensors
 
@@ -783,8 +944,10 @@ def test_image_folder_refuses(tmp_path):
         write_images(tmp_path / "parts" / part, pixels(10, 4, 5))
     with refused("'test', 'train'", "x_test"):
         data.load_path(tmp_path / "parts")
-    for name, array, words in [("deep", pixels(10, 4, 5).astype(np.uint16), "more than 8 bits"),
-                               ("clear", pixels(10, 4, 5, 4), "transparent")]:
+    for name, array, words in [
+        ("deep", pixels(10, 4, 5).astype(np.uint16), "more than 8 bits"),
+        ("clear", pixels(10, 4, 5, 4), "transparent"),
+    ]:
         write_images(tmp_path / name, array)
         with refused(words):
             data.load_path(tmp_path / name)

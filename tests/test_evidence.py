@@ -1,4 +1,6 @@
-"""log p(x): exact where it can be, right within its own error bar elsewhere, refused where it means nothing."""
+"""log p(x): exact where it can be, right within its own error bar elsewhere, refused where it
+means nothing."""
+
 import math
 import subprocess
 import sys
@@ -23,17 +25,24 @@ from pyrovae.nets import MLP
 from pyrovae.priors import Flat, StandardNormal
 from pyrovae.programs.semi_amortized import SemiAmortized
 
-EXACT = {"linear-gaussian": oracles.linear_gaussian, "two-level": oracles.two_level,
-         "beta-bernoulli": oracles.beta_bernoulli}
+EXACT = {
+    "linear-gaussian": oracles.linear_gaussian,
+    "two-level": oracles.two_level,
+    "beta-bernoulli": oracles.beta_bernoulli,
+}
 
 
 @pytest.mark.parametrize("name", EXACT)
 @pytest.mark.parametrize("num_particles", [1, 3])
-def test_log_weights_at_the_exact_posterior_are_the_evidence(name: str, num_particles: int) -> None:
+def test_log_weights_at_the_exact_posterior_are_the_evidence(
+    name: str, num_particles: int
+) -> None:
     oracle = EXACT[name]()
     log_weights = pv.log_weights(oracle.model, oracle.guide, oracle.batch, num_particles)
     assert log_weights.shape == (num_particles, len(oracle.log_px))
-    torch.testing.assert_close(log_weights, oracle.log_px.expand_as(log_weights), atol=1e-10, rtol=0)
+    torch.testing.assert_close(
+        log_weights, oracle.log_px.expand_as(log_weights), atol=1e-10, rtol=0
+    )
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -42,7 +51,9 @@ def test_exact_posterior_needs_no_error_bar(name: str) -> None:
     evidence = pv.log_evidence(oracle.model, oracle.guide, oracle.batch, num_particles=600)
     torch.testing.assert_close(evidence.log_px, oracle.log_px, atol=1e-10, rtol=0)
     torch.testing.assert_close(evidence.elbo, oracle.log_px, atol=1e-10, rtol=0)
-    torch.testing.assert_close(evidence.ess, torch.full_like(evidence.ess, 600.0), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        evidence.ess, torch.full_like(evidence.ess, 600.0), atol=1e-6, rtol=0
+    )
     assert (evidence.se < 1e-8).all() and not evidence.untrusted.any()
 
 
@@ -62,10 +73,14 @@ def test_wrong_guide_is_within_four_standard_errors() -> None:
 
 @pytest.mark.parametrize(("shift", "spread"), [(0.3, 1.3), (0.5, 0.9), (0.3, 0.7)])
 def test_standard_error_is_right_to_a_fifth_over_200_repeats(shift: float, spread: float) -> None:
-    # Sampling error of a spread from 200 repeats x 10 data is about 2 % to 4 % (heavier tails: more), so 20 % is the
+    # Sampling error of a spread from 200 repeats x 10 data is about 2 % to 4 % (heavier tails:
+    # more), so 20 % is the
     # requirement and not luck. At spread 0.7 the delta method reports 0.8 of the spread.
     oracle = oracles.linear_gaussian(num_data=10, shift=shift, spread=spread)
-    repeats = [pv.log_evidence(oracle.model, oracle.guide, oracle.batch, num_particles=300) for _ in range(200)]
+    repeats = [
+        pv.log_evidence(oracle.model, oracle.guide, oracle.batch, num_particles=300)
+        for _ in range(200)
+    ]
     log_px, se = torch.stack([r.log_px for r in repeats]), torch.stack([r.se for r in repeats])
     spread_of_data = log_px.var(0).mean().sqrt()
     assert 0.8 < (se.square().mean().sqrt() / spread_of_data) < 1.2
@@ -78,14 +93,18 @@ def test_jackknife_equals_leaving_each_particle_out() -> None:
     summary = WeightSummary(300)
     for part in log_weights.split(71):
         summary.add(part)
-    left_out = torch.stack([torch.cat([log_weights[:k], log_weights[k + 1:]]).logsumexp(0) - math.log(299)
-                            for k in range(300)])
+    left_out = torch.stack(
+        [
+            torch.cat([log_weights[:k], log_weights[k + 1 :]]).logsumexp(0) - math.log(299)
+            for k in range(300)
+        ]
+    )
     exact = ((left_out - left_out.mean(0)).square().sum(0) * 299 / 300).sqrt()
     torch.testing.assert_close(summary.se, exact, rtol=1e-10, atol=0)
     torch.testing.assert_close(summary.log_mean, oracles.log_mean_exp(log_weights))
     debiased = 300 * oracles.log_mean_exp(log_weights) - 299 * left_out.mean(0)
     torch.testing.assert_close(summary.jackknife, debiased, rtol=0, atol=1e-10)
-    torch.testing.assert_close(summary.mean_se, log_weights.std(0) / 300 ** 0.5)
+    torch.testing.assert_close(summary.mean_se, log_weights.std(0) / 300**0.5)
     p = log_weights.softmax(0)
     torch.testing.assert_close(summary.ess, 1 / p.square().sum(0))
 
@@ -95,7 +114,9 @@ def test_khat_finds_the_tail() -> None:
     u = torch.rand(20_000, 3)
     summary = WeightSummary(20_000)
     summary.add(-torch.tensor([0.2, 0.5, 0.9]) * u.log())
-    assert (summary.khat - torch.tensor([0.2, 0.5, 0.9])).abs().max() < 0.2  # 5 s.d. of a fit to 425 points
+    assert (
+        summary.khat - torch.tensor([0.2, 0.5, 0.9])
+    ).abs().max() < 0.2  # 5 s.d. of a fit to 425 points
 
 
 def test_smoothing_agrees_with_the_paper_s_recipe_and_with_arviz() -> None:
@@ -105,15 +126,22 @@ def test_smoothing_agrees_with_the_paper_s_recipe_and_with_arviz() -> None:
         summary.add(part)
     for column in range(3):
         ordered, m = np.sort(log_weights[:, column].numpy()), 135  # ceil(3 sqrt(2000))
-        shape, scale = fit_generalized_pareto(torch.tensor(np.exp(ordered[-m:]) - np.exp(ordered[-m - 1])))
-        smooth = np.exp(ordered[-m - 1]) + stats.genpareto.ppf((np.arange(m) + 0.5) / m, shape, scale=scale)
+        shape, scale = fit_generalized_pareto(
+            torch.tensor(np.exp(ordered[-m:]) - np.exp(ordered[-m - 1]))
+        )
+        smooth = np.exp(ordered[-m - 1]) + stats.genpareto.ppf(
+            (np.arange(m) + 0.5) / m, shape, scale=scale
+        )
         weights = np.concatenate([np.exp(ordered[:-m]), np.minimum(smooth, np.exp(ordered[-1]))])
         assert summary.psis[column] == pytest.approx(np.log(weights.mean()), abs=1e-9)
     import arviz
+
     if hasattr(arviz, "psislw"):  # ArviZ 1.x keeps it elsewhere
         smoothed, khat = arviz.psislw(log_weights.T.numpy(), normalize=False)
         np.testing.assert_allclose(summary.khat, khat, atol=1e-6)
-        np.testing.assert_allclose(summary.psis, oracles.log_mean_exp(torch.tensor(smoothed.T)), atol=1e-6)
+        np.testing.assert_allclose(
+            summary.psis, oracles.log_mean_exp(torch.tensor(smoothed.T)), atol=1e-6
+        )
     assert not torch.allclose(summary.psis, summary.log_mean)
 
 
@@ -125,7 +153,9 @@ def test_smoothing_takes_noise_out_of_heavy_tails() -> None:
         return summary
 
     summary = repeats(300)
-    error, smooth_error = ((estimate.exp() - 2.5).square().mean() for estimate in (summary.log_mean, summary.psis))
+    error, smooth_error = (
+        (estimate.exp() - 2.5).square().mean() for estimate in (summary.log_mean, summary.psis)
+    )
     assert smooth_error < 0.8 * error
 
 
@@ -133,8 +163,8 @@ def test_jackknife_removes_most_of_the_bias_at_few_particles() -> None:
     oracle = oracles.linear_gaussian(num_data=4000, shift=0.4, spread=1.3)
     evidence = pv.log_evidence(oracle.model, oracle.guide, oracle.batch, num_particles=8)
     bias, left = evidence.log_px - oracle.log_px, evidence.jackknife - oracle.log_px
-    assert bias.mean() < -5 * bias.std() / 4000 ** 0.5  # there is a bias to remove
-    assert bias.mean().abs() - left.mean().abs() > 5 * (left - bias).std() / 4000 ** 0.5
+    assert bias.mean() < -5 * bias.std() / 4000**0.5  # there is a bias to remove
+    assert bias.mean().abs() - left.mean().abs() > 5 * (left - bias).std() / 4000**0.5
 
 
 def test_smoothed_and_jackknifed_estimates_of_few_or_equal_weights() -> None:
@@ -154,9 +184,18 @@ def test_refined_guides_cover_more() -> None:
     oracle = oracles.linear_gaussian(num_data=16)
     guide = pv.Guide(z=pv.Node(NormalHead(MLP(4, [8], 4)), "x"))  # never trained
     refined = SemiAmortized(guide, oracle.model, steps=120, lr=0.1)
-    plain, better = (pv.log_evidence(oracle.model, q, oracle.batch, num_particles=1000) for q in (guide, refined))
-    assert better.khat.median() < plain.khat.median() - 0.3 and better.ess.median() > 3 * plain.ess.median()
-    assert better.untrusted.sum() < plain.untrusted.sum() and better.elbo.mean() > plain.elbo.mean() + 1.0
+    plain, better = (
+        pv.log_evidence(oracle.model, q, oracle.batch, num_particles=1000)
+        for q in (guide, refined)
+    )
+    assert (
+        better.khat.median() < plain.khat.median() - 0.3
+        and better.ess.median() > 3 * plain.ess.median()
+    )
+    assert (
+        better.untrusted.sum() < plain.untrusted.sum()
+        and better.elbo.mean() > plain.elbo.mean() + 1.0
+    )
     assert abs(better.mean - oracle.log_px.mean()) < 5 * better.monte_carlo_se < 0.2
     mixed = pv.log_evidence(oracle.model, refined, oracle.batch, num_particles=1000, defensive=0.1)
     assert abs(mixed.mean - oracle.log_px.mean()) < 5 * mixed.monte_carlo_se < 0.2
@@ -169,10 +208,14 @@ def test_result_does_not_depend_on_chunk_or_batches() -> None:
     for chunk, size in ((500, 41), (7, 41), (500, 10), (250, 1)):
         torch.manual_seed(3)
         data = [{"x": part} for part in x.split(size)]
-        results.append(pv.log_evidence(oracle.model, oracle.guide, data, num_particles=600, chunk=chunk))
+        results.append(
+            pv.log_evidence(oracle.model, oracle.guide, data, num_particles=600, chunk=chunk)
+        )
     for other in results[1:]:
         for name in ("log_px", "se", "elbo", "ess", "khat"):
-            torch.testing.assert_close(getattr(other, name), getattr(results[0], name), rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(
+                getattr(other, name), getattr(results[0], name), rtol=1e-9, atol=1e-9
+            )
 
 
 def test_one_particle_is_the_elbo() -> None:
@@ -186,7 +229,7 @@ def test_one_particle_is_the_elbo() -> None:
     exact = posterior(num_data=300).guide.nodes["z"]({"x": oracle.batch["x"]})
     kl = torch.distributions.kl_divergence(wrong, exact).mean()
     elbo = oracle.log_px.mean() - kl
-    assert abs(evidence.mean - elbo) < 4 * (evidence.log_px - oracle.log_px).std() / 300 ** 0.5
+    assert abs(evidence.mean - elbo) < 4 * (evidence.log_px - oracle.log_px).std() / 300**0.5
     assert evidence.se.isnan().all()
 
 
@@ -194,11 +237,16 @@ def test_errors_of_one_datum_and_of_one_particle_are_unknown() -> None:
     oracle = oracles.linear_gaussian(num_data=1, shift=0.5)
     datum = pv.log_evidence(oracle.model, oracle.guide, oracle.batch, num_particles=100)
     assert math.isnan(datum.mean_se) and datum.monte_carlo_se > 0
-    assert f"{datum.mean:.3f} nats (N = 1 datum, standard error unknown; K = 100 particles, Monte" in str(datum)
+    assert (
+        f"{datum.mean:.3f} nats (N = 1 datum, standard error unknown; K = 100 particles, Monte"
+        in str(datum)
+    )
     oracle = oracles.linear_gaussian(num_data=9, shift=0.5)
     particle = pv.log_evidence(oracle.model, oracle.guide, oracle.batch, num_particles=1)
     assert math.isnan(particle.monte_carlo_se) and particle.mean_se > 0
-    assert "over N = 9 data; K = 1 particle, Monte Carlo part unknown)" in str(particle) and "nan" not in str(particle)
+    assert "over N = 9 data; K = 1 particle, Monte Carlo part unknown)" in str(
+        particle
+    ) and "nan" not in str(particle)
 
 
 def test_khat_and_se_of_dominated_weights() -> None:
@@ -212,7 +260,11 @@ def test_khat_and_se_of_dominated_weights() -> None:
 
 def test_the_exact_posterior_is_trusted_in_float32_too() -> None:
     oracle = oracles.linear_gaussian(num_data=20)
-    model, guide, batch = oracle.model.float(), oracle.guide.float(), {"x": oracle.batch["x"].float()}
+    model, guide, batch = (
+        oracle.model.float(),
+        oracle.guide.float(),
+        {"x": oracle.batch["x"].float()},
+    )
     evidence = pv.log_evidence(model, guide, batch, num_particles=1000)
     assert (evidence.log_px - oracle.log_px).abs().max() < 1e-4
     assert not evidence.untrusted.any() and "misses mass" not in str(evidence)
@@ -221,9 +273,14 @@ def test_the_exact_posterior_is_trusted_in_float32_too() -> None:
 def test_draws_move_on_but_nothing_else_does() -> None:
     oracle = oracles.linear_gaussian(shift=0.5)
     oracle.model.train()
-    first, second = (pv.log_evidence(oracle.model, oracle.guide, oracle.batch, num_particles=30) for _ in range(2))
+    first, second = (
+        pv.log_evidence(oracle.model, oracle.guide, oracle.batch, num_particles=30)
+        for _ in range(2)
+    )
     assert not torch.equal(first.log_px, second.log_px)
-    assert oracle.model.training and all(p.requires_grad and p.grad is None for p in oracle.model.parameters())
+    assert oracle.model.training and all(
+        p.requires_grad and p.grad is None for p in oracle.model.parameters()
+    )
 
 
 def digits_vae() -> tuple[pv.Model, pv.Guide, torch.Tensor]:
@@ -237,11 +294,16 @@ def digits_vae() -> tuple[pv.Model, pv.Guide, torch.Tensor]:
 def test_trained_vae_agrees_with_quadrature_on_100_digits() -> None:
     torch.set_default_dtype(torch.float32)
     model, guide, x = digits_vae()
-    evidence, exact = pv.log_evidence(model, guide, {"x": x}, num_particles=5000), quadrature(model, x)
+    evidence, exact = (
+        pv.log_evidence(model, guide, {"x": x}, num_particles=5000),
+        quadrature(model, x),
+    )
     assert abs(evidence.mean - exact.mean()) < 4 * evidence.monte_carlo_se
     assert ((evidence.log_px - exact).abs() < 4 * evidence.se).all()
     grid = pv.evidence.quadrature(model, {"x": x})
-    torch.testing.assert_close(grid.log_px, exact, atol=1e-4, rtol=0)  # decoder and densities are in single precision
+    torch.testing.assert_close(
+        grid.log_px, exact, atol=1e-4, rtol=0
+    )  # decoder and densities are in single precision
     assert grid.error.max() < 1e-4
     annealed = pv.evidence.annealed_importance(model, {"x": x}, num_steps=100, num_leapfrog=4)
     assert abs(annealed.mean - exact.mean()) < 4 * annealed.monte_carlo_se < 0.3
@@ -249,7 +311,9 @@ def test_trained_vae_agrees_with_quadrature_on_100_digits() -> None:
 
 
 @torch.no_grad()
-def quadrature(model: pv.Model, x: torch.Tensor, points: int = 300, reach: float = 6.0) -> torch.Tensor:
+def quadrature(
+    model: pv.Model, x: torch.Tensor, points: int = 300, reach: float = 6.0
+) -> torch.Tensor:
     axis = torch.linspace(-reach, reach, points)
     grid = torch.cartesian_prod(axis, axis)
     log_pz = model.nodes["z"]({}).log_prob(grid).double()
@@ -270,7 +334,10 @@ guide = pv.Guide(z=pv.Node(NormalHead(MLP(784, [8], 4)), "x"))
 pv.log_evidence(model, guide, {"x": torch.ones(16, 784)}, num_particles=int(sys.argv[1]))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
-    runs = [subprocess.Popen([sys.executable, "-c", code, str(k)], stdout=subprocess.PIPE) for k in (500, 5000)]
+    runs = [
+        subprocess.Popen([sys.executable, "-c", code, str(k)], stdout=subprocess.PIPE)
+        for k in (500, 5000)
+    ]
     small, large = (int(run.communicate()[0]) for run in runs)
     assert large < 1.2 * small
 
@@ -282,7 +349,10 @@ def vae(latent: nn.Module | None = None) -> tuple[pv.Model, pv.Guide]:
 
 def test_refuses_a_global_latent() -> None:
     model, guide, batch, _ = oracles.linear_regression()
-    with pytest.raises(pv.PairError, match=r"'w' lies outside plate 'data', so log p\(x_i\) has no per-datum estimate"):
+    with pytest.raises(
+        pv.PairError,
+        match=r"'w' lies outside plate 'data', so log p\(x_i\) has no per-datum estimate",
+    ):
         pv.log_evidence(model, guide, batch, num_particles=10)
 
 
@@ -335,7 +405,8 @@ def test_refuses_batches_that_condition_on_different_data() -> None:
 
 
 class Pixels(nn.Module):
-    """A pair whose latent pixels lie in a plate of their own, which meets the plate of the particles."""
+    """A pair whose latent pixels lie in a plate of their own, which meets the plate of the
+    particles."""
 
     def __init__(self, dim: int | None) -> None:
         super().__init__()
@@ -344,7 +415,9 @@ class Pixels(nn.Module):
     def model(self, x: torch.Tensor) -> None:
         with pyro.plate("data", len(x), dim=-1), pyro.plate("pixels", 4, dim=self.dim):
             z = pyro.sample("z", dist.Normal(0.0, 1.0))
-            pyro.sample("x", dist.Bernoulli(logits=z), obs=x.T.unsqueeze(-2) if self.dim is None else x.T)
+            pyro.sample(
+                "x", dist.Bernoulli(logits=z), obs=x.T.unsqueeze(-2) if self.dim is None else x.T
+            )
 
     def guide(self, x: torch.Tensor) -> None:
         with pyro.plate("data", len(x), dim=-1), pyro.plate("pixels", 4, dim=self.dim):
@@ -367,8 +440,12 @@ def test_refuses_a_plate_where_the_particles_go_but_trains_it() -> None:
 @pytest.mark.parametrize("num_particles", [4, 5])
 def test_refuses_a_plate_left_of_the_particles(num_particles: int, plate: str | None) -> None:
     pixels = Pixels(dim=None)  # Pyro then takes the next free dim, -3
-    with pytest.raises(pv.PairError, match=r"log-probabilities of shape \(4, ., 3\), wanted \(K, B\)"):
-        pv.log_weights(pixels.model, pixels.guide, {"x": torch.ones(3, 4)}, num_particles, plate=plate)
+    with pytest.raises(
+        pv.PairError, match=r"log-probabilities of shape \(4, ., 3\), wanted \(K, B\)"
+    ):
+        pv.log_weights(
+            pixels.model, pixels.guide, {"x": torch.ones(3, 4)}, num_particles, plate=plate
+        )
 
 
 def test_nothing_latent_is_exact() -> None:
@@ -418,19 +495,31 @@ def test_joint_evidence_of_data_that_share_latents() -> None:
 
     def wide(x: torch.Tensor, y: torch.Tensor) -> None:
         precision = torch.eye(3) + x.T @ x / 0.09
-        pyro.sample("w", dist.MultivariateNormal(torch.linalg.solve(precision, x.T @ y) / 0.09 + 0.02,
-                                                 precision_matrix=precision / 1.3))
+        pyro.sample(
+            "w",
+            dist.MultivariateNormal(
+                torch.linalg.solve(precision, x.T @ y) / 0.09 + 0.02,
+                precision_matrix=precision / 1.3,
+            ),
+        )
 
     for compile in ("off", "on"):
-        evidence = pv.log_evidence(model, wide, [batch], num_particles=2000, plate=None, compile=compile)
+        evidence = pv.log_evidence(
+            model, wide, [batch], num_particles=2000, plate=None, compile=compile
+        )
         assert abs(evidence.mean - exact) < 4 * evidence.se.item() < 0.2
         assert not evidence.untrusted.any()
 
 
 def test_joint_evidence_is_of_one_batch_and_of_whole_plates() -> None:
     model, guide, batch, _ = oracles.linear_regression()
-    halves = [{name: value[part] for name, value in batch.items()} for part in (slice(0, 6), slice(6, 12))]
-    with pytest.raises(pv.PairError, match="yield several. Their joint evidence is not the sum of theirs"):
+    halves = [
+        {name: value[part] for name, value in batch.items()}
+        for part in (slice(0, 6), slice(6, 12))
+    ]
+    with pytest.raises(
+        pv.PairError, match="yield several. Their joint evidence is not the sum of theirs"
+    ):
         pv.log_evidence(model, guide, halves, num_particles=10, plate=None)
     with pytest.raises(ValueError, match="defensive=0.1 with plate=None"):
         pv.log_evidence(model, guide, batch, num_particles=10, plate=None, defensive=0.1)
@@ -440,15 +529,21 @@ def test_joint_evidence_is_of_one_batch_and_of_whole_plates() -> None:
         with pyro.plate("data", 100, subsample=torch.arange(12), dim=-1):
             pyro.sample("y", dist.Normal((x * w).sum(-1), 0.3), obs=y)
 
-    with pytest.raises(pv.PairError, match="plate 'data' subsamples 12 of 100 data inside the model"):
+    with pytest.raises(
+        pv.PairError, match="plate 'data' subsamples 12 of 100 data inside the model"
+    ):
         pv.log_evidence(subsampled, guide, batch, num_particles=10, plate=None)
 
 
 @pytest.mark.parametrize("options", [{}, {"compile": "on"}, {"chunk": 70}, {"defensive": 0.3}])
 def test_a_support_that_depends_on_latents_gives_weights_of_0(options: dict) -> None:
     oracle = oracles.uniform_gamma()
-    evidence = pv.log_evidence(oracle.model, oracle.guide, oracle.batch, num_particles=2000, **options)
-    assert ((evidence.log_px - oracle.log_px).abs() < 5 * evidence.se).all() and (evidence.se < 0.2).all()
+    evidence = pv.log_evidence(
+        oracle.model, oracle.guide, oracle.batch, num_particles=2000, **options
+    )
+    assert ((evidence.log_px - oracle.log_px).abs() < 5 * evidence.se).all() and (
+        evidence.se < 0.2
+    ).all()
     assert (evidence.elbo == -math.inf).all() and (evidence.ess > 100).all()
 
 
@@ -480,11 +575,22 @@ def test_a_support_that_does_not_move_is_still_asked_for() -> None:
             pyro.sample("z", dist.Gamma(2.0, 1.0))
 
     with pytest.raises(pv.PairError, match="site 'x' is Uniform with support"):
-        pv.log_evidence(model, guide, {"x": torch.tensor([[0.5, 2.0], [1.5, 0.1]])}, num_particles=30)
+        pv.log_evidence(
+            model, guide, {"x": torch.tensor([[0.5, 2.0], [1.5, 0.1]])}, num_particles=30
+        )
     with pytest.raises(pv.PairError, match="1.5"):
-        pv.log_evidence(model, guide, [{"x": torch.tensor([[0.5, 2.0]])}, {"x": torch.tensor([[1.5, 0.1]])}],
-                        num_particles=30, compile="on")
-    assert pv.log_evidence(model, guide, {"x": torch.tensor([[0.5, 2.0]])}, num_particles=30).log_px.isfinite().all()
+        pv.log_evidence(
+            model,
+            guide,
+            [{"x": torch.tensor([[0.5, 2.0]])}, {"x": torch.tensor([[1.5, 0.1]])}],
+            num_particles=30,
+            compile="on",
+        )
+    assert (
+        pv.log_evidence(model, guide, {"x": torch.tensor([[0.5, 2.0]])}, num_particles=30)
+        .log_px.isfinite()
+        .all()
+    )
 
 
 def test_weights_of_0_count_and_have_no_tail() -> None:
@@ -497,11 +603,18 @@ def test_weights_of_0_count_and_have_no_tail() -> None:
         summary.add(chunk)
     mean = weights.mean(0)
     torch.testing.assert_close(summary.log_mean, mean.log())
-    torch.testing.assert_close(summary.ess[:2], (weights.sum(0) ** 2 / weights.square().sum(0))[:2])
+    torch.testing.assert_close(
+        summary.ess[:2], (weights.sum(0) ** 2 / weights.square().sum(0))[:2]
+    )
     left_out = ((weights.sum(0) - weights) / 399).log()
     se = (399 / 400 * (left_out - left_out.mean(0)).square().sum(0)).sqrt()
     torch.testing.assert_close(summary.se[:2], se[:2], rtol=1e-6, atol=0.0)
-    torch.testing.assert_close(summary.jackknife[:2], (400 * mean.log() - 399 * left_out.mean(0))[:2], rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(
+        summary.jackknife[:2],
+        (400 * mean.log() - 399 * left_out.mean(0))[:2],
+        rtol=1e-6,
+        atol=1e-9,
+    )
     assert (summary.mean == -math.inf).all() and summary.mean_se.isnan().all()
     num = int((weights[:, 1] > 0).sum()) // 5
     assert num < 5 and summary.khat[1] == math.inf and summary.psis[1] == summary.log_mean[1]
@@ -515,4 +628,6 @@ def test_a_few_equal_weights_among_zeros_have_no_heavy_tail() -> None:
     weights[::25] = 1.0
     summary = WeightSummary(2000)
     summary.add(weights.log())
-    assert summary.khat[0] == -math.inf and summary.psis[0] == summary.log_mean[0] == pytest.approx(math.log(0.04))
+    assert summary.khat[0] == -math.inf and summary.psis[0] == summary.log_mean[
+        0
+    ] == pytest.approx(math.log(0.04))

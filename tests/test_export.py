@@ -1,4 +1,5 @@
-"""Export: names, sizes and values arrive in ArviZ as the docstring says, for both of its native types."""
+"""Export: names, sizes and values arrive in ArviZ as the docstring says, for both of its native
+types."""
 
 import subprocess
 import sys
@@ -19,7 +20,9 @@ pytestmark = [
     # ArviZ 0.23 announces 1.0 on the first import of the day
     pytest.mark.filterwarnings(r"ignore:\s*ArviZ is undergoing a major refactor:FutureWarning"),
     # ArviZ 0.23 under matplotlib 3.11
-    pytest.mark.filterwarnings("ignore:Passing a dict or None as alias_mapping:DeprecationWarning"),
+    pytest.mark.filterwarnings(
+        "ignore:Passing a dict or None as alias_mapping:DeprecationWarning"
+    ),
 ]
 K, B, Z, X = 400, 5, 2, 3
 
@@ -32,7 +35,9 @@ def draws():
     return {
         "posterior": {"z": torch.randn(K, B, Z), "w": torch.randn(K, 1, X, Z)},
         "posterior_predictive": {"x": predicted},
-        "log_likelihood": {"x": torch.distributions.Normal(0.1 * predicted, 1.0).log_prob(x).sum(-1)},
+        "log_likelihood": {
+            "x": torch.distributions.Normal(0.1 * predicted, 1.0).log_prob(x).sum(-1)
+        },
         "prior": {"z": torch.randn(10, 1, Z)},
         "sample_stats": {"log_joint": torch.randn(K)},
         "observed_data": {"x": x},
@@ -62,14 +67,18 @@ def test_dims_coords_and_values(draws):
     assert data["prior"]["z"].dims == ("chain", "draw", "latent")
     assert data["sample_stats"]["log_joint"].dims == ("chain", "draw")
     assert data["constant_data"]["index"].dims == ("data",)
-    np.testing.assert_array_equal(data["observed_data"]["x"].values, draws["observed_data"]["x"].numpy())
+    np.testing.assert_array_equal(
+        data["observed_data"]["x"].values, draws["observed_data"]["x"].numpy()
+    )
 
 
 def test_attributes(draws):
     data = to_inference_data(draws)
     assert data.attrs["inference_library"] == "pyrovae"
     assert data["log_likelihood"]["x"].attrs["units"] == "nats"
-    assert np.datetime64(data.attrs["created_at"].removesuffix("+00:00")) > np.datetime64("2020-01-01")
+    assert np.datetime64(data.attrs["created_at"].removesuffix("+00:00")) > np.datetime64(
+        "2020-01-01"
+    )
 
 
 def test_dims_do_not_touch_the_log_likelihood_and_can_name_a_global_site(draws):
@@ -94,9 +103,21 @@ def test_images_are_named_only_when_their_sizes_agree():
     }
     named = to_inference_data(images)
     assert named["observed_data"]["x"].dims == ("data", "channel", "height", "width")
-    assert named["posterior_predictive"]["x"].dims == ("chain", "draw", "data", "channel", "height", "width")
+    assert named["posterior_predictive"]["x"].dims == (
+        "chain",
+        "draw",
+        "data",
+        "channel",
+        "height",
+        "width",
+    )
     images["constant_data"] = {"mask": torch.zeros(4, 1, 4, 4)}
-    assert to_inference_data(images)["observed_data"]["x"].dims == ("data", "x_dim_0", "x_dim_1", "x_dim_2")
+    assert to_inference_data(images)["observed_data"]["x"].dims == (
+        "data",
+        "x_dim_0",
+        "x_dim_1",
+        "x_dim_2",
+    )
 
 
 def test_numpy_bfloat16_and_gradients_are_accepted():
@@ -132,10 +153,13 @@ def test_loo_reads_the_log_likelihood(draws):
     import arviz
 
     loo = arviz.loo(to_inference_data(draws))
-    # plain importance-sampling leave-one-out, 1 / mean(1 / p(x_i | z)): the weights here vary by about 10 %, so
+    # plain importance-sampling leave-one-out, 1 / mean(1 / p(x_i | z)): the weights here vary by
+    # about 10 %, so
     # Pareto smoothing of their tail moves a datum by far less than 0.02 nats
     plain = np.log(K) - torch.logsumexp(-draws["log_likelihood"]["x"], 0)
-    assert float(getattr(loo, "elpd_loo", None) or loo.elpd) == pytest.approx(float(plain.sum()), abs=0.02 * B)
+    assert float(getattr(loo, "elpd_loo", None) or loo.elpd) == pytest.approx(
+        float(plain.sum()), abs=0.02 * B
+    )
 
 
 def test_summary_and_posterior_predictive_plot_run(draws):
@@ -145,7 +169,9 @@ def test_summary_and_posterior_predictive_plot_run(draws):
     summary = arviz.summary(data, var_names=["z"])
     assert len(summary) == B * Z
     # ArviZ 1.x rounds in its summary
-    assert float(summary["mean"].iloc[0]) == pytest.approx(float(draws["posterior"]["z"][:, 0, 0].mean()), abs=0.06)
+    assert float(summary["mean"].iloc[0]) == pytest.approx(
+        float(draws["posterior"]["z"][:, 0, 0].mean()), abs=0.06
+    )
     plot = getattr(arviz, "plot_ppc", None) or arviz.plot_ppc_dist
     assert plot(data) is not None
 
@@ -171,7 +197,9 @@ def test_arviz_1_gets_a_datatree_and_no_migration_warning(draws, monkeypatch):
 
     def answer(name):  # what ArviZ 1.3 does with the old name
         if name == "InferenceData":
-            warnings.warn("arviz.InferenceData is no longer available", FutureWarning, stacklevel=2)
+            warnings.warn(
+                "arviz.InferenceData is no longer available", FutureWarning, stacklevel=2
+            )
             return xarray.DataTree
         raise AttributeError(name)
 
@@ -215,14 +243,23 @@ def test_plates_name_the_dims_of_posterior_draws(num_data, product):
     data = to_inference_data(draws, coords={"groups": ["a", "b"]}, dims={"y": ["target"]})
     shapes = {name: data["posterior"][name].dims[2:] for name in draws["posterior"]}
     assert shapes == {
-        "noise": (), "w": ("w_dim_0", "w_dim_1"), "alpha": ("groups", "alpha_dim_0"), "z": ("data",)}  # fmt: skip
+        # fmt: skip
+        "noise": (),
+        "w": ("w_dim_0", "w_dim_1"),
+        "alpha": ("groups", "alpha_dim_0"),
+        "z": ("data",),
+    }
     assert data["posterior_predictive"]["size"].dims == ("chain", "draw", "groups")
     assert data["observed_data"]["size"].dims == ("groups",)
     assert data["observed_data"]["y"].dims == ("data", "target")
     assert data["log_likelihood"]["y"].dims == ("chain", "draw", "data")
     assert data["posterior"]["alpha"]["groups"].values.tolist() == ["a", "b"]
-    np.testing.assert_array_equal(data["posterior"]["alpha"].values[0], draws["posterior"]["alpha"].numpy())
-    np.testing.assert_array_equal(data["posterior"]["w"].values[0], draws["posterior"]["w"].numpy()[:, 0])
+    np.testing.assert_array_equal(
+        data["posterior"]["alpha"].values[0], draws["posterior"]["alpha"].numpy()
+    )
+    np.testing.assert_array_equal(
+        data["posterior"]["w"].values[0], draws["posterior"]["w"].numpy()[:, 0]
+    )
     named = to_inference_data(draws, dims={"alpha": ["team", "skill"], "w": ["in", "out"]})
     assert named["posterior"]["alpha"].dims[2:] == ("team", "skill")
     assert named["posterior"]["w"].dims[2:] == ("in", "out")
@@ -232,6 +269,12 @@ def test_what_is_fixed_is_data_and_no_replicate():
     batch = {"x": torch.randn(B, 2), "y": torch.randn(B, 3)}
     model = pyro.condition(group_model, data={"noise": torch.tensor(0.5)})
     draws = pv.posterior_draws(model, AutoNormal(model), batch, num_samples=7, plate="rows")
-    assert set(draws["posterior_predictive"]) == {"size", "y"} and set(draws["posterior"]) == {"w", "alpha", "z"}
+    assert set(draws["posterior_predictive"]) == {"size", "y"} and set(draws["posterior"]) == {
+        "w",
+        "alpha",
+        "z",
+    }
     data = to_inference_data(draws)
-    assert data["observed_data"]["noise"].dims == () and float(data["observed_data"]["noise"]) == 0.5
+    assert (
+        data["observed_data"]["noise"].dims == () and float(data["observed_data"]["noise"]) == 0.5
+    )

@@ -1,4 +1,5 @@
 """What the engine takes for data: mappings, tuples, arrays, in one precision."""
+
 import numpy as np
 import pyro
 import pytest
@@ -18,8 +19,14 @@ def pair() -> tuple[pv.Model, MeanField]:
 
 
 X, Y = np.random.default_rng(0).normal(size=(6, 3)), np.zeros((6, 1))
-SAME = {"tensors": {"x": torch.tensor(X, dtype=torch.float32)}, "arrays": {"x": X}, "float64": {"x": torch.tensor(X)},
-        "named tensor": torch.tensor(X, dtype=torch.float32), "named array": X, "read-only": np.broadcast_to(X, X.shape)}
+SAME = {
+    "tensors": {"x": torch.tensor(X, dtype=torch.float32)},
+    "arrays": {"x": X},
+    "float64": {"x": torch.tensor(X)},
+    "named tensor": torch.tensor(X, dtype=torch.float32),
+    "named array": X,
+    "read-only": np.broadcast_to(X, X.shape),
+}
 
 
 @pytest.mark.parametrize("kind", SAME)
@@ -45,13 +52,18 @@ def test_the_siblings_take_arrays_too() -> None:
     pv.fit(pv.ElboLoss(model, guide, num_data=6), data, epochs=1)
     pv.fit(pv.ElboLoss(model, guide, num_data=6), [(X, Y)] * 2, names=("x", "y"), epochs=1)
     assert pv.log_predictive(model, guide, data, num_samples=3).shape == (6,)
-    assert pv.posterior_draws(model, guide, data, num_samples=3)["log_likelihood"]["y"].shape == (3, 6)
+    assert pv.posterior_draws(model, guide, data, num_samples=3)["log_likelihood"]["y"].shape == (
+        3,
+        6,
+    )
 
 
 def test_rows_of_a_tensor_are_no_batches() -> None:
     (batch,) = batches(torch.ones(4, 2), ("x",), None)
     assert batch["x"].shape == (4, 2)
-    assert [batch["x"].shape for batch in batches([torch.ones(4, 2)] * 2, ("x",), None)] == [(4, 2)] * 2
+    assert [batch["x"].shape for batch in batches([torch.ones(4, 2)] * 2, ("x",), None)] == [
+        (4, 2)
+    ] * 2
 
 
 def test_precision_follows_where_that_is_safe() -> None:
@@ -59,22 +71,46 @@ def test_precision_follows_where_that_is_safe() -> None:
         (batch,) = batches({"x": value}, None, like)
         return batch["x"].dtype
 
-    single, double, half = (torch.zeros((), dtype=kind) for kind in (torch.float32, torch.float64, torch.bfloat16))
+    single, double, half = (
+        torch.zeros((), dtype=kind) for kind in (torch.float32, torch.float64, torch.bfloat16)
+    )
     assert dtype(X, single) == dtype(torch.tensor(X), single) == torch.float32
-    assert dtype(X.astype(np.float32), double) == dtype(torch.ones(2, dtype=torch.float32), double) == torch.float64
+    assert (
+        dtype(X.astype(np.float32), double)
+        == dtype(torch.ones(2, dtype=torch.float32), double)
+        == torch.float64
+    )
     assert dtype(torch.tensor(X), half) == dtype(torch.tensor(X), None) == torch.float64
     assert dtype(X.astype(np.float32), None) == torch.float64  # the default here, see conftest
-    assert dtype(np.arange(3), single) == torch.int64 and dtype(np.array([True]), single) == torch.bool
-    both = nn.ModuleList([nn.Linear(1, 1, dtype=torch.float32), nn.Linear(1, 1, dtype=torch.float64)])
+    assert (
+        dtype(np.arange(3), single) == torch.int64
+        and dtype(np.array([True]), single) == torch.bool
+    )
+    both = nn.ModuleList(
+        [nn.Linear(1, 1, dtype=torch.float32), nn.Linear(1, 1, dtype=torch.float64)]
+    )
     assert dtype(torch.tensor(X), exemplar_of(both)) == torch.float64
 
 
-@pytest.mark.parametrize("data, names, message", [
-    (torch.ones(4, 3), None, r"are a Tensor of shape \(4, 3\), expected mappings .* names=\('x',\)\.$"),
-    (X, ("x", "y"), r"are a ndarray of shape \(6, 3\), .* one name and not \('x', 'y'\)"),
-    ({"x": np.array(["a", "b"])}, None, r"batch\['x'\] is an array of dtype <U1, expected numbers"),
-])
-def test_the_rest_is_refused_in_a_sentence(data: object, names: tuple[str, ...] | None, message: str) -> None:
+@pytest.mark.parametrize(
+    "data, names, message",
+    [
+        (
+            torch.ones(4, 3),
+            None,
+            r"are a Tensor of shape \(4, 3\), expected mappings .* names=\('x',\)\.$",
+        ),
+        (X, ("x", "y"), r"are a ndarray of shape \(6, 3\), .* one name and not \('x', 'y'\)"),
+        (
+            {"x": np.array(["a", "b"])},
+            None,
+            r"batch\['x'\] is an array of dtype <U1, expected numbers",
+        ),
+    ],
+)
+def test_the_rest_is_refused_in_a_sentence(
+    data: object, names: tuple[str, ...] | None, message: str
+) -> None:
     model, guide = pair()
     for run in (pv.predict, pv.predict_moments, pv.log_predictive, pv.posterior_draws):
         with pytest.raises(pv.PairError, match=message):

@@ -1,4 +1,5 @@
 """A gradient that is not finite stops a run before the step, whoever takes it."""
+
 import functools
 from types import SimpleNamespace
 
@@ -25,7 +26,8 @@ def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Root(nn.Module):
-    """A finite loss whose slope at x = 0 is infinite, times zero: NaN in the gradient of `root` alone."""
+    """A finite loss whose slope at x = 0 is infinite, times zero: NaN in the gradient of `root`
+    alone."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,23 +48,36 @@ class Late:
         yield from [GOOD, BAD if self.epoch > 1 else GOOD, GOOD]
 
 
-def stops(loss: nn.Module, words: str = "the gradient of root is not finite", data: object = None,
-          **options: object) -> None:
-    """And leaves finite parameters; those of the first epoch and one step where nothing is deferred."""
-    with pytest.raises(pv.NonFiniteLossError, match=f"{words}.* in epoch 2, batch 1, though the loss is .*The step was not"):
+def stops(
+    loss: nn.Module,
+    words: str = "the gradient of root is not finite",
+    data: object = None,
+    **options: object,
+) -> None:
+    """And leaves finite parameters; those of the first epoch and one step where nothing is
+    deferred."""
+    with pytest.raises(
+        pv.NonFiniteLossError,
+        match=f"{words}.* in epoch 2, batch 1, though the loss is .*The step was not",
+    ):
         pv.fit(loss, Late() if data is None else data, epochs=3, **options)
     assert all(parameter.isfinite().all() for parameter in loss.parameters())
 
 
-OPTIMIZERS = [None, lambda ps: torch.optim.SGD(ps, lr=1e-2, momentum=0.9), lambda ps: torch.optim.AdamW(ps, foreach=True),
-              lambda ps: pyro.optim.ClippedAdam({"lr": 1e-2})]
+OPTIMIZERS = [
+    None,
+    lambda ps: torch.optim.SGD(ps, lr=1e-2, momentum=0.9),
+    lambda ps: torch.optim.AdamW(ps, foreach=True),
+    lambda ps: pyro.optim.ClippedAdam({"lr": 1e-2}),
+]
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS[:3])
 @pytest.mark.parametrize("clip_norm", [None, 1.0])
 @pytest.mark.parametrize("compile", ["off", "on"])
-def test_a_gradient_that_is_not_finite_stops_the_run(uncompiled: None, compile: str, clip_norm: float | None,
-                                                     optimizer: object) -> None:
+def test_a_gradient_that_is_not_finite_stops_the_run(
+    uncompiled: None, compile: str, clip_norm: float | None, optimizer: object
+) -> None:
     stops(Root(), compile=compile, clip_norm=clip_norm, optimizer=optimizer, lr=1e-2)
 
 
@@ -71,10 +86,14 @@ def test_an_optimiser_of_pyro() -> None:
 
 
 @pytest.mark.parametrize("clip_norm", [None, 1.0])
-def test_nobody_waits_for_the_device(monkeypatch: pytest.MonkeyPatch, uncompiled: None, clip_norm: float | None) -> None:
+def test_nobody_waits_for_the_device(
+    monkeypatch: pytest.MonkeyPatch, uncompiled: None, clip_norm: float | None
+) -> None:
     deferred(monkeypatch)
-    monkeypatch.setattr("pyrovae.training.eager_step.are_finite", lambda gradients: pytest.fail("waits") if late.epoch > 1 else are_finite(
-        gradients))
+    monkeypatch.setattr(
+        "pyrovae.training.eager_step.are_finite",
+        lambda gradients: pytest.fail("waits") if late.epoch > 1 else are_finite(gradients),
+    )
     late = Late()
     stops(Root(), data=late, compile="on", clip_norm=clip_norm)
 
@@ -90,6 +109,7 @@ def test_the_step_is_not_taken(uncompiled: None) -> None:
 
 def vae(root: bool = True) -> tuple[pv.Model, pv.Guide]:
     """Whose encoder takes a root of the data."""
+
     class Encoder(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -98,14 +118,21 @@ def vae(root: bool = True) -> tuple[pv.Model, pv.Guide]:
         def forward(self, x: Tensor) -> Tensor:
             return self.net((self.scale * x).square().sum(-1, keepdim=True).sqrt() + x)
 
-    return (pv.Model(z=StandardNormal(2), x=pv.Node(BernoulliHead(MLP(2, [8], 4)), "z")),
-            pv.Guide(z=pv.Node(NormalHead(Encoder()), "x")))
+    return (
+        pv.Model(z=StandardNormal(2), x=pv.Node(BernoulliHead(MLP(2, [8], 4)), "z")),
+        pv.Guide(z=pv.Node(NormalHead(Encoder()), "x")),
+    )
 
 
-@pytest.mark.parametrize("make", [
-    lambda: Lagging(pv.ElboLoss(*vae()), guide_steps=2),
-    lambda: PyroLoss(*vae(), pyro.infer.RenyiELBO(num_particles=2)),
-    lambda: pv.IwaeLoss(*vae(), num_particles=2, gradient="dreg"), lambda: pv.ElboLoss(*vae())])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Lagging(pv.ElboLoss(*vae()), guide_steps=2),
+        lambda: PyroLoss(*vae(), pyro.infer.RenyiELBO(num_particles=2)),
+        lambda: pv.IwaeLoss(*vae(), num_particles=2, gradient="dreg"),
+        lambda: pv.ElboLoss(*vae()),
+    ],
+)
 @pytest.mark.parametrize("compile", ["off", "on"])
 @pytest.mark.filterwarnings("ignore::pyrovae.CollapseWarning")
 def test_losses_of_every_kind(uncompiled: None, make: object, compile: str) -> None:
@@ -118,21 +145,32 @@ def test_losses_side_by_side(uncompiled: None, compile: str) -> None:
         def __iter__(self) -> object:
             return ({"x": torch.stack([GOOD["x"], batch["x"]])} for batch in super().__iter__())
 
-    stops(pv.Stacked([pv.ElboLoss(*vae()) for _ in range(2)]), r"the gradient of stacked\..* is not finite", data=Late2(),
-          compile=compile)
+    stops(
+        pv.Stacked([pv.ElboLoss(*vae()) for _ in range(2)]),
+        r"the gradient of stacked\..* is not finite",
+        data=Late2(),
+        compile=compile,
+    )
 
 
 def test_a_fabric_that_scales_gradients_judges_them_itself() -> None:
-    """As a gradient scaler does: what overflows is a step to skip, with a smaller scale in the next."""
+    """As a gradient scaler does: what overflows is a step to skip, with a smaller scale in the
+    next."""
     skipped = []
 
     class Skips(torch.optim.SGD):
         def step(self, closure: None = None) -> None:
-            skipped.append(not all(p.grad.isfinite().all() for group in self.param_groups for p in group["params"]))
+            skipped.append(
+                not all(
+                    p.grad.isfinite().all() for group in self.param_groups for p in group["params"]
+                )
+            )
             if not skipped[-1]:
                 super().step()
 
-    plain = SimpleNamespace(setup=lambda module, optimizer: (module, optimizer), backward=Tensor.backward)
+    plain = SimpleNamespace(
+        setup=lambda module, optimizer: (module, optimizer), backward=Tensor.backward
+    )
     stops(Root(), fabric=plain)
     scales = SimpleNamespace(**vars(plain), _precision=SimpleNamespace(scaler=object()))
     pv.fit(Root(), Late(), epochs=2, fabric=scales, optimizer=functools.partial(Skips, lr=1e-3))
@@ -141,6 +179,7 @@ def test_a_fabric_that_scales_gradients_judges_them_itself() -> None:
 
 def test_large_gradients_are_no_infinite_ones() -> None:
     """Their squares are beyond float32."""
+
     class Large(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -155,13 +194,25 @@ def test_large_gradients_are_no_infinite_ones() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.complex64])
 @pytest.mark.parametrize("bad", [None, torch.nan, torch.inf, -torch.inf])
 def test_every_kind_of_number(dtype: torch.dtype, bad: float | None) -> None:
-    tensors = [torch.randn(3, 4).to(dtype).t(), torch.empty(0), torch.randn(5, dtype=torch.float64), torch.tensor(1e30)]
+    tensors = [
+        torch.randn(3, 4).to(dtype).t(),
+        torch.empty(0),
+        torch.randn(5, dtype=torch.float64),
+        torch.tensor(1e30),
+    ]
     if bad is not None:
         tensors[0][1, 2] = bad
     before = [tensor.clone() for tensor in tensors]
-    assert bool(are_finite(tensors)) == (bad is None) and each_finite(tensors).tolist() == [bad is None, True, True, True]
-    assert all(torch.equal(a.nan_to_num(), b.nan_to_num()) if not a.is_complex() else a.shape == b.shape
-               for a, b in zip(tensors, before))
+    assert bool(are_finite(tensors)) == (bad is None) and each_finite(tensors).tolist() == [
+        bad is None,
+        True,
+        True,
+        True,
+    ]
+    assert all(
+        torch.equal(a.nan_to_num(), b.nan_to_num()) if not a.is_complex() else a.shape == b.shape
+        for a, b in zip(tensors, before)
+    )
     assert are_finite([])
 
 

@@ -1,4 +1,5 @@
 """A folder has one owner and one history, and what is damaged or lost in it is named or made anew."""
+
 import json
 import os
 import signal
@@ -30,7 +31,10 @@ def mine(folder: Path, seed: int = 0) -> None:
 
 def test_a_folder_has_one_owner(tmp_path: Path) -> None:
     with owned(tmp_path / "run"):
-        with pytest.raises(Refusal, match=f"process {os.getpid()} on {host()}"), owned(tmp_path / "run"):
+        with (
+            pytest.raises(Refusal, match=f"process {os.getpid()} on {host()}"),
+            owned(tmp_path / "run"),
+        ):
             pass
         assert (tmp_path / "run" / NAME).exists()
     assert not (tmp_path / "run").exists()  # nothing came of it
@@ -40,16 +44,30 @@ def test_a_folder_has_one_owner(tmp_path: Path) -> None:
 
 
 def test_another_process_is_refused_until_it_dies(tmp_path: Path) -> None:
-    code = "import sys, time; from pathlib import Path; from folder_lock import owned\n" \
-           "with owned(Path(sys.argv[1])): print('mine', flush=True); time.sleep(60)"
-    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True,
-                               env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    code = (
+        "import sys, time; from pathlib import Path; from folder_lock import owned\n"
+        "with owned(Path(sys.argv[1])): print('mine', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
     try:
         assert process.stdout.readline() == "mine\n"
         error = run("train_vae.py", *QUICK, "--out", tmp_path, status=2)
-        assert f"is being written to by process {process.pid} on {host()}" in error and "Traceback" not in error
-        for script, more in (("compare_vae.py", ("--grid", "prior=standard")), ("compare_bnn.py", ()), ("continual.py", ()),
-                             ("collapse.py", ()), ("train_bnn.py", ())):
+        assert (
+            f"is being written to by process {process.pid} on {host()}" in error
+            and "Traceback" not in error
+        )
+        for script, more in (
+            ("compare_vae.py", ("--grid", "prior=standard")),
+            ("compare_bnn.py", ()),
+            ("continual.py", ()),
+            ("collapse.py", ()),
+            ("train_bnn.py", ()),
+        ):
             assert f"process {process.pid}" in run(script, *more, "--out", tmp_path, status=2)
         assert [path.name for path in tmp_path.iterdir()] == [NAME]
     finally:
@@ -61,23 +79,39 @@ def test_another_process_is_refused_until_it_dies(tmp_path: Path) -> None:
         assert json.loads((tmp_path / NAME).read_text())["pid"] == os.getpid()
 
 
-@pytest.mark.parametrize(("change", "free"), [
-    ({"started": "another boot 1"}, started(os.getpid()) is not None), ({"started": None}, False),
-    ({"machine": "00000000", "host": "elsewhere", "pid": 999_999_999}, False)])
+@pytest.mark.parametrize(
+    ("change", "free"),
+    [
+        ({"started": "another boot 1"}, started(os.getpid()) is not None),
+        ({"started": None}, False),
+        ({"machine": "00000000", "host": "elsewhere", "pid": 999_999_999}, False),
+    ],
+)
 def test_whose_a_lock_is(tmp_path: Path, change: dict, free: bool) -> None:
     """An id used again is another process; one of another machine cannot be asked."""
-    lock = {"pid": os.getpid(), "host": host(), "machine": machine(), "started": started(os.getpid()), **change}
+    lock = {
+        "pid": os.getpid(),
+        "host": host(),
+        "machine": machine(),
+        "started": started(os.getpid()),
+        **change,
+    }
     (tmp_path / NAME).write_text(json.dumps(lock))
     if free:
         with owned(tmp_path):
             pass
         return
-    with pytest.raises(Refusal, match=f"process {lock['pid']} on {lock['host']}.*remove .*{NAME}"), owned(tmp_path):
+    with (
+        pytest.raises(Refusal, match=f"process {lock['pid']} on {lock['host']}.*remove .*{NAME}"),
+        owned(tmp_path),
+    ):
         pass
     assert json.loads((tmp_path / NAME).read_text()) == lock
 
 
-def test_a_lock_that_its_process_never_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_its_process_never_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("folder_lock.PAUSE", 0.0)
     (tmp_path / NAME).write_text("")
     with owned(tmp_path):
@@ -88,8 +122,14 @@ def test_a_lock_that_its_process_never_wrote(tmp_path: Path, monkeypatch: pytest
 
 
 def test_processes() -> None:
-    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
-    assert is_running(os.getpid()) and not is_running(int(done.stdout)) and started(int(done.stdout)) is None
+    done = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
+    )
+    assert (
+        is_running(os.getpid())
+        and not is_running(int(done.stdout))
+        and started(int(done.stdout)) is None
+    )
 
 
 @pytest.fixture
@@ -102,11 +142,22 @@ def finished(tmp_path: Path) -> Path:
 def test_a_run_has_one_history(finished: Path) -> None:
     again = (*QUIET, "--epochs", 3, "--out", "run", "--resume")
     first = json.loads((finished / "run.json").read_text())
-    assert first["script"] == "train_vae.py" and first["schema"] == 1 and len(first["data"]["sha256"]) == 64
+    assert (
+        first["script"] == "train_vae.py"
+        and first["schema"] == 1
+        and len(first["data"]["sha256"]) == 64
+    )
     run("train_vae.py", *again, cwd=finished.parent)
     one, two = json.loads((finished / "run.json").read_text())["sessions"]
-    assert one == first["sessions"][0] and one["started"] < one["ended"] < two["started"] < two["ended"]
-    assert one["outcome"] == two["outcome"] == "finished" and one["changed"] == {} and two["changed"] == {"epochs": [2, 3]}
+    assert (
+        one == first["sessions"][0]
+        and one["started"] < one["ended"] < two["started"] < two["ended"]
+    )
+    assert (
+        one["outcome"] == two["outcome"] == "finished"
+        and one["changed"] == {}
+        and two["changed"] == {"epochs": [2, 3]}
+    )
     assert two["versions"]["torch"] and two["device"] == "cpu" and not (finished / NAME).exists()
 
 
@@ -118,7 +169,9 @@ def test_what_is_refused_leaves_the_run_as_it_was(finished: Path) -> None:
         kept = {path.name: path.read_bytes() for path in finished.iterdir() if path.is_file()}
         error = run(script, *ask, status=2, cwd=cwd)
         assert words in error and error.strip().splitlines()[-1].startswith("error: "), error
-        assert {path.name: path.read_bytes() for path in finished.iterdir() if path.is_file()} == kept
+        assert {
+            path.name: path.read_bytes() for path in finished.iterdir() if path.is_file()
+        } == kept
 
     mine(cwd, seed=1)
     refused("the data are not those the run in run began with")
@@ -127,11 +180,17 @@ def test_what_is_refused_leaves_the_run_as_it_was(finished: Path) -> None:
         (finished / "checkpoint.safetensors").write_bytes(damaged)
         refused("checkpoint.safetensors is ")
     (finished / "checkpoint.safetensors").write_bytes(before["checkpoint.safetensors"])
-    refused("holds a run of train_vae.py, not of train_bnn.py", "train_bnn.py",
-            ("--dataset", "targets.npz", *BNN, "--out", "run", "--resume"))
+    refused(
+        "holds a run of train_vae.py, not of train_bnn.py",
+        "train_bnn.py",
+        ("--dataset", "targets.npz", *BNN, "--out", "run", "--resume"),
+    )
     contents = read_result(finished / "run.json")
     for lost in ("script", "arguments", "data", "sessions", "schema"):
-        write_result(finished / "run.json", {name: value for name, value in contents.items() if name != lost})
+        write_result(
+            finished / "run.json",
+            {name: value for name, value in contents.items() if name != lost},
+        )
         refused("is no run.json of this version")
         refused("is no run.json of this version", "evaluate.py", ("run",))
     del contents["arguments"]["lr"]
@@ -146,7 +205,18 @@ def test_what_is_refused_leaves_the_run_as_it_was(finished: Path) -> None:
 
 def test_another_network_is_resumed_on_its_data_alone(tmp_path: Path) -> None:
     mine(tmp_path)
-    ask = ("train_bnn.py", "--dataset", "targets.npz", "--method", "map", "--splits", 2, *BNN, "--out", "run")
+    ask = (
+        "train_bnn.py",
+        "--dataset",
+        "targets.npz",
+        "--method",
+        "map",
+        "--splits",
+        2,
+        *BNN,
+        "--out",
+        "run",
+    )
     run(*ask, cwd=tmp_path)
     before = (tmp_path / "run" / "run.json").read_bytes()
     mine(tmp_path, seed=1)
@@ -165,9 +235,18 @@ def test_results_are_what_was_written(tmp_path: Path) -> None:
     write_arrays(arrays, {"a": np.arange(3.0)})
     write_table(table, [{"a": 1}, {"b": "2,3"}])
     assert table.read_text() == 'a,b\n1,\n,"2,3"\n'
-    content = {"mean": 0.1, "few": (1, 2), "none": None, "nan": float("inf"), "names": {"b": 1, "a": 2}}
+    content = {
+        "mean": 0.1,
+        "few": (1, 2),
+        "none": None,
+        "nan": float("inf"),
+        "names": {"b": 1, "a": 2},
+    }
     write_result(path, content, files=[arrays, table])
-    assert {**read_result(path), "few": (1, 2)} == {**content, "digests": find_result(path)["digests"]}
+    assert {**read_result(path), "few": (1, 2)} == {
+        **content,
+        "digests": find_result(path)["digests"],
+    }
     whole = path.read_text()
     for text in (whole[:-9], whole.replace("0.1", "0.2"), "[]", "{}", ""):
         path.write_text(text)
@@ -196,18 +275,32 @@ def test_a_comparison_of_networks_makes_anew_what_is_lost(tmp_path: Path) -> Non
     for lost in ("arviz/map.nc", "methods/map.npz", "methods/map.json"):
         (tmp_path / lost).unlink()
         run(*ask)
-        assert (tmp_path / lost).exists() and (tmp_path / "methods" / "bbb.json").read_bytes() == kept
+        assert (tmp_path / lost).exists() and (
+            tmp_path / "methods" / "bbb.json"
+        ).read_bytes() == kept
     for damaged in ("methods/map.json", "methods/map.npz", "arviz/map.nc", "settings.json"):
         whole = (tmp_path / damaged).read_bytes()
-        (tmp_path / damaged).write_bytes(whole[:len(whole) // 2])
+        (tmp_path / damaged).write_bytes(whole[: len(whole) // 2])
         error = run(*ask, status=2)
-        assert f"{damaged} is damaged" in error and error.strip().splitlines()[-1].startswith("error: ")
+        assert f"{damaged} is damaged" in error and error.strip().splitlines()[-1].startswith(
+            "error: "
+        )
         (tmp_path / damaged).write_bytes(whole)
 
 
 def test_a_grid_makes_anew_what_is_lost(tmp_path: Path) -> None:
-    ask = ("compare_vae.py", "--grid", "prior=standard", *QUICK, "--score-particles", 20, "--score-data", 30,
-           "--out", tmp_path)
+    ask = (
+        "compare_vae.py",
+        "--grid",
+        "prior=standard",
+        *QUICK,
+        "--score-particles",
+        20,
+        "--score-data",
+        30,
+        "--out",
+        tmp_path,
+    )
     run(*ask)
     folder, table = tmp_path / "prior=standard", (tmp_path / "table.csv").read_text()
     for lost in ("evidence.npz", "evidence.json"):
@@ -216,7 +309,7 @@ def test_a_grid_makes_anew_what_is_lost(tmp_path: Path) -> None:
         assert (folder / lost).exists() and (tmp_path / "table.csv").read_text() == table
     for damaged in ("evidence.npz", "evidence.json", "run.json"):
         whole = (folder / damaged).read_bytes()
-        (folder / damaged).write_bytes(whole[:len(whole) // 2])
+        (folder / damaged).write_bytes(whole[: len(whole) // 2])
         assert f"{damaged} is damaged" in run(*ask, status=2)
         (folder / damaged).write_bytes(whole)
 

@@ -1,4 +1,5 @@
 """Exact draws of a noise variance beside Pyro's chains on the weights."""
+
 import math
 
 import arviz
@@ -22,14 +23,26 @@ def test_gibbs_draws_weights_and_noise_of_a_regression() -> None:
     batch, log_v = data(), torch.linspace(-6.0, 4.0, 2001)
     v = log_v.exp()
     covariance = v[:, None, None] * torch.eye(10) + batch["x"] @ batch["x"].T
-    marginal = torch.distributions.MultivariateNormal(torch.zeros(10), covariance).log_prob(batch["y"].squeeze(-1))
-    weights = (marginal + InverseGamma(torch.tensor(2.0), torch.tensor(0.5)).log_prob(v) + log_v).softmax(0)
+    marginal = torch.distributions.MultivariateNormal(torch.zeros(10), covariance).log_prob(
+        batch["y"].squeeze(-1)
+    )
+    weights = (
+        marginal + InverseGamma(torch.tensor(2.0), torch.tensor(0.5)).log_prob(v) + log_v
+    ).softmax(0)
     mean, _ = posterior(batch, v)
     model = unknown_noise()
-    chains = mcmc(model, batch, lambda model: Gibbs(model, NUTS, variance=noise_variance()), num_samples=250, warmup=100,
-                  num_chains=2, start=PointEstimate(model).values(), jitter=0.1)
+    chains = mcmc(
+        model,
+        batch,
+        lambda model: Gibbs(model, NUTS, variance=noise_variance()),
+        num_samples=250,
+        warmup=100,
+        num_chains=2,
+        start=PointEstimate(model).values(),
+        jitter=0.1,
+    )
     assert_mean(chains.draws["variance"].log(), float(weights @ log_v))
-    assert_mean(chains.draws["variance"].log() ** 2, float(weights @ log_v ** 2))
+    assert_mean(chains.draws["variance"].log() ** 2, float(weights @ log_v**2))
     for index in range(2):
         assert_mean(chains.draws["w.weight"][:, :, 0, index], float(weights @ mean[:, index]))
     assert float(arviz.rhat(chains_to_arviz(chains)["posterior"])["variance"]) < 1.05
@@ -44,26 +57,54 @@ def test_the_draw_of_a_variance_is_its_conditional() -> None:
     precision = torch.stack([1.0 / draw(trace) for _ in range(2000)])
     shape = 2.0 + 5.0
     rate = 0.5 + float((batch["y"] - batch["x"] @ values["w.weight"].T).square().sum()) / 2
-    assert abs(precision.mean() - shape / rate) < 5 * math.sqrt(shape / rate ** 2 / 2000)
+    assert abs(precision.mean() - shape / rate) < 5 * math.sqrt(shape / rate**2 / 2000)
     spread = (precision - shape / rate) ** 2
-    assert abs(spread.mean() - shape / rate ** 2) < 5 * spread.std() / math.sqrt(2000)
+    assert abs(spread.mean() - shape / rate**2) < 5 * spread.std() / math.sqrt(2000)
 
 
 def test_gibbs_refuses_what_is_not_conjugate() -> None:
     with pytest.raises(ValueError, match="sigma.*latent sites"):
-        mcmc(unknown_noise(), data(), lambda model: Gibbs(model, NUTS, sigma=noise_variance()), num_samples=1, warmup=0)
+        mcmc(
+            unknown_noise(),
+            data(),
+            lambda model: Gibbs(model, NUTS, sigma=noise_variance()),
+            num_samples=1,
+            warmup=0,
+        )
     net = pv.Bayesian(nn.Linear(2, 1, bias=False))
-    wrong = pv.Model(variance=pv.Global(InverseGammaPrior(2.0, 0.5)), y=pv.Node(FixedScaleNormalHead(net, scale=3.0), "x"))
+    wrong = pv.Model(
+        variance=pv.Global(InverseGammaPrior(2.0, 0.5)),
+        y=pv.Node(FixedScaleNormalHead(net, scale=3.0), "x"),
+    )
     with pytest.raises(ValueError, match="SharedVarianceHead"):
-        mcmc(wrong, data(), lambda model: Gibbs(model, NUTS, variance=noise_variance()), num_samples=1, warmup=0)
+        mcmc(
+            wrong,
+            data(),
+            lambda model: Gibbs(model, NUTS, variance=noise_variance()),
+            num_samples=1,
+            warmup=0,
+        )
 
 
 def test_gibbs_starts_where_it_is_told() -> None:
-    """Without sites to draw it is the kernel alone; with one, that moves at once and the others stay."""
+    """Without sites to draw it is the kernel alone; with one, that moves at once and the others
+    stay."""
     model = unknown_noise()
     start = {name: value.detach() for name, value in PointEstimate(model).values().items()}
     for draws in ({}, {"variance": noise_variance()}):
-        chains = mcmc(model, data(), lambda model: Gibbs(model, lambda m: RandomWalkKernel(m, init_step_size=1e-9), **draws),
-                      num_samples=2, warmup=0, start=start)
-        assert torch.allclose(chains.draws["w.weight"], start["w.weight"].expand(2, 1, 1, 2), atol=1e-6)
-        assert torch.allclose(chains.draws["variance"], start["variance"].expand(2, 1), atol=1e-6) != bool(draws)
+        chains = mcmc(
+            model,
+            data(),
+            lambda model: Gibbs(
+                model, lambda m: RandomWalkKernel(m, init_step_size=1e-9), **draws
+            ),
+            num_samples=2,
+            warmup=0,
+            start=start,
+        )
+        assert torch.allclose(
+            chains.draws["w.weight"], start["w.weight"].expand(2, 1, 1, 2), atol=1e-6
+        )
+        assert torch.allclose(
+            chains.draws["variance"], start["variance"].expand(2, 1), atol=1e-6
+        ) != bool(draws)

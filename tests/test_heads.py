@@ -1,4 +1,6 @@
-"""What single heads promise beyond the conformance suite: their layout, closed forms, and numbers far from the middle."""
+"""What single heads promise beyond the conformance suite: their layout, closed forms, and numbers
+far from the middle."""
+
 import math
 
 import pyro.distributions as dist
@@ -60,26 +62,38 @@ def test_low_rank_normal_scores_exactly_in_float32_and_under_autocast() -> None:
             single = head(numbers.float()).log_prob(x)
         exact = head(numbers.float().double()).log_prob(x.double())
         assert single.dtype == torch.float32
-        torch.testing.assert_close(single.double(), exact, rtol=1e-5, atol=0)  # float32 rounds the variances alone
+        torch.testing.assert_close(
+            single.double(), exact, rtol=1e-5, atol=0
+        )  # float32 rounds the variances alone
 
 
 @pytest.mark.parametrize("features", [2, 50])
 def test_fresh_correlated_normals_are_near_the_identity(features: int) -> None:
-    """Without the square root of the features in L and W, eigenvalues at 50 features are off by another factor of ten."""
-    for head in (FullRankNormalHead(MLP(10, [64], features + features * (features + 1) // 2), features),
-                 LowRankNormalHead(MLP(10, [64], features * 5), features, 3)):
+    """Without the square root of the features in L and W, eigenvalues at 50 features are off by
+    another factor of ten."""
+    for head in (
+        FullRankNormalHead(MLP(10, [64], features + features * (features + 1) // 2), features),
+        LowRankNormalHead(MLP(10, [64], features * 5), features, 3),
+    ):
         variances = torch.linalg.eigvalsh(head(torch.randn(20, 10)).covariance_matrix)
         assert variances.log().abs().max() < 3
 
 
-@pytest.mark.parametrize("head, numbers", [(lambda net: FullRankNormalHead(net, 2), 5),
-                                           (lambda net: LowRankNormalHead(net, 2, 1), 6),
-                                           (lambda net: MixtureNormalHead(net, 2, 3), 15)])
+@pytest.mark.parametrize(
+    "head, numbers",
+    [
+        (lambda net: FullRankNormalHead(net, 2), 5),
+        (lambda net: LowRankNormalHead(net, 2, 1), 6),
+        (lambda net: MixtureNormalHead(net, 2, 3), 15),
+    ],
+)
 def test_real_heads_guide_and_explain(head: object, numbers: int) -> None:
     model = pv.Model(z=StandardNormal(2), x=pv.Node(head(MLP(2, [8], numbers)), "z"))
     guide = pv.Guide(z=pv.Node(head(MLP(2, [8], numbers)), "x"))
     pv.check(model, guide, {"x": torch.randn(6, 2)})
-    with pytest.raises(ValueError, match=f"the net returns 7 numbers a datum, wanted . \\+ . \\+ . = {numbers}"):
+    with pytest.raises(
+        ValueError, match=f"the net returns 7 numbers a datum, wanted . \\+ . \\+ . = {numbers}"
+    ):
         head(MLP(2, [8], 7))(torch.zeros(1, 2))
 
 
@@ -90,8 +104,13 @@ class Flat(nn.Module):
 
 def test_delta_makes_an_autoencoder() -> None:
     x, encoder, decoder = torch.randn(6, 4), MLP(4, [8], 2), MLP(2, [8], 4)
-    likelihood, guide = pv.Node(FixedScaleNormalHead(decoder, scale=0.5), "z"), pv.Guide(z=pv.Node(DeltaHead(encoder), "x"))
-    error = ((x - decoder(encoder(x))) ** 2).sum(-1).mean() / (2 * 0.25) + 4 * math.log(0.5 * math.sqrt(2 * math.pi))
+    likelihood, guide = (
+        pv.Node(FixedScaleNormalHead(decoder, scale=0.5), "z"),
+        pv.Guide(z=pv.Node(DeltaHead(encoder), "x")),
+    )
+    error = ((x - decoder(encoder(x))) ** 2).sum(-1).mean() / (2 * 0.25) + 4 * math.log(
+        0.5 * math.sqrt(2 * math.pi)
+    )
     penalty = (encoder(x) ** 2).sum(-1).mean() / 2 + math.log(2 * math.pi)
     for prior, wanted in ((Flat(), error), (StandardNormal(2), error + penalty)):
         model = pv.Model(z=prior, x=likelihood)
@@ -100,8 +119,10 @@ def test_delta_makes_an_autoencoder() -> None:
             loss = pv.ElboLoss(model, guide, elbo=elbo)
             torch.testing.assert_close(loss(x=x), wanted)
             parameters = list(loss.parameters())
-            for got, exact in zip(torch.autograd.grad(loss(x=x), parameters), torch.autograd.grad(wanted, parameters,
-                                                                                                retain_graph=True)):
+            for got, exact in zip(
+                torch.autograd.grad(loss(x=x), parameters),
+                torch.autograd.grad(wanted, parameters, retain_graph=True),
+            ):
                 torch.testing.assert_close(got, exact)
     with pytest.raises(pv.PairError, match="'z' is a Delta, which has no density"):
         pv.log_evidence(model, guide, {"x": x}, num_particles=2)
@@ -111,27 +132,40 @@ def mixture(locs: Tensor, scales: Tensor, logits: Tensor) -> PathwiseMixture:
     return PathwiseMixture(dist.Categorical(logits=logits), dist.Normal(locs, scales).to_event(1))
 
 
-TEST_FUNCTIONS = {  # f and its expectation under N(m, diag(s)^2), for the components' m and s, (C, D)
-    "square": (lambda z: (z ** 2).sum(-1), lambda m, s: (m ** 2 + s ** 2).sum(-1)),
+# f and its expectation under N(m, diag(s)^2), for the components' m and s, (C, D)
+TEST_FUNCTIONS = {
+    "square": (lambda z: (z**2).sum(-1), lambda m, s: (m**2 + s**2).sum(-1)),
     "product": (lambda z: z[..., 0] * z[..., 1], lambda m, s: m[:, 0] * m[:, 1]),
-    "cosine": (lambda z: z.cos().sum(-1), lambda m, s: (m.cos() * (-s ** 2 / 2).exp()).sum(-1)),
+    "cosine": (lambda z: z.cos().sum(-1), lambda m, s: (m.cos() * (-(s**2) / 2).exp()).sum(-1)),
 }
 
 
 @pytest.mark.parametrize("components, features", [(2, 1), (3, 2), (3, 4)])
 @pytest.mark.parametrize("name", TEST_FUNCTIONS)
-def test_pathwise_gradients_of_mixtures_are_the_exact_ones(name: str, components: int, features: int) -> None:
-    """The product couples two dimensions: there the weights' gradients of Pyro's MixtureOfDiagNormals are 100 s.e. off."""
+def test_pathwise_gradients_of_mixtures_are_the_exact_ones(
+    name: str, components: int, features: int
+) -> None:
+    """The product couples two dimensions: there the weights' gradients of Pyro's
+    MixtureOfDiagNormals are 100 s.e. off."""
     if name == "product" and features == 1:
         pytest.skip("has one feature")
     f, mean_of = TEST_FUNCTIONS[name]
-    parameters = [torch.randn(components, features), 0.5 + torch.rand(components, features), torch.randn(components)]
+    parameters = [
+        torch.randn(components, features),
+        0.5 + torch.rand(components, features),
+        torch.randn(components),
+    ]
     parameters = [parameter.requires_grad_() for parameter in parameters]
     mean = (mean_of(*parameters[:2]) * parameters[2].softmax(-1)).sum()
     exact = torch.autograd.grad(mean, parameters, materialize_grads=True)
     num = 20_000
-    copies = [parameter.detach().expand(num, *parameter.shape).clone().requires_grad_() for parameter in parameters]
-    for got, wanted in zip(torch.autograd.grad(f(mixture(*copies).rsample()).sum(), copies), exact):
+    copies = [
+        parameter.detach().expand(num, *parameter.shape).clone().requires_grad_()
+        for parameter in parameters
+    ]
+    for got, wanted in zip(
+        torch.autograd.grad(f(mixture(*copies).rsample()).sum(), copies), exact
+    ):
         error = got.std(0) / math.sqrt(num)
         assert ((got.mean(0) - wanted).abs() <= 5 * error + 1e-12).all()
 
@@ -154,9 +188,13 @@ def test_mixtures_know_their_moments_and_density() -> None:
     head = MixtureNormalHead(MLP(4, [8], 3 * 5), 2, 3)
     fn = head(torch.randn(5, 4)).expand((7, 5))
     draws = fn((20_000,))
-    assert ((draws.mean(0) - fn.mean).abs() < 5 * (fn.variance / 20_000).sqrt()).all() and fn.mean.shape == (7, 5, 2)
+    assert (
+        (draws.mean(0) - fn.mean).abs() < 5 * (fn.variance / 20_000).sqrt()
+    ).all() and fn.mean.shape == (7, 5, 2)
     normals = fn.component_distribution.base_dist
-    reference = dist.MixtureOfDiagNormals(normals.loc, normals.scale, fn.mixture_distribution.logits)
+    reference = dist.MixtureOfDiagNormals(
+        normals.loc, normals.scale, fn.mixture_distribution.logits
+    )
     torch.testing.assert_close(fn.log_prob(draws[0]), reference.log_prob(draws[0]))
 
 
@@ -196,21 +234,36 @@ def test_beta_refuses_the_ends() -> None:
     guide = pv.Guide(z=pv.Node(NormalHead(MLP(4, [8], 4)), "x"))
     pv.check(model, guide, {"x": x})
     x[0, 0], x[1, 2] = 0.0, 1.0
-    with pytest.raises(pv.PairError, match=r"Beta on the open interval \(0, 1\), but 2 of 24 values .* dequantise"):
+    with pytest.raises(
+        pv.PairError, match=r"Beta on the open interval \(0, 1\), but 2 of 24 values .* dequantise"
+    ):
         pv.check(model, guide, {"x": x})
 
 
 PRECISE = {  # name: head, the net's numbers for one element, data
-    "Student's t, df = 10^5": (lambda: StudentTHead(nn.Identity(), initial_df=1e5), [0.0, 0.0], [0.5, -2.0]),
+    "Student's t, df = 10^5": (
+        lambda: StudentTHead(nn.Identity(), initial_df=1e5),
+        [0.0, 0.0],
+        [0.5, -2.0],
+    ),
     "beta, precision 10^4": (lambda: BetaHead(nn.Identity()), [0.3, math.log(5e3)], [0.57, 0.58]),
-    "Poisson of 10^4": (lambda: PoissonHead(nn.Identity()), [math.log(1e4)], [9900.0, 10_200.0, 10_321.0]),
-    "negative binomial, r = 10^6": (lambda: NegativeBinomialHead(nn.Identity(), initial_r=1e6), [1.0], [0.0, 3.0, 9.0]),
+    "Poisson of 10^4": (
+        lambda: PoissonHead(nn.Identity()),
+        [math.log(1e4)],
+        [9900.0, 10_200.0, 10_321.0],
+    ),
+    "negative binomial, r = 10^6": (
+        lambda: NegativeBinomialHead(nn.Identity(), initial_r=1e6),
+        [1.0],
+        [0.0, 3.0, 9.0],
+    ),
 }
 
 
 @pytest.mark.parametrize("name", PRECISE)
 def test_float32_densities_keep_their_constants(name: str) -> None:
-    """Summed in float32 each of these is off by 10^-3 nats or more; what is left is the rounding of parameters and data."""
+    """Summed in float32 each of these is off by 10^-3 nats or more; what is left is the rounding
+    of parameters and data."""
     make, numbers, data = PRECISE[name]
     x = torch.tensor(data).float().unsqueeze(-1)
     single = make().float()(torch.tensor(numbers).float()).log_prob(x)
@@ -227,7 +280,7 @@ def test_negative_binomial_has_the_mean_and_variance_it_says() -> None:
     probs = fn.base_dist.log_prob(counts).exp()
     mean = (probs * counts).sum(0)
     torch.testing.assert_close(mean, log_mean.exp())
-    torch.testing.assert_close((probs * (counts - mean) ** 2).sum(0), mean + mean ** 2 / r)
+    torch.testing.assert_close((probs * (counts - mean) ** 2).sum(0), mean + mean**2 / r)
     with pytest.raises(ValueError, match="initial_r=0, but r"):
         NegativeBinomialHead(nn.Identity(), initial_r=0)
 
@@ -237,14 +290,18 @@ def test_counts_are_whole_numbers() -> None:
     for head in (PoissonHead, NegativeBinomialHead):
         model = pv.Model(z=StandardNormal(2), x=pv.Node(head(MLP(2, [8], 4)), "z"))
         pv.check(model, guide, {"x": torch.poisson(torch.full((6, 4), 2.0))})
-        with pytest.raises(pv.PairError, match=r"the data lie in \[0.5, 0.5\], e.g. 0.5. Change the likelihood"):
+        with pytest.raises(
+            pv.PairError, match=r"the data lie in \[0.5, 0.5\], e.g. 0.5. Change the likelihood"
+        ):
             pv.check(model, guide, {"x": torch.full((6, 4), 0.5)})
 
 
 def test_discretized_logistics_are_differences_of_their_distribution_functions() -> None:
     logits, loc, log_scale = torch.randn(4, 3), 8 + 4 * torch.randn(4, 3), torch.randn(4, 3)
     fn = DiscretizedLogisticMixture(logits, loc, log_scale, 17)
-    edges = torch.cat([torch.tensor([-math.inf]), torch.arange(16) + 0.5, torch.tensor([math.inf])]).reshape(-1, 1, 1)
+    edges = torch.cat(
+        [torch.tensor([-math.inf]), torch.arange(16) + 0.5, torch.tensor([math.inf])]
+    ).reshape(-1, 1, 1)
     cdf = (((edges - loc) / log_scale.exp()).sigmoid() * logits.softmax(-1)).sum(-1)
     levels = fn.enumerate_support()
     torch.testing.assert_close(fn.log_prob(levels).exp(), cdf.diff(dim=0))
@@ -255,28 +312,48 @@ def test_discretized_logistics_are_differences_of_their_distribution_functions()
 
 
 def test_discretized_logistics_sum_to_one_in_float32_wherever_they_lie() -> None:
-    loc = torch.tensor([-1e4, -30.0, 0.0, 127.5, 255.0, 400.0, 1e4]).float().reshape(-1, 1, 1).requires_grad_()
-    log_scale = torch.tensor([1e-3, 0.1, 1.0, 100.0, 1e6]).log().float().reshape(-1, 1).requires_grad_()
+    loc = (
+        torch.tensor([-1e4, -30.0, 0.0, 127.5, 255.0, 400.0, 1e4])
+        .float()
+        .reshape(-1, 1, 1)
+        .requires_grad_()
+    )
+    log_scale = (
+        torch.tensor([1e-3, 0.1, 1.0, 100.0, 1e6]).log().float().reshape(-1, 1).requires_grad_()
+    )
     fn = DiscretizedLogisticMixture(torch.zeros(1).float(), loc, log_scale, 256)
     log_probs = fn.log_prob(fn.enumerate_support())
-    torch.testing.assert_close(log_probs.logsumexp(0), torch.zeros(7, 5).float(), rtol=0, atol=2e-5)  # rounding of 256 terms
+    torch.testing.assert_close(
+        log_probs.logsumexp(0), torch.zeros(7, 5).float(), rtol=0, atol=2e-5
+    )  # rounding of 256 terms
     assert torch.isfinite(log_probs).all() and (log_probs <= 0).all()
     log_probs.sum().backward()
     assert torch.isfinite(loc.grad).all() and torch.isfinite(log_scale.grad).all()
     assert loc.grad[0].abs().sum() > 0  # the pull from afar that a clamped difference would lose
     exact = DiscretizedLogisticMixture(torch.zeros(1), loc.double(), log_scale.double(), 256)
-    torch.testing.assert_close(log_probs.double(), exact.log_prob(exact.enumerate_support()), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(
+        log_probs.double(), exact.log_prob(exact.enumerate_support()), rtol=1e-5, atol=1e-4
+    )
 
 
 def test_discretized_logistics_deal_their_numbers_as_the_categorical_does() -> None:
-    numbers = torch.randn(5, 6 * 2, 4, 3)  # a net's (C, H, W) output: six numbers for each of (2, 4, 3)
-    fn = DiscretizedLogisticMixtureHead(nn.Identity(), 2, levels=5, event_shape=(2, 4, 3))(numbers).base_dist
+    numbers = torch.randn(
+        5, 6 * 2, 4, 3
+    )  # a net's (C, H, W) output: six numbers for each of (2, 4, 3)
+    fn = DiscretizedLogisticMixtureHead(nn.Identity(), 2, levels=5, event_shape=(2, 4, 3))(
+        numbers
+    ).base_dist
     dealt = CategoricalHead(nn.Identity(), event_shape=(2, 4, 3))(numbers).base_dist.logits
     raw = torch.cat([fn.logits, fn.loc / 2 - 1 - torch.tensor([-0.5, 0.5]), fn.log_scale], -1)
     torch.testing.assert_close(raw.log_softmax(-1), dealt)
     assert torch.equal(fn.logits[:, 1, 2, 0], numbers[:, [1, 3], 2, 0])
-    with pytest.raises(ValueError, match="the net returns 7 numbers a datum, which are not 6 for each of the 1 elements"):
-        DiscretizedLogisticMixtureHead(nn.Identity(), 2, levels=5, event_shape=())(torch.zeros(1, 7))
+    with pytest.raises(
+        ValueError,
+        match="the net returns 7 numbers a datum, which are not 6 for each of the 1 elements",
+    ):
+        DiscretizedLogisticMixtureHead(nn.Identity(), 2, levels=5, event_shape=())(
+            torch.zeros(1, 7)
+        )
 
 
 def test_levels_are_not_grey_values() -> None:
@@ -284,7 +361,9 @@ def test_levels_are_not_grey_values() -> None:
     model = pv.Model(z=StandardNormal(2), x=pv.Node(head, "z"))
     guide = pv.Guide(z=pv.Node(NormalHead(Standardized(MLP(4, [8], 4), 8.0, 5.0)), "x"))
     pv.check(model, guide, {"x": torch.randint(0, 17, (6, 4)).double()})
-    with pytest.raises(pv.PairError, match="on whole levels, .* grey values such as 0.5. .* as_levels"):
+    with pytest.raises(
+        pv.PairError, match="on whole levels, .* grey values such as 0.5. .* as_levels"
+    ):
         pv.check(model, guide, {"x": torch.full((6, 4), 0.5)})
     with pytest.raises(pv.PairError, match="upper_bound=16.*the data lie in"):
         pv.check(model, guide, {"x": torch.full((6, 4), 17.0)})
@@ -306,7 +385,8 @@ def test_autoregressive_bernoulli_sums_to_one_for_each_z() -> None:
 
 
 def test_autoregressive_bernoulli_needs_no_latent() -> None:
-    """Bits that copy the first: independent pixels given z = 0 score 4 log 2 at best, this decoder log 2."""
+    """Bits that copy the first: independent pixels given z = 0 score 4 log 2 at best, this decoder
+    log 2."""
     x = torch.bernoulli(torch.full((200, 1), 0.5)).expand(200, 4)
     head = AutoregressiveBernoulliHead(4, 1, [16])
     optimizer = torch.optim.Adam(head.parameters(), lr=0.05)
@@ -324,7 +404,9 @@ def test_autoregressive_bernoulli_in_a_pair() -> None:
     model = pv.Model(z=StandardNormal(2), x=pv.Node(AutoregressiveBernoulliHead(4, 2, [8]), "z"))
     guide = pv.Guide(z=pv.Node(NormalHead(MLP(4, [8], 4)), "x"))
     pv.check(model, guide, {"x": torch.eye(4)})
-    with pytest.raises(pv.PairError, match=r"on \{0, 1\}, but the data hold grey values such as 0.5"):
+    with pytest.raises(
+        pv.PairError, match=r"on \{0, 1\}, but the data hold grey values such as 0.5"
+    ):
         pv.check(model, guide, {"x": torch.full((6, 4), 0.5)})
 
 

@@ -1,4 +1,5 @@
 """IDX files, MNIST's format: plain, gzipped, alone and in a folder."""
+
 import gzip
 import struct
 from pathlib import Path
@@ -15,17 +16,27 @@ LABELS = (np.arange(30) % 4).astype(np.uint8)
 
 def write(path: Path, array: np.ndarray, kind: int = 8) -> Path:
     """By hand, so that a mistake of the reader has no twin here."""
-    content = struct.pack(">BBBB", 0, 0, kind, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+    content = (
+        struct.pack(">BBBB", 0, 0, kind, array.ndim)
+        + struct.pack(f">{array.ndim}I", *array.shape)
+        + array.tobytes()
+    )
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
     return path
 
 
-@pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "train-images-idx3-ubyte.gz", "mine.idx3", "mine.gz"])
+@pytest.mark.parametrize(
+    "name", ["train-images-idx3-ubyte", "train-images-idx3-ubyte.gz", "mine.idx3", "mine.gz"]
+)
 def test_one_file(tmp_path: Path, name: str) -> None:
     splits = load_path(write(tmp_path / name, IMAGES), valid_size=0)
-    assert tuple(splits.event_shape) == (1, 6, 5) and splits.levels == 256 and name in splits.source
+    assert (
+        tuple(splits.event_shape) == (1, 6, 5) and splits.levels == 256 and name in splits.source
+    )
     found = torch.cat([splits.train.tensors["x"], splits.test.tensors["x"]])
-    assert sorted(found.flatten(1).tolist()) == sorted((torch.from_numpy(IMAGES).float() / 255).flatten(1).tolist())
+    assert sorted(found.flatten(1).tolist()) == sorted(
+        (torch.from_numpy(IMAGES).float() / 255).flatten(1).tolist()
+    )
 
 
 @pytest.mark.parametrize("prefix", ["", "emnist-letters-"])
@@ -42,15 +53,20 @@ def test_a_folder_named_as_mnist(tmp_path: Path, prefix: str) -> None:
 
 def test_numbers_of_other_types(tmp_path: Path) -> None:
     values = np.random.default_rng(0).random((20, 3)).astype(">f4")
-    found = load_path(write(tmp_path / "mine.idx2", values, kind=0x0D), valid_size=0).train.tensors["x"]
+    found = load_path(
+        write(tmp_path / "mine.idx2", values, kind=0x0D), valid_size=0
+    ).train.tensors["x"]
     assert set(map(tuple, found.tolist())) <= set(map(tuple, values.tolist()))
 
 
 def test_refusals(tmp_path: Path) -> None:
     whole = write(tmp_path / "whole-idx3-ubyte", IMAGES).read_bytes()
-    for name, content, words in (("short.idx3", whole[:-7], r"\(30, 6, 5\), 900 bytes, but 893 follow"),
-                                 ("head.idx3", whole[:6], "damaged"), ("cut.gz", gzip.compress(whole)[:-20], "damaged"),
-                                 ("words.bin", b"hello", "expected an .npy or .npz file, an IDX file")):
+    for name, content, words in (
+        ("short.idx3", whole[:-7], r"\(30, 6, 5\), 900 bytes, but 893 follow"),
+        ("head.idx3", whole[:6], "damaged"),
+        ("cut.gz", gzip.compress(whole)[:-20], "damaged"),
+        ("words.bin", b"hello", "expected an .npy or .npz file, an IDX file"),
+    ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(DataError, match=f"{name} .*{words}"):
             load_path(tmp_path / name)
@@ -64,8 +80,13 @@ def test_refusals(tmp_path: Path) -> None:
         load_path(folder)
 
 
-@pytest.mark.parametrize(("suffix", "option"), [(".csv", "delimiter=','"), (".tsv", "delimiter="), (".txt", "skiprows=1")])
-def test_text_is_refused_with_the_line_that_converts_it(tmp_path: Path, suffix: str, option: str) -> None:
+@pytest.mark.parametrize(
+    ("suffix", "option"),
+    [(".csv", "delimiter=','"), (".tsv", "delimiter="), (".txt", "skiprows=1")],
+)
+def test_text_is_refused_with_the_line_that_converts_it(
+    tmp_path: Path, suffix: str, option: str
+) -> None:
     """And the line of Python in the message does convert it."""
     delimiter = {".csv": ",", ".tsv": "\t", ".txt": " "}[suffix]
     table = np.random.default_rng(0).normal(size=(20, 4))

@@ -1,4 +1,5 @@
 """Weight noise for each datum: its moments, its gradients, and where it does not reach."""
+
 from collections.abc import Callable
 
 import pyro
@@ -23,12 +24,18 @@ LOCAL = {"local": pv.LocalReparameterization, "flipout": pv.Flipout}
 
 
 def outputs(net: pv.Bayesian, guide: Callable, x: Tensor, particles: int | None) -> Tensor:
-    """What the net returns under the guide's weights, `(K, B, *out)`; without vectorised particles `(B, *out)`."""
+    """What the net returns under the guide's weights, `(K, B, *out)`; without vectorised particles
+    `(B, *out)`."""
+
     def program(x: Tensor) -> Tensor:
         with net.drawn():
             return net(x)
 
-    return run_model(program, run_guide(guide, {"x": x}, particles), {"x": x}, particles).nodes["_RETURN"]["value"].detach()
+    return (
+        run_model(program, run_guide(guide, {"x": x}, particles), {"x": x}, particles)
+        .nodes["_RETURN"]["value"]
+        .detach()
+    )
 
 
 def spread_out(guide: MeanField) -> MeanField:
@@ -44,25 +51,36 @@ def test_outputs_of_a_linear_layer(handler: str, particles: bool) -> None:
     guide, x = spread_out(MeanField(net)), torch.randn(2, 3)
     (loc, scale), (bias, bias_scale) = guide.moments().values()
     with LOCAL[handler]():
-        draws = outputs(net, guide, x, 20_000) if particles else torch.stack([outputs(net, guide, x, None)
-                                                                              for _ in range(1000)])
+        draws = (
+            outputs(net, guide, x, 20_000)
+            if particles
+            else torch.stack([outputs(net, guide, x, None) for _ in range(1000)])
+        )
     assert draws.shape[1:] == (2, 2)
-    mean, own = x @ loc.T + bias, x ** 2 @ (scale ** 2).T
+    mean, own = x @ loc.T + bias, x**2 @ (scale**2).T
     for row in range(2):
-        assert_moments(draws[:, row], mean[row], torch.diag(own[row] + bias_scale ** 2))
-    shared = bias_scale ** 2 if handler == "flipout" else torch.zeros(2)  # flipout gives signs to the weights alone
+        assert_moments(draws[:, row], mean[row], torch.diag(own[row] + bias_scale**2))
+    shared = (
+        bias_scale**2 if handler == "flipout" else torch.zeros(2)
+    )  # flipout gives signs to the weights alone
     assert_mean((draws[:, 0] - mean[0]) * (draws[:, 1] - mean[1]), shared)
     assert_mean((draws[:, 0] - mean[0]) * (draws[:, 1] - mean[1]).flip(-1), 0.0)
     if particles:
         plain = outputs(net, guide, x, 20_000)
-        assert_mean((plain[:, 0] - mean[0]) * (plain[:, 1] - mean[1]), (x[0] * x[1]) @ (scale ** 2).T + bias_scale ** 2)
+        assert_mean(
+            (plain[:, 0] - mean[0]) * (plain[:, 1] - mean[1]),
+            (x[0] * x[1]) @ (scale**2).T + bias_scale**2,
+        )
 
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("handler", LOCAL)
 def test_outputs_of_a_convolution(handler: str, bias: bool) -> None:
-    """Mean and variance of each pixel; pixels of one datum keep their covariance under flipout alone."""
-    net = pv.Bayesian(nn.Conv2d(2, 2, (1, 2), padding=(0, 1), stride=(1, 2), bias=bias), event_dim=3)
+    """Mean and variance of each pixel; pixels of one datum keep their covariance under flipout
+    alone."""
+    net = pv.Bayesian(
+        nn.Conv2d(2, 2, (1, 2), padding=(0, 1), stride=(1, 2), bias=bias), event_dim=3
+    )
     guide, x = spread_out(MeanField(net)), torch.randn(2, 2, 1, 2)
     plain = outputs(net, guide, x, 20_000)
     with LOCAL[handler]():
@@ -70,12 +88,14 @@ def test_outputs_of_a_convolution(handler: str, bias: bool) -> None:
     moments = list(guide.moments().values())
     args = {"padding": (0, 1), "stride": (1, 2)}
     mean = nn.functional.conv2d(x, moments[0][0], moments[1][0] if bias else None, **args)
-    variance = nn.functional.conv2d(x ** 2, moments[0][1] ** 2, moments[1][1] ** 2 if bias else None, **args)
+    variance = nn.functional.conv2d(
+        x**2, moments[0][1] ** 2, moments[1][1] ** 2 if bias else None, **args
+    )
     for values in (plain, draws):
         assert_mean(values, mean)
         assert_mean((values - mean) ** 2, variance)
     if handler == "flipout":
-        wanted = ((plain - mean)[..., 0] * (plain - mean)[..., 1])
+        wanted = (plain - mean)[..., 0] * (plain - mean)[..., 1]
         got = (draws - mean)[..., 0] * (draws - mean)[..., 1]
         error = ((wanted.var(0) + got.var(0)) / 20_000).sqrt()
         assert ((wanted.mean(0) - got.mean(0)).abs() <= 5 * error + 1e-10).all()
@@ -105,7 +125,9 @@ def test_the_loss_stays_and_its_gradient_is_less_noisy() -> None:
     for name, kind in kinds.items():
         with kind():
             values[name] = torch.stack([loss(**batch).detach() for _ in range(200)])
-            noise[name] = sum(variance.sum() for _, variance in gradient_moments(loss, batch, 100).values())
+            noise[name] = sum(
+                variance.sum() for _, variance in gradient_moments(loss, batch, 100).values()
+            )
     for name in LOCAL:
         error = (values[name].var() / 200 + values["plain"].var() / 200).sqrt()
         assert (values[name].mean() - values["plain"].mean()).abs() < 5 * error
@@ -113,10 +135,19 @@ def test_the_loss_stays_and_its_gradient_is_less_noisy() -> None:
 
 
 @pytest.mark.parametrize("prior", [normal(1.0), fan_in(), scale_mixture()])
-@pytest.mark.parametrize("make", [PointEstimate, lambda net: JointNormal(net, init_scale=0.5), Radial,
-                                  lambda net: MCDropout(net, 0.5, by_weight=True)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        PointEstimate,
+        lambda net: JointNormal(net, init_scale=0.5),
+        Radial,
+        lambda net: MCDropout(net, 0.5, by_weight=True),
+    ],
+)
 @pytest.mark.parametrize("handler", LOCAL)
-def test_draws_that_are_not_normal_are_used_as_they_are(handler: str, make: Callable, prior: Callable) -> None:
+def test_draws_that_are_not_normal_are_used_as_they_are(
+    handler: str, make: Callable, prior: Callable
+) -> None:
     net = pv.Bayesian(nn.Linear(3, 2), prior)
     guide, x = make(net), torch.randn(4, 3)
     for particles in (None, 3):
@@ -130,8 +161,10 @@ def test_draws_that_are_not_normal_are_used_as_they_are(handler: str, make: Call
         with LOCAL[handler]():  # drawn before the block: they may be used in it, not drawn anew
             model = pv.Model(y=pv.Node(FixedScaleNormalHead(net, scale=1.0), "x"))
             trace = run_model(model, draws, {"x": x}, particles)
-        torch.testing.assert_close(trace.nodes["y"]["fn"].mean, x @ weight.squeeze(1).mT + bias if particles else
-                                   x @ weight.T + bias)
+        torch.testing.assert_close(
+            trace.nodes["y"]["fn"].mean,
+            x @ weight.squeeze(1).mT + bias if particles else x @ weight.T + bias,
+        )
 
 
 @pytest.mark.parametrize("handler", LOCAL)
@@ -142,7 +175,9 @@ def test_normal_draws_from_before_the_block_are_used_as_they_are(handler: str) -
     draws = run_guide(guide, {"x": x}, 3)
     wanted = run_model(model, draws, {"x": x}, 3).nodes["y"]["fn"].mean
     with LOCAL[handler]():
-        torch.testing.assert_close(run_model(model, draws, {"x": x}, 3).nodes["y"]["fn"].mean, wanted)
+        torch.testing.assert_close(
+            run_model(model, draws, {"x": x}, 3).nodes["y"]["fn"].mean, wanted
+        )
 
 
 def test_nothing_leaks() -> None:
@@ -177,7 +212,10 @@ def test_the_inner_of_two_handlers_counts() -> None:
     """Flipout shares the bias between data, local reparameterisation draws it for each."""
     net = pv.Bayesian(nn.Linear(1, 1))
     guide, x = MeanField(net).set(torch.zeros(2), torch.tensor([1e-9, 1.0])), torch.zeros(2, 1)
-    for outer, inner in ((pv.Flipout, pv.LocalReparameterization), (pv.LocalReparameterization, pv.Flipout)):
+    for outer, inner in (
+        (pv.Flipout, pv.LocalReparameterization),
+        (pv.LocalReparameterization, pv.Flipout),
+    ):
         with outer(), inner():
             first, second = outputs(net, guide, x, None)
         assert (first == second).item() == (inner is pv.Flipout)
@@ -193,9 +231,16 @@ def test_prediction_inside_draws_from_the_guide(num_samples: int) -> None:
     wanted = dist.Normal(2 * batch["x"] + 1, 1.0).log_prob(batch["y"]).squeeze(-1)
     for handler in LOCAL.values():
         with handler():
-            torch.testing.assert_close(pv.log_predictive(model, guide, batch, num_samples=num_samples), wanted,
-                                       atol=1e-4, rtol=0)
-            assert pv.predict_moments(model, guide, batch, num_samples=num_samples).epistemic.max() < 1e-6
+            torch.testing.assert_close(
+                pv.log_predictive(model, guide, batch, num_samples=num_samples),
+                wanted,
+                atol=1e-4,
+                rtol=0,
+            )
+            assert (
+                pv.predict_moments(model, guide, batch, num_samples=num_samples).epistemic.max()
+                < 1e-6
+            )
 
 
 def test_prediction_inside_has_noise_for_each_datum() -> None:
@@ -204,7 +249,7 @@ def test_prediction_inside_has_noise_for_each_datum() -> None:
     with pv.LocalReparameterization():
         moments = pv.predict_moments(exact.model, guide, exact.batch, num_samples=20_000)
     (loc, scale), (bias, bias_scale) = guide.moments().values()
-    variance = (exact.batch["x"] ** 2 @ (scale ** 2).T + bias_scale ** 2).detach()
+    variance = (exact.batch["x"] ** 2 @ (scale**2).T + bias_scale**2).detach()
     error = variance * (2 / 20_000) ** 0.5
     assert ((moments.epistemic - variance).abs() < 5 * error).all()
 
@@ -243,10 +288,17 @@ def test_dropout_masks_are_each_datums_own() -> None:
 def test_dropout_of_images_drops_whole_channels() -> None:
     net = pv.Bayesian(nn.Conv2d(6, 1, 2, bias=False), event_dim=3)
     nn.init.ones_(net.initial["weight"])
-    guide, x = MCDropout(net, rate=0.5), torch.ones(5, 6, 3, 3) * (7.0 ** torch.arange(6)).reshape(6, 1, 1)
+    guide, x = (
+        MCDropout(net, rate=0.5),
+        torch.ones(5, 6, 3, 3) * (7.0 ** torch.arange(6)).reshape(6, 1, 1),
+    )
     for handler in (pv.LocalReparameterization, pyro.poutine.block):
         with handler():
-            value = outputs(net, guide, x, 4) if handler is pv.LocalReparameterization else outputs(net, guide, x, None)
+            value = (
+                outputs(net, guide, x, 4)
+                if handler is pv.LocalReparameterization
+                else outputs(net, guide, x, None)
+            )
         assert (value == value[..., :1, :1]).all()  # all pixels miss the same channels
     with pv.LocalReparameterization():
         assert len(outputs(net, guide, x, 4)[..., 0, 0].unique()) > 10
@@ -258,12 +310,20 @@ def test_training_of_dropout_with_masks_of_their_own_is_unbiased() -> None:
     model = pv.Model(y=pv.Node(FixedScaleNormalHead(net, scale=0.5), "x"))
     guide = MCDropout(net, rate=0.3)
     batch = {"x": torch.randn(6, 2), "y": torch.randn(6, 1)}
-    loss = pv.ElboLoss(model, guide, num_data=6, elbo=Trace_ELBO(num_particles=50, vectorize_particles=True))
+    loss = pv.ElboLoss(
+        model, guide, num_data=6, elbo=Trace_ELBO(num_particles=50, vectorize_particles=True)
+    )
     exact = 0.0
     for mask, probability in (((1, 1), 0.49), ((1, 0), 0.21), ((0, 1), 0.21), ((0, 0), 0.09)):
         weight = guide.loc[0].detach() * torch.tensor(mask)
-        exact -= probability * (dist.Normal(batch["x"] @ weight.T, 0.5).log_prob(batch["y"]).sum()
-                                + dist.Normal(0.0, 1.0).log_prob(weight).sum()) / 6
+        exact -= (
+            probability
+            * (
+                dist.Normal(batch["x"] @ weight.T, 0.5).log_prob(batch["y"]).sum()
+                + dist.Normal(0.0, 1.0).log_prob(weight).sum()
+            )
+            / 6
+        )
     for handler in (pyro.poutine.block, pv.LocalReparameterization):
         with handler():
             assert_mean(torch.stack([loss(**batch).detach() for _ in range(100)]), exact)
@@ -305,18 +365,35 @@ def layers() -> nn.Module:
     return nn.Sequential(nn.Linear(2, 3, bias=False), nn.Linear(3, 1, bias=False))
 
 
-@pytest.mark.parametrize("make_net, make_guide, is_drawn", [
-    (layers, mean_field, False), (layers, auto, True), (Squared, mean_field, True), (tied, mean_field, True),
-    (lambda: Transposed(2, 1, bias=False), mean_field, True)])
+@pytest.mark.parametrize(
+    "make_net, make_guide, is_drawn",
+    [
+        (layers, mean_field, False),
+        (layers, auto, True),
+        (Squared, mean_field, True),
+        (tied, mean_field, True),
+        (lambda: Transposed(2, 1, bias=False), mean_field, True),
+    ],
+)
 @pytest.mark.parametrize("handler", LOCAL.values())
 def test_prediction_draws_the_weights_only_where_their_numbers_are_needed(
-        make_net: Callable[[], nn.Module], make_guide: Callable, is_drawn: bool, handler: type,
-        monkeypatch: pytest.MonkeyPatch, uses_param_store: None) -> None:
-    model = pv.Model(y=pv.Node(FixedScaleNormalHead(pv.Bayesian(make_net(), event_dim=1), scale=0.1), "x"))
+    make_net: Callable[[], nn.Module],
+    make_guide: Callable,
+    is_drawn: bool,
+    handler: type,
+    monkeypatch: pytest.MonkeyPatch,
+    uses_param_store: None,
+) -> None:
+    model = pv.Model(
+        y=pv.Node(FixedScaleNormalHead(pv.Bayesian(make_net(), event_dim=1), scale=0.1), "x")
+    )
     guide, drawn, draw = make_guide(model), [], dist.Normal.rsample
     is_drawn = is_drawn or handler is pv.Flipout
-    monkeypatch.setattr(dist.Normal, "rsample",
-                        lambda fn, shape=torch.Size(): drawn.append(fn.loc.shape[-2:]) or draw(fn, shape))
+    monkeypatch.setattr(
+        dist.Normal,
+        "rsample",
+        lambda fn, shape=torch.Size(): drawn.append(fn.loc.shape[-2:]) or draw(fn, shape),
+    )
     x = torch.randn(3, 2)
     with handler():
         local = pv.predict_moments(model, guide, {"x": x}, num_samples=20_000)

@@ -1,4 +1,6 @@
-"""ElboLoss: exact, unbiased over minibatches, one scale whatever the batch, weights where they belong."""
+"""ElboLoss: exact, unbiased over minibatches, one scale whatever the batch, weights where they
+belong."""
+
 from collections.abc import Callable
 
 import oracles
@@ -33,18 +35,30 @@ def vae() -> tuple[pv.Model, pv.Guide]:
 
 
 @pytest.mark.parametrize("elbo", ELBOS)
-@pytest.mark.parametrize("particles", [{}, {"num_particles": 3}, {"num_particles": 3, "vectorize_particles": True}])
-@pytest.mark.parametrize("oracle", [oracles.linear_gaussian, oracles.two_level, oracles.beta_bernoulli])
-def test_loss_at_the_exact_posterior_is_minus_the_evidence(oracle: object, elbo: str, particles: dict) -> None:
+@pytest.mark.parametrize(
+    "particles", [{}, {"num_particles": 3}, {"num_particles": 3, "vectorize_particles": True}]
+)
+@pytest.mark.parametrize(
+    "oracle", [oracles.linear_gaussian, oracles.two_level, oracles.beta_bernoulli]
+)
+def test_loss_at_the_exact_posterior_is_minus_the_evidence(
+    oracle: object, elbo: str, particles: dict
+) -> None:
     if elbo == "TraceMeanField" and oracle is oracles.two_level:
         pytest.skip("not mean-field: z1 follows z2 in both")
     exact = oracle()
-    loss = pv.ElboLoss(exact.model, exact.guide, elbo=ELBOS[elbo](**particles, max_plate_nesting=1 + (len(particles) > 1)))
-    if elbo != "TraceMeanField":  # zero variance; a closed-form KL still leaves the noise of the reconstruction
+    loss = pv.ElboLoss(
+        exact.model,
+        exact.guide,
+        elbo=ELBOS[elbo](**particles, max_plate_nesting=1 + (len(particles) > 1)),
+    )
+    if (
+        elbo != "TraceMeanField"
+    ):  # zero variance; a closed-form KL still leaves the noise of the reconstruction
         torch.testing.assert_close(-loss(**exact.batch), exact.log_px.mean(), atol=1e-10, rtol=0)
         torch.testing.assert_close(loss.terms.elbo, exact.log_px.mean(), atol=1e-10, rtol=0)
     draws = torch.stack([-loss(**exact.batch).detach() for _ in range(200)])
-    assert abs(draws.mean() - exact.log_px.mean()) <= 5 * draws.std() / 200 ** 0.5 + 1e-10
+    assert abs(draws.mean() - exact.log_px.mean()) <= 5 * draws.std() / 200**0.5 + 1e-10
 
 
 @pytest.mark.parametrize("size", [1, 7, 12])
@@ -91,7 +105,7 @@ def test_subsampling_plate_scales_itself() -> None:
 
     loss = pv.ElboLoss(model, guide)
     draws = torch.stack([loss(**oracle.batch).detach() for _ in range(300)])
-    assert abs(draws.mean() + oracle.log_px.mean()) < 5 * draws.std() / 300 ** 0.5
+    assert abs(draws.mean() + oracle.log_px.mean()) < 5 * draws.std() / 300**0.5
 
 
 def test_beta_weighs_the_kl_alone() -> None:
@@ -134,11 +148,15 @@ def test_free_bits_put_a_floor_under_the_kl() -> None:
     # Below the floor the KL pulls no more: its gradient is that of the reconstruction alone.
     torch.manual_seed(1)
     reconstruction = pv.ElboLoss(model, guide, beta=0.0)(x=x)
-    for got, wanted in zip(torch.autograd.grad(floored, list(guide.parameters())),
-                           torch.autograd.grad(reconstruction, list(guide.parameters()))):
+    for got, wanted in zip(
+        torch.autograd.grad(floored, list(guide.parameters())),
+        torch.autograd.grad(reconstruction, list(guide.parameters())),
+    ):
         torch.testing.assert_close(got, wanted)
     torch.manual_seed(1)
-    torch.testing.assert_close(pv.ElboLoss(model, guide, free_bits=1e-9)(x=x), value, atol=1e-8, rtol=0)
+    torch.testing.assert_close(
+        pv.ElboLoss(model, guide, free_bits=1e-9)(x=x), value, atol=1e-8, rtol=0
+    )
     with pytest.raises(ValueError, match="free_bits=-1"):
         pv.ElboLoss(model, guide, free_bits=-1)
 
@@ -150,7 +168,7 @@ def test_closed_form_kl_is_the_closed_form() -> None:
     loss = pv.ElboLoss(model, guide, elbo=TraceMeanField_ELBO())
     value = loss(x=x)
     q = guide.nodes["z"]({"x": x}).base_dist
-    kl = (0.5 * (q.loc ** 2 + q.scale ** 2 - 1) - q.scale.log()).sum(-1).mean()
+    kl = (0.5 * (q.loc**2 + q.scale**2 - 1) - q.scale.log()).sum(-1).mean()
     torch.testing.assert_close(value, -loss.terms.reconstruction + kl)
 
 
@@ -164,14 +182,24 @@ def test_enumeration_sums_a_class_out() -> None:
 
     x = torch.randn(6)
     loss = pv.ElboLoss(model, lambda x: None, elbo=TraceEnum_ELBO(max_plate_nesting=1))
-    exact = (logits.log_softmax(0) + dist.Normal(torch.arange(3.0), 1.0).log_prob(x[:, None])).logsumexp(-1).mean()
+    exact = (
+        (logits.log_softmax(0) + dist.Normal(torch.arange(3.0), 1.0).log_prob(x[:, None]))
+        .logsumexp(-1)
+        .mean()
+    )
     torch.testing.assert_close(-loss(x=x), exact)
 
 
-@pytest.mark.parametrize(("elbo", "message"), [
-    (RenyiELBO(num_particles=2), "inside a logarithm"), (TraceTMC_ELBO(), "inside a logarithm"),
-    (TraceTailAdaptive_ELBO(num_particles=2, vectorize_particles=True), "inside a logarithm"),
-    (JitTrace_ELBO(), "no differentiable loss"), (Trace_ELBO, "is a class; pass an instance")])
+@pytest.mark.parametrize(
+    ("elbo", "message"),
+    [
+        (RenyiELBO(num_particles=2), "inside a logarithm"),
+        (TraceTMC_ELBO(), "inside a logarithm"),
+        (TraceTailAdaptive_ELBO(num_particles=2, vectorize_particles=True), "inside a logarithm"),
+        (JitTrace_ELBO(), "no differentiable loss"),
+        (Trace_ELBO, "is a class; pass an instance"),
+    ],
+)
 def test_estimators_that_would_mislead_are_refused(elbo: object, message: str) -> None:
     with pytest.raises(TypeError, match=message):
         pv.ElboLoss(*vae(), elbo=elbo)
@@ -185,7 +213,8 @@ def test_the_users_estimator_is_not_changed() -> None:
 
 @pytest.mark.parametrize("elbo", [Trace_ELBO, TraceGraph_ELBO])
 def test_score_function_gradients_are_unbiased(elbo: type) -> None:
-    # A Bernoulli latent has no pathwise gradient: Pyro's surrogate must survive the scaling. Exact gradient by summing.
+    # A Bernoulli latent has no pathwise gradient: Pyro's surrogate must survive the scaling. Exact
+    # gradient by summing.
     logit, weight = nn.Parameter(torch.tensor(0.3)), torch.tensor(1.5)
     x = torch.randn(4)
 
@@ -199,13 +228,16 @@ def test_score_function_gradients_are_unbiased(elbo: type) -> None:
             pyro.sample("z", dist.Bernoulli(logits=logit))
 
     q = logit.sigmoid()
-    log_joint = torch.stack([dist.Normal(0.0, 1.0).log_prob(x).mean(), dist.Normal(weight, 1.0).log_prob(x).mean()])
+    log_joint = torch.stack(
+        [dist.Normal(0.0, 1.0).log_prob(x).mean(), dist.Normal(weight, 1.0).log_prob(x).mean()]
+    )
     bound = (1 - q) * (log_joint[0] + torch.tensor(0.5).log() - (1 - q).log()) + q * (
-        log_joint[1] + torch.tensor(0.5).log() - q.log())
-    exact, = torch.autograd.grad(-bound, logit)
+        log_joint[1] + torch.tensor(0.5).log() - q.log()
+    )
+    (exact,) = torch.autograd.grad(-bound, logit)
     loss = pv.ElboLoss(model, guide, elbo=elbo())
     draws = torch.stack([torch.autograd.grad(loss(x=x), logit)[0] for _ in range(2000)])
-    assert abs(draws.mean() - exact) < 5 * draws.std() / 2000 ** 0.5
+    assert abs(draws.mean() - exact) < 5 * draws.std() / 2000**0.5
     with pytest.raises(TypeError, match="score-function gradient"):
         pv.ElboLoss(model, guide, free_bits=1.0)(x=x)
 
@@ -221,16 +253,28 @@ def test_gradients_are_those_of_pyro(elbo) -> None:
     torch.manual_seed(0)
     for parameter in parameters:
         parameter.grad = None
-    elbo(max_plate_nesting=1).loss_and_grads(*pv.as_svi(oracle.model, oracle.guide), **oracle.batch)
+    elbo(max_plate_nesting=1).loss_and_grads(
+        *pv.as_svi(oracle.model, oracle.guide), **oracle.batch
+    )
     pyro.clear_param_store()
     for parameter, gradient in zip(parameters, ours):
-        torch.testing.assert_close(gradient, parameter.grad / len(oracle.log_px), rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(
+            gradient, parameter.grad / len(oracle.log_px), rtol=1e-10, atol=1e-12
+        )
 
 
-@pytest.mark.parametrize("make", [lambda: pyro.infer.RenyiELBO(num_particles=3), lambda: pyro.infer.Trace_ELBO(),
-                                  lambda: pyro.infer.TraceGraph_ELBO(),
-                                  lambda: pyro.infer.ReweightedWakeSleep(num_particles=3, vectorize_particles=False)])
-def test_estimators_with_a_backward_pass_of_their_own(make: Callable, uses_param_store: None) -> None:
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: pyro.infer.RenyiELBO(num_particles=3),
+        lambda: pyro.infer.Trace_ELBO(),
+        lambda: pyro.infer.TraceGraph_ELBO(),
+        lambda: pyro.infer.ReweightedWakeSleep(num_particles=3, vectorize_particles=False),
+    ],
+)
+def test_estimators_with_a_backward_pass_of_their_own(
+    make: Callable, uses_param_store: None
+) -> None:
     """Value and gradients are those that loss_and_grads leaves, over B."""
     oracle = oracles.linear_gaussian()
     parameters = [*oracle.model.parameters(), *oracle.guide.parameters()]
@@ -242,7 +286,9 @@ def test_estimators_with_a_backward_pass_of_their_own(make: Callable, uses_param
     torch.manual_seed(0)
     loss = PyroLoss(oracle.model, oracle.guide, make())(**oracle.batch)
     size = len(oracle.batch["x"])
-    assert float(loss.detach()) == pytest.approx((value[0] if isinstance(value, tuple) else value) / size, rel=1e-12)
+    assert float(loss.detach()) == pytest.approx(
+        (value[0] if isinstance(value, tuple) else value) / size, rel=1e-12
+    )
     for grad, got in zip(wanted, torch.autograd.grad(loss, parameters, allow_unused=True)):
         assert (grad is None) == (got is None)
         if grad is not None:

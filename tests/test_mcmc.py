@@ -1,4 +1,5 @@
 """Pyro's chains on our models, against posteriors that are known."""
+
 import math
 
 import arviz
@@ -25,16 +26,22 @@ def data(rows: int = 10) -> dict[str, Tensor]:
 
 
 def known_noise() -> pv.Model:
-    return pv.Model(y=pv.Node(FixedScaleNormalHead(pv.Bayesian(nn.Linear(2, 1, bias=False)), scale=NOISE), "x"))
+    return pv.Model(
+        y=pv.Node(FixedScaleNormalHead(pv.Bayesian(nn.Linear(2, 1, bias=False)), scale=NOISE), "x")
+    )
 
 
 def unknown_noise() -> pv.Model:
     net = pv.Bayesian(nn.Linear(2, 1, bias=False))
-    return pv.Model(variance=pv.Global(InverseGammaPrior(2.0, 0.5)), y=pv.Node(SharedVarianceHead(net), "x", "variance"))
+    return pv.Model(
+        variance=pv.Global(InverseGammaPrior(2.0, 0.5)),
+        y=pv.Node(SharedVarianceHead(net), "x", "variance"),
+    )
 
 
 def posterior(batch: dict[str, Tensor], variance: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean `(*, 2)` and covariance of the weights given the noise's variance `(*,)`, under N(0, 1)."""
+    """Mean `(*, 2)` and covariance of the weights given the noise's variance `(*,)`, under N(0,
+    1)."""
     gram, moment = batch["x"].T @ batch["x"], (batch["x"].T @ batch["y"]).squeeze(-1)
     covariance = torch.linalg.inv(torch.eye(2) + gram / variance[..., None, None])
     return (covariance @ moment.unsqueeze(-1)).squeeze(-1) / variance[..., None], covariance
@@ -49,7 +56,7 @@ def assert_mean(draws: Tensor, exact: float) -> None:
 
 def assert_posterior(chains: Chains, batch: dict[str, Tensor]) -> None:
     """The first two moments of both weights."""
-    mean, covariance = posterior(batch, torch.tensor(NOISE ** 2))
+    mean, covariance = posterior(batch, torch.tensor(NOISE**2))
     for index in range(2):
         weight = chains.draws["w.weight"][:, :, 0, index]
         assert_mean(weight, float(mean[index]))
@@ -71,10 +78,12 @@ def test_nuts_finds_the_conjugate_posterior(nuts: tuple[Chains, dict[str, Tensor
     assert not chains.divergent.any() and 0.6 < chains.accept.mean() < 1.0
 
 
-def test_energy_is_the_potential_and_two_halves_of_kinetic_energy(nuts: tuple[Chains, dict[str, Tensor]]) -> None:
+def test_energy_is_the_potential_and_two_halves_of_kinetic_energy(
+    nuts: tuple[Chains, dict[str, Tensor]],
+) -> None:
     """U - min U and the kinetic energy of two weights are Gamma(1, 1) each: their sum has mean 2."""
     chains, batch = nuts
-    mean, _ = posterior(batch, torch.tensor(NOISE ** 2))
+    mean, _ = posterior(batch, torch.tensor(NOISE**2))
     model, lowest = known_noise(), {"w.weight": mean.unsqueeze(0)}
     trace = poutine.trace(poutine.condition(model, data=lowest)).get_trace(**batch)
     assert_mean(chains.energy + trace.log_prob_sum(), 2.0)
@@ -84,7 +93,12 @@ def test_arviz_reads_the_chains(nuts: tuple[Chains, dict[str, Tensor]]) -> None:
     chains, _ = nuts
     read = chains_to_arviz(chains)
     weight = read["posterior"]["w.weight"]
-    assert dict(weight.sizes) == {"chain": 2, "draw": 200, "w.weight_dim_0": 1, "w.weight_dim_1": 2}
+    assert dict(weight.sizes) == {
+        "chain": 2,
+        "draw": 200,
+        "w.weight_dim_0": 1,
+        "w.weight_dim_1": 2,
+    }
     assert np.array_equal(weight.values[1, :, 0, 1], chains.draws["w.weight"][:, 1, 0, 1].numpy())
     assert np.array_equal(read["sample_stats"]["diverging"].values, chains.divergent.T.numpy())
     assert float(arviz.rhat(read["posterior"])["w.weight"].max()) < 1.05
@@ -95,9 +109,11 @@ def test_draws_predict(nuts: tuple[Chains, dict[str, Tensor]]) -> None:
     chains, batch = nuts
     guide = Empirical({name: value.flatten(0, 1) for name, value in chains.draws.items()})
     moments = pv.predict_moments(known_noise(), guide, batch, num_samples=400)
-    mean, covariance = posterior(batch, torch.tensor(NOISE ** 2))
+    mean, covariance = posterior(batch, torch.tensor(NOISE**2))
     spread = (batch["x"] @ covariance * batch["x"]).sum(-1, keepdim=True).sqrt()
-    assert ((moments.mean - batch["x"] @ mean.unsqueeze(-1)).abs() < 5 * spread / math.sqrt(50)).all()  # ESS above 50
+    assert (
+        (moments.mean - batch["x"] @ mean.unsqueeze(-1)).abs() < 5 * spread / math.sqrt(50)
+    ).all()  # ESS above 50
 
 
 def test_random_walk_finds_the_conjugate_posterior() -> None:
@@ -107,23 +123,44 @@ def test_random_walk_finds_the_conjugate_posterior() -> None:
     assert 0.1 < chains.accept.mean() < 0.5 and not chains.divergent.any()
 
 
-@pytest.mark.parametrize("kernel", [lambda model: HMC(model, step_size=1e-9, num_steps=1, adapt_step_size=False),
-                                    lambda model: RandomWalkKernel(model, init_step_size=1e-9)])
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        lambda model: HMC(model, step_size=1e-9, num_steps=1, adapt_step_size=False),
+        lambda model: RandomWalkKernel(model, init_step_size=1e-9),
+    ],
+)
 def test_chains_start_where_they_are_told(kernel: object) -> None:
     model, seen = unknown_noise(), []
     start = {name: value.detach() for name, value in PointEstimate(model).values().items()}
     begin = dict(num_samples=2, warmup=0, num_chains=2, start=start)
     chains = mcmc(model, data(), kernel, **begin, progress=seen.append)
-    assert all(torch.allclose(chains.draws[name], value.expand(2, 2, *value.shape), atol=1e-6)
-               for name, value in start.items())
+    assert all(
+        torch.allclose(chains.draws[name], value.expand(2, 2, *value.shape), atol=1e-6)
+        for name, value in start.items()
+    )
     assert seen == [0, 1, 2, 3]
-    jittered = mcmc(model, data(), kernel, **begin, jitter=0.1).draws["variance"].log() - start["variance"].log()
-    assert (jittered.abs() > 1e-4).all() and (jittered.abs() < 0.6).all() and jittered[0, 0] != jittered[0, 1]
+    jittered = (
+        mcmc(model, data(), kernel, **begin, jitter=0.1).draws["variance"].log()
+        - start["variance"].log()
+    )
+    assert (
+        (jittered.abs() > 1e-4).all()
+        and (jittered.abs() < 0.6).all()
+        and jittered[0, 0] != jittered[0, 1]
+    )
 
 
 def test_bad_starts() -> None:
     with pytest.raises(ValueError, match="'w.weight': \\(1, 2\\)"):
-        mcmc(known_noise(), data(), NUTS, num_samples=1, warmup=0, start={"w.weight": torch.zeros(2)})
+        mcmc(
+            known_noise(),
+            data(),
+            NUTS,
+            num_samples=1,
+            warmup=0,
+            start={"w.weight": torch.zeros(2)},
+        )
     with pytest.raises(ValueError, match="num_samples=0"):
         mcmc(known_noise(), data(), NUTS, num_samples=0, warmup=0)
 

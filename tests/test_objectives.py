@@ -1,4 +1,6 @@
-"""Objectives beside the plain ELBO: importance-weighted bounds and their gradients, capacity, penalties, lagging guides."""
+"""Objectives beside the plain ELBO: importance-weighted bounds and their gradients, capacity,
+penalties, lagging guides."""
+
 import math
 from collections.abc import Callable
 
@@ -31,7 +33,9 @@ def vae() -> tuple[pv.Model, pv.Guide]:
     return model, pv.Guide(z=pv.Node(NormalHead(MLP(4, [8], 4)), "x"))
 
 
-# --- importance-weighted bounds -------------------------------------------------------------------------------------
+# --- importance-weighted bounds
+# -------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("gradient", GRADIENTS)
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0, -1.0])
@@ -50,36 +54,56 @@ def test_the_bound_is_that_of_the_log_weights(gradient: str, alpha: float) -> No
 
 @pytest.mark.parametrize("oracle", ORACLES)
 @pytest.mark.parametrize("gradient", GRADIENTS)
-def test_every_bound_at_the_exact_posterior_is_minus_the_evidence(oracle: Callable, gradient: str) -> None:
+def test_every_bound_at_the_exact_posterior_is_minus_the_evidence(
+    oracle: Callable, gradient: str
+) -> None:
     exact = oracle()
     for alpha in (0.0, 0.5, 1.0, -2.0):
         for num_particles in (1, 4):
-            loss = pv.IwaeLoss(exact.model, exact.guide, num_particles=num_particles, gradient=gradient, alpha=alpha)
-            torch.testing.assert_close(-loss(**exact.batch), exact.log_px.mean(), atol=1e-10, rtol=0)
+            loss = pv.IwaeLoss(
+                exact.model,
+                exact.guide,
+                num_particles=num_particles,
+                gradient=gradient,
+                alpha=alpha,
+            )
+            torch.testing.assert_close(
+                -loss(**exact.batch), exact.log_px.mean(), atol=1e-10, rtol=0
+            )
 
 
 @pytest.mark.parametrize("oracle", [oracles.linear_gaussian, oracles.two_level])
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
-def test_only_the_plain_gradient_is_noisy_at_the_exact_posterior(oracle: Callable, alpha: float) -> None:
+def test_only_the_plain_gradient_is_noisy_at_the_exact_posterior(
+    oracle: Callable, alpha: float
+) -> None:
     exact = oracle()
     largest = {}
     for gradient in GRADIENTS:
-        loss = pv.IwaeLoss(exact.model, exact.guide, num_particles=4, gradient=gradient, alpha=alpha)
+        loss = pv.IwaeLoss(
+            exact.model, exact.guide, num_particles=4, gradient=gradient, alpha=alpha
+        )
         gradients = torch.autograd.grad(loss(**exact.batch), list(exact.guide.parameters()))
         largest[gradient] = max(float(g.abs().max()) for g in gradients)
     assert largest["stl"] < 1e-10 and largest["dreg"] < 1e-10 and largest["plain"] > 1e-2
 
 
 def hierarchy() -> pv.Guide:
-    return pv.Guide(z=pv.Node(NormalHead(MLP(3, [4], 4)), "x"), h=pv.Node(NormalHead(MLP(5, [4], 4)), "x", "z"))
+    return pv.Guide(
+        z=pv.Node(NormalHead(MLP(3, [4], 4)), "x"), h=pv.Node(NormalHead(MLP(5, [4], 4)), "x", "z")
+    )
 
 
 GUIDES: dict[str, Callable[[], nn.Module]] = {
     "normal": lambda: NormalHead(MLP(3, [4], 4)),
     "iaf": lambda: IAF(NormalHead(MLP(3, [4], 4)), 2, 3, transforms=1, hidden=(4,)),
-    "coupling": lambda: FlowPosterior(NormalHead(MLP(3, [4], 4)), zuko.flows.RealNVP(
-        2, 3, transforms=2, hidden_features=(4,)).transform.inv),
-    "planar": lambda: PlanarPosterior(NormalHead(MLP(3, [4], 4)), MLP(3, [4], 10), 2, transforms=2),
+    "coupling": lambda: FlowPosterior(
+        NormalHead(MLP(3, [4], 4)),
+        zuko.flows.RealNVP(2, 3, transforms=2, hidden_features=(4,)).transform.inv,
+    ),
+    "planar": lambda: PlanarPosterior(
+        NormalHead(MLP(3, [4], 4)), MLP(3, [4], 10), 2, transforms=2
+    ),
     "mixture": lambda: MixtureNormalHead(MLP(3, [4], 10), 2, 2),
     "hierarchy": hierarchy,
 }
@@ -87,15 +111,21 @@ GUIDES: dict[str, Callable[[], nn.Module]] = {
 
 def pair_with(guide: str) -> tuple[nn.Module, nn.Module]:
     if guide == "hierarchy":
-        model = pv.Model(z=StandardNormal(2), h=pv.Node(FixedScaleNormalHead(MLP(2, [4], 2), scale=1.0), "z"),
-                         x=pv.Node(FixedScaleNormalHead(MLP(4, [4], 3), scale=1.0), "h", "z"))
+        model = pv.Model(
+            z=StandardNormal(2),
+            h=pv.Node(FixedScaleNormalHead(MLP(2, [4], 2), scale=1.0), "z"),
+            x=pv.Node(FixedScaleNormalHead(MLP(4, [4], 3), scale=1.0), "h", "z"),
+        )
         return model.double(), GUIDES[guide]().double()
-    model = pv.Model(z=StandardNormal(2), x=pv.Node(FixedScaleNormalHead(MLP(2, [4], 3), scale=1.0), "z"))
+    model = pv.Model(
+        z=StandardNormal(2), x=pv.Node(FixedScaleNormalHead(MLP(2, [4], 3), scale=1.0), "z")
+    )
     return model.double(), pv.Guide(z=pv.Node(GUIDES[guide](), "x")).double()
 
 
 def gradient_draws(guide: str, num_particles: int = 3, **options: object) -> tuple[Tensor, Tensor]:
-    """Gradients of the guide's and of the model's parameters, one row a draw, each averaged over 200 copies of two data.
+    """Gradients of the guide's and of the model's parameters, one row a draw, each averaged over
+    200 copies of two data.
 
     Every call draws the same latent values from the same nets.
     """
@@ -127,8 +157,11 @@ def test_dreg_and_stl_gradients_are_unbiased(guide: str, alpha: float) -> None:
 
 
 def test_stl_is_unbiased_for_one_particle_and_biased_for_a_bound_of_several() -> None:
-    differences = {num: gradient_draws("normal", gradient="stl", num_particles=num)[0]
-                   - gradient_draws("normal", num_particles=num)[0] for num in (1, 3)}
+    differences = {
+        num: gradient_draws("normal", gradient="stl", num_particles=num)[0]
+        - gradient_draws("normal", num_particles=num)[0]
+        for num in (1, 3)
+    }
     assert z_scores(differences[1]).abs().mean() < 1.5
     assert z_scores(differences[3]).abs().mean() > 5
 
@@ -139,7 +172,10 @@ def test_dreg_and_stl_gradients_are_quieter_near_the_posterior(alpha: float) -> 
     total = {}
     for gradient in GRADIENTS:
         loss = pv.IwaeLoss(near.model, near.guide, num_particles=5, gradient=gradient, alpha=alpha)
-        rows = [torch.autograd.grad(loss(**near.batch), list(near.guide.parameters())) for _ in range(100)]
+        rows = [
+            torch.autograd.grad(loss(**near.batch), list(near.guide.parameters()))
+            for _ in range(100)
+        ]
         total[gradient] = sum(float(torch.stack(part).var(0).sum()) for part in zip(*rows))
     assert total["dreg"] < 0.2 * total["plain"] and total["stl"] < 0.2 * total["plain"]
 
@@ -152,9 +188,14 @@ def test_iwae_refuses_draws_without_a_path(gradient: str) -> None:
         pv.IwaeLoss(model, guide, num_particles=3, gradient=gradient)(x=X)
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"num_particles": 0}, "num_particles=0"), ({"num_particles": 2, "gradient": "score"}, "wanted one of plain, stl, dreg"),
-    ({"num_particles": 2, "alpha": math.inf}, "a finite order")])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_particles": 0}, "num_particles=0"),
+        ({"num_particles": 2, "gradient": "score"}, "wanted one of plain, stl, dreg"),
+        ({"num_particles": 2, "alpha": math.inf}, "a finite order"),
+    ],
+)
 def test_iwae_says_what_it_wants(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         pv.IwaeLoss(*vae(), **options)
@@ -170,8 +211,14 @@ def test_iwae_refuses_weights_outside_the_plate() -> None:
 def test_iwae_trains_and_resumes(gradient: str, tmp_path: object) -> None:
     def run(epochs: int, **options: object) -> pv.History:
         torch.manual_seed(4)
-        return pv.fit(pv.IwaeLoss(*vae(), num_particles=5, gradient=gradient), [{"x": X}], valid=[{"x": X}], epochs=epochs,
-                      lr=1e-2, **options)
+        return pv.fit(
+            pv.IwaeLoss(*vae(), num_particles=5, gradient=gradient),
+            [{"x": X}],
+            valid=[{"x": X}],
+            epochs=epochs,
+            lr=1e-2,
+            **options,
+        )
 
     whole = run(40)
     run(20, hooks=[Checkpoint(tmp_path / "run")])
@@ -181,7 +228,9 @@ def test_iwae_trains_and_resumes(gradient: str, tmp_path: object) -> None:
     assert all(-loss >= elbo for loss, elbo in zip(whole["valid_loss"], whole["valid_elbo"]))
 
 
-# --- parameters held fixed ------------------------------------------------------------------------------------------
+# --- parameters held fixed
+# ------------------------------------------------------------------------------------------
+
 
 class PyroPosterior(pyro.nn.PyroModule):
     """The linear-Gaussian posterior as a PyroModule whose scale is constrained."""
@@ -194,14 +243,20 @@ class PyroPosterior(pyro.nn.PyroModule):
 
     def forward(self, x: Tensor) -> None:
         with pyro.plate("data", len(x), dim=-1):
-            pyro.sample("z", dist.MultivariateNormal(x @ self.weight.T + self.bias, scale_tril=self.scale_tril))
+            pyro.sample(
+                "z",
+                dist.MultivariateNormal(x @ self.weight.T + self.bias, scale_tril=self.scale_tril),
+            )
 
 
 def exact_guides() -> dict[str, tuple[oracles.Oracle, object]]:
-    """The exact posterior, its parameters held by a module, by `pyro.param`, by a PyroModule and by a function's net."""
+    """The exact posterior, its parameters held by a module, by `pyro.param`, by a PyroModule and
+    by a function's net."""
     oracle = oracles.linear_gaussian()
     posterior = oracle.guide.nodes["z"].conditional
-    weight, bias, tril = (p.detach().clone() for p in (posterior.weights[0], posterior.bias, posterior.scale_tril))
+    weight, bias, tril = (
+        p.detach().clone() for p in (posterior.weights[0], posterior.bias, posterior.scale_tril)
+    )
 
     def with_params(x: Tensor) -> None:
         loc = x @ pyro.param("weight", weight).T + pyro.param("bias", bias)
@@ -213,14 +268,19 @@ def exact_guides() -> dict[str, tuple[oracles.Oracle, object]]:
         with pyro.plate("data", len(x), dim=-1):
             pyro.sample("z", posterior(x))
 
-    return {"pyro.param": (oracle, with_params), "PyroModule": (oracle, PyroPosterior(weight, bias, tril)),
-            "function": (oracle, with_net)}
+    return {
+        "pyro.param": (oracle, with_params),
+        "PyroModule": (oracle, PyroPosterior(weight, bias, tril)),
+        "function": (oracle, with_net),
+    }
 
 
 @pytest.mark.usefixtures("uses_param_store")
 @pytest.mark.parametrize("kind", ["pyro.param", "PyroModule", "function"])
 @pytest.mark.parametrize("gradient", ["stl", "dreg"])
-def test_guides_of_every_origin_are_held_fixed_where_they_are_scored(kind: str, gradient: str) -> None:
+def test_guides_of_every_origin_are_held_fixed_where_they_are_scored(
+    kind: str, gradient: str
+) -> None:
     oracle, guide = exact_guides()[kind]
     for name, bound in ((gradient, 1e-10), ("plain", math.inf)):
         loss = pv.IwaeLoss(oracle.model, guide, num_particles=4, gradient=name)
@@ -229,7 +289,9 @@ def test_guides_of_every_origin_are_held_fixed_where_they_are_scored(kind: str, 
         loss.zero_grad()
         value.backward()
         store = pyro.get_param_store()
-        held = [store[key].unconstrained() for key in store] + list(loss.guide.parameters() if kind == "PyroModule" else ())
+        held = [store[key].unconstrained() for key in store] + list(
+            loss.guide.parameters() if kind == "PyroModule" else ()
+        )
         if kind == "function":
             held = list(oracle.guide.parameters())
         assert len(held) == 3 and all(p.grad is not None for p in held)
@@ -246,10 +308,14 @@ def test_freezing_ends_with_the_block_and_leaves_other_graphs_alone() -> None:
         assert not net.weight.requires_grad and not net(torch.ones(2)).requires_grad
         raise RuntimeError("stop")
     (before + net(torch.ones(2))).backward()
-    assert isinstance(net.weight, nn.Parameter) and torch.equal(net.weight.grad, torch.full((1, 2), 2.0))
+    assert isinstance(net.weight, nn.Parameter) and torch.equal(
+        net.weight.grad, torch.full((1, 2), 2.0)
+    )
 
 
-# --- capacity -------------------------------------------------------------------------------------------------------
+# --- capacity
+# -------------------------------------------------------------------------------------------------------
+
 
 def test_capacity_is_its_formula_and_reports_the_elbo() -> None:
     model, guide = vae()
@@ -259,7 +325,9 @@ def test_capacity_is_its_formula_and_reports_the_elbo() -> None:
     for capacity in (0.0, 3.0):
         torch.manual_seed(1)
         loss = CapacityLoss(model, guide, capacity=capacity, gamma=7.0)
-        torch.testing.assert_close(loss(x=X), plain - kl + 7 * (kl - capacity).abs(), atol=1e-12, rtol=0)
+        torch.testing.assert_close(
+            loss(x=X), plain - kl + 7 * (kl - capacity).abs(), atol=1e-12, rtol=0
+        )
         torch.testing.assert_close(loss.inner.terms.elbo, -plain.detach(), atol=1e-12, rtol=0)
 
 
@@ -273,7 +341,8 @@ def test_capacity_draws_the_kl_to_its_value_and_resumes(tmp_path: object) -> Non
     whole = run(200)
     run(60, hooks=[Checkpoint(tmp_path / "run")])
     assert run(200, resume=tmp_path / "run")["loss"] == whole["loss"]
-    # the KL is an average over 20 data of single draws: their noise is about 0.1 nats, and 50 epochs average it
+    # the KL is an average over 20 data of single draws: their noise is about 0.1 nats, and 50
+    # epochs average it
     assert sum(whole["kl"][-50:]) / 50 == pytest.approx(0.4, abs=0.1)
 
 
@@ -292,13 +361,21 @@ def test_free_bits_refuse_a_kl_that_enumeration_sums_out() -> None:
     def classes(x: Tensor) -> None:
         with pyro.plate("data", len(x), dim=-1):
             y = pyro.sample("y", dist.Categorical(torch.ones(3)), infer={"enumerate": "parallel"})
-            pyro.sample("x", dist.Bernoulli(logits=net(y.unsqueeze(-1).double())).to_event(1), obs=x)
+            pyro.sample(
+                "x", dist.Bernoulli(logits=net(y.unsqueeze(-1).double())).to_event(1), obs=x
+            )
 
-    with pytest.raises(TypeError, match="free_bits: the KL of each site is needed, which enumeration sums out"):
-        pv.ElboLoss(classes, lambda x: None, free_bits=1.0, elbo=TraceEnum_ELBO(max_plate_nesting=1))(x=X)
+    with pytest.raises(
+        TypeError, match="free_bits: the KL of each site is needed, which enumeration sums out"
+    ):
+        pv.ElboLoss(
+            classes, lambda x: None, free_bits=1.0, elbo=TraceEnum_ELBO(max_plate_nesting=1)
+        )(x=X)
 
 
-# --- penalties ------------------------------------------------------------------------------------------------------
+# --- penalties
+# ------------------------------------------------------------------------------------------------------
+
 
 def test_a_penalty_adds_in_training_only() -> None:
     model, guide = vae()
@@ -322,7 +399,9 @@ def test_a_penalty_trains_and_may_have_parameters_of_its_own() -> None:
             return (self.target - 1).square()
 
     pull = Pull()
-    history = pv.fit(Penalized(pv.ElboLoss(*vae()), pull), [{"x": X}], valid=[{"x": X}], epochs=50, lr=5e-2)
+    history = pv.fit(
+        Penalized(pv.ElboLoss(*vae()), pull), [{"x": X}], valid=[{"x": X}], epochs=50, lr=5e-2
+    )
     assert pull.target.item() == pytest.approx(1.0, abs=0.2)
     assert history["valid_loss"][-1] == pytest.approx(-history["valid_elbo"][-1])
 
@@ -332,17 +411,23 @@ def test_squared_jacobian_is_the_jacobian_squared() -> None:
     jacobians = torch.stack([torch.autograd.functional.jacobian(net, row) for row in x])
     draws = torch.stack([squared_jacobian(net, x).detach() for _ in range(2000)])
     exact = jacobians.square().sum((1, 2)).mean()
-    assert abs(draws.mean() - exact) < 5 * draws.std() / 2000 ** 0.5
+    assert abs(draws.mean() - exact) < 5 * draws.std() / 2000**0.5
     mean = squared_jacobian(net, x, num_draws=500)
-    assert abs(mean - exact) < 5 * draws.std() / 500 ** 0.5
+    assert abs(mean - exact) < 5 * draws.std() / 500**0.5
     scale = torch.tensor(3.0, requires_grad=True)
-    (gradient,) = torch.autograd.grad(squared_jacobian(lambda x: scale * x, torch.ones(2000, 1), num_draws=50), scale)
-    assert gradient == pytest.approx(6.0, abs=5 * 6 * 2 ** 0.5 / 100_000 ** 0.5)  # d/ds s^2 v^2 = 6 v^2, of variance 2 * 6^2
+    (gradient,) = torch.autograd.grad(
+        squared_jacobian(lambda x: scale * x, torch.ones(2000, 1), num_draws=50), scale
+    )
+    assert gradient == pytest.approx(
+        6.0, abs=5 * 6 * 2**0.5 / 100_000**0.5
+    )  # d/ds s^2 v^2 = 6 v^2, of variance 2 * 6^2
     with torch.no_grad():
         assert torch.isfinite(squared_jacobian(net, x))
 
 
-# --- lagging guides -------------------------------------------------------------------------------------------------
+# --- lagging guides
+# -------------------------------------------------------------------------------------------------
+
 
 def test_the_model_moves_in_every_third_step() -> None:
     model, guide = vae()
@@ -375,26 +460,38 @@ def test_lagging_keeps_the_loss_and_counts_training_steps_alone() -> None:
 
 def test_what_model_and_guide_share_moves_with_the_model() -> None:
     encoder = NormalHead(MLP(4, [8], 4))
-    model = pv.Model(z=VampPrior(encoder, torch.rand(3, 4)), x=pv.Node(BernoulliHead(MLP(2, [8], 4)), "z"))
+    model = pv.Model(
+        z=VampPrior(encoder, torch.rand(3, 4)), x=pv.Node(BernoulliHead(MLP(2, [8], 4)), "z")
+    )
     extra = MLP(4, [3], 5)
     guide = pv.Guide(z=pv.Node(PlanarPosterior(encoder, extra, 2, transforms=1), "x"))
     loss = Lagging(pv.ElboLoss(model, guide), guide_steps=2)
     loss(x=X)
     loss(x=X).backward()
-    assert all(p.grad is None for p in encoder.parameters()) and all(p.grad is not None for p in extra.parameters())
+    assert all(p.grad is None for p in encoder.parameters()) and all(
+        p.grad is not None for p in extra.parameters()
+    )
 
 
 def test_a_guide_that_is_all_the_model_s_is_refused_in_its_own_steps() -> None:
     encoder = NormalHead(MLP(4, [8], 4))
-    model = pv.Model(z=VampPrior(encoder, torch.rand(3, 4)), x=pv.Node(BernoulliHead(MLP(2, [8], 4)), "z"))
+    model = pv.Model(
+        z=VampPrior(encoder, torch.rand(3, 4)), x=pv.Node(BernoulliHead(MLP(2, [8], 4)), "z")
+    )
     loss = Lagging(pv.ElboLoss(model, pv.Guide(z=pv.Node(encoder, "x"))), guide_steps=2)
     loss(x=X)
     with pytest.raises(pv.PairError, match="an encoder of its own"):
         loss(x=X)
 
 
-@pytest.mark.parametrize("inner", [pv.ElboLoss, lambda model, guide: CapacityLoss(model, guide, capacity=1.0),
-                                   lambda model, guide: pv.IwaeLoss(model, guide, num_particles=3, gradient="dreg")])
+@pytest.mark.parametrize(
+    "inner",
+    [
+        pv.ElboLoss,
+        lambda model, guide: CapacityLoss(model, guide, capacity=1.0),
+        lambda model, guide: pv.IwaeLoss(model, guide, num_particles=3, gradient="dreg"),
+    ],
+)
 def test_lagging_trains_resumes_and_goes_on(inner: Callable, tmp_path: object) -> None:
     def run(epochs: int, **options: object) -> tuple[Lagging, pv.History]:
         torch.manual_seed(4)
@@ -405,13 +502,18 @@ def test_lagging_trains_resumes_and_goes_on(inner: Callable, tmp_path: object) -
     run(4, hooks=[Checkpoint(tmp_path / "run")])
     assert run(8, resume=tmp_path / "run")[1]["loss"] == whole["loss"]
     assert loss.step == 8
-    pv.fit(loss, [{"x": X}], epochs=1)  # begins in a step of the guide: the model's parameters are not idle for that
+    pv.fit(
+        loss, [{"x": X}], epochs=1
+    )  # begins in a step of the guide: the model's parameters are not idle for that
 
 
-# --- scales that programs give their data -------------------------------------------------------------------------------
+# --- scales that programs give their data
+# -------------------------------------------------------------------------------
+
 
 def shifted(scale: float | Tensor, mean: float = 1.0) -> tuple[Callable, Callable, nn.Parameter]:
-    """z ~ N(0, 1) in the prior and N(m, 1) in the guide, so that KL = m^2 / 2; x = z + noise pulls m upwards."""
+    """z ~ N(0, 1) in the prior and N(m, 1) in the guide, so that KL = m^2 / 2; x = z + noise pulls
+    m upwards."""
     loc = nn.Parameter(torch.tensor(mean))
 
     def model(x: Tensor) -> None:
@@ -427,9 +529,12 @@ def shifted(scale: float | Tensor, mean: float = 1.0) -> tuple[Callable, Callabl
     return model, guide, loc
 
 
-@pytest.mark.parametrize("scale", [1.0, 0.1, 3.0, torch.tensor([0.5, 2.0, 0.2, 1.0], dtype=torch.float64)])
+@pytest.mark.parametrize(
+    "scale", [1.0, 0.1, 3.0, torch.tensor([0.5, 2.0, 0.2, 1.0], dtype=torch.float64)]
+)
 def test_free_bits_and_capacity_know_the_scale_of_the_data(scale: float | Tensor) -> None:
-    """Nothing pulls at the guide's mean but the KL: it rests where that is 1/2, at 1, whatever the data weigh."""
+    """Nothing pulls at the guide's mean but the KL: it rests where that is 1/2, at 1, whatever the
+    data weigh."""
     x, weight = torch.zeros(4), float(torch.as_tensor(scale).mean())
     for m, free, held in ((0.5, 0.0, -1.0), (2.0, 1.0, 1.0)):
         model, guide, loc = shifted(scale, m)
@@ -446,7 +551,9 @@ def test_penalties_take_the_closed_form_where_it_was_asked_for() -> None:
     model, guide, _ = shifted(1.0, 2.0)
     x = torch.zeros(4)
     value = CapacityLoss(model, guide, capacity=2.0, gamma=1000.0, elbo=TraceMeanField_ELBO())(x=x)
-    assert value.item() == pytest.approx(0.5 * math.log(2 * math.pi), abs=1e-10)  # the data's density alone
+    assert value.item() == pytest.approx(
+        0.5 * math.log(2 * math.pi), abs=1e-10
+    )  # the data's density alone
     inner = pv.ElboLoss(model, guide, free_bits=2.0, elbo=TraceMeanField_ELBO())(x=x)
     assert inner.item() == pytest.approx(0.5 * math.log(2 * math.pi) + 2.0, abs=1e-10)
 
@@ -464,7 +571,9 @@ def test_iwae_weighs_the_data_as_the_programs_do(gradient: str) -> None:
     torch.testing.assert_close(value, -(weights * bound).mean(), atol=1e-12, rtol=0)
     if gradient == "plain":
         gradients = torch.autograd.grad(value, list(model.parameters()), retain_graph=True)
-        for one, other in zip(gradients, torch.autograd.grad(-(weights * bound).mean(), list(model.parameters()))):
+        for one, other in zip(
+            gradients, torch.autograd.grad(-(weights * bound).mean(), list(model.parameters()))
+        ):
             torch.testing.assert_close(one, other, atol=1e-12, rtol=0)
 
 
@@ -472,7 +581,10 @@ def test_a_weight_of_two_is_a_datum_that_is_there_twice() -> None:
     model, guide = vae()
     twice = torch.ones(len(X)).index_fill(0, torch.tensor([0]), 2.0)
     scaled = [pyro.poutine.scale(program, scale=twice) for program in (model, guide)]
-    for make in (lambda pair: pv.IwaeLoss(*pair, num_particles=1), lambda pair: pv.ElboLoss(*pair)):
+    for make in (
+        lambda pair: pv.IwaeLoss(*pair, num_particles=1),
+        lambda pair: pv.ElboLoss(*pair),
+    ):
         torch.manual_seed(1)
         value = make(scaled)(x=X) * len(X)
         torch.manual_seed(1)
@@ -486,5 +598,7 @@ def test_iwae_refuses_sites_of_unequal_scale() -> None:
     def annealed(x: Tensor) -> None:
         pyro.poutine.scale(guide, scale=0.5)(x=x)
 
-    with pytest.raises(pv.PairError, match="sites 'x' and 'z' of one datum are scaled differently"):
+    with pytest.raises(
+        pv.PairError, match="sites 'x' and 'z' of one datum are scaled differently"
+    ):
         pv.IwaeLoss(model, annealed, num_particles=2)(x=X)

@@ -1,4 +1,6 @@
-"""Programs as Pyro's own tutorials write them: what trains can also be predicted with, scored and exported."""
+"""Programs as Pyro's own tutorials write them: what trains can also be predicted with, scored and
+exported."""
+
 import logging
 from collections.abc import Callable
 
@@ -31,7 +33,10 @@ from pyrovae.nets import MLP
 from pyrovae.priors import StandardNormal
 
 B, GROUPS = 6, 4
-X, Y = torch.linspace(-1.0, 1.0, 2 * B, dtype=torch.float64).reshape(B, 2), torch.arange(B, dtype=torch.float64) / 3
+X, Y = (
+    torch.linspace(-1.0, 1.0, 2 * B, dtype=torch.float64).reshape(B, 2),
+    torch.arange(B, dtype=torch.float64) / 3,
+)
 
 
 def with_param(x: Tensor, y: Tensor | None = None) -> None:
@@ -49,16 +54,21 @@ class WithParam(PyroModule):
 
 @pytest.mark.parametrize("autoguide", [AutoNormal, AutoMultivariateNormal])
 @pytest.mark.parametrize("module", [False, True])
-def test_an_autoguide_on_a_model_with_a_param_statement_trains_that_param(autoguide: type[AutoGuide], module: bool,
-                                                                          uses_param_store: None) -> None:
+def test_an_autoguide_on_a_model_with_a_param_statement_trains_that_param(
+    autoguide: type[AutoGuide], module: bool, uses_param_store: None
+) -> None:
     model = WithParam() if module else with_param
     guide, x = autoguide(model), torch.randn(40, 2)
     batch = {"x": x, "y": x.sum(-1) + 0.1 * torch.randn(40)}
     loss = pv.ElboLoss(model, guide, num_data=40)
     if not module:
-        loss(**batch)  # Pyro's validation, on here, refuses param statements in PyroModules with parameters of their own
+        loss(
+            **batch
+        )  # Pyro's validation, on here, refuses param statements in PyroModules with parameters of their own
     parameters = []
-    history = pv.fit(loss, [batch], epochs=60, lr=0.1, hooks=[lambda run: parameters.append(run.parameters)])
+    history = pv.fit(
+        loss, [batch], epochs=60, lr=0.1, hooks=[lambda run: parameters.append(run.parameters)]
+    )
     noise = parameters[0]["param_store.noise"].exp()
     assert abs(noise.item() - 1.0) > 0.5, "the noise was not trained"
     assert history[-1]["elbo"] > history[0]["elbo"] + 0.5
@@ -67,7 +77,8 @@ def test_an_autoguide_on_a_model_with_a_param_statement_trains_that_param(autogu
 
 
 class TutorialNet(PyroModule):
-    """The Bayesian net of Pyro's tutorial: layers whose weights are `PyroSample`s of shape (out, in)."""
+    """The Bayesian net of Pyro's tutorial: layers whose weights are `PyroSample`s of shape (out,
+    in)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,8 +95,18 @@ class TutorialNet(PyroModule):
         return mean
 
 
-@pytest.mark.parametrize("make", [AutoDelta, AutoDiagonalNormal, AutoIAFNormal, AutoLowRankMultivariateNormal,
-                                  AutoMultivariateNormal, AutoNormal, AutoStructured])
+@pytest.mark.parametrize(
+    "make",
+    [
+        AutoDelta,
+        AutoDiagonalNormal,
+        AutoIAFNormal,
+        AutoLowRankMultivariateNormal,
+        AutoMultivariateNormal,
+        AutoNormal,
+        AutoStructured,
+    ],
+)
 def test_every_autoguide_trains_the_tutorial_net_and_predicts(make: type[AutoGuide]) -> None:
     model, batch = TutorialNet(), {"x": X, "y": Y}
     guide = make(model)
@@ -93,8 +114,12 @@ def test_every_autoguide_trains_the_tutorial_net_and_predicts(make: type[AutoGui
     assert len(history) == 2
     draws = pv.posterior_draws(model, guide, batch, num_samples=4)
     assert {name: value.shape for name, value in draws["posterior"].items()} == {
-        "noise": (4, 1), "first.weight": (4, 1, 3, 2), "first.bias": (4, 1, 3), "last.weight": (4, 1, 1, 3),
-        "last.bias": (4, 1, 1)}
+        "noise": (4, 1),
+        "first.weight": (4, 1, 3, 2),
+        "first.bias": (4, 1, 3),
+        "last.weight": (4, 1, 1, 3),
+        "last.bias": (4, 1, 1),
+    }
     assert pv.log_predictive(model, guide, batch, num_samples=4).isfinite().all()
 
 
@@ -109,7 +134,8 @@ def varying_intercepts(x: Tensor, y: Tensor | None = None) -> None:
 
 
 def centred(x: Tensor, y: Tensor | None = None) -> None:
-    """All shapes are right under particles, and the numbers are not: `softmax(0)` is over the particles then."""
+    """All shapes are right under particles, and the numbers are not: `softmax(0)` is over the
+    particles then."""
     with pyro.plate("weights", 2):
         w = pyro.sample("w", dist.Normal(0.0, 1.0))
     with pyro.plate("data", len(x)):
@@ -129,24 +155,39 @@ def classes(x: Tensor, y: Tensor | None = None) -> None:
         pyro.sample("y", dist.Categorical(logits=torch.einsum("bi,ic->bc", x, w)), obs=y)
 
 
-ORDINARY = {"net": TutorialNet, "intercepts": lambda: varying_intercepts, "softmax": lambda: centred,
-            "dim": lambda: one_more_dim, "classes": lambda: classes}
+ORDINARY = {
+    "net": TutorialNet,
+    "intercepts": lambda: varying_intercepts,
+    "softmax": lambda: centred,
+    "dim": lambda: one_more_dim,
+    "classes": lambda: classes,
+}
 
 
 def sampled(model: Callable, num: int) -> dict[str, Tensor]:
-    """Draws of the latent sites from the prior, `(num, *shape)`, as a Markov chain would give them."""
+    """Draws of the latent sites from the prior, `(num, *shape)`, as a Markov chain would give
+    them."""
     traces = [poutine.trace(model).get_trace(x=X) for _ in range(num)]
-    names = [name for name in traces[0].stochastic_nodes if name not in ("y", "data", "groups", "weights")]
+    names = [
+        name
+        for name in traces[0].stochastic_nodes
+        if name not in ("y", "data", "groups", "weights")
+    ]
     return {name: torch.stack([trace.nodes[name]["value"] for trace in traces]) for name in names}
 
 
 @pytest.mark.parametrize("name", ORDINARY)
 @pytest.mark.parametrize("kind", ["autoguide", "draws"])
-def test_predictions_are_those_of_a_loop(name: str, kind: str, caplog: pytest.LogCaptureFixture,
-                                         uses_param_store: None) -> None:
+def test_predictions_are_those_of_a_loop(
+    name: str, kind: str, caplog: pytest.LogCaptureFixture, uses_param_store: None
+) -> None:
     model, count = ORDINARY[name](), 5
     batch = {"x": X, "y": (Y > 1).long() if name == "classes" else Y}
-    guide = AutoNormal(model, init_scale=0.5) if kind == "autoguide" else Empirical(sampled(model, count))
+    guide = (
+        AutoNormal(model, init_scale=0.5)
+        if kind == "autoguide"
+        else Empirical(sampled(model, count))
+    )
     if kind == "autoguide":
         pv.fit(pv.ElboLoss(model, guide, num_data=B), [batch], epochs=2)
     with caplog.at_level(logging.WARNING, logger="pyrovae"):
@@ -155,8 +196,11 @@ def test_predictions_are_those_of_a_loop(name: str, kind: str, caplog: pytest.Lo
 
     def likelihood(index: int) -> dist.Distribution:
         nodes = poutine.trace(model).get_trace(x=X).nodes
-        values = {site: value[index].reshape(nodes[site]["value"].shape) for site, value in draws["posterior"].items()
-                  if site in nodes}
+        values = {
+            site: value[index].reshape(nodes[site]["value"].shape)
+            for site, value in draws["posterior"].items()
+            if site in nodes
+        }
         return poutine.trace(poutine.condition(model, data=values)).get_trace(x=X).nodes["y"]["fn"]
 
     likelihoods = [likelihood(index) for index in range(count)]
@@ -167,13 +211,17 @@ def test_predictions_are_those_of_a_loop(name: str, kind: str, caplog: pytest.Lo
     if kind == "autoguide":
         return  # its draws are others at each call
     log_predictive = pv.log_predictive(model, guide, batch, num_samples=count)
-    torch.testing.assert_close(log_predictive, expected.logsumexp(0) - torch.tensor(float(count)).log())
+    torch.testing.assert_close(
+        log_predictive, expected.logsumexp(0) - torch.tensor(float(count)).log()
+    )
     moments = pv.predict_moments(model, guide, {"x": X}, num_samples=count)
     means = torch.stack([fn.probs if name == "classes" else fn.mean for fn in likelihoods])
     torch.testing.assert_close(moments.mean, means.mean(0))
     if name != "classes":
         torch.testing.assert_close(moments.epistemic, means.var(0, correction=0))
-        torch.testing.assert_close(moments.aleatoric, torch.stack([fn.variance for fn in likelihoods]).mean(0))
+        torch.testing.assert_close(
+            moments.aleatoric, torch.stack([fn.variance for fn in likelihoods]).mean(0)
+        )
     predicted = pv.predict(model, guide, {"x": X}, num_samples=count)
     assert predicted["y"].shape == (count, B)
     if name == "net":
@@ -184,7 +232,10 @@ def test_predictions_are_those_of_a_loop(name: str, kind: str, caplog: pytest.Lo
 def test_one_draw_is_captured_and_replayed(name: str) -> None:
     model = ORDINARY[name]()
     guide = Empirical(sampled(model, 4))
-    runs = [pv.log_predictive(model, guide, {"x": X, "y": Y}, num_samples=4, compile=compile) for compile in ("off", "on")]
+    runs = [
+        pv.log_predictive(model, guide, {"x": X, "y": Y}, num_samples=4, compile=compile)
+        for compile in ("off", "on")
+    ]
     torch.testing.assert_close(*runs)
 
 
@@ -219,7 +270,9 @@ def test_noise_outside_sites_is_drawn_anew_for_each_draw(caplog: pytest.LogCaptu
     assert draws["y"].mean(-1).std() > 0.5, "all draws share their noise"
 
 
-def test_a_guide_that_does_not_broadcast_runs_one_draw_at_a_time(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_guide_that_does_not_broadcast_runs_one_draw_at_a_time(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def model(x: Tensor, y: Tensor | None = None) -> None:
         a = pyro.sample("a", dist.Normal(0.0, 1.0))
         w = pyro.sample("w", dist.Normal(torch.zeros(2), 1.0).to_event(1))
@@ -231,14 +284,24 @@ def test_a_guide_that_does_not_broadcast_runs_one_draw_at_a_time(caplog: pytest.
         pyro.sample("a", dist.Normal(w[0], 1e-6))
 
     draws = pv.predict(model, guide, {"x": X}, num_samples=20)
-    assert "the guide" in caplog.text and draws["w"].shape == (20, 1, 2) and draws["a"].shape == (20, 1)
+    assert (
+        "the guide" in caplog.text
+        and draws["w"].shape == (20, 1, 2)
+        and draws["a"].shape == (20, 1)
+    )
     torch.testing.assert_close(draws["a"], draws["w"][..., 0], atol=1e-4, rtol=0.0)
 
 
 def test_what_fails_by_itself_fails_as_it_does() -> None:
     def model(x: Tensor, y: Tensor | None = None) -> None:
         with pyro.plate("data", len(x)):
-            pyro.sample("y", dist.Normal(x @ pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1)), 1.0), obs=y)
+            pyro.sample(
+                "y",
+                dist.Normal(
+                    x @ pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1)), 1.0
+                ),
+                obs=y,
+            )
 
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
         pv.predict(model, Empirical({"w": torch.zeros(5, 3)}), {"x": X}, num_samples=5)
@@ -258,8 +321,11 @@ def test_evidence_of_programs_that_do_not_broadcast(caplog: pytest.LogCaptureFix
     results = []
     for program, compile in ((model, "on"), (oracle.model, "off")):
         torch.manual_seed(1)
-        results.append(pv.log_evidence(program, oracle.guide, oracle.batch, num_particles=60, chunk=17,
-                                       compile=compile).log_px)
+        results.append(
+            pv.log_evidence(
+                program, oracle.guide, oracle.batch, num_particles=60, chunk=17, compile=compile
+            ).log_px
+        )
     assert "one at a time" in caplog.text
     torch.testing.assert_close(*results)
     with pytest.raises(pv.PairError, match="defensive sampling needs programs that broadcast"):
@@ -274,7 +340,9 @@ def test_evidence_with_varying_intercepts() -> None:
     torch.manual_seed(3)
     evidence = pv.log_evidence(varying_intercepts, guide, batch, num_particles=1500, plate=None)
 
-    g = (X[:, 0] > 0).long() + 2 * (X[:, 1] > 0).long()  # the intercepts are integrated out, the scale by quadrature
+    g = (X[:, 0] > 0).long() + 2 * (
+        X[:, 1] > 0
+    ).long()  # the intercepts are integrated out, the scale by quadrature
     scale = torch.linspace(1e-3, 12.0, 4000)
     covariance = scale.square()[:, None, None] * (g[:, None] == g) + 0.25 * torch.eye(B)
     given = dist.MultivariateNormal(torch.zeros(B), covariance).log_prob(Y)

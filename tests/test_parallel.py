@@ -1,4 +1,5 @@
 """Two processes are one process on the union of their data."""
+
 import functools
 import logging
 import os
@@ -31,18 +32,29 @@ def vae() -> tuple[pv.Model, pv.Guide]:
 
 
 def point_loss() -> pv.ElboLoss:
-    """Without noise, but with a term outside the plate, which no number of processes may count twice."""
+    """Without noise, but with a term outside the plate, which no number of processes may count
+    twice."""
     torch.manual_seed(0)
     model = pv.Model(y=pv.Node(CategoricalHead(pv.Bayesian(MLP(4, [5], 3))), "x"))
     return pv.ElboLoss(model, PointEstimate(model), num_data=len(X))
 
 
-def train(ranks: object, epochs: int, path: Path | None = None, resume: bool = False, **options: object) -> tuple:
+def train(
+    ranks: object, epochs: int, path: Path | None = None, resume: bool = False, **options: object
+) -> tuple:
     loss = point_loss()
     data = Batches(DictDataset(x=X, y=Y), 10)
     hooks = [Checkpoint(path)] if path and (ranks is None or ranks.first) else []
-    history = pv.fit(loss, ranks.shard(data) if ranks else data, epochs=epochs, lr=1e-2, fabric=ranks, hooks=hooks,
-                     resume=path if resume else None, **options)
+    history = pv.fit(
+        loss,
+        ranks.shard(data) if ranks else data,
+        epochs=epochs,
+        lr=1e-2,
+        fabric=ranks,
+        hooks=hooks,
+        resume=path if resume else None,
+        **options,
+    )
     return history["loss"], {name: value.detach() for name, value in loss.named_parameters()}
 
 
@@ -54,8 +66,16 @@ class Loud(logging.Handler):
 
 
 def worker(rank: int, port: int, size: int, task: object, folder: Path) -> None:
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1",
-                      MASTER_PORT=str(port), TORCHELASTIC_RUN_ID="test", LOCAL_WORLD_SIZE=str(size), GROUP_RANK="0")
+    os.environ.update(
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+        WORLD_SIZE=str(size),
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+        TORCHELASTIC_RUN_ID="test",
+        LOCAL_WORLD_SIZE=str(size),
+        GROUP_RANK="0",
+    )
     torch.set_num_threads(1)
     logging.getLogger("pyrovae").addHandler(Loud(logging.WARNING))
     pyro.set_rng_seed(rank + 7)
@@ -82,23 +102,52 @@ def both(ranks: pv.Ranks, folder: Path) -> dict[str, object]:
     torch.manual_seed(ranks.rank)
     evidence = ranks.gather(pv.log_evidence(model, guide, own, num_particles=2000))
     torch.manual_seed(0)
-    oracle = oracles.linear_gaussian(num_data=29)  # whose every weight is exact, so that only their order may differ
-    exact = ranks.gather(pv.log_evidence(oracle.model, oracle.guide, {"x": torch.stack(ranks.share(oracle.batch["x"]))},
-                                         num_particles=2))
+    oracle = oracles.linear_gaussian(
+        num_data=29
+    )  # whose every weight is exact, so that only their order may differ
+    exact = ranks.gather(
+        pv.log_evidence(
+            oracle.model,
+            oracle.guide,
+            {"x": torch.stack(ranks.share(oracle.batch["x"]))},
+            num_particles=2,
+        )
+    )
     torch.manual_seed(ranks.rank)
-    seen = sorted(int(row) for batch in ranks.shard(Batches(DictDataset(i=torch.arange(29)), 10, shuffle=True))
-                  for row in batch["i"])
-    return {"eager": eager, "captured": captured, "noisy": noisy.state_dict(), "log_px": evidence.log_px,
-            "se": evidence.se, "seen": seen, "best": best_of(ranks, folder), "exact": exact.log_px, "right": oracle.log_px,
-             "noise": torch.randn(3), "works": ranks.share(list("abcde"))}
+    seen = sorted(
+        int(row)
+        for batch in ranks.shard(Batches(DictDataset(i=torch.arange(29)), 10, shuffle=True))
+        for row in batch["i"]
+    )
+    return {
+        "eager": eager,
+        "captured": captured,
+        "noisy": noisy.state_dict(),
+        "log_px": evidence.log_px,
+        "se": evidence.se,
+        "seen": seen,
+        "best": best_of(ranks, folder),
+        "exact": exact.log_px,
+        "right": oracle.log_px,
+        "noise": torch.randn(3),
+        "works": ranks.share(list("abcde")),
+    }
 
 
 def best_of(ranks: pv.Ranks, folder: Path) -> list[Tensor]:
-    """The weights that the first process's hook brings back, at the end of a training that left them behind."""
+    """The weights that the first process's hook brings back, at the end of a training that left
+    them behind."""
     loss = point_loss()
     hooks = [EarlyStopping(folder / "best", patience=2)] if ranks.first else []
-    history = pv.fit(loss, ranks.shard(Batches(DictDataset(x=X, y=Y), 10)), valid=[{"x": X, "y": (Y + 1) % 3}], epochs=40,
-                     lr=0.1, fabric=ranks, hooks=hooks)
+    history = pv.fit(
+        loss,
+        ranks.shard(Batches(DictDataset(x=X, y=Y), 10)),
+        valid=[{"x": X, "y": (Y + 1) % 3}],
+        epochs=40,
+        lr=0.1,
+        fabric=ranks,
+        hooks=hooks,
+    )
     assert len(history) < 40
     return [value.detach() for value in loss.parameters()]
 
@@ -119,21 +168,31 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     for name, value in first["noisy"].items():
         assert torch.equal(value, second["noisy"][name]), "processes drifted apart"
     assert not torch.equal(first["noise"], second["noise"]), "processes draw the same noise"
-    assert not set(first["seen"]) & set(second["seen"]) and len(first["seen"] + second["seen"]) == 28
-    assert all(torch.equal(one, other) for one, other in zip(first["best"], second["best"])), "other weights at the end"
+    assert (
+        not set(first["seen"]) & set(second["seen"]) and len(first["seen"] + second["seen"]) == 28
+    )
+    assert all(torch.equal(one, other) for one, other in zip(first["best"], second["best"])), (
+        "other weights at the end"
+    )
     best = point_loss()
     pv.load_weights(best, tmp_path / "best")
     assert all(torch.equal(one, other) for one, other in zip(first["best"], best.parameters()))
     for result in (first, second):
-        torch.testing.assert_close(result["exact"].double(), result["right"].double(), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            result["exact"].double(), result["right"].double(), rtol=1e-5, atol=1e-5
+        )
     assert first["works"] == ["a", "c", "e"] and second["works"] == ["b", "d"]
     model, guide = vae()
     pv.ElboLoss(model, guide).load_state_dict(first["noisy"])
     evidence = pv.log_evidence(model, guide, {"x": X}, num_particles=2000)
     assert torch.equal(first["log_px"], second["log_px"])
     # 30 differences of independent estimates; 5 s.e. fail one in 6e4 runs, and the seed is fixed
-    assert ((first["log_px"] - evidence.log_px).abs() < 5 * (first["se"] ** 2 + evidence.se ** 2).sqrt()).all()
-    close(train(None, 5, tmp_path / "run", resume=True), train(None, 5))  # what two began one goes on with
+    assert (
+        (first["log_px"] - evidence.log_px).abs() < 5 * (first["se"] ** 2 + evidence.se**2).sqrt()
+    ).all()
+    close(
+        train(None, 5, tmp_path / "run", resume=True), train(None, 5)
+    )  # what two began one goes on with
 
 
 def hang(ranks: pv.Ranks, folder: Path) -> str:
@@ -151,7 +210,9 @@ def hang(ranks: pv.Ranks, folder: Path) -> str:
         (folder / "given up").touch()
 
 
-def test_who_hangs_does_not_hold_up_the_others_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_hangs_does_not_hold_up_the_others_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PYROVAE_TIMEOUT", "1")
     message, _ = run(functools.partial(hang, folder=tmp_path), tmp_path)
     assert "1000ms" in message and "imed out" in message
@@ -167,7 +228,9 @@ def with_fabric(ranks: pv.Ranks) -> tuple:
     fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp")
     fabric.launch()
     loss = point_loss()
-    history = pv.fit(loss, ranks.shard(Batches(DictDataset(x=X, y=Y), 10)), epochs=3, lr=1e-2, fabric=fabric)
+    history = pv.fit(
+        loss, ranks.shard(Batches(DictDataset(x=X, y=Y), 10)), epochs=3, lr=1e-2, fabric=fabric
+    )
     return history["loss"], {name: value.detach() for name, value in loss.named_parameters()}
 
 

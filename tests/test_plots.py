@@ -81,7 +81,10 @@ def test_reconstructions_pair_rows_and_label_them():
     np.testing.assert_array_equal(pixels[20:28, :8], inputs[10, 0])
     np.testing.assert_array_equal(pixels[29:37, 18:26], outputs[12, 0])
     axes = figure.axes[0]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["input", "reconstruction"] * 2
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "input",
+        "reconstruction",
+    ] * 2
     assert axes.get_yticks().tolist() == [3.5, 12.5, 23.5, 32.5]
     with pytest.raises(ValueError, match=r"\(13, 1, 8, 8\) and outputs \(12, 1, 8, 8\)"):
         plots.reconstructions(inputs, outputs[:12])
@@ -101,7 +104,9 @@ def test_prior_grid_is_row_major_with_the_second_coordinate_falling():
     normal = torch.distributions.Normal(0.0, 1.0)
     rows = [0.9, 0.9, 0.9, 0.5, 0.5, 0.5, 0.1, 0.1, 0.1]
     # float32 quantiles
-    torch.testing.assert_close(normal.cdf(grid[:, 3]), torch.tensor([0.1, 0.5, 0.9] * 3), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        normal.cdf(grid[:, 3]), torch.tensor([0.1, 0.5, 0.9] * 3), atol=1e-6, rtol=0
+    )
     torch.testing.assert_close(normal.cdf(grid[:, 1]), torch.tensor(rows), atol=1e-6, rtol=0)
 
 
@@ -148,7 +153,9 @@ def test_interpolate_is_straight_and_spherical_keeps_the_norm():
     torch.testing.assert_close(arc.norm(dim=-1), torch.ones(7, dtype=torch.float64))
     steps = (arc[1:] * arc[:-1]).sum(-1)
     torch.testing.assert_close(steps, steps[:1].expand(6))
-    torch.testing.assert_close(plots.interpolate_spherical(a, 2 * a, 3), plots.interpolate(a, 2 * a, 3))
+    torch.testing.assert_close(
+        plots.interpolate_spherical(a, 2 * a, 3), plots.interpolate(a, 2 * a, 3)
+    )
 
 
 def test_interpolate_mistakes():
@@ -180,7 +187,9 @@ def test_interpolation_names_its_rows():
     images = torch.rand(2, 4, 1, 8, 8)
     axes = plots.interpolation(images, labels=["0 to 1", "3 to 8"], title="walks").axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["0 to 1", "3 to 8"]
-    assert axes.get_yticks().tolist() == [3.5, 12.5] and axes.get_title() == "walks"  # the middles of the rows
+    assert (
+        axes.get_yticks().tolist() == [3.5, 12.5] and axes.get_title() == "walks"
+    )  # the middles of the rows
     with pytest.raises(ValueError, match="1 labels for 2 rows"):
         plots.interpolation(images, labels=["0 to 1"])
 
@@ -203,9 +212,14 @@ def test_curves_state_a_number_of_active_units_that_never_changes(units):
     """Its panel would be a bare line, or for 0 one that hides under the axis."""
     history = {"elbo": [-9.0, -8.0], "kl": [1.0, 2.0], "active_units": [units] * 2}
     assert [axes.get_title() for axes in plots.curves(history).axes] == [
-        "ELBO (nats per datum)", f"KL (nats per datum); {units} active units"]
+        "ELBO (nats per datum)",
+        f"KL (nats per datum); {units} active units",
+    ]
     (axes,) = plots.curves({"active_units": [units] * 2}).axes  # nowhere else to say it
-    assert axes.get_title() == "Active units" and axes.get_ylim()[0] < axes.lines[0].get_ydata()[0] < axes.get_ylim()[1]
+    assert (
+        axes.get_title() == "Active units"
+        and axes.get_ylim()[0] < axes.lines[0].get_ydata()[0] < axes.get_ylim()[1]
+    )
 
 
 def test_curves_ignore_wild_epochs_but_say_so():
@@ -214,7 +228,9 @@ def test_curves_ignore_wild_epochs_but_say_so():
     low, high = axes.get_ylim()
     assert low > -110
     assert high > steady[-1]
-    assert axes.get_legend().get_title().get_text().split()[0] == str(sum(v < low for v in [-1e6, *steady]))
+    assert axes.get_legend().get_title().get_text().split()[0] == str(
+        sum(v < low for v in [-1e6, *steady])
+    )
 
 
 def test_curves_always_show_the_last_value():
@@ -270,7 +286,9 @@ def test_latent_scatter_mistakes():
 
 
 def test_kl_per_dim_sorts_names_and_colours():
-    figure = plots.kl_per_dim(torch.tensor([0.0, 3.0, 0.5, 1.0], dtype=torch.float64), threshold=0.6)
+    figure = plots.kl_per_dim(
+        torch.tensor([0.0, 3.0, 0.5, 1.0], dtype=torch.float64), threshold=0.6
+    )
     (axes,) = figure.axes
     assert [bar.get_height() for bar in axes.patches] == [3.0, 1.0, 0.5, 0.0]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "3", "2", "0"]
@@ -287,9 +305,16 @@ def test_kl_per_dim_sorts_names_and_colours():
 def test_scores_stand_where_they_belong_with_their_errors():
     figure = plots.scores(["a", "b", "c"], [-3.0, -1.0, -2.0], [0.5, 0.25, 1.0], unit="nats")
     (axes,) = figure.axes
-    assert axes.containers[0].lines[0].get_xydata().tolist() == [[-3, 0], [-1, 1], [-2, 2]] and axes.get_xlabel() == "nats"
+    assert (
+        axes.containers[0].lines[0].get_xydata().tolist() == [[-3, 0], [-1, 1], [-2, 2]]
+        and axes.get_xlabel() == "nats"
+    )
     (bars,) = axes.containers[0].lines[2]
-    assert [(part[0, 0], part[1, 0]) for part in bars.get_segments()] == [(-3.5, -2.5), (-1.25, -0.75), (-3.0, -1.0)]
+    assert [(part[0, 0], part[1, 0]) for part in bars.get_segments()] == [
+        (-3.5, -2.5),
+        (-1.25, -0.75),
+        (-3.0, -1.0),
+    ]
     assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the first on top
     for wrong in ((["a"], [1.0, 2.0]), ([], []), (["a"], [1.0], [1.0, 2.0])):
         with pytest.raises(ValueError, match="as many of each"):
@@ -297,8 +322,13 @@ def test_scores_stand_where_they_belong_with_their_errors():
 
 
 def test_paired_scores_keep_groups_apart():
-    groups = {"probability": [plots.Score("a", -3.0, 0.5, 0.0, 0.0), plots.Score("b", -2.0, 0.5, 1.0, 0.125)],
-              "density": [plots.Score("c", 60.0, 2.0, 0.0, math.nan)]}
+    groups = {
+        "probability": [
+            plots.Score("a", -3.0, 0.5, 0.0, 0.0),
+            plots.Score("b", -2.0, 0.5, 1.0, 0.125),
+        ],
+        "density": [plots.Score("c", 60.0, 2.0, 0.0, math.nan)],
+    }
     figure = plots.paired_scores(groups, unit="nats", title="test")
     scores, gains, density = figure.axes
     assert scores.containers[0].lines[0].get_xydata().tolist() == [[-3, 0], [-2, 1]]
@@ -306,10 +336,16 @@ def test_paired_scores_keep_groups_apart():
     (bars,) = gains.containers[0].lines[2]
     assert [(part[0, 0], part[1, 0]) for part in bars.get_segments()] == [(0, 0), (0.875, 1.125)]
     assert density.containers[0].lines[0].get_xydata().tolist() == [[60, 0]]
-    assert scores.get_xlim()[1] < 0 < density.get_xlim()[0] and scores.get_ylim()[0] > scores.get_ylim()[1]
+    assert (
+        scores.get_xlim()[1] < 0 < density.get_xlim()[0]
+        and scores.get_ylim()[0] > scores.get_ylim()[1]
+    )
     assert [label.get_text() for label in scores.get_yticklabels()] == ["a", "b"]
-    for wrong, words in (({}, "0 groups"), ({"empty": []}, "none of them empty"),
-                         ({"x": [plots.Score("a", math.nan, 1, 0, 0)]}, "finite")):
+    for wrong, words in (
+        ({}, "0 groups"),
+        ({"empty": []}, "none of them empty"),
+        ({"x": [plots.Score("a", math.nan, 1, 0, 0)]}, "finite"),
+    ):
         with pytest.raises(ValueError, match=words):
             plots.paired_scores(wrong)
 
@@ -317,13 +353,18 @@ def test_paired_scores_keep_groups_apart():
 def predictions(num=40):
     y = torch.randn(num)
     mean, deviation = y + 0.3, torch.full((num,), 0.5)
-    return plots.Predictions(y, mean, deviation, mean - 0.2, mean + 0.8, (torch.arange(num) + 0.5) / num)
+    return plots.Predictions(
+        y, mean, deviation, mean - 0.2, mean + 0.8, (torch.arange(num) + 0.5) / num
+    )
 
 
 def test_predictions_stand_against_what_was_observed():
     p = predictions()._replace(lower=torch.full((40,), 0.0), upper=torch.full((40,), 9.0))
     (axes,) = plots.predicted_observed({"bbb": p}, title="own data").axes
-    holds, misses = (next(line for line in axes.lines if word in line.get_label()) for word in ("holds", "misses"))
+    holds, misses = (
+        next(line for line in axes.lines if word in line.get_label())
+        for word in ("holds", "misses")
+    )
     inside = p.observed >= 0
     np.testing.assert_allclose(holds.get_xydata(), torch.stack([p.observed, p.mean], 1)[inside])
     np.testing.assert_allclose(misses.get_xydata(), torch.stack([p.observed, p.mean], 1)[~inside])
@@ -345,7 +386,9 @@ def test_residuals_are_in_predictive_deviations():
 
 def test_coverage_of_uniform_ranks_is_the_diagonal():
     p = predictions()
-    calibrated, sure = plots.coverage({"a": p, "b": p._replace(rank=torch.ones(40))}).axes[0].lines[1:]
+    calibrated, sure = (
+        plots.coverage({"a": p, "b": p._replace(rank=torch.ones(40))}).axes[0].lines[1:]
+    )
     np.testing.assert_allclose(calibrated.get_ydata(), calibrated.get_xdata(), atol=1e-12)
     assert sure.get_ydata().tolist() == [0.0] * 20 + [1.0]
     with pytest.raises(ValueError, match=r"expected \[0, 1\]"):
@@ -355,22 +398,30 @@ def test_coverage_of_uniform_ranks_is_the_diagonal():
 @pytest.mark.parametrize("draw", [plots.predicted_observed, plots.residuals, plots.coverage])
 def test_predictions_mistakes(draw):
     p = predictions()
-    for wrong, words in (({}, "no panel"), ({"a": p._replace(mean=p.mean[:3])}, r"mean of 'a' has shape \(3,\)"),
-                         ({"a": p._replace(observed=p.observed * NAN)}, "0 finite"),
-                         ({"a": plots.Predictions(*(values[:, None] for values in p))}, "a panel of its own"),
-                         ({"a": p._replace(lower=p.upper + 1)}, "lower end above")):
+    for wrong, words in (
+        ({}, "no panel"),
+        ({"a": p._replace(mean=p.mean[:3])}, r"mean of 'a' has shape \(3,\)"),
+        ({"a": p._replace(observed=p.observed * NAN)}, "0 finite"),
+        ({"a": plots.Predictions(*(values[:, None] for values in p))}, "a panel of its own"),
+        ({"a": p._replace(lower=p.upper + 1)}, "lower end above"),
+    ):
         with pytest.raises(ValueError, match=words):
             draw(wrong)
 
 
 def test_gradient_variance_has_a_panel_for_each_objective():
-    panels = {"ELBO": {"pathwise": [2.0, 1.0], "score": [300.0, 20.0]}, "IWAE": {"DReG": [0.5, 0.1]}}
+    panels = {
+        "ELBO": {"pathwise": [2.0, 1.0], "score": [300.0, 20.0]},
+        "IWAE": {"DReG": [0.5, 0.1]},
+    }
     figure = plots.gradient_variance([0, 5], panels, title="noise")
     assert [axes.get_title() for axes in figure.axes] == ["ELBO", "IWAE"]
     assert all(axes.get_yscale() == "log" for axes in figure.axes)
     assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
     pathwise, score = figure.axes[0].lines
-    assert score.get_xydata().tolist() == [[0, 300], [5, 20]] and pathwise.get_label() == "pathwise"
+    assert (
+        score.get_xydata().tolist() == [[0, 300], [5, 20]] and pathwise.get_label() == "pathwise"
+    )
     assert pathwise.get_color() != score.get_color()
     (axes, _) = plots.gradient_variance([0, 100], panels).axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "100"]
@@ -384,50 +435,84 @@ def test_kl_parts_stack_to_the_kl():
     figure = plots.kl_parts(["none", "free bits"], [-0.001, 3.0], [0.1, 1.5])
     (axes,) = figure.axes
     information, marginal = axes.containers
-    assert [bar.get_width() for bar in information] == [0.0, 3.0] and [bar.get_x() for bar in marginal] == [0.0, 3.0]
+    assert [bar.get_width() for bar in information] == [0.0, 3.0] and [
+        bar.get_x() for bar in marginal
+    ] == [0.0, 3.0]
     assert [bar.get_width() for bar in marginal] == [0.1, 1.5]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["none", "free bits"] and axes.yaxis_inverted()
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "none",
+        "free bits",
+    ] and axes.yaxis_inverted()
     with pytest.raises(ValueError, match="1 names, 2 mutual informations and 1 marginal KLs"):
         plots.kl_parts(["a"], [1.0, 2.0], [1.0])
 
 
 def bands(**changes):
     x = torch.linspace(-2, 2, 5, dtype=torch.float64)
-    parts = {"x": x, "mean": x**2, "epistemic": 0.1 + 0 * x, "total": 0.5 + 0 * x, "train_x": torch.tensor([0.0, 1.0, -1.0]),
-             "train_y": torch.tensor([0.0, 1.0, 1.0]), "truth": None}
+    parts = {
+        "x": x,
+        "mean": x**2,
+        "epistemic": 0.1 + 0 * x,
+        "total": 0.5 + 0 * x,
+        "train_x": torch.tensor([0.0, 1.0, -1.0]),
+        "train_y": torch.tensor([0.0, 1.0, 1.0]),
+        "truth": None,
+    }
     return plots.Bands(**(parts | changes))
 
 
 def test_regression_bands_are_two_deviations_about_the_mean():
-    figure = plots.regression_bands({"a": bands(), "b": bands(truth=torch.zeros(5))}, xlabel="time")
+    figure = plots.regression_bands(
+        {"a": bands(), "b": bands(truth=torch.zeros(5))}, xlabel="time"
+    )
     first, second = figure.axes
-    total, epistemic = (collection.get_paths()[0].get_extents() for collection in first.collections)
+    total, epistemic = (
+        collection.get_paths()[0].get_extents() for collection in first.collections
+    )
     assert (total.y0, total.y1, total.x0, total.x1) == (-1, 5, -2, 2)
     assert (epistemic.y0, epistemic.y1) == pytest.approx((-0.2, 4.2))
     mean, data = first.lines
     assert mean.get_xydata().tolist() == [[-2, 4], [-1, 1], [0, 0], [1, 1], [2, 4]]
     assert data.get_xydata().tolist() == [[0, 0], [1, 1], [-1, 1]] and len(second.lines) == 3
     assert first.get_title() == "a" and first.get_xlim() == second.get_xlim() == (-2, 2)
-    assert [text.get_text() for text in figure.legends[0].get_texts()][2:] == ["mean", "truth", "training data"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()][2:] == [
+        "mean",
+        "truth",
+        "training data",
+    ]
     assert [axes.get_xlabel() for axes in figure.axes] == ["time"] * 2 and not second.get_ylabel()
 
 
 def test_regression_bands_sort_x_and_let_wild_bands_run_out():
     order = torch.tensor([3, 0, 4, 1, 2])
-    plain, shuffled = bands(), bands(**{key: getattr(bands(), key)[order] for key in ("x", "mean", "epistemic", "total")})
-    lines = [plots.regression_bands({"": panel}).axes[0].lines[0].get_xydata().tolist() for panel in (plain, shuffled)]
+    plain, shuffled = (
+        bands(),
+        bands(
+            **{key: getattr(bands(), key)[order] for key in ("x", "mean", "epistemic", "total")}
+        ),
+    )
+    lines = [
+        plots.regression_bands({"": panel}).axes[0].lines[0].get_xydata().tolist()
+        for panel in (plain, shuffled)
+    ]
     assert lines[0] == lines[1]
     wild = bands(total=torch.full((5,), 1e3))
-    assert plots.regression_bands({"tame": plain, "wild": wild}).axes[0].get_ylim() == (-0.5, 1.5)  # data 0..1, and half
+    assert plots.regression_bands({"tame": plain, "wild": wild}).axes[0].get_ylim() == (
+        -0.5,
+        1.5,
+    )  # data 0..1, and half
 
 
-@pytest.mark.parametrize("changes, message", [
-    ({"mean": torch.zeros(5, 1)}, r"shape \(5, 1\).*as long as x \(5,\)"),
-    ({"train_y": torch.zeros(2)}, r"as long as train_x \(3,\)"),
-    ({"truth": torch.full((5,), NAN)}, "with 0 finite values"),
-    ({"total": torch.full((5,), 0.05)}, "total one below it"),
-    ({"epistemic": torch.full((5,), -0.1)}, "negative epistemic"),
-])
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"mean": torch.zeros(5, 1)}, r"shape \(5, 1\).*as long as x \(5,\)"),
+        ({"train_y": torch.zeros(2)}, r"as long as train_x \(3,\)"),
+        ({"truth": torch.full((5,), NAN)}, "with 0 finite values"),
+        ({"total": torch.full((5,), 0.05)}, "total one below it"),
+        ({"epistemic": torch.full((5,), -0.1)}, "negative epistemic"),
+    ],
+)
 def test_regression_bands_mistakes(changes, message):
     with pytest.raises(ValueError, match=message):
         plots.regression_bands({"a": bands(**changes)})
@@ -440,11 +525,17 @@ def test_reliability_diagram_draws_full_bins_and_the_error():
     assert axes.get_title() == "MAP\nECE 0.100"  # 3/4 0.1 + 1/4 0.1
     bars, points = axes.containers
     assert [bar.get_height() for bar in bars] == [0, 0.75, 0.25]
-    assert [bar.get_x() + bar.get_width() / 2 for bar in bars] == pytest.approx([1 / 6, 1 / 2, 5 / 6])
+    assert [bar.get_x() + bar.get_width() / 2 for bar in bars] == pytest.approx(
+        [1 / 6, 1 / 2, 5 / 6]
+    )
     assert points.lines[0].get_xydata().tolist() == [[0.6, 0.5], [0.9, 1.0]]
-    (low, high), (lowest, highest) = (segment[:, 1] for segment in points.lines[2][0].get_segments())
+    (low, high), (lowest, highest) = (
+        segment[:, 1] for segment in points.lines[2][0].get_segments()
+    )
     # Wilson, by hand: 30 of which half; 10 of which all, n / (n + z^2)
-    assert (low + high) / 2 == pytest.approx(0.5) and high - 0.5 == pytest.approx(1.96 / 2 / (30 + 1.96**2) ** 0.5)
+    assert (low + high) / 2 == pytest.approx(0.5) and high - 0.5 == pytest.approx(
+        1.96 / 2 / (30 + 1.96**2) ** 0.5
+    )
     assert lowest == pytest.approx(10 / (10 + 1.96**2)) and highest == pytest.approx(1)
 
 
@@ -461,10 +552,15 @@ def test_reliability_diagram_mistakes():
 
 
 def test_entropy_histograms_are_shares_in_shared_bins():
-    panels = {"a": (torch.zeros(5), torch.full((3,), math.log(4))), "b": (torch.full((2,), 1.0), torch.zeros(1))}
+    panels = {
+        "a": (torch.zeros(5), torch.full((3,), math.log(4))),
+        "b": (torch.full((2,), 1.0), torch.zeros(1)),
+    }
     figure = plots.entropy_histograms(panels, num_classes=4, bins=3)
     shares = [[patch.get_data().values.tolist() for patch in axes.patches] for axes in figure.axes]
-    assert shares[0] == [[1, 0, 0], [0, 0, 1]] * 2  # filled, then outlined; log C is in the last bin
+    assert (
+        shares[0] == [[1, 0, 0], [0, 0, 1]] * 2
+    )  # filled, then outlined; log C is in the last bin
     assert shares[1] == [[0, 0, 1], [1, 0, 0]] * 2
     edges = [patch.get_data().edges.tolist() for axes in figure.axes for patch in axes.patches]
     assert all(edge == edges[0] for edge in edges) and edges[0][-1] == math.log(4)
@@ -475,9 +571,13 @@ def test_entropy_histograms_are_shares_in_shared_bins():
 def test_entropy_histograms_mistakes():
     with pytest.raises(ValueError, match="no panel"):
         plots.entropy_histograms({})
-    for wrong, message in ((torch.zeros(2, 2), r"shape \(2, 2\)"), (torch.zeros(0), r"shape \(0,\)"),
-                           (torch.tensor([-0.5]), "-0.5"), (torch.tensor([NAN]), "nan"),
-                           (torch.tensor([2.0]), "log 4 = 1.386")):
+    for wrong, message in (
+        (torch.zeros(2, 2), r"shape \(2, 2\)"),
+        (torch.zeros(0), r"shape \(0,\)"),
+        (torch.tensor([-0.5]), "-0.5"),
+        (torch.tensor([NAN]), "nan"),
+        (torch.tensor([2.0]), "log 4 = 1.386"),
+    ):
         with pytest.raises(ValueError, match=f"'out of distribution'.*{message}"):
             plots.entropy_histograms({"a": (torch.zeros(3), wrong)}, num_classes=4)
 
@@ -491,21 +591,44 @@ def test_panels_fill_rows_evenly_and_name_the_last_axis_of_each_column():
 
 
 def test_comparison_draws_sorted_lines_with_errors():
-    lines = {"MAP": plots.Line([90, 0], torch.tensor([0.25, 1.0]), [0.125, 0.5]), "HMC": ([0, 45, 90], [1, 0.75, 0.5])}
+    lines = {
+        "MAP": plots.Line([90, 0], torch.tensor([0.25, 1.0]), [0.125, 0.5]),
+        "HMC": ([0, 45, 90], [1, 0.75, 0.5]),
+    }
     figure = plots.comparison(lines, "angle", "accuracy", xlog=False, title="rotated")
     (axes,) = figure.axes
     first, second = axes.containers
     assert first.lines[0].get_xydata().tolist() == [[0, 1], [90, 0.25]]
-    assert [segment[:, 1].tolist() for segment in first.lines[2][0].get_segments()] == [[0.5, 1.5], [0.125, 0.375]]
-    assert second.lines[0].get_xydata().tolist() == [[0, 1], [45, 0.75], [90, 0.5]] and not second.has_yerr
+    assert [segment[:, 1].tolist() for segment in first.lines[2][0].get_segments()] == [
+        [0.5, 1.5],
+        [0.125, 0.375],
+    ]
+    assert (
+        second.lines[0].get_xydata().tolist() == [[0, 1], [45, 0.75], [90, 0.5]]
+        and not second.has_yerr
+    )
     styles = {(c.lines[0].get_color(), c.lines[0].get_marker()) for c in axes.containers}
-    assert len(styles) == 2 and [text.get_text() for text in figure.legends[0].get_texts()] == ["MAP", "HMC"]
-    many = plots.comparison({str(n): ([0, 1], [n, n]) for n in range(16)}, "x", "y").axes[0].containers
+    assert len(styles) == 2 and [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "MAP",
+        "HMC",
+    ]
+    many = (
+        plots.comparison({str(n): ([0, 1], [n, n]) for n in range(16)}, "x", "y")
+        .axes[0]
+        .containers
+    )
     assert len({(c.lines[0].get_color(), c.lines[0].get_markerfacecolor()) for c in many}) == 16
-    assert plots.comparison(lines | {"MAP": ([1], [1])}, "n", "error", xlog=True).axes[0].get_xscale() == "log"
-    for wrong, message in (({}, "0 lines"), ({str(n): ([0], [0]) for n in range(17)}, "17 lines"),
-                           ({"a": ([0, 1], [0])}, r"y \(1,\)"), ({"a": ([0], [NAN])}, "finite"),
-                           ({"a": ([0], [0], [0, 1])}, r"se \(2,\)")):
+    assert (
+        plots.comparison(lines | {"MAP": ([1], [1])}, "n", "error", xlog=True).axes[0].get_xscale()
+        == "log"
+    )
+    for wrong, message in (
+        ({}, "0 lines"),
+        ({str(n): ([0], [0]) for n in range(17)}, "17 lines"),
+        ({"a": ([0, 1], [0])}, r"y \(1,\)"),
+        ({"a": ([0], [NAN])}, "finite"),
+        ({"a": ([0], [0], [0, 1])}, r"se \(2,\)"),
+    ):
         with pytest.raises(ValueError, match=message):
             plots.comparison(wrong, "x", "y")
 
@@ -516,18 +639,30 @@ def test_nothing_is_drawn_outside_the_figure():
     panel = (torch.tensor([0.4, 0.9]), torch.tensor([0.5, 0.7]), torch.tensor([2, 8]))
     for count in (1, 2, 4, 5):
         names = [f"{name}, {n}" for n in range(count)]
-        for figure in (plots.regression_bands({name: bands(truth=torch.zeros(5)) for name in names}, title="fit"),
-                       plots.reliability_diagram(dict.fromkeys(names, panel)),
-                       plots.entropy_histograms(dict.fromkeys(names, panel[:2]), num_classes=10),
-                       plots.comparison(dict.fromkeys(names, panel), "x", "y")):
+        for figure in (
+            plots.regression_bands(
+                {name: bands(truth=torch.zeros(5)) for name in names}, title="fit"
+            ),
+            plots.reliability_diagram(dict.fromkeys(names, panel)),
+            plots.entropy_histograms(dict.fromkeys(names, panel[:2]), num_classes=10),
+            plots.comparison(dict.fromkeys(names, panel), "x", "y"),
+        ):
             figure.canvas.draw()
             inner, outer = figure.get_tightbbox(), figure.bbox_inches
-            assert inner.x0 > -0.1 and inner.y0 > -0.1 and inner.x1 < outer.x1 + 0.1 and inner.y1 < outer.y1 + 0.1
+            assert (
+                inner.x0 > -0.1
+                and inner.y0 > -0.1
+                and inner.x1 < outer.x1 + 0.1
+                and inner.y1 < outer.y1 + 0.1
+            )
 
 
 def test_save_writes_whole_pngs_and_nothing_else(tmp_path):
     folder = tmp_path / "a" / "b"
-    figures = {"grid": plots.image_grid(torch.rand(4, 8, 8)), "kl": plots.kl_per_dim(torch.rand(3))}
+    figures = {
+        "grid": plots.image_grid(torch.rand(4, 8, 8)),
+        "kl": plots.kl_per_dim(torch.rand(3)),
+    }
     paths = plots.save(figures, folder)
     assert paths == {"grid": folder / "grid.png", "kl": folder / "kl.png"}
     assert sorted(path.name for path in folder.iterdir()) == ["grid.png", "kl.png"]

@@ -1,4 +1,6 @@
-"""Posteriors beside the conformance suite: inverses, Jacobians and products against what they claim to equal."""
+"""Posteriors beside the conformance suite: inverses, Jacobians and products against what they
+claim to equal."""
+
 import pyro.distributions as dist
 import pytest
 import torch
@@ -16,12 +18,16 @@ from pyrovae.posteriors.planar import PlanarTransform
 FLOWS = {"MAF": zuko.flows.MAF, "NSF": zuko.flows.NSF}
 
 
-# --- autoregressive steps, inverted by iteration -------------------------------------------------------------------
+# --- autoregressive steps, inverted by iteration
+# -------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("context", [0, 3])
 @pytest.mark.parametrize("transforms", [1, 3])
 @pytest.mark.parametrize("flow", FLOWS)
-def test_the_fixed_point_is_zukos_sequential_inverse(flow: str, transforms: int, context: int) -> None:
+def test_the_fixed_point_is_zukos_sequential_inverse(
+    flow: str, transforms: int, context: int
+) -> None:
     lazy = FLOWS[flow](5, context, transforms=transforms, hidden_features=(16,)).double().transform
     c = torch.randn(7, context, requires_grad=True) if context else None
     y = (2 * torch.randn(4, 7, 5)).requires_grad_()
@@ -30,20 +36,25 @@ def test_the_fixed_point_is_zukos_sequential_inverse(flow: str, transforms: int,
     for make in (lambda transform: transform, implicit):
         transform = make(lazy(c) if context else lazy())
         x, log_det = transform.inv.call_and_ladj(y)
-        score = (x.sin() * torch.arange(1.0, 6.0)).sum() + (log_det ** 2).sum()
+        score = (x.sin() * torch.arange(1.0, 6.0)).sum() + (log_det**2).sum()
         results.append((x, log_det, *torch.autograd.grad(score, wanted, allow_unused=True)))
     for sequential, iterated in zip(*results):
         assert (sequential is None) == (iterated is None)
         if sequential is not None:
             torch.testing.assert_close(iterated, sequential, atol=1e-10, rtol=1e-10)
     with torch.no_grad():
-        torch.testing.assert_close(implicit(lazy(c) if context else lazy()).inv(y), results[0][0], atol=1e-10, rtol=1e-10)
+        torch.testing.assert_close(
+            implicit(lazy(c) if context else lazy()).inv(y), results[0][0], atol=1e-10, rtol=1e-10
+        )
 
 
 def test_both_directions_are_replaced_and_other_steps_are_left_alone() -> None:
     steps = zuko.flows.MAF(3, transforms=2, hidden_features=(8,)).transform
     for transform in (implicit(steps()), implicit(steps().inv)):
-        kinds = [type(part if isinstance(part, FixedPointTransform) else part.inv) for part in transform.transforms]
+        kinds = [
+            type(part if isinstance(part, FixedPointTransform) else part.inv)
+            for part in transform.transforms
+        ]
         assert kinds.count(FixedPointTransform) == 2
     affine = torch.distributions.AffineTransform(1.0, 2.0)
     assert implicit(affine) is affine
@@ -61,21 +72,28 @@ def test_a_flow_posterior_scores_its_draws_as_it_scores_foreign_ones(inverted: b
     q = FlowPosterior(NormalHead(MLP(4, [8], 6)), steps.inv if inverted else steps).double()
     fn = q(torch.randn(6, 4))
     z, log_q = fn.rsample_and_log_prob((5,))
-    torch.testing.assert_close(fn.log_prob(z), log_q, atol=1e-9, rtol=0)  # nine digits: a spline's slopes lose some
+    torch.testing.assert_close(
+        fn.log_prob(z), log_q, atol=1e-9, rtol=0
+    )  # nine digits: a spline's slopes lose some
 
 
 def test_an_iaf_is_its_formula() -> None:
-    # z_i = (e_i - shift_i(e_<i)) / scale_i(e_<i) or its like: the Jacobian dz/de is triangular, and that of the density
+    # z_i = (e_i - shift_i(e_<i)) / scale_i(e_<i) or its like: the Jacobian dz/de is triangular,
+    # and that of the density
     q = IAF(NormalHead(MLP(4, [8], 6)), 3, 4, transforms=1, hidden=(8,)).double()
     x, e = torch.randn(4), torch.randn(3)
     transform = q.flow.transform(x).inv
     jacobian = torch.autograd.functional.jacobian(transform, e)
     assert (jacobian.triu(1) == 0).all() or (jacobian.tril(-1) == 0).all()
     base = q.flow.encoder(x)
-    torch.testing.assert_close(q(x).log_prob(transform(e)), base.log_prob(e) - jacobian.slogdet().logabsdet)
+    torch.testing.assert_close(
+        q(x).log_prob(transform(e)), base.log_prob(e) - jacobian.slogdet().logabsdet
+    )
 
 
-# --- planar flows ---------------------------------------------------------------------------------------------------
+# --- planar flows
+# ---------------------------------------------------------------------------------------------------
+
 
 def planar(scale: float = 3.0) -> PlanarTransform:
     return PlanarTransform(scale * torch.randn(6, 3), scale * torch.randn(6, 3), torch.randn(6, 1))
@@ -87,7 +105,9 @@ def test_planar_log_determinant_is_that_of_the_jacobian() -> None:
     y, log_det = transform.call_and_ladj(x)
     torch.testing.assert_close(log_det, jacobian.slogdet().logabsdet, atol=1e-10, rtol=1e-10)
     assert (jacobian.det() > 0).all(), "w^T u > -1 whatever the net returns"
-    torch.testing.assert_close(y, x + transform.u * torch.tanh((transform.w * x).sum(-1, keepdim=True) + transform.b))
+    torch.testing.assert_close(
+        y, x + transform.u * torch.tanh((transform.w * x).sum(-1, keepdim=True) + transform.b)
+    )
 
 
 @pytest.mark.parametrize("scale", [0.01, 1.0, 3.0])
@@ -97,7 +117,9 @@ def test_planar_inverse_and_its_gradient(scale: float) -> None:
     torch.testing.assert_close(transform(transform.inv(y)), y, atol=1e-10, rtol=0)
     u, w, b = scale * torch.randn(2, 3), scale * torch.randn(2, 3), torch.randn(2, 1)
     inputs = [part.requires_grad_() for part in (u, w, b, torch.randn(2, 3))]
-    assert torch.autograd.gradcheck(lambda u, w, b, y: PlanarTransform(u, w, b)._inverse(y), inputs)
+    assert torch.autograd.gradcheck(
+        lambda u, w, b, y: PlanarTransform(u, w, b)._inverse(y), inputs
+    )
 
 
 def test_planar_flow_without_direction_is_the_identity() -> None:
@@ -109,24 +131,34 @@ def test_planar_flow_without_direction_is_the_identity() -> None:
 
 
 def test_planar_posterior_says_what_it_wanted() -> None:
-    with pytest.raises(ValueError, match=r"returns 9 numbers a datum, wanted transforms \* \(2 \* features \+ 1\) = 10"):
-        PlanarPosterior(NormalHead(MLP(4, [], 4)), MLP(4, [], 9), 2, transforms=2)(torch.zeros(1, 4))
+    with pytest.raises(
+        ValueError,
+        match=r"returns 9 numbers a datum, wanted transforms \* \(2 \* features \+ 1\) = 10",
+    ):
+        PlanarPosterior(NormalHead(MLP(4, [], 4)), MLP(4, [], 9), 2, transforms=2)(
+            torch.zeros(1, 4)
+        )
 
 
-# --- ladders --------------------------------------------------------------------------------------------------------
+# --- ladders
+# --------------------------------------------------------------------------------------------------------
+
 
 def test_precision_weighting_multiplies_two_normals() -> None:
     recognition, generative = NormalHead(MLP(4, [8], 6)), NormalHead(MLP(2, [8], 6))
     d, above, z = torch.randn(5, 4), torch.randn(7, 5, 2), torch.randn(50, 7, 5, 3)
     q = PrecisionWeighted(recognition, generative)(d, above)
-    difference = q.log_prob(z) - recognition(d).log_prob(z) - generative(above).log_prob(z)  # a constant of z
+    difference = (
+        q.log_prob(z) - recognition(d).log_prob(z) - generative(above).log_prob(z)
+    )  # a constant of z
     torch.testing.assert_close(difference, difference[:1].expand(50, 7, 5), atol=1e-10, rtol=0)
     with pytest.raises(TypeError, match="multiplies diagonal normals"):
         PrecisionWeighted(recognition, FullRankNormalHead(MLP(2, [], 9), 3))(d, above)
 
 
 def test_the_posterior_of_a_linear_gaussian_model_is_precision_weighted() -> None:
-    # p(z) = N(z; c, 1), p(x | z) = N(x; z, s^2): the recognition net that says N(x, s^2) makes the guide exact.
+    # p(z) = N(z; c, 1), p(x | z) = N(x; z, s^2): the recognition net that says N(x, s^2) makes the
+    # guide exact.
     class To(nn.Module):
         def __init__(self, scale: float) -> None:
             super().__init__()
@@ -138,11 +170,15 @@ def test_the_posterior_of_a_linear_gaussian_model_is_precision_weighted() -> Non
     x, c = torch.randn(6, 3), torch.randn(6, 3)
     model = pv.Model(z=pv.Node(To(1.0), "c"), x=pv.Node(To(0.5), "z"))
     guide = pv.Guide(z=pv.Node(PrecisionWeighted(To(0.5), To(1.0)), "x", "c"))
-    exact = dist.Normal(c, 1.25 ** 0.5).to_event(1).log_prob(x)
-    torch.testing.assert_close(pv.log_weights(model, guide, {"x": x, "c": c}, 4), exact.expand(4, 6), atol=1e-10, rtol=0)
+    exact = dist.Normal(c, 1.25**0.5).to_event(1).log_prob(x)
+    torch.testing.assert_close(
+        pv.log_weights(model, guide, {"x": x, "c": c}, 4), exact.expand(4, 6), atol=1e-10, rtol=0
+    )
 
 
-# --- values that nodes share ----------------------------------------------------------------------------------------
+# --- values that nodes share
+# ----------------------------------------------------------------------------------------
+
 
 class Counted(nn.Module):
     def __init__(self, net: nn.Module) -> None:
@@ -156,24 +192,35 @@ class Counted(nn.Module):
 
 def test_a_value_is_computed_once_and_is_no_site() -> None:
     shared = Counted(MLP(4, [8], 3))
-    guide = pv.Guide(h=pv.Value(shared, "x"), z2=pv.Node(NormalHead(MLP(3, [], 2)), "h"),
-                     z1=pv.Node(NormalHead(MLP(4, [], 2)), "h", "z2"))
+    guide = pv.Guide(
+        h=pv.Value(shared, "x"),
+        z2=pv.Node(NormalHead(MLP(3, [], 2)), "h"),
+        z1=pv.Node(NormalHead(MLP(4, [], 2)), "h", "z2"),
+    )
     x = torch.randn(5, 4)
     trace = run_guide(guide, {"x": x}, 3)
     assert shared.calls == 1
     assert {name for name, site in trace.nodes.items() if site["type"] == "sample"} == {"z1", "z2"}
     base = trace.nodes["z2"]["fn"]
-    torch.testing.assert_close(base.log_prob(trace.nodes["z2"]["value"]),
-                               guide.nodes["z2"].conditional(shared.net(x)).log_prob(trace.nodes["z2"]["value"]))
+    torch.testing.assert_close(
+        base.log_prob(trace.nodes["z2"]["value"]),
+        guide.nodes["z2"].conditional(shared.net(x)).log_prob(trace.nodes["z2"]["value"]),
+    )
     assert all(p.grad is None for p in shared.parameters())
-    sum(site["value"].sum() for site in trace.nodes.values() if site["type"] == "sample").backward()
+    sum(
+        site["value"].sum() for site in trace.nodes.values() if site["type"] == "sample"
+    ).backward()
     assert all(p.grad is not None for p in shared.parameters())
 
 
 def test_a_value_of_latent_sites_in_a_model() -> None:
     shared = Counted(MLP(2, [8], 3))
-    model = pv.Model(z=NormalPrior(), h=pv.Value(shared, "z"), a=pv.Node(NormalHead(MLP(3, [], 2)), "h"),
-                     b=pv.Node(NormalHead(MLP(3, [], 4)), "h"))
+    model = pv.Model(
+        z=NormalPrior(),
+        h=pv.Value(shared, "z"),
+        a=pv.Node(NormalHead(MLP(3, [], 2)), "h"),
+        b=pv.Node(NormalHead(MLP(3, [], 4)), "h"),
+    )
     drawn = model(num=6)
     assert shared.calls == 1 and drawn["h"].shape == (6, 3) and drawn["b"].shape == (6, 2)
     torch.testing.assert_close(drawn["h"], shared.net(drawn["z"]))
@@ -185,7 +232,9 @@ class NormalPrior(nn.Module):
 
 
 def test_a_value_says_what_it_lacks() -> None:
-    with pytest.raises(TypeError, match=r"a Value takes a net and the names of what it depends on, got \(\)"):
+    with pytest.raises(
+        TypeError, match=r"a Value takes a net and the names of what it depends on, got \(\)"
+    ):
         pv.Value(MLP(4, [], 3))
     with pytest.raises(TypeError, match="names of what it depends on"):
         pv.Value(MLP(4, [], 3), torch.zeros(4))

@@ -1,4 +1,5 @@
 """Predictions from draws of weights against exact ones, and what they may look at."""
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -8,22 +9,40 @@ from torch import Tensor, nn
 from torch.distributions import SigmoidTransform
 
 import pyrovae as pv
-from pyrovae.bnn.guides import Empirical, Ensemble, JointNormal, MCDropout, MeanField, PointEstimate
-from pyrovae.heads import BernoulliHead, CategoricalHead, FixedScaleNormalHead, NormalHead, SharedVarianceHead, StudentTHead
+from pyrovae.bnn.guides import (
+    Empirical,
+    Ensemble,
+    JointNormal,
+    MCDropout,
+    MeanField,
+    PointEstimate,
+)
+from pyrovae.heads import (
+    BernoulliHead,
+    CategoricalHead,
+    FixedScaleNormalHead,
+    NormalHead,
+    SharedVarianceHead,
+    StudentTHead,
+)
 from pyrovae.nets import MLP
 from pyrovae.priors import InverseGammaPrior, StandardNormal
 
 
 def exact_pair(num_data: int = 12) -> tuple:
     exact = bayesian_regression(num_data)
-    return exact, JointNormal(exact.net).set(exact.mean, scale_tril=torch.linalg.cholesky(exact.covariance))
+    return exact, JointNormal(exact.net).set(
+        exact.mean, scale_tril=torch.linalg.cholesky(exact.covariance)
+    )
 
 
 def test_log_predictive_is_the_exact_one() -> None:
     exact, guide = exact_pair()
     new = {"x": torch.randn(7, 2), "y": torch.randn(7, 1)}
     wanted = exact.predictive(new["x"]).log_prob(new["y"].squeeze(-1))
-    runs = torch.stack([pv.log_predictive(exact.model, guide, new, num_samples=500) for _ in range(40)])
+    runs = torch.stack(
+        [pv.log_predictive(exact.model, guide, new, num_samples=500) for _ in range(40)]
+    )
     assert_mean(runs.exp(), wanted.exp())  # the density is unbiased, its log is not
     assert ((runs.exp().mean(0).log() - wanted).abs() < 0.05).all()
 
@@ -38,7 +57,7 @@ def test_of_a_point_it_is_the_likelihood() -> None:
         torch.testing.assert_close(got, wanted.detach())
     moments = pv.predict_moments(exact.model, guide, exact.batch, num_samples=5)
     assert moments.epistemic.abs().max() < 1e-12
-    torch.testing.assert_close(moments.aleatoric, torch.full((12, 1), exact.noise ** 2))
+    torch.testing.assert_close(moments.aleatoric, torch.full((12, 1), exact.noise**2))
 
 
 def test_moments_are_the_exact_ones() -> None:
@@ -47,10 +66,12 @@ def test_moments_are_the_exact_ones() -> None:
     moments = [pv.predict_moments(exact.model, guide, new, num_samples=400) for _ in range(runs)]
     fn = exact.predictive(new["x"])
     assert_mean(torch.stack([part.mean for part in moments]), fn.mean.unsqueeze(-1))
-    epistemic = (fn.variance - exact.noise ** 2).unsqueeze(-1)
-    assert_mean(torch.stack([part.epistemic for part in moments]), epistemic * 399 / 400)  # divided by S, not S - 1
+    epistemic = (fn.variance - exact.noise**2).unsqueeze(-1)
+    assert_mean(
+        torch.stack([part.epistemic for part in moments]), epistemic * 399 / 400
+    )  # divided by S, not S - 1
     for part in moments:
-        torch.testing.assert_close(part.aleatoric, torch.full((5, 1), exact.noise ** 2))
+        torch.testing.assert_close(part.aleatoric, torch.full((5, 1), exact.noise**2))
         torch.testing.assert_close(part.total, part.aleatoric + part.epistemic)
 
 
@@ -65,7 +86,9 @@ def test_parts_and_batches_share_their_draws(num_data: int) -> None:
     pyro.set_rng_seed(2)
     several = pv.log_predictive(exact.model, guide, batches, num_samples=6)
     pyro.set_rng_seed(2)
-    torch.testing.assert_close(several, pv.log_predictive(exact.model, guide, batches[0], num_samples=6).expand(3))
+    torch.testing.assert_close(
+        several, pv.log_predictive(exact.model, guide, batches[0], num_samples=6).expand(3)
+    )
     moments = pv.predict_moments(exact.model, guide, batches, num_samples=6)
     torch.testing.assert_close(moments.mean, moments.mean[:1].expand(3, 1))
 
@@ -81,8 +104,12 @@ def test_draws_are_used_each_alike() -> None:
         torch.testing.assert_close(got, each.logsumexp(1) - torch.log(torch.tensor(4.0)))
         moments = pv.predict_moments(exact.model, guide, exact.batch, num_samples=num_samples)
         torch.testing.assert_close(moments.mean.squeeze(-1), (rows @ flat.T).mean(1))
-        torch.testing.assert_close(moments.epistemic.squeeze(-1), (rows @ flat.T).var(1, correction=0))
-    two = pv.predict_moments(exact.model, guide, exact.batch, num_samples=2)  # fewer are spread over the chain
+        torch.testing.assert_close(
+            moments.epistemic.squeeze(-1), (rows @ flat.T).var(1, correction=0)
+        )
+    two = pv.predict_moments(
+        exact.model, guide, exact.batch, num_samples=2
+    )  # fewer are spread over the chain
     torch.testing.assert_close(two.mean.squeeze(-1), (rows @ flat[[0, 2]].T).mean(1))
     one = torch.stack([guide()["w.bias"] for _ in range(400)])
     shares = torch.stack([(one == value).double().mean() for value in flat[:, 2]])
@@ -103,19 +130,32 @@ def test_an_ensemble_is_its_members() -> None:
     torch.testing.assert_close(moments.aleatoric, entropy)
     torch.testing.assert_close(moments.total, -(probs.mean(0) * probs.mean(0).log()).sum(-1))
     assert (moments.epistemic >= 0).all()
-    nested = nn.ModuleDict({"0": nn.Linear(2, 2), "a": nn.ModuleDict({"0": nn.Linear(2, 2)})})  # "a.0.bias" ends in "0.bias"
+    nested = nn.ModuleDict(
+        {"0": nn.Linear(2, 2), "a": nn.ModuleDict({"0": nn.Linear(2, 2)})}
+    )  # "a.0.bias" ends in "0.bias"
     values = Ensemble(pv.Bayesian(nested), [nested]).samples()
-    assert all(torch.equal(values[f"w.{name}"][0], parameter) for name, parameter in nested.named_parameters())
+    assert all(
+        torch.equal(values[f"w.{name}"][0], parameter)
+        for name, parameter in nested.named_parameters()
+    )
 
 
 def test_classes_and_bits() -> None:
     net, x = pv.Bayesian(MLP(3, [4], 2)), torch.randn(6, 3)
     guide = MeanField(net, init_scale=2.0)
-    classes = pv.predict_moments(pv.Model(y=pv.Node(CategoricalHead(net), "x")), guide, {"x": x}, num_samples=50)
-    assert classes.mean.shape == (6, 2) and classes.aleatoric.shape == classes.epistemic.shape == (6,)
+    classes = pv.predict_moments(
+        pv.Model(y=pv.Node(CategoricalHead(net), "x")), guide, {"x": x}, num_samples=50
+    )
+    assert classes.mean.shape == (6, 2) and classes.aleatoric.shape == classes.epistemic.shape == (
+        6,
+    )
     torch.testing.assert_close(classes.mean.sum(-1), torch.ones(6))
-    assert (classes.epistemic > 0).all() and (classes.total <= torch.log(torch.tensor(2.0)) + 1e-12).all()
-    bits = pv.predict_moments(pv.Model(y=pv.Node(BernoulliHead(net), "x")), guide, {"x": x}, num_samples=50)
+    assert (classes.epistemic > 0).all() and (
+        classes.total <= torch.log(torch.tensor(2.0)) + 1e-12
+    ).all()
+    bits = pv.predict_moments(
+        pv.Model(y=pv.Node(BernoulliHead(net), "x")), guide, {"x": x}, num_samples=50
+    )
     assert bits.epistemic.shape == (6, 2) and (bits.epistemic > 0).all()
     assert bits.aleatoric.shape == (6, 2) and bits.mean.shape == (6, 2, 2)
     torch.testing.assert_close(bits.total, -torch.xlogy(bits.mean, bits.mean).sum(-1))
@@ -133,11 +173,17 @@ def test_two_targets_and_one_that_is_masked() -> None:
 
     guide, x = PointEstimate(net), torch.randn(3, 2)
     a, b = torch.randn(3, 1), torch.randn(3, 1)
-    first, second = (dist.Normal(net.net(x).detach(), 0.5).log_prob(value).squeeze(-1) for value in (a, b))
+    first, second = (
+        dist.Normal(net.net(x).detach(), 0.5).log_prob(value).squeeze(-1) for value in (a, b)
+    )
     got = pv.log_predictive(model, guide, {"x": x, "a": a, "b": b}, num_samples=2)
     torch.testing.assert_close(got, first + second * torch.tensor([1.0, 0.0, 1.0]))
-    torch.testing.assert_close(pv.log_predictive(model, guide, {"x": x, "a": a}, num_samples=2), first)
-    with pytest.raises(pv.PairError, match=r"wanted one of the model's sites in plate 'data': \['a', 'b'\]"):
+    torch.testing.assert_close(
+        pv.log_predictive(model, guide, {"x": x, "a": a}, num_samples=2), first
+    )
+    with pytest.raises(
+        pv.PairError, match=r"wanted one of the model's sites in plate 'data': \['a', 'b'\]"
+    ):
         pv.predict_moments(model, guide, {"x": x}, num_samples=2)
     assert pv.predict_moments(model, guide, {"x": x}, num_samples=2, site="b").mean.shape == (3, 1)
 
@@ -154,13 +200,17 @@ def test_targets_are_not_looked_at() -> None:
     pyro.set_rng_seed(1)
     first = pv.predict_moments(exact.model, guide, exact.batch, num_samples=3)
     pyro.set_rng_seed(1)
-    second = pv.predict_moments(exact.model, guide, {**exact.batch, "y": exact.batch["y"] + 1e6}, num_samples=3)
+    second = pv.predict_moments(
+        exact.model, guide, {**exact.batch, "y": exact.batch["y"] + 1e6}, num_samples=3
+    )
     assert torch.equal(first.mean, second.mean) and torch.equal(first.epistemic, second.epistemic)
 
 
 def test_what_is_fixed_outside_the_plate_stays_fixed() -> None:
     net = pv.Bayesian(nn.Linear(2, 1))
-    model = pv.Model(v=pv.Global(InverseGammaPrior(2.0, 1.0)), y=pv.Node(SharedVarianceHead(net), "x", "v"))
+    model = pv.Model(
+        v=pv.Global(InverseGammaPrior(2.0, 1.0)), y=pv.Node(SharedVarianceHead(net), "x", "v")
+    )
     fixed, guide = pyro.condition(model, data={"v": torch.tensor(0.01)}), PointEstimate(net)
     batch = {"x": torch.randn(3, 2), "y": torch.randn(3, 1)}
     moments = pv.predict_moments(fixed, guide, batch, num_samples=4)
@@ -206,10 +256,17 @@ def test_refusals() -> None:
             self.net = exact.net
 
         def forward(self, x: Tensor) -> dist.Distribution:
-            return dist.TransformedDistribution(dist.Normal(self.net(x), 1.0), [SigmoidTransform()]).to_event(1)
+            return dist.TransformedDistribution(
+                dist.Normal(self.net(x), 1.0), [SigmoidTransform()]
+            ).to_event(1)
 
     with pytest.raises(pv.PairError, match="knows no mean and variance"):
-        pv.predict_moments(pv.Model(y=pv.Node(LogisticNormalHead(), "x")), guide, {"x": exact.batch["x"]}, num_samples=2)
+        pv.predict_moments(
+            pv.Model(y=pv.Node(LogisticNormalHead(), "x")),
+            guide,
+            {"x": exact.batch["x"]},
+            num_samples=2,
+        )
 
 
 def test_dropout_predicts_the_mixture_over_masks() -> None:
@@ -219,8 +276,12 @@ def test_dropout_predicts_the_mixture_over_masks() -> None:
     density = 0.0
     for mask, probability in (((1, 1), 0.49), ((1, 0), 0.21), ((0, 1), 0.21), ((0, 0), 0.09)):
         weight = guide.loc[0].detach() * torch.tensor(mask)
-        density += probability * dist.Normal(batch["x"] @ weight.T, 0.5).log_prob(batch["y"]).exp().squeeze(-1)
-    runs = torch.stack([pv.log_predictive(model, guide, batch, num_samples=500) for _ in range(30)])
+        density += probability * dist.Normal(batch["x"] @ weight.T, 0.5).log_prob(
+            batch["y"]
+        ).exp().squeeze(-1)
+    runs = torch.stack(
+        [pv.log_predictive(model, guide, batch, num_samples=500) for _ in range(30)]
+    )
     assert_mean(runs.exp(), density)
 
 

@@ -1,4 +1,6 @@
-"""Model, Guide and Joint under Pyro's own tools: what a Pyro user tries first must work, and train."""
+"""Model, Guide and Joint under Pyro's own tools: what a Pyro user tries first must work, and
+train."""
+
 import copy
 
 import pyro
@@ -25,7 +27,9 @@ X = torch.bernoulli(torch.full((6, 4), 0.5, dtype=torch.float64))
 def shared_pair() -> tuple[pv.Model, pv.Guide]:
     """A VampPrior over the guide's own encoder: model and guide share tensors."""
     encoder = NormalHead(MLP(4, [8], 4))
-    model = pv.Model(z=VampPrior(encoder, torch.rand(3, 4)), x=pv.Node(BernoulliHead(MLP(2, [8], 4)), "z"))
+    model = pv.Model(
+        z=VampPrior(encoder, torch.rand(3, 4)), x=pv.Node(BernoulliHead(MLP(2, [8], 4)), "z")
+    )
     return model, pv.Guide(z=pv.Node(IAF(encoder, 2, 4, hidden=(8,)).double(), "x"))
 
 
@@ -93,8 +97,10 @@ def test_svi_trains_a_parameter_that_is_not_contiguous() -> None:
 
     net = Transposed()
     before = net.weight.detach().clone()
-    svi_steps(pv.Model(z=StandardNormal(2), x=pv.Node(BernoulliHead(net), "z")),
-              pv.Guide(z=pv.Node(NormalHead(MLP(4, [8], 4)), "x")))
+    svi_steps(
+        pv.Model(z=StandardNormal(2), x=pv.Node(BernoulliHead(net), "z")),
+        pv.Guide(z=pv.Node(NormalHead(MLP(4, [8], 4)), "x")),
+    )
     assert not torch.equal(before, net.weight)
 
 
@@ -113,8 +119,13 @@ def test_a_plain_pyro_script_works_before_and_after() -> None:
 
         def forward(self, x: Tensor) -> None:
             with pyro.plate("data", len(x)):
-                pyro.sample("x", dist.Normal(pyro.sample("z", dist.Normal(self.loc, 1.0)).unsqueeze(-1), 1.0)
-                            .expand([len(x), 4]).to_event(1), obs=x)
+                pyro.sample(
+                    "x",
+                    dist.Normal(pyro.sample("z", dist.Normal(self.loc, 1.0)).unsqueeze(-1), 1.0)
+                    .expand([len(x), 4])
+                    .to_event(1),
+                    obs=x,
+                )
 
     for _ in range(2):
         model = Plain()
@@ -129,12 +140,16 @@ def test_predictive_trace_and_render() -> None:
     model, guide = shared_pair()
     assert Predictive(model, guide=guide, num_samples=5)(x=X)["z"].shape == (5, 6, 2)
     assert Predictive(model, num_samples=5, parallel=True)(num=3)["x"].shape == (5, 3, 4)
-    replicate = Predictive(poutine.uncondition(model), guide=guide, num_samples=5, parallel=True)(x=X)
+    replicate = Predictive(poutine.uncondition(model), guide=guide, num_samples=5, parallel=True)(
+        x=X
+    )
     assert replicate["x"].shape == (5, 6, 4)
     trace = poutine.trace(model).get_trace(x=X)
     assert trace.nodes["x"]["is_observed"] and trace.nodes["z"]["fn"].batch_shape == (6,)
     relations = pyro.infer.inspect.get_model_relations(model, model_kwargs={"x": X})
-    assert "z" in relations["sample_sample"]["x"] and relations["plate_sample"] == {"data": ["z", "x"]}
+    assert "z" in relations["sample_sample"]["x"] and relations["plate_sample"] == {
+        "data": ["z", "x"]
+    }
     graphviz = pytest.importorskip("graphviz")
     assert isinstance(pyro.render_model(model, model_kwargs={"x": X}), graphviz.Digraph)
 
@@ -150,7 +165,10 @@ def test_guide_skips_what_data_supply() -> None:
 
 
 def test_conditional_model_by_wiring() -> None:
-    model = pv.Model(z=pv.Node(NormalHead(MLP(3, [8], 4)), "c"), x=pv.Node(BernoulliHead(MLP(5, [8], 4)), "z", "c"))
+    model = pv.Model(
+        z=pv.Node(NormalHead(MLP(3, [8], 4)), "c"),
+        x=pv.Node(BernoulliHead(MLP(5, [8], 4)), "z", "c"),
+    )
     guide = pv.Guide(z=pv.Node(NormalHead(MLP(7, [8], 4)), "x", "c"))
     batch = {"x": X, "c": torch.randn(6, 3)}
     pv.check(model, guide, batch)
@@ -159,13 +177,22 @@ def test_conditional_model_by_wiring() -> None:
 
 
 def test_joint_of_two_guides_is_their_product() -> None:
-    parts = {name: pv.Guide(**{name: pv.Node(NormalHead(MLP(4, [8], 4)), "x")}) for name in ("a", "b")}
+    parts = {
+        name: pv.Guide(**{name: pv.Node(NormalHead(MLP(4, [8], 4)), "x")}) for name in ("a", "b")
+    }
     joint = pv.Joint(*parts.values())
     assert set(joint(x=X)) == {"a", "b"}
     trace = run_guide(joint, {"x": X}, 3)
-    exact = sum(part.nodes[name]({"x": X}).log_prob(trace.nodes[name]["value"]) for name, part in parts.items())
+    exact = sum(
+        part.nodes[name]({"x": X}).log_prob(trace.nodes[name]["value"])
+        for name, part in parts.items()
+    )
     torch.testing.assert_close(log_joint(trace, 3), exact)  # (K, B)
-    model = pv.Model(a=StandardNormal(2), b=StandardNormal(2), x=pv.Node(BernoulliHead(MLP(4, [8], 4)), "a", "b"))
+    model = pv.Model(
+        a=StandardNormal(2),
+        b=StandardNormal(2),
+        x=pv.Node(BernoulliHead(MLP(4, [8], 4)), "a", "b"),
+    )
     pv.check(model, joint, {"x": X})
 
 

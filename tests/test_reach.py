@@ -1,4 +1,5 @@
 """What a callable reaches."""
+
 from functools import partial
 
 import pyro
@@ -15,7 +16,9 @@ def test_modules_are_found_however_often_one_looks() -> None:
     """Not so if things that are gone lend their identity to others."""
     for _ in range(200):
         first, second = nn.Linear(2, 2), nn.Linear(2, 2)
-        programs = [poutine.scale(net, 0.5) for net in (first, second)] + [partial(lambda net, x: net(x), second)]
+        programs = [poutine.scale(net, 0.5) for net in (first, second)] + [
+            partial(lambda net, x: net(x), second)
+        ]
         assert {id(net) for net in find_modules(*programs).values()} == {id(first), id(second)}
 
 
@@ -37,7 +40,11 @@ def test_modules_are_found_in_what_functions_name_inside() -> None:
     def program(x: object) -> object:
         return [net(x) for net in NETS] + [bound(x), half(x)] + [later(x)]
 
-    assert {id(net) for net in find_modules(program).values()} == {id(NETS[0]), id(first), id(owner.net)}
+    assert {id(net) for net in find_modules(program).values()} == {
+        id(NETS[0]),
+        id(first),
+        id(owner.net),
+    }
     later = nn.Linear(2, 2)
     assert later in find_modules(program).values()
 
@@ -55,9 +62,14 @@ def test_what_handlers_of_pyro_wrap_is_found() -> None:
     def program(x: object) -> object:
         return net(x)
 
-    for wrapped in (poutine.scale(program, 2.0), poutine.scale(scale=2.0)(program), config_enumerate(program),
-                    pyro.condition(poutine.mask(program, True), data={}), partial(lambda f, x: f(x), program),
-                    poutine.scale(partial(program), 2.0)):
+    for wrapped in (
+        poutine.scale(program, 2.0),
+        poutine.scale(scale=2.0)(program),
+        config_enumerate(program),
+        pyro.condition(poutine.mask(program, True), data={}),
+        partial(lambda f, x: f(x), program),
+        poutine.scale(partial(program), 2.0),
+    ):
         assert list(find_modules(wrapped).values()) == [net]
     owner = Owner()
     assert list(find_modules(poutine.scale(scale=2.0)(owner.method)).values()) == [owner.net]

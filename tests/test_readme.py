@@ -1,4 +1,6 @@
-"""The Python programs of README and CONTRIBUTING run as they stand, on a data set shrunk to seconds."""
+"""The Python programs of README and CONTRIBUTING run as they stand, on a data set shrunk to
+seconds."""
+
 import re
 import struct
 from pathlib import Path
@@ -24,21 +26,29 @@ def write_mnist(root: Path, rows: int) -> None:
     for part in ("train", "t10k"):
         images = generator.integers(0, 256, (rows, 28, 28), dtype=np.uint8)
         labels = generator.integers(0, 10, rows, dtype=np.uint8)
-        (folder / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 2051, rows, 28, 28) + images.tobytes())
-        (folder / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, rows) + labels.tobytes())
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(
+            struct.pack(">IIII", 2051, rows, 28, 28) + images.tobytes()
+        )
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(
+            struct.pack(">II", 2049, rows) + labels.tobytes()
+        )
 
 
 def shrunk(program: str) -> str:
     """The same program with fewer epochs and particles."""
-    for pattern, replacement in ((r"epochs=\d+", "epochs=1"), (r"num_particles=\d+", "num_particles=10"),
-                                 (r"pseudo_inputs=train.take\(\d+\)", "pseudo_inputs=train.take(10)")):
+    for pattern, replacement in (
+        (r"epochs=\d+", "epochs=1"),
+        (r"num_particles=\d+", "num_particles=10"),
+        (r"pseudo_inputs=train.take\(\d+\)", "pseudo_inputs=train.take(10)"),
+    ):
         program = re.sub(pattern, replacement, program)
     return program
 
 
 @pytest.mark.parametrize("index", range(len(BLOCKS)))
-def test_readme_program_runs(index: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                             capsys: pytest.CaptureFixture) -> None:
+def test_readme_program_runs(
+    index: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     torch.set_default_dtype(torch.float32)
     write_mnist(tmp_path, rows=30)
     monkeypatch.setattr("pyrovae.data.mnist_files.check_digest", lambda *_: None)  # of a few rows
@@ -50,8 +60,13 @@ def test_readme_program_runs(index: int, tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_readme_keeps_its_promises() -> None:
     text = README.read_text()
-    for words in ("pip install -e . && python scripts/train_vae.py", 'pip install -e ".[test]" && pytest',
-                  "VampPrior(encoder", "log_evidence", "Changelog"):
+    for words in (
+        "pip install -e . && python scripts/train_vae.py",
+        'pip install -e ".[test]" && pytest',
+        "VampPrior(encoder",
+        "log_evidence",
+        "Changelog",
+    ):
         assert words in text
     for picture in re.findall(r'src="([^"]+)"', text):
         assert (README.parent / picture).is_file(), picture
@@ -67,6 +82,10 @@ def test_the_worked_component_passes_the_suite(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(conformance.CONDITIONALS, "StudentTPrior", eval(line, names))
     for batch in ((5,), (3, 5)):
         test_conformance.test_shapes("StudentTPrior", batch)
-    for check in ("test_particles_and_data_in_programs", "test_density_is_normalised",
-                  "test_draws_follow_the_density", "test_a_datum_does_not_depend_on_its_neighbours"):
+    for check in (
+        "test_particles_and_data_in_programs",
+        "test_density_is_normalised",
+        "test_draws_follow_the_density",
+        "test_a_datum_does_not_depend_on_its_neighbours",
+    ):
         getattr(test_conformance, check)("StudentTPrior")

@@ -1,4 +1,6 @@
-"""SemiAmortized: a guide that is moved to each datum's own optimum, and leaves everything else where it was."""
+"""SemiAmortized: a guide that is moved to each datum's own optimum, and leaves everything else
+where it was."""
+
 import copy
 
 import oracles
@@ -10,7 +12,14 @@ from pyro.infer import Trace_ELBO
 from torch import Tensor, nn
 
 import pyrovae as pv
-from pyrovae.heads import BernoulliHead, DeltaHead, FixedScaleNormalHead, FullRankNormalHead, MixtureNormalHead, NormalHead
+from pyrovae.heads import (
+    BernoulliHead,
+    DeltaHead,
+    FixedScaleNormalHead,
+    FullRankNormalHead,
+    MixtureNormalHead,
+    NormalHead,
+)
 from pyrovae.nets import MLP, Batched, ConvEncoder
 from pyrovae.posteriors import IAF
 from pyrovae.priors import StandardNormal
@@ -27,19 +36,29 @@ def vae() -> tuple[pv.Model, pv.Guide]:
 def test_refining_reaches_the_posterior_where_the_family_holds_it() -> None:
     oracle = oracles.linear_gaussian()
     guide = pv.Guide(z=pv.Node(FullRankNormalHead(MLP(4, [8], 5), 2), "x"))
-    refined = SemiAmortized(guide, oracle.model, steps=400, num_particles=20).for_batch(oracle.batch)
+    refined = SemiAmortized(guide, oracle.model, steps=400, num_particles=20).for_batch(
+        oracle.batch
+    )
     elbo = pv.log_weights(oracle.model, refined, oracle.batch, 2000).mean(0)
     before = pv.log_weights(oracle.model, guide, oracle.batch, 2000).mean(0)
     assert (oracle.log_px - before > 0.5).all()
-    # log p(x) - ELBO = KL(q || p), which vanishes at the posterior; what is left is the noise of the last steps
+    # log p(x) - ELBO = KL(q || p), which vanishes at the posterior; what is left is the noise of
+    # the last steps
     assert (oracle.log_px - elbo).abs().max() < 0.01
 
 
 def test_more_steps_close_more_of_the_gap_that_amortising_leaves() -> None:
     oracle = oracles.linear_gaussian(num_data=40)
     guide = pv.Guide(z=pv.Node(NormalHead(MLP(4, [8], 4)), "x"))
-    elbos = [pv.log_weights(oracle.model, SemiAmortized(guide, oracle.model, steps=steps, lr=0.1).for_batch(oracle.batch),
-                            oracle.batch, 500).mean() for steps in (0, 10, 100)]
+    elbos = [
+        pv.log_weights(
+            oracle.model,
+            SemiAmortized(guide, oracle.model, steps=steps, lr=0.1).for_batch(oracle.batch),
+            oracle.batch,
+            500,
+        ).mean()
+        for steps in (0, 10, 100)
+    ]
     assert elbos[0] < elbos[1] < elbos[2] <= oracle.log_px.mean()
 
 
@@ -54,7 +73,9 @@ def test_no_steps_change_nothing() -> None:
 
 def test_a_datum_is_refined_for_itself() -> None:
     model, _ = vae()
-    guide = pv.Guide(z=pv.Node(DeltaHead(MLP(4, [8], 2)), "x"))  # without noise: together and alone must agree to rounding
+    guide = pv.Guide(
+        z=pv.Node(DeltaHead(MLP(4, [8], 2)), "x")
+    )  # without noise: together and alone must agree to rounding
     refine, x = SemiAmortized(guide, model, steps=50), torch.bernoulli(torch.full((4, 4), 0.5))
     together = refine.for_batch({"x": x})(x=x)["z"]
     alone = torch.cat([refine.for_batch({"x": row})(x=row)["z"] for row in x.split(1)])
@@ -65,7 +86,9 @@ def test_a_datum_is_refined_for_itself() -> None:
 def test_noise_aside_a_datum_is_refined_for_itself() -> None:
     oracle = oracles.linear_gaussian(num_data=4)
     net = MLP(4, [8], 4)
-    nn.init.zeros_(net.layers[-1].weight)  # every datum starts at the prior, from where it is not far
+    nn.init.zeros_(
+        net.layers[-1].weight
+    )  # every datum starts at the prior, from where it is not far
     guide = pv.Guide(z=pv.Node(NormalHead(net), "x"))
     refine = SemiAmortized(guide, oracle.model, steps=200, num_particles=20)
     x, best = oracle.batch["x"], []
@@ -73,7 +96,8 @@ def test_noise_aside_a_datum_is_refined_for_itself() -> None:
     alone = [refine.for_batch({"x": row}) for row in x.split(1)]
     for row, q in [(x, together), *zip(x.split(1), alone)]:
         best.append(pv.log_weights(oracle.model, q, {"x": row}, 4000).mean(0))
-    # each is within the noise of its last steps and of 4000 draws of the optimum of the family, which is one number a datum
+    # each is within the noise of its last steps and of 4000 draws of the optimum of the family,
+    # which is one number a datum
     torch.testing.assert_close(best[0], torch.cat(best[1:]), atol=0.05, rtol=0)
 
 
@@ -83,21 +107,31 @@ def test_few_steps_do_no_harm_in_wide_nets(steps: int) -> None:
     guide = pv.Guide(z=pv.Node(NormalHead(MLP(4, [256, 256], 4)), "x"))
     pv.fit(pv.ElboLoss(model, guide), [{"x": X}], epochs=150, lr=1e-2)
     refined = SemiAmortized(guide, model, steps=steps, num_particles=20)
-    before, after = (pv.log_evidence(model, q, {"x": X}, num_particles=2000) for q in (guide, refined))
+    before, after = (
+        pv.log_evidence(model, q, {"x": X}, num_particles=2000) for q in (guide, refined)
+    )
     assert (after.elbo > before.elbo - 0.05 - 5 * (after.elbo_se + before.elbo_se)).all()
 
 
 def test_a_datum_that_steps_make_worse_stays_where_it_was() -> None:
     oracle = oracles.linear_gaussian(num_data=4)
     net = MLP(4, [], 5)
-    weight, bias = oracle.guide.nodes["z"].conditional.weights[0], oracle.guide.nodes["z"].conditional.bias
+    weight, bias = (
+        oracle.guide.nodes["z"].conditional.weights[0],
+        oracle.guide.nodes["z"].conditional.bias,
+    )
     tril = oracle.guide.nodes["z"].conditional.scale_tril
     with torch.no_grad():  # the posterior itself, which every step leaves
         net.layers[-1].weight.zero_()
         net.layers[-1].weight[:2], net.layers[-1].bias[:2] = weight, bias
-        net.layers[-1].bias[2:4], net.layers[-1].bias[4] = tril.diagonal().log(), tril[1, 0] * 2 ** 0.5
+        net.layers[-1].bias[2:4], net.layers[-1].bias[4] = (
+            tril.diagonal().log(),
+            tril[1, 0] * 2**0.5,
+        )
     guide = pv.Guide(z=pv.Node(FullRankNormalHead(net, 2), "x"))
-    refined = SemiAmortized(guide, oracle.model, steps=2, lr=2.0, num_particles=200).for_batch(oracle.batch)
+    refined = SemiAmortized(guide, oracle.model, steps=2, lr=2.0, num_particles=200).for_batch(
+        oracle.batch
+    )
     elbo = pv.log_weights(oracle.model, refined, oracle.batch, 10).mean(0)
     torch.testing.assert_close(elbo, oracle.log_px, atol=1e-10, rtol=0)
 
@@ -127,7 +161,9 @@ class Flattened(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.net = Batched(nn.Sequential(nn.Flatten(), nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 4)), 3)
+        self.net = Batched(
+            nn.Sequential(nn.Flatten(), nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 4)), 3
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)
@@ -171,18 +207,29 @@ def test_it_is_a_guide_for_everything(tmp_path: object) -> None:
     far = pv.log_evidence(model, SemiAmortized(guide, model, steps=60), batch, num_particles=100)
     assert far.elbo.mean() > amortised.elbo.mean() and far.ess.median() > amortised.ess.median()
     assert pv.predict(model, refine, batch, num_samples=5)["x"].shape == (5, 20, 4)
-    history = pv.fit(pv.ElboLoss(model, refine), [{"x": X[:12]}, {"x": X[12:]}], valid=[batch], epochs=15, lr=1e-2)
+    history = pv.fit(
+        pv.ElboLoss(model, refine),
+        [{"x": X[:12]}, {"x": X[12:]}],
+        valid=[batch],
+        epochs=15,
+        lr=1e-2,
+    )
     assert history["valid_elbo"][-1] > history["valid_elbo"][0] + 0.05
     pv.fit(pv.IwaeLoss(model, refine, num_particles=3, gradient="dreg"), [batch], epochs=2)
     pv.save_weights(refine, tmp_path / "weights")
-    assert set(refine.state_dict()) == {f"guide.{name}" for name in guide.state_dict()}, "the model is no part of its guide"
+    assert set(refine.state_dict()) == {f"guide.{name}" for name in guide.state_dict()}, (
+        "the model is no part of its guide"
+    )
 
 
 def test_training_moves_model_and_guide_alike() -> None:
     model, guide = vae()
     loss = pv.ElboLoss(model, SemiAmortized(guide, model, steps=3))
     loss(x=X).backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in (*model.parameters(), *guide.parameters()))
+    assert all(
+        p.grad is not None and p.grad.abs().sum() > 0
+        for p in (*model.parameters(), *guide.parameters())
+    )
 
 
 @pytest.mark.usefixtures("uses_param_store")

@@ -1,4 +1,6 @@
-"""Chains against the distributions they must keep, normals at the mode against exact posteriors, draws on disk."""
+"""Chains against the distributions they must keep, normals at the mode against exact posteriors,
+draws on disk."""
+
 import math
 from pathlib import Path
 
@@ -40,7 +42,9 @@ def states(stacked: pv.Stacked) -> Tensor:
 def stationary(step: Tensor, noise: Tensor) -> Tensor:
     """S = step S step^T + noise."""
     size = len(step)
-    return torch.linalg.solve(torch.eye(size ** 2) - torch.kron(step, step), noise.flatten()).reshape(size, size)
+    return torch.linalg.solve(
+        torch.eye(size**2) - torch.kron(step, step), noise.flatten()
+    ).reshape(size, size)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.25])
@@ -49,13 +53,20 @@ def test_sgld_has_its_stationary_distribution(temperature: float) -> None:
     precision = torch.linalg.inv(exact.covariance)
     rate = 0.3 * exact.size / torch.linalg.eigvalsh(precision)[-1]
     stacked = chains(exact, exact.mean.expand(1000, 3))
-    pv.fit(stacked, [exact.batch] * 80, epochs=1, optimizer=lambda ps: SGLD(ps, lr=float(rate), num_data=exact.size,
-                                                                           temperature=temperature))
+    pv.fit(
+        stacked,
+        [exact.batch] * 80,
+        epochs=1,
+        optimizer=lambda ps: SGLD(
+            ps, lr=float(rate), num_data=exact.size, temperature=temperature
+        ),
+    )
     eta, eye = rate / exact.size, torch.eye(3)
     wanted = stationary(eye - eta * precision, 2 * eta * temperature * eye)
     assert_moments(states(stacked), exact.mean, wanted)
-    assert (torch.linalg.matrix_norm(wanted - temperature * exact.covariance)
-            < 0.2 * torch.linalg.matrix_norm(wanted))  # a large step for a short test
+    assert torch.linalg.matrix_norm(
+        wanted - temperature * exact.covariance
+    ) < 0.2 * torch.linalg.matrix_norm(wanted)  # a large step for a short test
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.25])
@@ -64,16 +75,23 @@ def test_sghmc_has_its_stationary_distribution(temperature: float) -> None:
     precision = torch.linalg.inv(exact.covariance)
     friction, rate = 0.3, 0.1 * exact.size / torch.linalg.eigvalsh(precision)[-1]
     stacked = chains(exact, exact.mean.expand(1000, 3))
-    pv.fit(stacked, [exact.batch] * 100, epochs=1, optimizer=lambda ps: SGHMC(
-        ps, lr=float(rate), num_data=exact.size, friction=friction, temperature=temperature))
+    pv.fit(
+        stacked,
+        [exact.batch] * 100,
+        epochs=1,
+        optimizer=lambda ps: SGHMC(
+            ps, lr=float(rate), num_data=exact.size, friction=friction, temperature=temperature
+        ),
+    )
     eta, eye, zero = rate / exact.size, torch.eye(3), torch.zeros(3, 3)
     velocity = torch.cat([-eta * precision, (1 - friction) * eye], 1)
     step = torch.cat([velocity + torch.cat([eye, zero], 1), velocity])
     noise = 2 * friction * eta * temperature * eye
     wanted = stationary(step, torch.cat([torch.cat([noise, noise], 1)] * 2))[:3, :3]
     assert_moments(states(stacked), exact.mean, wanted)
-    assert (torch.linalg.matrix_norm(wanted - temperature * exact.covariance)
-            < 0.25 * torch.linalg.matrix_norm(wanted))
+    assert torch.linalg.matrix_norm(
+        wanted - temperature * exact.covariance
+    ) < 0.25 * torch.linalg.matrix_norm(wanted)
 
 
 @pytest.mark.parametrize("step_size", [0.02, 0.12])
@@ -81,16 +99,28 @@ def test_hmc_leaves_the_posterior_as_it_is(step_size: float) -> None:
     exact = bayesian_regression()
     start = dist.MultivariateNormal(exact.mean, exact.covariance).sample((4000,))
     stacked = chains(exact, start)
-    result = hmc(stacked, exact.batch, num_data=exact.size, num_samples=1, warmup=0, num_steps=8, step_size=step_size)
+    result = hmc(
+        stacked,
+        exact.batch,
+        num_data=exact.size,
+        num_samples=1,
+        warmup=0,
+        num_steps=8,
+        step_size=step_size,
+    )
     end = states(stacked)
     assert_moments(end, exact.mean, exact.covariance)
     moved = (end != start).any(1)
     assert abs(moved.double().mean() - result.accept.mean()) < 5 * (0.25 / 4000) ** 0.5
-    assert (0.6 < moved.double().mean() < 0.97) if step_size > 0.1 else moved.double().mean() > 0.99
+    assert (
+        (0.6 < moved.double().mean() < 0.97) if step_size > 0.1 else moved.double().mean() > 0.99
+    )
     assert torch.equal(torch.cat([value[0].flatten(1) for value in result.draws.values()], 1), end)
     correlation = ((start - exact.mean) * (end - exact.mean)).mean(0) / exact.covariance.diagonal()
     assert correlation.max() < 0.95
-    assert_mean(result.energy[0], -exact.log_evidence + 1.5 + exact_entropy(exact))  # kinetic energy is 3 / 2
+    assert_mean(
+        result.energy[0], -exact.log_evidence + 1.5 + exact_entropy(exact)
+    )  # kinetic energy is 3 / 2
 
 
 def exact_entropy(exact: Regression) -> Tensor:
@@ -101,9 +131,20 @@ def exact_entropy(exact: Regression) -> Tensor:
 def test_hmc_finds_the_posterior_and_its_step() -> None:
     exact = bayesian_regression()
     stacked = chains(exact, exact.mean + torch.randn(200, 3))
-    result = hmc(stacked, exact.batch, num_data=exact.size, num_samples=5, warmup=100, num_steps=8, step_size=0.01, thin=2)
+    result = hmc(
+        stacked,
+        exact.batch,
+        num_data=exact.size,
+        num_samples=5,
+        warmup=100,
+        num_steps=8,
+        step_size=0.01,
+        thin=2,
+    )
     assert result.draws["w.weight"].shape == (5, 200, 1, 2) and result.accept.shape == (5, 200)
-    assert not result.divergent.any() and 0.7 < result.accept.mean() < 0.95  # averaged steps are cautious
+    assert (
+        not result.divergent.any() and 0.7 < result.accept.mean() < 0.95
+    )  # averaged steps are cautious
     assert result.step_size.shape == (200,) and (result.step_size > 0.01).all()
     flat = torch.cat([value.flatten(2) for value in result.draws.values()], 2)
     assert_moments(flat[-1], exact.mean, exact.covariance)
@@ -112,13 +153,20 @@ def test_hmc_finds_the_posterior_and_its_step() -> None:
 
 def noise_model() -> tuple[pv.Model, dict[str, Tensor], dist.InverseGamma]:
     """A variance alone is unknown: its posterior is an inverse gamma."""
+
     class Zero(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return torch.zeros_like(x)
 
     y = 0.7 * torch.randn(9, 1)
-    model = pv.Model(v=pv.Global(InverseGammaPrior(2.0, 1.0)), y=pv.Node(SharedVarianceHead(Zero()), "x", "v"))
-    return model, {"x": torch.zeros(9, 1), "y": y}, dist.InverseGamma(torch.tensor(6.5), 1.0 + 0.5 * (y ** 2).sum())
+    model = pv.Model(
+        v=pv.Global(InverseGammaPrior(2.0, 1.0)), y=pv.Node(SharedVarianceHead(Zero()), "x", "v")
+    )
+    return (
+        model,
+        {"x": torch.zeros(9, 1), "y": y},
+        dist.InverseGamma(torch.tensor(6.5), 1.0 + 0.5 * (y**2).sum()),
+    )
 
 
 def test_hmc_on_the_logarithm_of_a_variance() -> None:
@@ -131,8 +179,8 @@ def test_hmc_on_the_logarithm_of_a_variance() -> None:
     logs = result.draws["v"][0].log()
     reference = posterior.sample((100_000,)).log()
     for power in (1, 2):
-        error = ((logs ** power).var() / 4000 + (reference ** power).var() / 100_000).sqrt()
-        assert ((logs ** power).mean() - (reference ** power).mean()).abs() < 5 * error
+        error = ((logs**power).var() / 4000 + (reference**power).var() / 100_000).sqrt()
+        assert ((logs**power).mean() - (reference**power).mean()).abs() < 5 * error
     assert (start != logs).double().mean() > 0.8
     wrong = pv.ElboLoss(model, PointEstimate(model), num_data=9)
     with pytest.raises(ValueError, match=r"jacobian=True"):
@@ -143,7 +191,11 @@ def test_what_hmc_refuses() -> None:
     exact = bayesian_regression()
     stacked = chains(exact, exact.mean.expand(2, 3))
     half = {name: value[:6] for name, value in exact.batch.items()}
-    for batch, settings in ((exact.batch, {"num_data": 24}), (half, {"num_data": 12}), (half, {"num_data": 6})):
+    for batch, settings in (
+        (exact.batch, {"num_data": 24}),
+        (half, {"num_data": 12}),
+        (half, {"num_data": 6}),
+    ):
         with pytest.raises(ValueError, match="wanted the same number thrice"):
             hmc(stacked, batch, num_samples=1, warmup=0, **settings)
     with pytest.raises(ValueError, match="num_samples=0"):
@@ -153,7 +205,9 @@ def test_what_hmc_refuses() -> None:
 def test_a_path_that_explodes_is_rejected_and_reported() -> None:
     exact = bayesian_regression()
     stacked = chains(exact, exact.mean.expand(3, 3))
-    result = hmc(stacked, exact.batch, num_data=12, num_samples=2, warmup=0, num_steps=200, step_size=1e3)
+    result = hmc(
+        stacked, exact.batch, num_data=12, num_samples=2, warmup=0, num_steps=200, step_size=1e3
+    )
     assert result.divergent.all() and (result.accept == 0).all()
     assert torch.equal(states(stacked), exact.mean.expand(3, 3))
 
@@ -187,22 +241,39 @@ def test_collect_goes_on_where_a_run_is_resumed(tmp_path: Path) -> None:
         pyro.set_rng_seed(4)
         exact = bayesian_regression()
         guide = PointEstimate(exact.net)
-        collect = Collect(lambda: {name: value.mT if value.dim() > 1 else value for name, value in guide.values().items()},
-                          start=2, every=2, folder=tmp_path / folder)
-        pv.fit(pv.ElboLoss(exact.model, guide, num_data=12), exact.batch, epochs=epochs,
-               optimizer=lambda ps: SGLD(ps, lr=1e-3, num_data=12), hooks=[collect, Checkpoint(tmp_path / f"{folder}.run")],
-               **settings)
+        collect = Collect(
+            lambda: {
+                name: value.mT if value.dim() > 1 else value
+                for name, value in guide.values().items()
+            },
+            start=2,
+            every=2,
+            folder=tmp_path / folder,
+        )
+        pv.fit(
+            pv.ElboLoss(exact.model, guide, num_data=12),
+            exact.batch,
+            epochs=epochs,
+            optimizer=lambda ps: SGLD(ps, lr=1e-3, num_data=12),
+            hooks=[collect, Checkpoint(tmp_path / f"{folder}.run")],
+            **settings,
+        )
         return collect
 
     whole = run(8, "whole").draws()
-    assert whole["w.weight"].shape == (4, 2, 1) and len({float(value) for value in whole["w.bias"]}) == 4
+    assert (
+        whole["w.weight"].shape == (4, 2, 1)
+        and len({float(value) for value in whole["w.bias"]}) == 4
+    )
     run(4, "broken")
     (tmp_path / "broken.run").rename(tmp_path / "kept.run")
     run(8, "broken", resume=tmp_path / "kept.run")  # runs on, and is then begun again from epoch 4
     shorter = run(6, "broken", resume=tmp_path / "kept.run")
     assert all(torch.equal(value, whole[name][:3]) for name, value in shorter.draws().items())
     read = Collect(dict, folder=tmp_path / "broken")
-    assert list(read.draws()) == list(whole) == ["w.weight", "w.bias"]  # the net's order, on which swag relies
+    assert (
+        list(read.draws()) == list(whole) == ["w.weight", "w.bias"]
+    )  # the net's order, on which swag relies
     assert all(torch.equal(value, whole[name][:3]) for name, value in read.draws().items())
     with pytest.raises(ValueError, match="no draw was kept"):
         Collect(dict).draws()
@@ -217,7 +288,10 @@ def test_swag_has_the_moments_of_its_iterates() -> None:
     guide = JointNormal(exact.net, rank=10).set(**moments)
     torch.testing.assert_close(guide.distribution().covariance_matrix, wanted)
     torch.testing.assert_close(guide.distribution().mean, mean)
-    many = swag(exact.values(dist.MultivariateNormal(exact.mean, exact.covariance).sample((4001,))), rank=4000)
+    many = swag(
+        exact.values(dist.MultivariateNormal(exact.mean, exact.covariance).sample((4001,))),
+        rank=4000,
+    )
     full = many["factor"] @ many["factor"].T + torch.diag(many["scale"] ** 2)
     half = 0.5 * (exact.covariance + torch.diag(exact.covariance.diagonal()))
     assert ((full - half).abs() < 5 * exact.covariance.diagonal().max() * (2 / 4000) ** 0.5).all()
@@ -228,17 +302,21 @@ def test_swag_has_the_moments_of_its_iterates() -> None:
 @pytest.mark.parametrize("batched", [False, True])
 def test_laplace_is_exact_where_the_posterior_is_normal(batched: bool) -> None:
     exact = bayesian_regression()
-    data = [{name: value[i:i + 6] for name, value in exact.batch.items()} for i in (0, 6)] if batched else exact.batch
+    data = (
+        [{name: value[i : i + 6] for name, value in exact.batch.items()} for i in (0, 6)]
+        if batched
+        else exact.batch
+    )
     mode, rows = exact.values(exact.mean), torch.cat([exact.batch["x"], torch.ones(12, 1)], 1)
     precision = torch.linalg.inv(exact.covariance)
     state = torch.get_rng_state()
     loc, tril = laplace(exact.model, mode, data, full=True, num_draws=200)
     assert torch.equal(state, torch.get_rng_state()) and torch.equal(loc, exact.mean)
     assert torch.equal(tril, tril.tril())
-    error = (2 * torch.einsum("nj,nk->jk", rows ** 2, rows ** 2) / exact.noise ** 4 / 200).sqrt()
+    error = (2 * torch.einsum("nj,nk->jk", rows**2, rows**2) / exact.noise**4 / 200).sqrt()
     assert ((torch.linalg.inv(tril @ tril.T) - precision).abs() < 5 * error).all()
     loc, scale = laplace(exact.model, mode, data, num_draws=200)
-    assert ((scale ** -2 - precision.diagonal()).abs() < 5 * error.diagonal()).all()
+    assert ((scale**-2 - precision.diagonal()).abs() < 5 * error.diagonal()).all()
     MeanField(exact.net).set(loc, scale)
     guide = JointNormal(exact.net).set(loc, scale_tril=tril)
     turned = dict(reversed(mode.items()))
@@ -249,11 +327,16 @@ def test_laplace_is_exact_where_the_posterior_is_normal(batched: bool) -> None:
 
 def test_laplace_of_a_classifier_is_the_gauss_newton_matrix() -> None:
     net = pv.Bayesian(nn.Linear(2, 3, bias=False))
-    model, batch = pv.Model(y=pv.Node(CategoricalHead(net), "x")), {"x": torch.randn(5, 2), "y": torch.zeros(5).long()}
+    model, batch = (
+        pv.Model(y=pv.Node(CategoricalHead(net), "x")),
+        {"x": torch.randn(5, 2), "y": torch.zeros(5).long()},
+    )
     mode = PointEstimate(net).values()
     p = (batch["x"] @ mode["w.weight"].detach().T).softmax(-1)
     hessian = torch.diag_embed(p) - p.unsqueeze(-1) * p.unsqueeze(-2)
-    wanted = torch.einsum("nab,nc,nd->acbd", hessian, batch["x"], batch["x"]).reshape(6, 6) + torch.eye(6)
+    wanted = torch.einsum("nab,nc,nd->acbd", hessian, batch["x"], batch["x"]).reshape(
+        6, 6
+    ) + torch.eye(6)
     got = []
     for seed in range(60):
         torch.manual_seed(seed)  # laplace leaves the generator where it was
@@ -274,7 +357,9 @@ def test_laplace_looks_at_no_targets_and_refuses_what_is_not_normal() -> None:
     with pytest.raises(pv.PairError, match=r"\['v'\].*pyro.condition"):
         laplace(model, PointEstimate(model).values(), batch)
     net = pv.Bayesian(MLP(1, [], 1))
-    both = pv.Model(v=pv.Global(InverseGammaPrior(2.0, 1.0)), y=pv.Node(SharedVarianceHead(net), "x", "v"))
+    both = pv.Model(
+        v=pv.Global(InverseGammaPrior(2.0, 1.0)), y=pv.Node(SharedVarianceHead(net), "x", "v")
+    )
     values = PointEstimate(net).values()
     with pytest.raises(pv.PairError, match=r"\['v'\]"):
         laplace(both, values, batch)

@@ -1,4 +1,5 @@
 """What settings may be: one declaration for help, checks and errors of every script."""
+
 import dataclasses
 import errno
 import json
@@ -42,18 +43,33 @@ class Example:
         bounds.check(self)
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"kind": "other"}, "--kind other: wanted one of plain, fancy."), ({"steps": 0}, "--steps 0: wanted at least 1."),
-    ({"steps": 2.5}, "--steps 2.5: wanted a whole number"), ({"steps": True}, "--steps True: wanted a whole number"),
-    ({"steps": 10 ** 20}, "wanted a whole number of at most 4294967295"), ({"rate": 0.0}, "wanted a positive number"),
-    ({"rate": float("nan")}, "--rate nan: wanted a positive number"), ({"rate": float("inf")}, "wanted a positive number"),
-    ({"rate": "fast"}, "--rate fast: wanted a positive number"), ({"share": 1.0}, "wanted at least 0 and below 1"),
-    ({"widths": (3, 0)}, "--widths 0: wanted at least 1"), ({"widths": ()}, "wanted at least one number"),
-    ({"widths": 3}, "--widths 3: wanted several values"), ({"pair": (1.0, 4.0)}, "--pair 4.0: wanted from 0 to 3"),
-    ({"pair": (1.0,)}, "--pair 1.0: wanted 2 values"), ({"limit": 0}, "--limit 0: wanted at least 1"),
-    ({"seed": 2 ** 32}, "--seed 4294967296: wanted"), ({"seed": -1}, "wanted from 0 to 4294967295"),
-    ({"name": ""}, "--name '': wanted a name"), ({"name": "a\0b"}, "wanted a name"), ({"flag": 1}, "wanted true or false"),
-    ({"colour": float("inf")}, "--colour inf: wanted a finite number")])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kind": "other"}, "--kind other: wanted one of plain, fancy."),
+        ({"steps": 0}, "--steps 0: wanted at least 1."),
+        ({"steps": 2.5}, "--steps 2.5: wanted a whole number"),
+        ({"steps": True}, "--steps True: wanted a whole number"),
+        ({"steps": 10**20}, "wanted a whole number of at most 4294967295"),
+        ({"rate": 0.0}, "wanted a positive number"),
+        ({"rate": float("nan")}, "--rate nan: wanted a positive number"),
+        ({"rate": float("inf")}, "wanted a positive number"),
+        ({"rate": "fast"}, "--rate fast: wanted a positive number"),
+        ({"share": 1.0}, "wanted at least 0 and below 1"),
+        ({"widths": (3, 0)}, "--widths 0: wanted at least 1"),
+        ({"widths": ()}, "wanted at least one number"),
+        ({"widths": 3}, "--widths 3: wanted several values"),
+        ({"pair": (1.0, 4.0)}, "--pair 4.0: wanted from 0 to 3"),
+        ({"pair": (1.0,)}, "--pair 1.0: wanted 2 values"),
+        ({"limit": 0}, "--limit 0: wanted at least 1"),
+        ({"seed": 2**32}, "--seed 4294967296: wanted"),
+        ({"seed": -1}, "wanted from 0 to 4294967295"),
+        ({"name": ""}, "--name '': wanted a name"),
+        ({"name": "a\0b"}, "wanted a name"),
+        ({"flag": 1}, "wanted true or false"),
+        ({"colour": float("inf")}, "--colour inf: wanted a finite number"),
+    ],
+)
 def test_values_outside_their_bounds_are_refused(changes: dict, message: str) -> None:
     with pytest.raises(Refusal) as seen:
         Example(**changes)
@@ -61,15 +77,25 @@ def test_values_outside_their_bounds_are_refused(changes: dict, message: str) ->
 
 
 def test_values_within_their_bounds_pass() -> None:
-    Example("fancy", 1, 1e-9, 0.999, (1,), (1, 3), 7, 2 ** 32 - 1, 10 ** 6, "x", Path("y"), -1, 2)
+    Example("fancy", 1, 1e-9, 0.999, (1,), (1, 3), 7, 2**32 - 1, 10**6, "x", Path("y"), -1, 2)
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"colour": 0.7}, "--colour 0.7 says nothing with --kind plain; it is for --kind fancy."),
-    ({"depth": 2}, "--depth 2 says nothing with --widths 4; it is for --widths with several numbers."),
-    ({"draws": 2, "names": "plain"}, "nothing with --names plain and no --flag; it is for --names vcl or --flag"),
-    ({"decay": 0.5}, "--decay 0.5 with no --limit does nothing."),
-    ({"threads": 10 ** 6}, "--threads 1000000: wanted at most")])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"colour": 0.7}, "--colour 0.7 says nothing with --kind plain; it is for --kind fancy."),
+        (
+            {"depth": 2},
+            "--depth 2 says nothing with --widths 4; it is for --widths with several numbers.",
+        ),
+        (
+            {"draws": 2, "names": "plain"},
+            "nothing with --names plain and no --flag; it is for --names vcl or --flag",
+        ),
+        ({"decay": 0.5}, "--decay 0.5 with no --limit does nothing."),
+        ({"threads": 10**6}, "--threads 1000000: wanted at most"),
+    ],
+)
 def test_what_would_change_nothing_is_refused(changes: dict, message: str) -> None:
     with pytest.raises(Refusal) as seen:
         refuse_unused(Example(**changes))
@@ -77,8 +103,14 @@ def test_what_would_change_nothing_is_refused(changes: dict, message: str) -> No
 
 
 def test_what_counts_or_is_the_default_passes() -> None:
-    for changes in ({}, {"colour": 0.5}, {"kind": "fancy", "colour": 0.7}, {"widths": (4, 4), "depth": 2},
-                    {"draws": 2, "names": "plain", "flag": True}, {"decay": 0.5, "limit": 3}):
+    for changes in (
+        {},
+        {"colour": 0.5},
+        {"kind": "fancy", "colour": 0.7},
+        {"widths": (4, 4), "depth": 2},
+        {"draws": 2, "names": "plain", "flag": True},
+        {"decay": 0.5, "limit": 3},
+    ):
         refuse_unused(Example(**changes))
 
 
@@ -92,20 +124,38 @@ def test_a_grid_may_set_for_all_what_one_run_uses() -> None:
         refuse_unused(Grid(name="plain", colour=0.7))
 
 
-def test_help_shows_what_is_checked(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_help_shows_what_is_checked(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "120")
     with pytest.raises(SystemExit):
         command_line.parse(Example, "An example.", ["--help"])
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    for words in ("What to read.", "a positive number", "at least 0 and below 1", "from 0 to 4294967295", "from 0 to 3",
-                  "fancy: Of the hat.", f"at most {os.cpu_count()}, the cores of this machine"):
+    for words in (
+        "What to read.",
+        "a positive number",
+        "at least 0 and below 1",
+        "from 0 to 4294967295",
+        "from 0 to 3",
+        "fancy: Of the hat.",
+        f"at most {os.cpu_count()}, the cores of this machine",
+    ):
         assert words in text, words
 
 
 def test_the_command_line_checks() -> None:
-    assert command_line.parse(Example, "", ["--widths", "3", "4", "--depth", "2", "--limit", "4"]).limit == 4
-    for words, message in ((["--steps", "0"], "--steps 0"), (["--colour", "2"], "says nothing"),
-                           (["--name", ""], "after --name"), (["--name="], "after --name= stands nothing")):
+    assert (
+        command_line.parse(
+            Example, "", ["--widths", "3", "4", "--depth", "2", "--limit", "4"]
+        ).limit
+        == 4
+    )
+    for words, message in (
+        (["--steps", "0"], "--steps 0"),
+        (["--colour", "2"], "says nothing"),
+        (["--name", ""], "after --name"),
+        (["--name="], "after --name= stands nothing"),
+    ):
         with pytest.raises(Refusal, match=message):
             command_line.parse(Example, "", words)
 
@@ -114,62 +164,118 @@ def test_settings_come_back_from_json() -> None:
     mine = Example(kind="fancy", widths=(3, 2), out=Path("somewhere"), limit=3)
     stored = json.loads(json.dumps(dataclasses.asdict(mine), default=str))
     assert bounds.from_json(Example, {**stored, "of an older version": 1}) == mine
-    for damage, message in (({**stored, "steps": "many"}, "--steps many"), ({**stored, "widths": None}, "--widths None"),
-                            ([], "wanted a JSON object"), (None, "wanted a JSON object")):
+    for damage, message in (
+        ({**stored, "steps": "many"}, "--steps many"),
+        ({**stored, "widths": None}, "--widths None"),
+        ([], "wanted a JSON object"),
+        (None, "wanted a JSON object"),
+    ):
         with pytest.raises(Refusal, match=message):
             bounds.from_json(Example, damage)
 
 
 REFUSED = {
     "train_vae.py": [
-        ("--clip-norm 0", "--clip-norm 0.0: wanted a positive number"), ("--seed -1", "from 0 to 4294967295"),
-        ("--alpha 0.3", "it is for --objective renyi"), ("--capacity 3", "it is for --objective capacity"),
-        ("--gamma 3", "it is for --objective capacity"), ("--objective iwae", "--particles 1 is the ELBO"),
+        ("--clip-norm 0", "--clip-norm 0.0: wanted a positive number"),
+        ("--seed -1", "from 0 to 4294967295"),
+        ("--alpha 0.3", "it is for --objective renyi"),
+        ("--capacity 3", "it is for --objective capacity"),
+        ("--gamma 3", "it is for --objective capacity"),
+        ("--objective iwae", "--particles 1 is the ELBO"),
         ("--objective dreg", "is the ELBO without the score of q"),
         ("--prior-components 9", "it is for --prior mixture, vamp"),
-        ("--guide-transforms 3", "it is for --guide iaf"), ("--scale 0.2", "it is for --likelihood normal"),
-        ("--lr-decay 0.5", "--lr-decay-epochs 0"), ("--lr-decay-epochs 5 --lr-decay 2", "above 0 and at most 1"),
-        ("--upper-hidden 9", "with several numbers"), ("--threads 99999", "cores of this machine"),
-        ("--dataset binarized-mnist --valid-size 9", "brings its own validation data"), ("--beta inf", "at least 0"),
-        ("--epochs 99999999999999999999", "whole number of at most"), ("--guide-hidden 0", "at least 1")],
+        ("--guide-transforms 3", "it is for --guide iaf"),
+        ("--scale 0.2", "it is for --likelihood normal"),
+        ("--lr-decay 0.5", "--lr-decay-epochs 0"),
+        ("--lr-decay-epochs 5 --lr-decay 2", "above 0 and at most 1"),
+        ("--upper-hidden 9", "with several numbers"),
+        ("--threads 99999", "cores of this machine"),
+        ("--dataset binarized-mnist --valid-size 9", "brings its own validation data"),
+        ("--beta inf", "at least 0"),
+        ("--epochs 99999999999999999999", "whole number of at most"),
+        ("--guide-hidden 0", "at least 1"),
+    ],
     "train_bnn.py": [
-        ("--temperature -1", "--temperature -1.0: wanted at least 0"), ("--members 3", "it is for --method ensemble"),
-        ("--rate 2", "above 0 and below 1"), ("--steps 0", "at least 1"), ("--hidden 0", "at least 1"),
-        ("--draws 7", "it is for --method sgld, sghmc, hmc, swag"), ("--method sgld --lr 3", "samplers take --sampler-lr"),
+        ("--temperature -1", "--temperature -1.0: wanted at least 0"),
+        ("--members 3", "it is for --method ensemble"),
+        ("--rate 2", "above 0 and below 1"),
+        ("--steps 0", "at least 1"),
+        ("--hidden 0", "at least 1"),
+        ("--draws 7", "it is for --method sgld, sghmc, hmc, swag"),
+        ("--method sgld --lr 3", "samplers take --sampler-lr"),
         ("--method bbb-mixture --prior-scale 3", "a prior of its own"),
         ("--mixture 0.5 1 0 --method bbb-mixture", "--mixture 0.0: wanted from 1e-10 to"),
-        ("--prior-scale 1e300", "from 1e-10 to 10000000000.0"), ("--seeds 100000000", "from 1 to 10000"),
-        ("--valid-fraction 1", "at least 0 and below 1"), ("--splits 0", "from 1 to 10000"),
+        ("--prior-scale 1e300", "from 1e-10 to 10000000000.0"),
+        ("--seeds 100000000", "from 1 to 10000"),
+        ("--valid-fraction 1", "at least 0 and below 1"),
+        ("--splits 0", "from 1 to 10000"),
         ("--lr nan", "a positive number"),
-        ("--seeds 0", "from 1 to 10000"), ("--num-samples 0", "at least 1"), ("--batch-size 0", "at least 1")],
+        ("--seeds 0", "from 1 to 10000"),
+        ("--num-samples 0", "at least 1"),
+        ("--batch-size 0", "at least 1"),
+    ],
     "compare_bnn.py": [
-        ("--methods map,bbb --members 3", "it is for --method ensemble"), ("--methods map,", "--methods names"),
-        ("--lr 0", "a positive number"), ("--seed 4294967296", "4294967295")],
+        ("--methods map,bbb --members 3", "it is for --method ensemble"),
+        ("--methods map,", "--methods names"),
+        ("--lr 0", "a positive number"),
+        ("--seed 4294967296", "4294967295"),
+    ],
     "compare_vae.py": [
-        ("--grid alpha=0.1,0.2", "it is for --objective renyi"), ("--grid epochs=0", "--epochs 0: wanted at least 1"),
-        ("--grid lr=nan", "a positive number"), ("--grid objective=elbo,iwae", "--particles 1 is the ELBO"),
+        ("--grid alpha=0.1,0.2", "it is for --objective renyi"),
+        ("--grid epochs=0", "--epochs 0: wanted at least 1"),
+        ("--grid lr=nan", "a positive number"),
+        ("--grid objective=elbo,iwae", "--particles 1 is the ELBO"),
         ("--grid prior=standard,vamp --score-particles 0", "at least 1"),
         ("--grid prior=vamp --gap-data 5", "it is for --gaps"),
-        ("--grid threads=99999", "cores of this machine"), ("--grid dataset=", "--dataset '': wanted a name")],
+        ("--grid threads=99999", "cores of this machine"),
+        ("--grid dataset=", "--dataset '': wanted a name"),
+    ],
     "continual.py": [
-        ("--tasks 0", "from 1 to 1000"), ("--coreset 5 --methods vcl", "it is for --methods vcl-coreset"),
-        ("--sort-by 2", "it is for --problem regression-stream"), ("--hidden", "at least one number"),
-        ("--problem split-digits --tasks 7", "ten classes make 5 tasks"), ("--dataset yacht", "regression-stream")],
+        ("--tasks 0", "from 1 to 1000"),
+        ("--coreset 5 --methods vcl", "it is for --methods vcl-coreset"),
+        ("--sort-by 2", "it is for --problem regression-stream"),
+        ("--hidden", "at least one number"),
+        ("--problem split-digits --tasks 7", "ten classes make 5 tasks"),
+        ("--dataset yacht", "regression-stream"),
+    ],
     "evaluate.py": [
-        ("DIR --num-chains 3", "it is for --method ais or --table"), ("DIR --defensive 1", "at least 0 and below 1"),
-        ("DIR --gap-steps 3", "it is for --gaps"), ("DIR --method ais --chunk 3", "it is for --method is, psis"),
-        ("DIR --max-data 0", "at least 1"), ("DIR --refine -1", "at least 0")],
-    "collapse.py": [("--epochs 0", "at least 1"), ("--lr -1", "a positive number"), ("--threads 0", "at least 1")],
-    "gradient_variance.py": [("--epochs", "at least one number"), ("--epochs -1", "at least 0"), ("--lr 0", "positive")],
-    "reproduce.py": [("iwae --scale 0", "a positive number"), ("iwae --eval-data 0", "at least 1"),
-                     ("vamp --scale inf", "a positive number")],
-    "benchmark.py": [("--rounds 0", "at least 1"), ("--threads 0", "at least 1"), ("--seconds -1", "positive")],
+        ("DIR --num-chains 3", "it is for --method ais or --table"),
+        ("DIR --defensive 1", "at least 0 and below 1"),
+        ("DIR --gap-steps 3", "it is for --gaps"),
+        ("DIR --method ais --chunk 3", "it is for --method is, psis"),
+        ("DIR --max-data 0", "at least 1"),
+        ("DIR --refine -1", "at least 0"),
+    ],
+    "collapse.py": [
+        ("--epochs 0", "at least 1"),
+        ("--lr -1", "a positive number"),
+        ("--threads 0", "at least 1"),
+    ],
+    "gradient_variance.py": [
+        ("--epochs", "at least one number"),
+        ("--epochs -1", "at least 0"),
+        ("--lr 0", "positive"),
+    ],
+    "reproduce.py": [
+        ("iwae --scale 0", "a positive number"),
+        ("iwae --eval-data 0", "at least 1"),
+        ("vamp --scale inf", "a positive number"),
+    ],
+    "benchmark.py": [
+        ("--rounds 0", "at least 1"),
+        ("--threads 0", "at least 1"),
+        ("--seconds -1", "positive"),
+    ],
 }
 
 
-@pytest.mark.parametrize(("script", "words", "message"), [
-    (script, words, message) for script, asked in REFUSED.items() for words, message in asked])
-def test_every_script_refuses_before_any_work(script: str, words: str, message: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("script", "words", "message"),
+    [(script, words, message) for script, asked in REFUSED.items() for words, message in asked],
+)
+def test_every_script_refuses_before_any_work(
+    script: str, words: str, message: str, tmp_path: Path
+) -> None:
     error = run(script, *words.split(), status=2, cwd=tmp_path)
     assert message in error and error.startswith("error: ") and len(error.splitlines()) == 1
     assert not list(tmp_path.iterdir())
@@ -177,17 +283,48 @@ def test_every_script_refuses_before_any_work(script: str, words: str, message: 
 
 def test_a_grid_shares_settings_that_some_of_its_runs_use(tmp_path: Path) -> None:
     """Here only a set that is not there ends it."""
-    asked = ("--grid", "objective=elbo,iwae", "particles=1,5", "+", "prior=mixture", "--prior-components", 7)
-    assert "no data set" in run("compare_vae.py", *asked, "--dataset", "nowhere", "--out", tmp_path, status=2)
+    asked = (
+        "--grid",
+        "objective=elbo,iwae",
+        "particles=1,5",
+        "+",
+        "prior=mixture",
+        "--prior-components",
+        7,
+    )
+    assert "no data set" in run(
+        "compare_vae.py", *asked, "--dataset", "nowhere", "--out", tmp_path, status=2
+    )
 
 
-@pytest.mark.parametrize(("error", "words"), [
-    (OSError(errno.ENOSPC, "No space left on device", "runs/x/run.json"), "runs/x/run.json: No space left on device. Files"),
-    (PermissionError(errno.EACCES, "Permission denied", "runs"), "runs: Permission denied. Files that were complete stay"),
-    (OSError("odd"), "error: odd. Files that"), (MemoryError(), "too little memory (MemoryError)"),
-    (RuntimeError("[enforce fail]\n DefaultCPUAllocator: can't allocate memory: you tried 4 bytes"), "too little memory"),
-    (torch.OutOfMemoryError("CUDA out of memory"), "too little memory (CUDA out of memory). Files that were complete stay")])
-def test_what_the_machine_lacks_is_one_line(error: Exception, words: str, capsys: pytest.CaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "runs/x/run.json"),
+            "runs/x/run.json: No space left on device. Files",
+        ),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "runs"),
+            "runs: Permission denied. Files that were complete stay",
+        ),
+        (OSError("odd"), "error: odd. Files that"),
+        (MemoryError(), "too little memory (MemoryError)"),
+        (
+            RuntimeError(
+                "[enforce fail]\n DefaultCPUAllocator: can't allocate memory: you tried 4 bytes"
+            ),
+            "too little memory",
+        ),
+        (
+            torch.OutOfMemoryError("CUDA out of memory"),
+            "too little memory (CUDA out of memory). Files that were complete stay",
+        ),
+    ],
+)
+def test_what_the_machine_lacks_is_one_line(
+    error: Exception, words: str, capsys: pytest.CaptureFixture
+) -> None:
     with pytest.raises(SystemExit) as stop, refuse_politely():
         raise error
     text = capsys.readouterr().err
@@ -200,13 +337,26 @@ def test_bugs_keep_their_traceback() -> None:
             raise error
 
 
-@pytest.mark.parametrize("script", ["train_vae.py --epochs 1", "train_bnn.py --steps 9", "compare_bnn.py --steps 9",
-                                    "compare_vae.py --grid epochs=1", "continual.py", "collapse.py", "gradient_variance.py",
-                                    "reproduce.py iwae --dataset digits --scale 1e-6", "benchmark.py import --rounds 1"])
+@pytest.mark.parametrize(
+    "script",
+    [
+        "train_vae.py --epochs 1",
+        "train_bnn.py --steps 9",
+        "compare_bnn.py --steps 9",
+        "compare_vae.py --grid epochs=1",
+        "continual.py",
+        "collapse.py",
+        "gradient_variance.py",
+        "reproduce.py iwae --dataset digits --scale 1e-6",
+        "benchmark.py import --rounds 1",
+    ],
+)
 def test_a_file_where_a_folder_should_be(script: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     for out in (tmp_path / "file", tmp_path / "file" / "deeper"):
-        assert f"error: --out {out}: wanted a folder that can be written" in run(*script.split(), "--out", out, status=2)
+        assert f"error: --out {out}: wanted a folder that can be written" in run(
+            *script.split(), "--out", out, status=2
+        )
     assert (tmp_path / "file").read_text() == "mine"
 
 

@@ -1,4 +1,5 @@
 """Losses side by side: each member is what it would be alone."""
+
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,10 +17,15 @@ from pyrovae.heads import BernoulliHead, CategoricalHead, FixedScaleNormalHead
 from pyrovae.nets import MLP, Standardized
 from pyrovae.training.hooks import Checkpoint
 
-OPTIMIZERS = {"adam": lambda ps: torch.optim.Adam(ps, lr=0.05), "sgd": lambda ps: torch.optim.SGD(ps, lr=0.05, momentum=0.9)}
+OPTIMIZERS = {
+    "adam": lambda ps: torch.optim.Adam(ps, lr=0.05),
+    "sgd": lambda ps: torch.optim.SGD(ps, lr=0.05, momentum=0.9),
+}
 
 
-def make(guide: Callable = PointEstimate, prior: Callable = normal(1.0), **settings: object) -> pv.ElboLoss:
+def make(
+    guide: Callable = PointEstimate, prior: Callable = normal(1.0), **settings: object
+) -> pv.ElboLoss:
     net = pv.Bayesian(MLP(3, [4], 1), prior)
     model = pv.Model(y=pv.Node(FixedScaleNormalHead(net, scale=0.5), "x"))
     return pv.ElboLoss(model, guide(net), num_data=6, **settings)
@@ -52,7 +58,9 @@ def test_members_train_as_they_would_alone(optimizer: str, shared: bool) -> None
     alone = []
     for index, loss in enumerate(losses):
         own = OPTIMIZERS[optimizer]([p for p in loss.parameters() if p.requires_grad])
-        alone.append([step(loss, own, batch if shared else row(batch, index)) for batch in batches])
+        alone.append(
+            [step(loss, own, batch if shared else row(batch, index)) for batch in batches]
+        )
         for name, parameter in stacked.member(index).named_parameters():
             torch.testing.assert_close(parameter, loss.get_parameter(name), atol=1e-10, rtol=0)
     torch.testing.assert_close(torch.tensor(values), torch.tensor(alone).mean(0))
@@ -65,7 +73,10 @@ def test_members_train_as_they_would_alone(optimizer: str, shared: bool) -> None
 def test_through_fit_with_history_and_resume(tmp_path: Path) -> None:
     losses = [make(beta=pv.LinearWarmup(8)) for _ in range(2)]
     whole = data(2)
-    batches = [{name: value[:, start:stop] for name, value in whole.items()} for start, stop in ((0, 4), (4, 6))]
+    batches = [
+        {name: value[:, start:stop] for name, value in whole.items()}
+        for start, stop in ((0, 4), (4, 6))
+    ]
 
     def fresh() -> pv.Stacked:
         pyro.set_rng_seed(7)
@@ -73,9 +84,14 @@ def test_through_fit_with_history_and_resume(tmp_path: Path) -> None:
 
     stacked = pv.Stacked(losses)
     history = pv.fit(stacked, batches, epochs=3, lr=0.01)
-    alone = [pv.fit(loss, [row(batch, index) for batch in batches], epochs=3, lr=0.01) for index, loss in enumerate(losses)]
+    alone = [
+        pv.fit(loss, [row(batch, index) for batch in batches], epochs=3, lr=0.01)
+        for index, loss in enumerate(losses)
+    ]
     for name in ("loss", "elbo", "kl"):
-        torch.testing.assert_close(torch.tensor(history[name]), torch.tensor([rows[name] for rows in alone]).mean(0))
+        torch.testing.assert_close(
+            torch.tensor(history[name]), torch.tensor([rows[name] for rows in alone]).mean(0)
+        )
     for index, loss in enumerate(losses):
         assert stacked.member(index).beta.step == loss.beta.step == 6
         for name, parameter in stacked.member(index).named_parameters():
@@ -85,15 +101,29 @@ def test_through_fit_with_history_and_resume(tmp_path: Path) -> None:
     pv.fit(fresh(), batches, epochs=2, hooks=[Checkpoint(tmp_path / "run")])
     resumed = fresh()
     pv.fit(resumed, batches, epochs=4, resume=tmp_path / "run")
-    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values()))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(whole.state_dict().values(), resumed.state_dict().values())
+    )
 
 
-@pytest.mark.parametrize("make_guide", [MeanField, JointNormal, lambda net: MCDropout(net, 0.5),
-                                        lambda net: MCDropout(net, 0.5, learn_rate=True)])
-@pytest.mark.parametrize("elbo", [Trace_ELBO(), Trace_ELBO(num_particles=3, vectorize_particles=True),
-                                  TraceMeanField_ELBO()])
+@pytest.mark.parametrize(
+    "make_guide",
+    [
+        MeanField,
+        JointNormal,
+        lambda net: MCDropout(net, 0.5),
+        lambda net: MCDropout(net, 0.5, learn_rate=True),
+    ],
+)
+@pytest.mark.parametrize(
+    "elbo",
+    [Trace_ELBO(), Trace_ELBO(num_particles=3, vectorize_particles=True), TraceMeanField_ELBO()],
+)
 @pytest.mark.parametrize("prior", [normal(1.0), hierarchical(point=False)])
-def test_members_have_noise_of_their_own(make_guide: Callable, elbo: Trace_ELBO, prior: Callable) -> None:
+def test_members_have_noise_of_their_own(
+    make_guide: Callable, elbo: Trace_ELBO, prior: Callable
+) -> None:
     one = make(make_guide, prior, elbo=elbo)
     stacked = pv.Stacked([one] * 100, shared=True)
     batch = data()
@@ -106,12 +136,26 @@ def test_members_have_noise_of_their_own(make_guide: Callable, elbo: Trace_ELBO,
 
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
-@pytest.mark.parametrize("fn", [dist.Normal(1.0, 2.0), dist.Laplace(1.0, 2.0), dist.Cauchy(1.0, 2.0), dist.Exponential(2.0),
-                                dist.HalfCauchy(2.0), dist.Gamma(2.0, 3.0), dist.InverseGamma(2.0, 3.0),
-                                dist.LogNormal(0.5, 1.0), dist.Uniform(1.0, 3.0), dist.Gumbel(1.0, 2.0),
-                                dist.MultivariateNormal(torch.zeros(2), torch.eye(2))], ids=lambda fn: type(fn).__name__)
+@pytest.mark.parametrize(
+    "fn",
+    [
+        dist.Normal(1.0, 2.0),
+        dist.Laplace(1.0, 2.0),
+        dist.Cauchy(1.0, 2.0),
+        dist.Exponential(2.0),
+        dist.HalfCauchy(2.0),
+        dist.Gamma(2.0, 3.0),
+        dist.InverseGamma(2.0, 3.0),
+        dist.LogNormal(0.5, 1.0),
+        dist.Uniform(1.0, 3.0),
+        dist.Gumbel(1.0, 2.0),
+        dist.MultivariateNormal(torch.zeros(2), torch.eye(2)),
+    ],
+    ids=lambda fn: type(fn).__name__,
+)
 def test_draws_of_members_follow_their_distribution(fn: dist.Distribution) -> None:
     """Quartiles of 2000 members' draws, which the guide takes for each at one place of the stack."""
+
     class Draw(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -124,15 +168,22 @@ def test_draws_of_members_follow_their_distribution(fn: dist.Distribution) -> No
     reference = fn.sample((20_000,)).reshape(20_000, -1)[:, 0]
     for level in (0.1, 0.25, 0.5, 0.75, 0.9):
         share = (draws < reference.quantile(level)).double().mean()
-        assert (share - level).abs() < 5 * (level * (1 - level) * (1 / 2000 + 1 / 20_000)) ** 0.5, level
+        assert (share - level).abs() < 5 * (
+            level * (1 - level) * (1 / 2000 + 1 / 20_000)
+        ) ** 0.5, level
 
 
 @pytest.mark.parametrize("handler", [pv.LocalReparameterization, pv.Flipout])
 def test_local_noise_reaches_the_members(handler: type) -> None:
     net = pv.Bayesian(nn.Linear(2, 1), normal(1.0))
     model = pv.Model(y=pv.Node(FixedScaleNormalHead(net, scale=0.3), "x"))
-    loss = pv.ElboLoss(model, MeanField(net, init_scale=0.5), num_data=40, elbo=TraceMeanField_ELBO())
-    stacked, batch = pv.Stacked([loss] * 200, shared=True), {"x": torch.randn(40, 2), "y": torch.randn(40, 1)}
+    loss = pv.ElboLoss(
+        model, MeanField(net, init_scale=0.5), num_data=40, elbo=TraceMeanField_ELBO()
+    )
+    stacked, batch = (
+        pv.Stacked([loss] * 200, shared=True),
+        {"x": torch.randn(40, 2), "y": torch.randn(40, 1)},
+    )
     plain = stacked.losses(batch)
     with handler():
         local = stacked.losses(batch)
@@ -143,16 +194,30 @@ def test_local_noise_reaches_the_members(handler: type) -> None:
 
 def test_members_keep_what_they_hold() -> None:
     """Buffers and starting points that differ, read by data transforms and by priors."""
+
     def build(shift: float) -> pv.ElboLoss:
-        net = pv.Bayesian(Standardized(nn.Linear(3, 1), shift, 1.0), lambda site, tensor: dist.Normal(tensor, 1.0))
-        return pv.ElboLoss(pv.Model(y=pv.Node(FixedScaleNormalHead(net, scale=0.5), "x")), PointEstimate(net), num_data=6)
+        net = pv.Bayesian(
+            Standardized(nn.Linear(3, 1), shift, 1.0),
+            lambda site, tensor: dist.Normal(tensor, 1.0),
+        )
+        return pv.ElboLoss(
+            pv.Model(y=pv.Node(FixedScaleNormalHead(net, scale=0.5), "x")),
+            PointEstimate(net),
+            num_data=6,
+        )
 
     losses = [build(shift) for shift in (0.0, 1.0, 5.0)]
     stacked, batch = pv.Stacked(losses, shared=True), data()
-    torch.testing.assert_close(stacked.losses(batch), torch.stack([loss(**batch) for loss in losses]))
-    read = stacked.values(lambda loss: {"mean": loss.model.nodes["y"].conditional.net.net.mean})["mean"]
+    torch.testing.assert_close(
+        stacked.losses(batch), torch.stack([loss(**batch) for loss in losses])
+    )
+    read = stacked.values(lambda loss: {"mean": loss.model.nodes["y"].conditional.net.net.mean})[
+        "mean"
+    ]
     assert read.tolist() == [0.0, 1.0, 5.0]
-    assert [stacked.member(i).model.nodes["y"].conditional.net.net.mean.item() for i in range(3)] == [0.0, 1.0, 5.0]
+    assert [
+        stacked.member(i).model.nodes["y"].conditional.net.net.mean.item() for i in range(3)
+    ] == [0.0, 1.0, 5.0]
 
 
 def test_wrong_stacks() -> None:
@@ -162,7 +227,11 @@ def test_wrong_stacks() -> None:
     with pytest.raises(ValueError, match=r"wanted \(2, B, \*event\)"):
         pv.Stacked(losses)(**data(3))
     net = pv.Bayesian(MLP(3, [4], 1), normal(1.0))
-    other = pv.ElboLoss(pv.Model(y=pv.Node(FixedScaleNormalHead(net, scale=0.5), "x")), PointEstimate(net), num_data=7)
+    other = pv.ElboLoss(
+        pv.Model(y=pv.Node(FixedScaleNormalHead(net, scale=0.5), "x")),
+        PointEstimate(net),
+        num_data=7,
+    )
     with pytest.raises(ValueError, match="0 and 1 differ in num_data: 6 and 7"):
         pv.Stacked([make(), other])
     wide = pv.Bayesian(MLP(3, [5], 1), normal(1.0))
@@ -174,7 +243,9 @@ def test_wrong_stacks() -> None:
 def test_fit_checks_the_first_member() -> None:
     def build(num_data: int | None) -> pv.ElboLoss:
         net = pv.Bayesian(MLP(3, [4], 1))
-        return pv.ElboLoss(pv.Model(y=pv.Node(BernoulliHead(net), "x")), PointEstimate(net), num_data=num_data)
+        return pv.ElboLoss(
+            pv.Model(y=pv.Node(BernoulliHead(net), "x")), PointEstimate(net), num_data=num_data
+        )
 
     grey = {"x": torch.randn(2, 6, 3), "y": torch.full((2, 6, 1), 0.5)}
     with pytest.raises(pv.PairError, match="grey values"):
@@ -188,10 +259,14 @@ def test_fit_checks_the_first_member() -> None:
 def test_it_runs_with_validation_on_and_classifies() -> None:
     def build() -> pv.ElboLoss:
         net = pv.Bayesian(MLP(3, [4], 3))
-        return pv.ElboLoss(pv.Model(y=pv.Node(CategoricalHead(net), "x")), MeanField(net), num_data=6)
+        return pv.ElboLoss(
+            pv.Model(y=pv.Node(CategoricalHead(net), "x")), MeanField(net), num_data=6
+        )
 
     losses = [build() for _ in range(3)]
     stacked, batch = pv.Stacked(losses), {"x": torch.randn(3, 6, 3), "y": torch.randint(3, (3, 6))}
     pv.fit(stacked, [batch] * 5, epochs=20, lr=0.05)
     member = stacked.member(1)
-    assert pv.log_predictive(member.model, member.guide, row(batch, 1), num_samples=20).mean() > -1.2
+    assert (
+        pv.log_predictive(member.model, member.guide, row(batch, 1), num_samples=20).mean() > -1.2
+    )

@@ -1,4 +1,5 @@
 """The scripts that study one question, on runs shrunk to seconds."""
+
 import csv
 from pathlib import Path
 
@@ -8,12 +9,26 @@ from test_scripts import run
 
 
 def test_gradient_variance_writes_a_table_and_a_picture(tmp_path: Path) -> None:
-    output = run("gradient_variance.py", "--epochs", 0, 1, "--draws", 30, "--hidden", 16, "--out", tmp_path / "study")
+    output = run(
+        "gradient_variance.py",
+        "--epochs",
+        0,
+        1,
+        "--draws",
+        30,
+        "--hidden",
+        16,
+        "--out",
+        tmp_path / "study",
+    )
     with (tmp_path / "study" / "gradient_variance.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["0"] * 5 + ["1"] * 5
     variance = {(row["epoch"], row["estimator"]): float(row["variance"]) for row in rows}
-    assert all(variance[epoch, "score function"] > 10 * variance[epoch, "reparameterised"] for epoch in "01")
+    assert all(
+        variance[epoch, "score function"] > 10 * variance[epoch, "reparameterised"]
+        for epoch in "01"
+    )
     assert (tmp_path / "study" / "gradient_variance.png").is_file() and "score function" in output
     assert "--draws 1: wanted at least 2" in run("gradient_variance.py", "--draws", 1, status=2)
 
@@ -26,10 +41,18 @@ def test_collapse_keeps_its_rows_and_goes_on(tmp_path: Path) -> None:
     output = run("collapse.py", *COLLAPSE, "--out", out)
     with (out / "collapse.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert {row["remedy"] for row in rows} == {"none", "KL warm-up", "free bits", "weaker decoder", "lagging guide",
-                                               "capacity"}
+    assert {row["remedy"] for row in rows} == {
+        "none",
+        "KL warm-up",
+        "free bits",
+        "weaker decoder",
+        "lagging guide",
+        "capacity",
+    }
     for row in rows:
-        assert float(row["kl"]) == pytest.approx(float(row["mutual_information"]) + float(row["marginal_kl"]), abs=1e-5)
+        assert float(row["kl"]) == pytest.approx(
+            float(row["mutual_information"]) + float(row["marginal_kl"]), abs=1e-5
+        )
         assert float(row["log_px"]) < 0 and row["num_data"] == "359"
     assert rows[0]["gain"] == "0.0" and float(rows[1]["gain_se"]) > 0
     assert (out / "kl.png").is_file() and (out / "log_px.png").is_file()
@@ -39,6 +62,9 @@ def test_collapse_keeps_its_rows_and_goes_on(tmp_path: Path) -> None:
     content["row"]["log_px"] = -1.5  # a row that is there is not trained anew
     write_result(out / "none.json", content)
     again = run("collapse.py", *COLLAPSE, "--out", out)
-    assert "| none | -1.50 |" in again and [line for line in again.splitlines() if "free bits" in line] == [
-        line for line in output.splitlines() if "free bits" in line]
-    assert "--lr was 0.002, is 0.1" in run("collapse.py", *COLLAPSE, "--out", out, "--lr", 0.1, status=2)
+    assert "| none | -1.50 |" in again and [
+        line for line in again.splitlines() if "free bits" in line
+    ] == [line for line in output.splitlines() if "free bits" in line]
+    assert "--lr was 0.002, is 0.1" in run(
+        "collapse.py", *COLLAPSE, "--out", out, "--lr", 0.1, status=2
+    )

@@ -1,8 +1,9 @@
 """Subnormal numbers are flushed to zero inside the engine, on all threads, and nowhere else."""
+
 from collections.abc import Iterator
 
 import pytest
-import sklearn.metrics  # noqa: F401  (brings an OpenMP library of its own, with other workers than torch's)
+import sklearn.metrics  # noqa: F401 (brings an OpenMP library of its own, with other workers than torch's)
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +13,9 @@ from pyrovae.heads import BernoulliHead, NormalHead
 from pyrovae.nets import MLP
 from pyrovae.priors import StandardNormal
 
-pytestmark = pytest.mark.skipif(not torch.set_flush_denormal(False), reason="this processor cannot flush subnormals")
+pytestmark = pytest.mark.skipif(
+    not torch.set_flush_denormal(False), reason="this processor cannot flush subnormals"
+)
 NUMBERS = torch.full((400_000,), 1e-40, dtype=torch.float32)
 """So many that both threads get some."""
 
@@ -65,12 +68,18 @@ class Look(nn.Module):
 
 def test_training_evidence_and_predictions_flush(two_threads: None) -> None:
     look = Look()
-    model, guide = pv.Model(z=StandardNormal(2), x=pv.Node(look, "z")), pv.Guide(z=pv.Node(NormalHead(MLP(3, [4], 4)), "x"))
+    model, guide = (
+        pv.Model(z=StandardNormal(2), x=pv.Node(look, "z")),
+        pv.Guide(z=pv.Node(NormalHead(MLP(3, [4], 4)), "x")),
+    )
     batch = {"x": torch.ones(5, 3)}
     loss = pv.ElboLoss(model, guide)
-    for run in (lambda: pv.fit(loss, [batch], epochs=1, compile="off"), lambda: pv.evaluate(loss, batch),
-                lambda: pv.log_evidence(model, guide, batch, num_particles=5, compile="off"),
-                lambda: pv.predict(model, guide, batch, num_samples=5)):
+    for run in (
+        lambda: pv.fit(loss, [batch], epochs=1, compile="off"),
+        lambda: pv.evaluate(loss, batch),
+        lambda: pv.log_evidence(model, guide, batch, num_particles=5, compile="off"),
+        lambda: pv.predict(model, guide, batch, num_samples=5),
+    ):
         look.seen.clear()
         run()
         assert look.seen and look.seen[-1] == 1.0

@@ -1,4 +1,6 @@
-"""Every prior with every guide under every objective: what makes sense trains, and what does not says why."""
+"""Every prior with every guide under every objective: what makes sense trains, and what does not
+says why."""
+
 import math
 from collections.abc import Callable
 
@@ -9,7 +11,13 @@ from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from torch import nn
 
 import pyrovae as pv
-from pyrovae.heads import BernoulliHead, FullRankNormalHead, LowRankNormalHead, MixtureNormalHead, NormalHead
+from pyrovae.heads import (
+    BernoulliHead,
+    FullRankNormalHead,
+    LowRankNormalHead,
+    MixtureNormalHead,
+    NormalHead,
+)
 from pyrovae.losses import CapacityLoss
 from pyrovae.nets import MLP
 from pyrovae.posteriors import IAF, FlowPosterior, NonReparameterized, PlanarPosterior
@@ -47,9 +55,15 @@ GUIDES: dict[str, Callable[[], nn.Module]] = {
     "mixture": lambda: MixtureNormalHead(net(X, 2 * (2 * Z + 1)), Z, 2),
     "iaf": lambda: IAF(NormalHead(net(X, 2 * Z)), Z, X, transforms=1, hidden=(4,)),
     "maf": lambda: FlowPosterior(NormalHead(net(X, 2 * Z)), flow(zuko.flows.MAF, X).transform),
-    "spline": lambda: FlowPosterior(NormalHead(net(X, 2 * Z)), flow(zuko.flows.NSF, X).transform.inv),
-    "coupling": lambda: FlowPosterior(NormalHead(net(X, 2 * Z)), flow(zuko.flows.RealNVP, X).transform.inv),
-    "planar": lambda: PlanarPosterior(NormalHead(net(X, 2 * Z)), net(X, 2 * Z + 1), Z, transforms=1),
+    "spline": lambda: FlowPosterior(
+        NormalHead(net(X, 2 * Z)), flow(zuko.flows.NSF, X).transform.inv
+    ),
+    "coupling": lambda: FlowPosterior(
+        NormalHead(net(X, 2 * Z)), flow(zuko.flows.RealNVP, X).transform.inv
+    ),
+    "planar": lambda: PlanarPosterior(
+        NormalHead(net(X, 2 * Z)), net(X, 2 * Z + 1), Z, transforms=1
+    ),
     "semi-amortised": lambda: NormalHead(net(X, 2 * Z)),
 }
 
@@ -64,7 +78,9 @@ OBJECTIVES: dict[str, Callable[[nn.Module, nn.Module], nn.Module]] = {
     "capacity": lambda model, guide: CapacityLoss(model, guide, capacity=25.0),
     "iwae": lambda model, guide: pv.IwaeLoss(model, guide, num_particles=3),
     "renyi": lambda model, guide: pv.IwaeLoss(model, guide, num_particles=3, alpha=0.5),
-    "stl": lambda model, guide: pv.IwaeLoss(model, guide, num_particles=3, gradient="stl", alpha=1.0),
+    "stl": lambda model, guide: pv.IwaeLoss(
+        model, guide, num_particles=3, gradient="stl", alpha=1.0
+    ),
     "dreg": lambda model, guide: pv.IwaeLoss(model, guide, num_particles=3, gradient="dreg"),
 }
 NEED_A_PATH = [name for name in OBJECTIVES if name not in ("elbo", "score-function")]
@@ -74,7 +90,9 @@ NEED_A_PATH = [name for name in OBJECTIVES if name not in ("elbo", "score-functi
 def make_loss(prior: str, guide: str, objective: str, *, path: bool = True) -> nn.Module:
     model = pv.Model(z=PRIORS[prior](), x=pv.Node(BernoulliHead(net(Z, X)), "z")).double()
     conditional = GUIDES[guide]()
-    program = pv.Guide(z=pv.Node(conditional if path else NonReparameterized(conditional), "x")).double()
+    program = pv.Guide(
+        z=pv.Node(conditional if path else NonReparameterized(conditional), "x")
+    ).double()
     if guide == "semi-amortised":
         program = SemiAmortized(program, model, steps=2, num_particles=2)
     return OBJECTIVES[objective](model, program)
@@ -91,7 +109,9 @@ def test_every_prior_with_every_guide_trains(objective: str) -> None:
             loss = make_loss(prior, guide, objective, path=path)
             before = {name: p.detach().clone() for name, p in loss.named_parameters()}
             history = pv.fit(loss, [BATCH], epochs=2, lr=1e-2)
-            assert len(history) == 2 and all(math.isfinite(value) for row in history for value in row.values()), case
+            assert len(history) == 2 and all(
+                math.isfinite(value) for row in history for value in row.values()
+            ), case
             still = [name for name, p in loss.named_parameters() if torch.equal(p, before[name])]
             assert not still, f"{case}: {still} did not move"
 
@@ -99,11 +119,15 @@ def test_every_prior_with_every_guide_trains(objective: str) -> None:
 @pytest.mark.parametrize("objective", NEED_A_PATH)
 def test_objectives_that_need_a_path_refuse_draws_without_one(objective: str) -> None:
     for guide in GUIDES:
-        with pytest.raises((TypeError, pv.PairError), match="latent site 'z' is not reparameterised"):
+        with pytest.raises(
+            (TypeError, pv.PairError), match="latent site 'z' is not reparameterised"
+        ):
             pv.fit(make_loss("standard", guide, objective, path=False), [BATCH], epochs=1)
 
 
 @pytest.mark.parametrize("objective", ["elbo", "score-function"])
 def test_refining_needs_a_path_whatever_the_objective(objective: str) -> None:
-    with pytest.raises(pv.PairError, match="SemiAmortized differentiates through the guide's draws"):
+    with pytest.raises(
+        pv.PairError, match="SemiAmortized differentiates through the guide's draws"
+    ):
         pv.fit(make_loss("standard", "semi-amortised", objective, path=False), [BATCH], epochs=1)

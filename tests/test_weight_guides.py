@@ -1,4 +1,5 @@
 """The distributions over weights: their densities, their moments, and where they start."""
+
 import math
 
 import pyro
@@ -10,7 +11,15 @@ from pyro.infer import Trace_ELBO
 from torch import Tensor, nn
 
 import pyrovae as pv
-from pyrovae.bnn.guides import Empirical, Ensemble, JointNormal, MCDropout, MeanField, PointEstimate, Radial
+from pyrovae.bnn.guides import (
+    Empirical,
+    Ensemble,
+    JointNormal,
+    MCDropout,
+    MeanField,
+    PointEstimate,
+    Radial,
+)
 from pyrovae.bnn.guides.dropped import DropoutWeight
 from pyrovae.bnn.guides.radial import RadialNormal
 from pyrovae.bnn.priors import hierarchical, horseshoe, normal
@@ -22,7 +31,11 @@ from pyrovae.priors import InverseGammaPrior
 
 def draws_of(guide: nn.Module, num: int) -> dict[str, Tensor]:
     trace = run_guide(guide, {}, num)
-    return {name: site["value"].squeeze(1).detach() for name, site in trace.nodes.items() if site["type"] == "sample"}
+    return {
+        name: site["value"].squeeze(1).detach()
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample"
+    }
 
 
 def grid(low: float, high: float, num: int) -> Tensor:
@@ -30,8 +43,17 @@ def grid(low: float, high: float, num: int) -> Tensor:
     return torch.cartesian_prod(axis, axis)
 
 
-@pytest.mark.parametrize("make", [MeanField, PointEstimate, Radial, JointNormal, MCDropout,
-                                  lambda net: JointNormal(net, rank=2)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        MeanField,
+        PointEstimate,
+        Radial,
+        JointNormal,
+        MCDropout,
+        lambda net: JointNormal(net, rank=2),
+    ],
+)
 def test_guides_start_at_the_users_weights(make: object) -> None:
     user = MLP(3, [4], 2)
     guide = make(pv.Bayesian(user))
@@ -55,13 +77,15 @@ def test_radial_draws_have_one_radius_and_its_density() -> None:
     radii = points.norm(dim=-1)
     for limit in (0.5, 1.0, 2.0, 8.0):
         share = (density * width)[radii < limit].sum()
-        assert abs(share - math.erf(limit / 2 ** 0.5)) < 0.02  # a grid beside 1/r; see the shares of draws
+        assert (
+            abs(share - math.erf(limit / 2**0.5)) < 0.02
+        )  # a grid beside 1/r; see the shares of draws
     draws = fn.rsample((20_000,))
     radius = ((draws - loc) / scale).norm(dim=-1)
     assert_mean(draws, loc)
     assert_mean(radius, (2 / math.pi) ** 0.5)
-    assert_mean(radius ** 2, 1.0)
-    assert_mean((draws - loc) ** 2, scale ** 2 / 2)
+    assert_mean(radius**2, 1.0)
+    assert_mean((draws - loc) ** 2, scale**2 / 2)
     assert_mean(((draws - loc) / scale).prod(-1), 0.0)
     line = RadialNormal(torch.tensor([1.0]), torch.tensor([2.0]))  # in one dim it is the normal
     x = torch.randn(5, 1)
@@ -76,7 +100,12 @@ def test_the_radial_entropy_by_polar_coordinates() -> None:
     fn = RadialNormal(torch.zeros(2, 3), scale)
     area = math.log(2) + size / 2 * math.log(math.pi) - math.lgamma(size / 2)
     half = 0.5 * math.log(math.pi / 2) + 0.5
-    wanted = area - (size - 1) * (0.5772156649015329 + math.log(2)) / 2 + half + float(scale.log().sum())
+    wanted = (
+        area
+        - (size - 1) * (0.5772156649015329 + math.log(2)) / 2
+        + half
+        + float(scale.log().sum())
+    )
     draws = fn.rsample((20_000,))
     assert_mean(-fn.log_prob(draws), wanted)
 
@@ -85,36 +114,51 @@ def test_the_radial_entropy_by_polar_coordinates() -> None:
 def test_joint_normal_with_a_positive_site_has_its_jacobian(rank: int | None) -> None:
     """The density of (weight, variance) integrates to one, and its draws follow it."""
     net = pv.Bayesian(nn.Linear(1, 1, bias=False))
-    model = pv.Model(v=pv.Global(InverseGammaPrior(2.0, 1.0)), y=pv.Node(SharedVarianceHead(net), "x", "v"))
+    model = pv.Model(
+        v=pv.Global(InverseGammaPrior(2.0, 1.0)), y=pv.Node(SharedVarianceHead(net), "x", "v")
+    )
     guide = JointNormal(model, rank=rank, init_scale=0.5)
     with torch.no_grad():
         if rank is None:
-            guide.set(torch.tensor([0.3, -0.9]), scale_tril=torch.tensor([[0.8, 0.0], [-0.1, 0.9]]))
+            guide.set(
+                torch.tensor([0.3, -0.9]), scale_tril=torch.tensor([[0.8, 0.0], [-0.1, 0.9]])
+            )
     joint, draws = guide.distribution(), draws_of(guide, 20_000)
     assert set(draws) == {"_weights.w.weight", "w.weight", "v"}
-    assert_moments(torch.stack([draws["w.weight"].flatten(), draws["v"].log()], -1), joint.mean.detach(),
-                   joint.covariance_matrix.detach())
+    assert_moments(
+        torch.stack([draws["w.weight"].flatten(), draws["v"].log()], -1),
+        joint.mean.detach(),
+        joint.covariance_matrix.detach(),
+    )
     trace = run_guide(guide, {}, 3)
     log_q = sum(trace.nodes[name]["fn"].log_prob(trace.nodes[name]["value"]) for name in draws)
-    logs = torch.stack([trace.nodes["w.weight"]["value"].flatten(), trace.nodes["v"]["value"].flatten().log()], -1)
+    logs = torch.stack(
+        [trace.nodes["w.weight"]["value"].flatten(), trace.nodes["v"]["value"].flatten().log()], -1
+    )
     torch.testing.assert_close(log_q.squeeze(-1), joint.log_prob(logs) - logs[:, 1])
     # p(y): importance sampling with this guide against quadrature
     batch = {"x": torch.ones(4, 1), "y": torch.tensor([[0.5], [0.1], [-0.2], [0.9]])}
     estimate = pv.log_weights(model, guide, batch, 20_000, plate=None)
     w, log_v = torch.linspace(-6, 6, 400), torch.linspace(-6, 8, 700)
     cells = torch.cartesian_prod(w, log_v)
-    log_p = (dist.Normal(0.0, 1.0).log_prob(cells[:, 0]) + dist.InverseGamma(torch.tensor(2.0), torch.tensor(1.0)).log_prob(
-        cells[:, 1].exp()) + cells[:, 1] + dist.Normal(cells[:, :1], (0.5 * cells[:, 1:]).exp()).log_prob(
-            batch["y"].T).sum(-1))
+    log_p = (
+        dist.Normal(0.0, 1.0).log_prob(cells[:, 0])
+        + dist.InverseGamma(torch.tensor(2.0), torch.tensor(1.0)).log_prob(cells[:, 1].exp())
+        + cells[:, 1]
+        + dist.Normal(cells[:, :1], (0.5 * cells[:, 1:]).exp()).log_prob(batch["y"].T).sum(-1)
+    )
     exact = log_p.logsumexp(0) + math.log(12 / 399 * 14 / 699)
     weights = (estimate - exact).exp().detach()
-    assert (weights.mean() - 1).abs() < 5 * weights.std() / 20_000 ** 0.5 and weights.std() < 5
+    assert (weights.mean() - 1).abs() < 5 * weights.std() / 20_000**0.5 and weights.std() < 5
 
 
 def test_mean_field_of_a_positive_site_is_log_normal() -> None:
     net = pv.Bayesian(nn.Linear(2, 2), hierarchical(point=False))
     guide = MeanField(net, init_scale=0.3)
-    values, index = draws_of(guide, 20_000), [site.name for site in guide.sites].index("w.weight_variance")
+    values, index = (
+        draws_of(guide, 20_000),
+        [site.name for site in guide.sites].index("w.weight_variance"),
+    )
     assert_mean(values["w.weight_variance"].log(), guide.loc[index].detach())
     assert_mean((values["w.weight_variance"].log() - guide.loc[index].detach()) ** 2, 0.09)
     assert set(guide.moments()) == {"w.weight", "w.bias"}
@@ -134,7 +178,9 @@ def test_empirical_bayes_finds_the_variance_of_the_weights() -> None:
     batch = {"x": torch.randn(4, 3), "y": torch.randn(4, 2)}
     pv.fit(pv.ElboLoss(model, guide, num_data=4), [batch] * 20, epochs=20, lr=0.05)
     wanted = (10.0 + 0.5 * (guide.loc[index] ** 2).sum()) / (1.0 + 3.0 + 1.0)
-    torch.testing.assert_close(guide.values()["w.weight_variance"].detach(), wanted.detach(), rtol=1e-3, atol=0)
+    torch.testing.assert_close(
+        guide.values()["w.weight_variance"].detach(), wanted.detach(), rtol=1e-3, atol=0
+    )
 
 
 def test_dropout_has_gals_penalty() -> None:
@@ -143,12 +189,14 @@ def test_dropout_has_gals_penalty() -> None:
         net = pv.Bayesian(nn.Linear(3, 2, bias=False), normal(0.7))
         guide = MCDropout(net, rate=0.3, by_weight=by_weight)
         mean = guide.loc[0].detach()
-        wanted = 0.7 * (mean ** 2).sum() / (2 * 0.49) + 6 * (0.5 * math.log(2 * math.pi) + math.log(0.7))
+        wanted = 0.7 * (mean**2).sum() / (2 * 0.49) + 6 * (
+            0.5 * math.log(2 * math.pi) + math.log(0.7)
+        )
         w = draws_of(guide, 20_000)["w.weight"]
         assert_mean(-dist.Normal(0.0, 0.7).log_prob(w).sum((1, 2)), wanted)
         masks = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * (6 if by_weight else 3))
         each = masks.reshape(-1, 2, 3) if by_weight else masks.unsqueeze(1)
-        probability = (0.7 ** masks * 0.3 ** (1 - masks)).prod(-1)
+        probability = (0.7**masks * 0.3 ** (1 - masks)).prod(-1)
         exact = (probability * -dist.Normal(0.0, 0.7).log_prob(mean * each).sum((1, 2))).sum()
         torch.testing.assert_close(exact, wanted)
         shares = torch.stack([(w == mean * mask).all(-1).all(-1).double() for mask in each], -1)
@@ -170,7 +218,8 @@ def test_dropout_rates() -> None:
 
 
 def test_learned_rates_have_their_entropy() -> None:
-    """log q is minus the entropy of the mask, once for each input or each weight, and its gradient that of the formula."""
+    """log q is minus the entropy of the mask, once for each input or each weight, and its gradient
+    that of the formula."""
     mean = torch.randn(2, 5)
     for by_weight, count in ((False, 5), (True, 10)):
         logit = torch.tensor(-1.2, requires_grad=True)
@@ -178,16 +227,25 @@ def test_learned_rates_have_their_entropy() -> None:
         fn = DropoutWeight(mean, rate, learned=True, by_weight=by_weight)
         entropy = -count * (rate * rate.log() + (1 - rate) * (1 - rate).log())
         torch.testing.assert_close(fn.log_prob(fn.rsample()), -entropy)
-        torch.testing.assert_close(fn.expand((3, 1)).log_prob(fn.expand((3, 1)).rsample()), -entropy.expand(3, 1))
+        torch.testing.assert_close(
+            fn.expand((3, 1)).log_prob(fn.expand((3, 1)).rsample()), -entropy.expand(3, 1)
+        )
         fixed = DropoutWeight(mean, rate.detach(), by_weight=by_weight)
         assert fixed.log_prob(fixed.rsample()) == 0
     draws = DropoutWeight(mean, torch.tensor(0.3), learned=True).rsample((20_000,)).div(mean)[:, 0]
-    assert_mean((draws > 0.5).double(), 0.7)  # relaxed: near 0 and 1, and half-way at the right place
+    assert_mean(
+        (draws > 0.5).double(), 0.7
+    )  # relaxed: near 0 and 1, and half-way at the right place
     assert ((draws - 0.5).abs() < 0.4).double().mean() < 0.15
     net = pv.Bayesian(MLP(3, [4], 1))
     model = pv.Model(y=pv.Node(FixedScaleNormalHead(net, scale=0.5), "x"))
-    guide, batch = MCDropout(net, 0.2, learn_rate=True), {"x": torch.randn(6, 3), "y": torch.randn(6, 1)}
-    loss = pv.ElboLoss(model, guide, num_data=6, elbo=Trace_ELBO(num_particles=200, vectorize_particles=True))
+    guide, batch = (
+        MCDropout(net, 0.2, learn_rate=True),
+        {"x": torch.randn(6, 3), "y": torch.randn(6, 1)},
+    )
+    loss = pv.ElboLoss(
+        model, guide, num_data=6, elbo=Trace_ELBO(num_particles=200, vectorize_particles=True)
+    )
     with torch.no_grad():  # the same quantity whether or not gradients are on
         still = loss(**batch)
     assert (loss(**batch) - still).abs() < 0.5
@@ -203,9 +261,11 @@ def test_setting_moments() -> None:
     torch.testing.assert_close(torch.cat([m.flatten() for m, _ in moments]).detach(), loc)
     torch.testing.assert_close(torch.cat([s.flatten() for _, s in moments]).detach(), scale)
     tril = torch.linalg.cholesky(torch.cov(torch.randn(8, 40)))
-    torch.testing.assert_close(JointNormal(net).set(loc, scale_tril=tril).distribution().scale_tril, tril)
+    torch.testing.assert_close(
+        JointNormal(net).set(loc, scale_tril=tril).distribution().scale_tril, tril
+    )
     low = JointNormal(net, rank=3).set(loc, factor=torch.ones(8, 3), scale=scale).distribution()
-    torch.testing.assert_close(low.covariance_matrix, 3 * torch.ones(8, 8) + torch.diag(scale ** 2))
+    torch.testing.assert_close(low.covariance_matrix, 3 * torch.ones(8, 8) + torch.diag(scale**2))
 
 
 def test_settings_that_are_refused() -> None:
@@ -219,7 +279,10 @@ def test_settings_that_are_refused() -> None:
         Ensemble(net, [])
     with pytest.raises(ValueError, match="S >= 1"):
         Empirical({"w": torch.zeros(0, 2)})
-    simplex = pv.Model(p=pv.Global(Constant(dist.Dirichlet(torch.ones(3)))), y=pv.Node(Constant(dist.Normal(0.0, 1.0))))
+    simplex = pv.Model(
+        p=pv.Global(Constant(dist.Dirichlet(torch.ones(3)))),
+        y=pv.Node(Constant(dist.Normal(0.0, 1.0))),
+    )
     for make in (MeanField, JointNormal):
         with pytest.raises(ValueError, match="site 'p'"):
             make(simplex)
@@ -267,7 +330,9 @@ def test_weights_of_a_half_line_start_where_the_prior_allows() -> None:
     assert (user.weight < 0).any()
     for make in (PointEstimate, MeanField, JointNormal):
         values = make(net)()
-        assert (values["w.weight"] > 0).all() and ((values["w.bias"] / 0.7).log().abs() < 0.1).all()
+        assert (values["w.weight"] > 0).all() and (
+            (values["w.bias"] / 0.7).log().abs() < 0.1
+        ).all()
     with pytest.raises(ValueError, match=r"members' weights \['w.weight'\] lie outside"):
         Ensemble(net, [user])
     nn.init.constant_(user.weight, 0.3)
@@ -277,7 +342,14 @@ def test_weights_of_a_half_line_start_where_the_prior_allows() -> None:
 def test_states_travel() -> None:
     """Weights saved and loaded, other precision, deep copies: all guides."""
     pyro.set_rng_seed(0)
-    for make in (MeanField, PointEstimate, Radial, JointNormal, MCDropout, lambda net: JointNormal(net, rank=2)):
+    for make in (
+        MeanField,
+        PointEstimate,
+        Radial,
+        JointNormal,
+        MCDropout,
+        lambda net: JointNormal(net, rank=2),
+    ):
         first, second = make(pv.Bayesian(MLP(3, [4], 2))), make(pv.Bayesian(MLP(3, [4], 2)))
         second.load_state_dict(first.state_dict())
         pyro.set_rng_seed(1)

@@ -1,4 +1,5 @@
 """Weight noise drawn for each datum: local reparameterisation and flipout, as effect handlers."""
+
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,24 +11,27 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from pyrovae.capture.guards import has_foreign_code
-from pyrovae.core.provenance import Provenance, Origins, origin_of, origins
+from pyrovae.core.provenance import Origins, Provenance, origin_of, origins
 from pyrovae.core.traces import base_distribution
 
 Operation = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 class LocalReparameterization:
-    r"""Within it, layers draw their outputs for each datum, in place of one weight for the whole batch.
+    r"""Within it, layers draw their outputs for each datum, in place of one weight for the whole
+    batch.
 
-    For normal weights of a linear layer, y_bm ~ N(sum_i x_bi mu_im, sum_i x_bi^2 sigma_im^2): the distribution of each
-    datum's output is that of weight draws, the gradient's variance falls with the size of the batch. Dropout gets a mask
-    for each datum. Any model with `Bayesian` nets may run inside, with any guide, for training by
-    `fit(..., context=LocalReparameterization)`, for prediction by `with LocalReparameterization(): predict(...)`, where
-    only what concerns one datum is meaningful: the outputs of two data no longer share their weights.
+    For normal weights of a linear layer, y_bm ~ N(sum_i x_bi mu_im, sum_i x_bi^2 sigma_im^2): the
+    distribution of each datum's output is that of weight draws, the gradient's variance falls with
+    the size of the batch. Dropout gets a mask for each datum. Any model with `Bayesian` nets may
+    run inside, with any guide, for training by `fit(..., context=LocalReparameterization)`, for
+    prediction by `with LocalReparameterization(): predict(...)`, where only what concerns one
+    datum is meaningful: the outputs of two data no longer share their weights.
 
-    Concerns `F.linear` and `F.conv1d` to `F.conv3d`; other operations use the drawn weight. Each row that a layer sees
-    has noise of its own: where a datum has several (pixels of an image, steps of a sequence, a layer applied twice),
-    their correlation is lost. `Flipout` keeps that of pixels.
+    Concerns `F.linear` and `F.conv1d` to `F.conv3d`; other operations use the drawn weight. Each
+    row that a layer sees has noise of its own: where a datum has several (pixels of an image,
+    steps of a sequence, a layer applied twice), their correlation is lost. `Flipout` keeps that of
+    pixels.
     Source: Kingma, Salimans & Welling 2015, arXiv:1506.02557, eq. 6.
 
     Example:
@@ -53,10 +57,11 @@ class LocalReparameterization:
 
 
 class Flipout:
-    r"""Within it, each datum has the noise of its normal weights with signs of its own: W_b = mu + (W - mu) o r_b s_b^T.
+    r"""Within it, each datum has the noise of its normal weights with signs of its own: W_b = mu +
+    (W - mu) o r_b s_b^T.
 
-    Cheaper than `LocalReparameterization` where a layer has many inputs for each output (convolutions), and noisier.
-    Used in the same way.
+    Cheaper than `LocalReparameterization` where a layer has many inputs for each output
+    (convolutions), and noisier. Used in the same way.
     Source: Wen et al. 2018, arXiv:1803.04386, eq. 4.
     """
 
@@ -93,9 +98,14 @@ class _Remember(Messenger):
     def _pyro_sample(self, msg: dict) -> None:
         if msg["done"]:  # replayed: whoever drew it, it was not this site
             self.known.setdefault(id(msg["value"]), (msg["value"], None))
-        elif not (self.known.draws or msg["is_observed"]) and isinstance(base_distribution(msg["fn"]), dist.Normal):
+        elif not (self.known.draws or msg["is_observed"]) and isinstance(
+            base_distribution(msg["fn"]), dist.Normal
+        ):
             origin = self._origin(msg["fn"])
-            msg["value"], msg["done"] = torch.full_like(origin.parts[0][..., :1], torch.nan).expand_as(origin.parts[0]), True
+            msg["value"], msg["done"] = (
+                torch.full_like(origin.parts[0][..., :1], torch.nan).expand_as(origin.parts[0]),
+                True,
+            )
             self.known[id(msg["value"])] = msg["value"], replace(origin, is_drawn=False)
 
     def _pyro_post_sample(self, msg: dict) -> None:
@@ -108,19 +118,41 @@ class _Remember(Messenger):
         rule, parts = getattr(base, "local_rule", None), getattr(base, "local_parts", None)
         if isinstance(base, dist.Normal):
             rule, parts = self.normal_rule, (base.loc, base.scale)
-        return None if parts is None else Provenance(rule, tuple(part.expand(fn.batch_shape + fn.event_shape) for part in parts))
+        return (
+            None
+            if parts is None
+            else Provenance(
+                rule, tuple(part.expand(fn.batch_shape + fn.event_shape) for part in parts)
+            )
+        )
 
 
-def _of_normal(operation: Operation, x: Tensor, parts: tuple[Tensor, ...], bias: Tensor | None, channel_dim: int) -> Tensor:
+def _of_normal(
+    operation: Operation,
+    x: Tensor,
+    parts: tuple[Tensor, ...],
+    bias: Tensor | None,
+    channel_dim: int,
+) -> Tensor:
     loc, scale = parts
     known = None if bias is None else origin_of(bias)
-    bias_loc, bias_scale = known.parts if known is not None and known.rule is _of_normal else (bias, None)
+    bias_loc, bias_scale = (
+        known.parts if known is not None and known.rule is _of_normal else (bias, None)
+    )
     mean = operation(x, loc, bias_loc)
-    variance = operation(x ** 2, scale ** 2, None if bias_scale is None else bias_scale ** 2)
-    return mean + variance.clamp_min(torch.finfo(variance.dtype).tiny).sqrt() * torch.randn_like(mean)
+    variance = operation(x**2, scale**2, None if bias_scale is None else bias_scale**2)
+    return mean + variance.clamp_min(torch.finfo(variance.dtype).tiny).sqrt() * torch.randn_like(
+        mean
+    )
 
 
-def _by_signs(operation: Operation, x: Tensor, parts: tuple[Tensor, ...], bias: Tensor | None, channel_dim: int) -> Tensor:
+def _by_signs(
+    operation: Operation,
+    x: Tensor,
+    parts: tuple[Tensor, ...],
+    bias: Tensor | None,
+    channel_dim: int,
+) -> Tensor:
     loc, scale = parts
     noise = scale * torch.randn_like(scale)
     mean = operation(x, loc, bias)
@@ -134,14 +166,24 @@ def _signs(like: Tensor, channel_dim: int) -> Tensor:
 
 
 def layers_draw(model: Callable, guide: Callable) -> bool:
-    """Whether `LocalReparameterization` runs and nothing but layers will ask for weights, so that they need not be drawn.
+    """Whether `LocalReparameterization` runs and nothing but layers will ask for weights, so that
+    they need not be drawn.
 
-    That is known of pyrovae's own programs, with independent normal weights and nets of usual layers; of all else it is not.
+    That is known of pyrovae's own programs, with independent normal weights and nets of usual
+    layers; of all else it is not.
     """
     known = origins.get()
-    if known is None or known.renew is not LocalReparameterization or not isinstance(model, nn.Module) \
-            or not getattr(guide, "is_independent_normal", False) or has_foreign_code(model) or has_foreign_code(guide):
+    if (
+        known is None
+        or known.renew is not LocalReparameterization
+        or not isinstance(model, nn.Module)
+        or not getattr(guide, "is_independent_normal", False)
+        or has_foreign_code(model)
+        or has_foreign_code(guide)
+    ):
         return False
     nets = [part for part in model.modules() if hasattr(part, "only_layers_use")]
     weights = {f"{net.name}.{key}" for net in nets for key in net.initial}
-    return weights >= {site.name for site in guide.sites if site.is_real} and all(net.only_layers_use for net in nets)
+    return weights >= {site.name for site in guide.sites if site.is_real} and all(
+        net.only_layers_use for net in nets
+    )

@@ -1,4 +1,5 @@
 """Programs without gradients that are captured once it pays."""
+
 import logging
 import time
 from collections.abc import Callable, Iterable
@@ -15,15 +16,16 @@ logger = logging.getLogger(__name__)
 Compile = Literal["auto", "on", "off"]
 
 PATIENCE = 15.0
-"""Seconds that a program runs as it is before "auto" compiles it: about what compiling takes, so that at most twice the
-least time is spent whatever lies ahead."""
+"""Seconds that a program runs as it is before "auto" compiles it: about what compiling takes, so
+that at most twice the least time is spent whatever lies ahead."""
 
 
 class AutoCapture:
-    """`program(batch)`, in time captured and replayed (see `Captured`) for the shapes that take the most of it.
+    """`program(batch)`, in time captured and replayed (see `Captured`) for the shapes that take
+    the most of it.
 
-    compile: "on" captures the first shapes at once and others as "auto" does: after `PATIENCE` seconds with them.
-    A program that cannot be captured runs as it is, and the log says why.
+    compile: "on" captures the first shapes at once and others as "auto" does: after `PATIENCE`
+    seconds with them. A program that cannot be captured runs as it is, and the log says why.
 
     Example:
         >>> double = AutoCapture(lambda batch: 2 * batch["x"], compile="off")
@@ -31,11 +33,23 @@ class AutoCapture:
         tensor([2., 2.])
     """
 
-    def __init__(self, program: Callable[[Batch], object], modules: Iterable[nn.Module] = (), *,
-                 reads: Iterable[object] = (), compile: Compile = "auto", limit: int = 4) -> None:
+    def __init__(
+        self,
+        program: Callable[[Batch], object],
+        modules: Iterable[nn.Module] = (),
+        *,
+        reads: Iterable[object] = (),
+        compile: Compile = "auto",
+        limit: int = 4,
+    ) -> None:
         if compile not in Compile.__args__:
             raise ValueError(f"compile={compile!r}, wanted one of {', '.join(Compile.__args__)}.")
-        self.program, self.modules, self.reads, self.compile = program, list(modules), list(reads), compile
+        self.program, self.modules, self.reads, self.compile = (
+            program,
+            list(modules),
+            list(reads),
+            compile,
+        )
         self.limit = 0 if compile == "off" else limit
         self.captured: dict[tuple, Captured] = {}
         self.spent: dict[tuple, float] = {}
@@ -44,8 +58,11 @@ class AutoCapture:
         if not self.limit:
             return self.program(batch)
         key = shapes_of(batch)
-        if key not in self.captured and len(self.captured) < self.limit and (
-                self.compile == "on" and not self.captured or self.spent.get(key, 0.0) > PATIENCE):
+        if (
+            key not in self.captured
+            and len(self.captured) < self.limit
+            and (self.compile == "on" and not self.captured or self.spent.get(key, 0.0) > PATIENCE)
+        ):
             self._capture(key, batch)
         if key in self.captured and self.captured[key].guards_hold():
             try:
@@ -62,7 +79,9 @@ class AutoCapture:
     def _capture(self, key: tuple, batch: Batch) -> None:
         try:
             start = time.perf_counter()
-            self.captured[key] = Captured(self.program, batch, modules=self.modules, reads=self.reads)
+            self.captured[key] = Captured(
+                self.program, batch, modules=self.modules, reads=self.reads
+            )
             logger.info("captured an evaluation in %.1f s", time.perf_counter() - start)
         except CaptureError as error:
             self._give_up(error)
@@ -70,11 +89,17 @@ class AutoCapture:
     def _give_up(self, reason: object) -> None:
         self.limit = 0
         self.captured.clear()
-        logger.log(logging.WARNING if self.compile == "on" else logging.INFO, "not compiled: %s", reason)
+        logger.log(
+            logging.WARNING if self.compile == "on" else logging.INFO, "not compiled: %s", reason
+        )
 
 
 def shapes_of(batch: dict[str, Tensor]) -> tuple:
     """What a capture is valid for."""
-    kinds = ((value.shape, value.stride(), value.dtype, value.device) if isinstance(value, Tensor) else type(value)
-             for value in batch.values())
+    kinds = (
+        (value.shape, value.stride(), value.dtype, value.device)
+        if isinstance(value, Tensor)
+        else type(value)
+        for value in batch.values()
+    )
     return (torch.get_num_threads(), *zip(batch, kinds))

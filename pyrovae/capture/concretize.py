@@ -1,4 +1,5 @@
 """What lets a recording follow a program past its looks at the values of tensors."""
+
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -14,8 +15,9 @@ from pyrovae.core.errors import CaptureError
 
 
 class ConcretizeMode(TorchFunctionMode):
-    """Within it `.item()` gives the detached tensor, which is enough where it is only added to others, as in Pyro's
-    estimators; and what a program makes of `masks` alone is computed, so that it may look at their values.
+    """Within it `.item()` gives the detached tensor, which is enough where it is only added to
+    others, as in Pyro's estimators; and what a program makes of `masks` alone is computed, so that
+    it may look at their values.
     """
 
     def __init__(self, masks: Iterable[Tensor] = ()) -> None:
@@ -23,7 +25,9 @@ class ConcretizeMode(TorchFunctionMode):
         self.known = {id(mask): mask for mask in masks}
         self.versions = [(mask, mask._version) for mask in self.known.values()]
 
-    def __torch_function__(self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> object:
+    def __torch_function__(
+        self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None
+    ) -> object:
         tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         known = [id(tensor) in self.known for tensor in tensors]
         if tensors and all(known):
@@ -31,19 +35,32 @@ class ConcretizeMode(TorchFunctionMode):
             with _for_real():
                 result = func(*args, **(kwargs or {}))
             if not all(map(torch.equal, before, _random(tensors))):
-                raise CaptureError("the program makes random numbers of a Boolean buffer alone, which a recording would "
-                                   "hold fixed; make them of data.")
-            self.known |= {id(leaf): leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor)}
+                raise CaptureError(
+                    "the program makes random numbers of a Boolean buffer alone, which a recording would "
+                    "hold fixed; make them of data."
+                )
+            self.known |= {
+                id(leaf): leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor)
+            }
             if any(mask._version != version for mask, version in self.versions):
-                raise CaptureError("the program changes a Boolean buffer, whose values a recording holds fixed; make it one "
-                                   "of numbers.")
+                raise CaptureError(
+                    "the program changes a Boolean buffer, whose values a recording holds fixed; make it one "
+                    "of numbers."
+                )
             return result
         name = getattr(func, "__name__", "")
         changed = (kwargs or {}).get("out")
-        if name.endswith("_") and not name.endswith("__") or name.startswith("__i") or name == "__setitem__":
+        if (
+            name.endswith("_")
+            and not name.endswith("__")
+            or name.startswith("__i")
+            or name == "__setitem__"
+        ):
             changed = args[0] if args else None
         if id(changed) in self.known:
-            raise CaptureError("the program changes in place what it made of a Boolean buffer; make a new tensor.")
+            raise CaptureError(
+                "the program changes in place what it made of a Boolean buffer; make a new tensor."
+            )
         return args[0].detach() if func is Tensor.item else func(*args, **(kwargs or {}))
 
 
@@ -54,8 +71,12 @@ def _random(tensors: list[Tensor]) -> list[Tensor]:
 
 
 def place_of(error: Exception) -> str:
-    """The last line on the way to an error that is the user's own: not torch's, Pyro's or this package's."""
-    others = tuple(str(Path(package.__file__).parent) for package in (torch, pyro)) + (str(Path(__file__).parent), "<")
+    """The last line on the way to an error that is the user's own: not torch's, Pyro's or this
+    package's."""
+    others = tuple(str(Path(package.__file__).parent) for package in (torch, pyro)) + (
+        str(Path(__file__).parent),
+        "<",
+    )
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if not frame.filename.startswith(others):
             return f" at {Path(frame.filename).name}:{frame.lineno}, `{frame.line}`"

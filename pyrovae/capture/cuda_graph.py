@@ -1,4 +1,5 @@
 """A function of tensors as one CUDA graph, which the host starts by a single call."""
+
 from collections.abc import Callable
 
 import torch
@@ -9,25 +10,33 @@ from pyrovae.core.errors import CaptureError, first_line
 WARM_UPS = 3
 """Calls before the recording, in which libraries set themselves up."""
 Epilogue = Callable[[list[Tensor]], object]
-"""What is done with the results in the same graph, e.g. an optimiser's update; it has to have run before."""
+"""What is done with the results in the same graph, e.g. an optimiser's update; it has to have run
+before."""
 
 
-def record_cuda_graph(run: Callable[..., list[Tensor]], inputs: list[Tensor], num_copied: int) -> "CudaGraphRunner":
-    """Tried once. Raises: CaptureError for what a CUDA graph cannot hold, e.g. a copy from the host."""
+def record_cuda_graph(
+    run: Callable[..., list[Tensor]], inputs: list[Tensor], num_copied: int
+) -> "CudaGraphRunner":
+    """Tried once. Raises: CaptureError for what a CUDA graph cannot hold, e.g. a copy from the
+    host."""
     result = CudaGraphRunner(run, num_copied)
     try:
         result(*inputs)
     except Exception as error:
-        raise CaptureError(f"no CUDA graph can be made of it ({type(error).__name__}: {first_line(error)}).") from error
+        raise CaptureError(
+            f"no CUDA graph can be made of it ({type(error).__name__}: {first_line(error)})."
+        ) from error
     return result
 
 
 class CudaGraphRunner:
-    """Capture `run(*inputs)` as a CUDA graph and replay it; the first `num_copied` inputs are copied to static buffers.
+    """Capture `run(*inputs)` as a CUDA graph and replay it; the first `num_copied` inputs are
+    copied to static buffers.
 
-    Re-captures when another input's address or the epilogue changes. Results lie in static buffers too: the next call
-    overwrites them. Random numbers come from the device's default generator, as without a graph. Warm-up calls run on
-    copies of what `run` writes to, so that they leave no trace.
+    Re-captures when another input's address or the epilogue changes. Results lie in static buffers
+    too: the next call overwrites them. Random numbers come from the device's default generator, as
+    without a graph. Warm-up calls run on copies of what `run` writes to, so that they leave no
+    trace.
     """
 
     def __init__(self, run: Callable[..., list[Tensor]], num_copied: int) -> None:
@@ -37,13 +46,13 @@ class CudaGraphRunner:
         self.graphs: dict[Epilogue | None, tuple[torch.cuda.CUDAGraph, list[Tensor]]] = {}
 
     def __call__(self, *inputs: Tensor, epilogue: Epilogue | None = None) -> list[Tensor]:
-        places = [value.data_ptr() for value in inputs[self.num_copied:]]
+        places = [value.data_ptr() for value in inputs[self.num_copied :]]
         if places != self.places:
             self._warm_up(inputs)
             self.places = places
         if epilogue not in self.graphs:
             self._record(epilogue)
-        for place, value in zip(self.fixed, inputs[:self.num_copied]):
+        for place, value in zip(self.fixed, inputs[: self.num_copied]):
             place.copy_(value, non_blocking=True)
         graph, results = self.graphs[epilogue]
         graph.replay()
@@ -51,7 +60,10 @@ class CudaGraphRunner:
 
     def _warm_up(self, inputs: tuple[Tensor, ...]) -> None:
         self.graphs.clear()
-        self.fixed = [*(value.clone() for value in inputs[:self.num_copied]), *inputs[self.num_copied:]]
+        self.fixed = [
+            *(value.clone() for value in inputs[: self.num_copied]),
+            *inputs[self.num_copied :],
+        ]
         before = [value.clone() for value in self.fixed]
         state = torch.cuda.get_rng_state(inputs[0].device)
         stream = torch.cuda.Stream()

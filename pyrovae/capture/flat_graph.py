@@ -1,4 +1,5 @@
 """Graphs of operations as functions of tensors alone."""
+
 import random
 
 import numpy as np
@@ -10,30 +11,46 @@ def has_known_shape(value: object) -> bool:
     """Whether what an operation returns has a shape that no value decides."""
     if isinstance(value, (list, tuple)):
         return all(map(has_known_shape, value))
-    return value is None or isinstance(value, Tensor) and all(isinstance(size, int) for size in value.shape)
+    return (
+        value is None
+        or isinstance(value, Tensor)
+        and all(isinstance(size, int) for size in value.shape)
+    )
 
 
 def distinct(batch: dict[str, Tensor]) -> list[Tensor]:
     """Its tensors, in copies where one has two names: tracing would merge them into one input."""
     seen: set[int] = set()
-    return [value.clone() if id(value) in seen else (seen.add(id(value)) or value) for value in batch.values()]
+    return [
+        value.clone() if id(value) in seen else (seen.add(id(value)) or value)
+        for value in batch.values()
+    ]
 
 
 def kinds_of(batch: dict[str, Tensor]) -> str:
     """Names, shapes and dtypes of a batch in words."""
-    return ", ".join(f"{name} {tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}" if isinstance(value, Tensor)
-                     else f"{name} {type(value).__name__}" for name, value in batch.items())
+    return ", ".join(
+        f"{name} {tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+        if isinstance(value, Tensor)
+        else f"{name} {type(value).__name__}"
+        for name, value in batch.items()
+    )
 
 
 def lift(graph: fx.GraphModule) -> list[Tensor]:
-    """Make inputs of the tensors that the program closed over; they are returned in the order of those inputs."""
+    """Make inputs of the tensors that the program closed over; they are returned in the order of
+    those inputs."""
     nodes: dict[str, fx.Node] = {}
     last = [node for node in graph.graph.nodes if node.op == "placeholder"][-1:]
     for node in list(graph.graph.nodes):
         if node.op != "get_attr":
             continue
         if node.target not in nodes:
-            with graph.graph.inserting_after(last[-1]) if last else graph.graph.inserting_before(node):
+            with (
+                graph.graph.inserting_after(last[-1])
+                if last
+                else graph.graph.inserting_before(node)
+            ):
                 nodes[node.target] = graph.graph.placeholder(f"constant_{len(nodes)}")
             nodes[node.target].meta["val"] = getattr(graph, node.target).detach()
             last.append(nodes[node.target])
@@ -46,7 +63,9 @@ def lift(graph: fx.GraphModule) -> list[Tensor]:
 
 def are_close(wanted: list[Tensor], seen: list[Tensor]) -> bool:
     """Whether results are alike but for rounding, each relative to its largest number."""
-    return [tensor.shape for tensor in wanted] == [tensor.shape for tensor in seen] and all(map(_is_close, wanted, seen))
+    return [tensor.shape for tensor in wanted] == [tensor.shape for tensor in seen] and all(
+        map(_is_close, wanted, seen)
+    )
 
 
 def _is_close(one: Tensor, other: Tensor) -> bool:
@@ -56,8 +75,13 @@ def _is_close(one: Tensor, other: Tensor) -> bool:
     if size.isfinite():
         return not one.numel() or bool((one - other).abs().max() <= 1e-5 * size)
     finite = one[one.isfinite()]
-    return torch.allclose(one, other, rtol=0.0, equal_nan=True,
-                          atol=1e-5 * float(finite.abs().max()) if finite.numel() else 0.0)
+    return torch.allclose(
+        one,
+        other,
+        rtol=0.0,
+        equal_nan=True,
+        atol=1e-5 * float(finite.abs().max()) if finite.numel() else 0.0,
+    )
 
 
 def python_random_state() -> tuple:

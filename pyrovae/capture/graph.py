@@ -1,4 +1,6 @@
-"""Record what a program does to tensors, once, and replay it without the program: no handlers, no Python, compiled."""
+"""Record what a program does to tensors, once, and replay it without the program: no handlers, no
+Python, compiled."""
+
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 
@@ -9,7 +11,14 @@ from torch.utils import _pytree as pytree
 
 from pyrovae.capture.concretize import ConcretizeMode, place_of, without_nan_warnings
 from pyrovae.capture.cuda_graph import CudaGraphRunner, Epilogue, record_cuda_graph
-from pyrovae.capture.flat_graph import are_close, distinct, has_known_shape, kinds_of, lift, python_random_state
+from pyrovae.capture.flat_graph import (
+    are_close,
+    distinct,
+    has_known_shape,
+    kinds_of,
+    lift,
+    python_random_state,
+)
 from pyrovae.capture.guards import has_backward_hooks, watch_user_code
 from pyrovae.capture.inductor import compile_graph, forget_sources
 from pyrovae.capture.onednn import use_fastest_route
@@ -20,28 +29,37 @@ from pyrovae.core.preserve_state import preserve_state
 from pyrovae.core.recording import recording
 
 Batch = dict[str, Tensor]
-DEPENDS_ON_VALUES = ("DataDependentOutputException", "DynamicOutputShapeException", "GuardOnDataDependentSymNode")
+DEPENDS_ON_VALUES = (
+    "DataDependentOutputException",
+    "DynamicOutputShapeException",
+    "GuardOnDataDependentSymNode",
+)
 """What torch calls a look at the value of a tensor that has none."""
 
 
 class Captured:
-    r"""What `program(batch)` computes, as one flat graph that is replayed for other batches of the same shapes.
+    r"""What `program(batch)` computes, as one flat graph that is replayed for other batches of the
+    same shapes.
 
-    program: a function of a dict of tensors; it may close over modules, draw random numbers and call `autograd.grad`.
-        It returns nested tuples, lists and dicts of tensors without gradient.
+    program: a function of a dict of tensors; it may close over modules, draw random numbers and
+        call `autograd.grad`. It returns nested tuples, lists and dicts of tensors without
+        gradient.
     modules: where buffers live that the program may change. A replay changes them likewise.
     reads: functions and objects beside these and `program` whose Python state takes part.
-    compiled: compile the graph with inductor, in some seconds to a minute; False replays it operation by operation.
+    compiled: compile the graph with inductor, in some seconds to a minute; False replays it
+        operation by operation.
 
-    Closed-over tensors are read anew at each call. Random numbers come from torch's generators in the order of the program
-    (compiled, before torch 2.13, in another order). Shapes, strides, `training` flags, Python numbers and the number of
-    threads are those of the capture. The graph is run beside the program twice before it is trusted; what those runs change
-    in tensors, attributes, containers, closures and globals is undone. `runs_user_code` says whether functions from outside
-    torch, Pyro and pyrovae were seen to run. Use it under `torch.no_grad()`.
+    Closed-over tensors are read anew at each call. Random numbers come from torch's generators in
+    the order of the program (compiled, before torch 2.13, in another order). Shapes, strides,
+    `training` flags, Python numbers and the number of threads are those of the capture. The graph
+    is run beside the program twice before it is trusted; what those runs change in tensors,
+    attributes, containers, closures and globals is undone. `runs_user_code` says whether functions
+    from outside torch, Pyro and pyrovae were seen to run. Use it under `torch.no_grad()`.
 
-    Raises: CaptureError, and no other exception, for a program whose way depends on the values of tensors (`float(tensor)`,
-    `if tensor:`, enumeration) or on anything that changes besides tensors (counters, Python's or numpy's random numbers),
-    and where the compiler fails or is missing.
+    Raises: CaptureError, and no other exception, for a program whose way depends on the values of
+    tensors (`float(tensor)`, `if tensor:`, enumeration) or on anything that changes besides
+    tensors (counters, Python's or numpy's random numbers), and where the compiler fails or is
+    missing.
 
     Example:
         >>> net = nn.Linear(3, 2)
@@ -54,32 +72,63 @@ class Captured:
         [torch.Size([2, 3]), torch.Size([2])]
     """
 
-    def __init__(self, program: Callable[[Batch], object], batch: Batch, *, modules: Iterable[nn.Module] = (),
-                 reads: Iterable[object] = (), compiled: bool = True) -> None:
+    def __init__(
+        self,
+        program: Callable[[Batch], object],
+        batch: Batch,
+        *,
+        modules: Iterable[nn.Module] = (),
+        reads: Iterable[object] = (),
+        compiled: bool = True,
+    ) -> None:
         modules = list(modules)
-        self.reads = [*modules, *reads, *([program] if is_user_code(getattr(program, "__module__", None)) else [])]
+        self.reads = [
+            *modules,
+            *reads,
+            *([program] if is_user_code(getattr(program, "__module__", None)) else []),
+        ]
         try:
             with forget_sources():
                 self._capture(program, batch, modules, compiled)
         except CaptureError:
             raise
         except Exception as error:
-            raise CaptureError(f"it failed{place_of(error)} ({type(error).__name__}: {first_line(error)}).") from error
+            raise CaptureError(
+                f"it failed{place_of(error)} ({type(error).__name__}: {first_line(error)})."
+            ) from error
 
-    def _capture(self, program: Callable[[Batch], object], batch: Batch, modules: list[nn.Module], compiled: bool) -> None:
+    def _capture(
+        self,
+        program: Callable[[Batch], object],
+        batch: Batch,
+        modules: list[nn.Module],
+        compiled: bool,
+    ) -> None:
         parts = {id(part): part for module in modules for part in module.modules()}.values()
-        self.slots = [(part, name) for part in parts for name, buffer in part._buffers.items()
-                      if buffer is not None and buffer.dtype != torch.bool]
-        self.masks = [(part, name, buffer) for part in parts for name, buffer in part._buffers.items()
-                      if buffer is not None and buffer.dtype == torch.bool]
+        self.slots = [
+            (part, name)
+            for part in parts
+            for name, buffer in part._buffers.items()
+            if buffer is not None and buffer.dtype != torch.bool
+        ]
+        self.masks = [
+            (part, name, buffer)
+            for part in parts
+            for name, buffer in part._buffers.items()
+            if buffer is not None and buffer.dtype == torch.bool
+        ]
         self.buffers = [part._buffers[name] for part, name in self.slots]
         self.names = list(batch)
         odd = [name for name, value in batch.items() if not isinstance(value, Tensor)]
         if odd:
-            raise CaptureError(f"{odd[0]!r} among the data is no tensor, so replays would not see it change.")
+            raise CaptureError(
+                f"{odd[0]!r} among the data is no tensor, so replays would not see it change."
+            )
         devices = {str(value.device) for value in (*batch.values(), *self.buffers)}
         if len(devices) > 1:  # a CUDA graph would not see numbers on the host change
-            raise CaptureError(f"data and buffers lie on {sorted(devices)}; move them to one device.")
+            raise CaptureError(
+                f"data and buffers lie on {sorted(devices)}; move them to one device."
+            )
         self.parts = parts
         with preserve_state(parts):
             with rolled_back(self.reads), UndoWrites():  # tracing does what touches no input
@@ -91,7 +140,11 @@ class Captured:
             versions = [constant._version for constant in self.constants]
             with rolled_back(self.reads):
                 self._compare(batch)
-            self.written = [constant for constant, version in zip(self.constants, versions) if constant._version != version]
+            self.written = [
+                constant
+                for constant, version in zip(self.constants, versions)
+                if constant._version != version
+            ]
             if compiled:
                 copies = [constant.clone() for constant in self.written]
                 use_fastest_route(graph)
@@ -105,10 +158,13 @@ class Captured:
     def __call__(self, batch: Batch) -> object:
         if (kinds := kinds_of(batch)) != self.shapes:
             raise CaptureError(f"captured for {self.shapes}, called with {kinds}.")
-        return self.unflatten([leaf.clone() if leaf.is_cuda else leaf for leaf in self.leaves(batch)])
+        return self.unflatten(
+            [leaf.clone() if leaf.is_cuda else leaf for leaf in self.leaves(batch)]
+        )
 
     def guards_hold(self) -> bool:
-        """Whether the modules' buffers are as they were at the capture but for their values; to be asked before a replay.
+        """Whether the modules' buffers are as they were at the capture but for their values; to be
+        asked before a replay.
         Boolean ones are to be the same tensors: programs look at their values.
 
         Buffers that are other tensors than before become ours, in copies: a replay writes to them.
@@ -126,9 +182,11 @@ class Captured:
         return list(map(_kind, self.constants)) == self.kinds
 
     def matches_eager(self, batch: Batch, *, suspect: bool = True) -> bool:
-        """Whether the program still does what was recorded; not so where Python numbers changed that it reads somewhere.
+        """Whether the program still does what was recorded; not so where Python numbers changed
+        that it reads somewhere.
 
-        `suspect=False` trusts that it writes to no tensors that it did not write to before, which saves time.
+        `suspect=False` trusts that it writes to no tensors that it did not write to before, which
+        saves time.
         """
         if not self.has_same_layout():
             return False
@@ -138,15 +196,23 @@ class Captured:
                     expected = self._results(self.program, batch, undo=bool(self.written))
                 else:
                     expected = self._watched(batch)
-                if not (self.written or expected[0].is_cuda):  # the quick way first, which rounds otherwise
-                    if are_close(expected, self._results(lambda batch: self.run(*self._inputs(batch)), batch, undo=False)):
+                if not (
+                    self.written or expected[0].is_cuda
+                ):  # the quick way first, which rounds otherwise
+                    if are_close(
+                        expected,
+                        self._results(
+                            lambda batch: self.run(*self._inputs(batch)), batch, undo=False
+                        ),
+                    ):
                         return True
                 return are_close(expected, self._results(self._replayed, batch))
         except Exception:
             return False
 
     def leaves(self, batch: Batch, epilogue: Epilogue | None = None) -> list[Tensor]:
-        """The tensors of the result in order, without the time that nesting takes; on CUDA the next call overwrites them.
+        """The tensors of the result in order, without the time that nesting takes; on CUDA the
+        next call overwrites them.
 
         `epilogue(leaves)` is called behind, or once and replayed where the graph is one of CUDA.
         """
@@ -161,15 +227,22 @@ class Captured:
         return pytree.tree_unflatten(leaves, self.layout)
 
     def _inputs(self, batch: Batch) -> list[Tensor]:
-        return [*(batch[name] for name in self.names), *(part._buffers[name] for part, name in self.slots), *self.constants]
+        return [
+            *(batch[name] for name in self.names),
+            *(part._buffers[name] for part, name in self.slots),
+            *self.constants,
+        ]
 
     def _trace(self, program: Callable[[Batch], object], batch: Batch) -> fx.GraphModule:
-        from torch.fx.experimental.proxy_tensor import make_fx  # which loads a computer algebra system
+        from torch.fx.experimental.proxy_tensor import (
+            make_fx,
+        )  # which loads a computer algebra system
 
         found: list[pytree.TreeSpec] = []
 
         def flat(batch: list[Tensor], buffers: list[Tensor]) -> list[Tensor]:
-            """The program as a function of its buffers too, which it may change in place or by assignment."""
+            """The program as a function of its buffers too, which it may change in place or by
+            assignment."""
             for (part, name), buffer in zip(self.slots, buffers):
                 part._buffers[name] = buffer
             leaves, layout = pytree.tree_flatten(program(dict(zip(self.names, batch))))
@@ -177,58 +250,94 @@ class Captured:
                 new = part._buffers[name]
                 if new is not buffer:
                     if (new.shape, new.dtype) != (buffer.shape, buffer.dtype):
-                        raise CaptureError(f"buffer {name!r} of {type(part).__name__} was {tuple(buffer.shape)} "
-                                           f"{buffer.dtype} and becomes {tuple(new.shape)} {new.dtype}.")
+                        raise CaptureError(
+                            f"buffer {name!r} of {type(part).__name__} was {tuple(buffer.shape)} "
+                            f"{buffer.dtype} and becomes {tuple(new.shape)} {new.dtype}."
+                        )
                     buffer.copy_(new)
             found.append(layout)
             return leaves
 
         own = [part._buffers[name] for part, name in self.slots]
-        values = [(parameter, parameter.data) for part in self.parts for parameter in part._parameters.values()
-                  if parameter is not None]
+        values = [
+            (parameter, parameter.data)
+            for part in self.parts
+            for parameter in part._parameters.values()
+            if parameter is not None
+        ]
         before = python_random_state()
         try:
-            with recording(), ConcretizeMode(buffer for *_, buffer in self.masks), without_nan_warnings():
-                graph = make_fx(flat, tracing_mode="fake", _allow_non_fake_inputs=True)(distinct(batch), own)
+            with (
+                recording(),
+                ConcretizeMode(buffer for *_, buffer in self.masks),
+                without_nan_warnings(),
+            ):
+                graph = make_fx(flat, tracing_mode="fake", _allow_non_fake_inputs=True)(
+                    distinct(batch), own
+                )
         except CaptureError:
             raise
         except Exception as error:  # whatever the program did that a recording cannot follow
             if type(error).__name__ in DEPENDS_ON_VALUES:
-                raise CaptureError(f"the value of a tensor decides what the program does{place_of(error)}, as in "
-                                   "`if tensor:` and `x[mask]`.") from error
+                raise CaptureError(
+                    f"the value of a tensor decides what the program does{place_of(error)}, as in "
+                    "`if tensor:` and `x[mask]`."
+                ) from error
             reason = f"{type(error).__name__}: {first_line(error)}"
             if "FakeTensor" in reason:
                 reason = "something in it does not work on tensors without values"
-            raise CaptureError(f"the program cannot be recorded{place_of(error)} ({reason}). Does the value of a tensor "
-                               "decide what it does?") from error
+            raise CaptureError(
+                f"the program cannot be recorded{place_of(error)} ({reason}). Does the value of a tensor "
+                "decide what it does?"
+            ) from error
         finally:
             for (part, name), buffer in zip(self.slots, own):
                 part._buffers[name] = buffer
-            for parameter, value in values:  # a hook may have put a tensor without values in its place
+            for (
+                parameter,
+                value,
+            ) in values:  # a hook may have put a tensor without values in its place
                 parameter.data = value
             guards_hold = self.guards_hold()
             for part, name, mask in self.masks:
                 part._buffers[name] = mask
         if not guards_hold:
-            raise CaptureError("the program assigns to a Boolean buffer, whose values a recording holds fixed; make it "
-                               "one of numbers.")
+            raise CaptureError(
+                "the program assigns to a Boolean buffer, whose values a recording holds fixed; make it "
+                "one of numbers."
+            )
         if python_random_state() != before:
-            raise CaptureError("the program draws from Python's or numpy's random numbers; draw by torch.")
+            raise CaptureError(
+                "the program draws from Python's or numpy's random numbers; draw by torch."
+            )
         for node in reversed(graph.graph.nodes):
-            if getattr(node.target, "namespace", None) == "profiler":  # marks that optimisers leave
+            if (
+                getattr(node.target, "namespace", None) == "profiler"
+            ):  # marks that optimisers leave
                 graph.graph.erase_node(node)
             elif not has_known_shape(node.meta.get("val")):
-                raise CaptureError(f"the program reads the value of a tensor ({node.target}), as float(tensor) does.")
+                raise CaptureError(
+                    f"the program reads the value of a tensor ({node.target}), as float(tensor) does."
+                )
         self.layout = found[0]
         return graph
 
     def _compare(self, batch: Batch) -> None:
-        """Twice in a row, so that what counts its calls shows; and the program once more, from the same state."""
+        """Twice in a row, so that what counts its calls shows; and the program once more, from the
+        same state."""
         wanted = self._watched(batch, times=2)
-        seen, again = (self._results(run, batch, times=2) for run in (self._replayed, self.program))
-        if any(not torch.equal(one, other) for one, other in zip(wanted, again) if not (one.is_cuda or one.isnan().any())):
-            raise CaptureError("the program gives other results on the same numbers: something besides tensors and buffers "
-                               "changes from call to call. Keep it in a buffer.")
+        seen, again = (
+            self._results(run, batch, times=2) for run in (self._replayed, self.program)
+        )
+        if any(
+            not torch.equal(one, other)
+            for one, other in zip(wanted, again)
+            if not (one.is_cuda or one.isnan().any())
+        ):
+            raise CaptureError(
+                "the program gives other results on the same numbers: something besides tensors and buffers "
+                "changes from call to call. Keep it in a buffer."
+            )
         if not are_close(wanted, seen):
             raise CaptureError("replayed, the program gives other results than it does itself.")
 
@@ -236,19 +345,33 @@ class Captured:
         """Results of the program, and whether code of the user's ran for them."""
         with watch_user_code() as found:
             results = self._results(self.program, batch, times)
-        self.runs_user_code = bool(found) or self.program in self.reads or any(map(has_backward_hooks, self.parts))
+        self.runs_user_code = (
+            bool(found) or self.program in self.reads or any(map(has_backward_hooks, self.parts))
+        )
         return results
 
-    def _results(self, run: Callable[[Batch], object], batch: Batch, times: int = 1, *, undo: bool = True) -> list[Tensor]:
+    def _results(
+        self, run: Callable[[Batch], object], batch: Batch, times: int = 1, *, undo: bool = True
+    ) -> list[Tensor]:
         """What it returns, and buffers after it; `undo` what it writes to other tensors."""
-        with preserve_state(self.parts, seed=0), UndoWrites() if undo else nullcontext(), torch.no_grad():
+        with (
+            preserve_state(self.parts, seed=0),
+            UndoWrites() if undo else nullcontext(),
+            torch.no_grad(),
+        ):
             try:
-                results = [tensor.clone() for _ in range(times) for tensor in pytree.tree_leaves(
-                    run({name: value.clone() for name, value in batch.items()}))]
+                results = [
+                    tensor.clone()
+                    for _ in range(times)
+                    for tensor in pytree.tree_leaves(
+                        run({name: value.clone() for name, value in batch.items()})
+                    )
+                ]
                 return results + [part._buffers[name].clone() for part, name in self.slots]
             except Exception as error:
-                raise CaptureError(f"run once more, the program fails ({type(error).__name__}: {first_line(error)}).") \
-                    from error
+                raise CaptureError(
+                    f"run once more, the program fails ({type(error).__name__}: {first_line(error)})."
+                ) from error
 
     def _replayed(self, batch: Batch) -> list[Tensor]:
         """Uncompiled, which rounds as the program does and draws the same numbers."""

@@ -1,4 +1,5 @@
 """What programs keep in Python beside their tensors, which a recording would hold fixed."""
+
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,14 +18,21 @@ WATCHED = 1000
 
 
 def guard_state(roots: Iterable[object]) -> tuple[list[object], list[object]]:
-    """What a capture holds fixed of all that `roots` reach, to be compared with the first part of a later one.
+    """What a capture holds fixed of all that `roots` reach, to be compared with the first part of
+    a later one.
 
-    Numbers, flags and words; which tensors, functions and hooks there are; the values of Boolean buffers. The second part
-    keeps what the first names by identity, which would otherwise be lent again.
+    Numbers, flags and words; which tensors, functions and hooks there are; the values of Boolean
+    buffers. The second part keeps what the first names by identity, which would otherwise be lent
+    again.
     """
     roots, kept = list(roots), []
-    roots += [*runtime._PYRO_STACK, *(getattr(torch_module, f"_global_{kind}_hooks") for kind in (
-        "forward", "forward_pre", "backward", "backward_pre"))]
+    roots += [
+        *runtime._PYRO_STACK,
+        *(
+            getattr(torch_module, f"_global_{kind}_hooks")
+            for kind in ("forward", "forward_pre", "backward", "backward_pre")
+        ),
+    ]
 
     def tell(value: object) -> object:
         if isinstance(value, (bool, int, float, complex, str, bytes, np.generic, type(None))):
@@ -35,8 +43,11 @@ def guard_state(roots: Iterable[object]) -> tuple[list[object], list[object]]:
     state: list[object] = []
     for holder in holders(roots):
         content = holder.read()
-        state.append((tell(holder.owner), len(content)) if len(content) > WATCHED else
-                     (tell(holder.owner), [(key, tell(value)) for key, value in content.items()]))
+        state.append(
+            (tell(holder.owner), len(content))
+            if len(content) > WATCHED
+            else (tell(holder.owner), [(key, tell(value)) for key, value in content.items()])
+        )
     for root in roots:
         if isinstance(root, nn.Module):
             state += [_module_state(part, tell) for part in root.modules()]
@@ -45,21 +56,39 @@ def guard_state(roots: Iterable[object]) -> tuple[list[object], list[object]]:
 
 def _module_state(part: nn.Module, tell: object) -> tuple:
     """What torch keeps in attributes of its own."""
-    return (part.training,
-            [(name, tell(value), value.stride(), value.requires_grad,
-              list(map(tell, (value._backward_hooks or {}).values())))
-             for name, value in part._parameters.items() if value is not None],
-            [(name, value.tolist()) for name, value in part._buffers.items()
-             if value is not None and value.dtype == torch.bool],
-            [tell(hook) for kind in ("forward", "forward_pre", "backward", "backward_pre")
-             for hook in getattr(part, f"_{kind}_hooks").values()])
+    return (
+        part.training,
+        [
+            (
+                name,
+                tell(value),
+                value.stride(),
+                value.requires_grad,
+                list(map(tell, (value._backward_hooks or {}).values())),
+            )
+            for name, value in part._parameters.items()
+            if value is not None
+        ],
+        [
+            (name, value.tolist())
+            for name, value in part._buffers.items()
+            if value is not None and value.dtype == torch.bool
+        ],
+        [
+            tell(hook)
+            for kind in ("forward", "forward_pre", "backward", "backward_pre")
+            for hook in getattr(part, f"_{kind}_hooks").values()
+        ],
+    )
 
 
 @contextmanager
 def watch_user_code() -> Iterator[list[str]]:
-    """The name of the first function of the user's that runs inside, if any: it may read numbers from anywhere.
+    """The name of the first function of the user's that runs inside, if any: it may read numbers
+    from anywhere.
 
-    Raises nothing; a profiler that is at work is left alone, and what runs then counts as the user's.
+    Raises nothing; a profiler that is at work is left alone, and what runs then counts as the
+    user's.
     """
     found: list[str] = []
     if sys.getprofile() is not None:
@@ -85,8 +114,11 @@ def has_backward_hooks(module: nn.Module) -> bool:
 
 def has_foreign_code(module: nn.Module) -> bool:
     """Whether classes or functions of the user's take part, which may read numbers from anywhere."""
-    return any(is_foreign(type(part)) or is_foreign([value for name, value in vars(part).items()
-                                                     if name not in MODULE_STATE]) for part in module.modules())
+    return any(
+        is_foreign(type(part))
+        or is_foreign([value for name, value in vars(part).items() if name not in MODULE_STATE])
+        for part in module.modules()
+    )
 
 
 def is_foreign(value: object) -> bool:

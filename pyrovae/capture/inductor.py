@@ -1,4 +1,5 @@
 """Torch's compiler for graphs of operations."""
+
 import linecache
 import logging
 import sys
@@ -14,9 +15,11 @@ from pyrovae.core.errors import CaptureError, first_line
 
 
 def compile_graph(graph: fx.GraphModule, inputs: list[Tensor]) -> Callable[..., list[Tensor]]:
-    """The graph compiled by inductor for such inputs, with torch's random numbers. Raises: CaptureError where it fails.
+    """The graph compiled by inductor for such inputs, with torch's random numbers. Raises:
+    CaptureError where it fails.
 
-    What was compiled before, in this process or another, is found in inductor's cache by the graph.
+    What was compiled before, in this process or another, is found in inductor's cache by the
+    graph.
     """
     with _quiet():
         import torch._inductor.config as config
@@ -25,9 +28,13 @@ def compile_graph(graph: fx.GraphModule, inputs: list[Tensor]) -> Callable[..., 
         from torch._subclasses.fake_tensor import FakeTensorMode
         from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-        # without a shape environment, be there no shape to decide, inductor does not look into its cache of graphs
-        shapes = FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True, allow_non_fake_inputs=True)
-        # inductor's own random numbers are another stream than torch's, and gave NaN beside normalisation layers
+        # without a shape environment, be there no shape to decide, inductor does not look into its
+        # cache of graphs
+        shapes = FakeTensorMode(
+            shape_env=ShapeEnv(), static_shapes=True, allow_non_fake_inputs=True
+        )
+        # inductor's own random numbers are another stream than torch's, and gave NaN beside
+        # normalisation layers
         with config.patch(fallback_random=True), torch.no_grad():
             try:
                 with tracing(TracingContext(shapes)):
@@ -35,15 +42,18 @@ def compile_graph(graph: fx.GraphModule, inputs: list[Tensor]) -> Callable[..., 
                 run(*inputs)  # compiles
                 return run
             except Exception as error:
-                raise CaptureError(f"the compiler failed ({type(error).__name__}: {first_line(error)})") from error
+                raise CaptureError(
+                    f"the compiler failed ({type(error).__name__}: {first_line(error)})"
+                ) from error
 
 
 @contextmanager
 def forget_sources() -> Iterator[None]:
-    """Drop what tracing and compiling inside add to tables of torch that live as long as the process.
+    """Drop what tracing and compiling inside add to tables of torch that live as long as the
+    process.
 
-    Torch keeps the source text of each traced graph, for tracebacks, and a list of the modules that it generated: about
-    100 KiB a capture.
+    Torch keeps the source text of each traced graph, for tracebacks, and a list of the modules
+    that it generated: about 100 KiB a capture.
     """
     sources = getattr(getattr(graph_module, "_loader", None), "eval_cache", {})
     before = set(sources)
@@ -66,7 +76,9 @@ def _generated_modules() -> list[object]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the compiler's own warnings, and its remark that a machine with CUDA's files has no GPU."""
+    """Without the compiler's own warnings, and its remark that a machine with CUDA's files has no
+    GPU."""
+
     def is_news(record: logging.LogRecord) -> bool:
         return "No CUDA runtime is found" not in str(record.msg)
 

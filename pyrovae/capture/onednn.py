@@ -1,4 +1,6 @@
-"""Matrix products by whichever of the machine's libraries is the faster one, as a short measurement finds it."""
+"""Matrix products by whichever of the machine's libraries is the faster one, as a short
+measurement finds it."""
+
 import functools
 import statistics
 import time
@@ -8,24 +10,34 @@ import torch
 from torch import Tensor, fx
 
 MARGIN = 0.9
-"""Share of the usual route's time below which the other one is taken: less is noise, and not worth the change."""
+"""Share of the usual route's time below which the other one is taken: less is noise, and not worth
+the change."""
 
 Layout = tuple[tuple[int, ...], tuple[int, ...]]
 """Shape and strides of a matrix."""
 
 
 def use_fastest_route(graph: fx.GraphModule) -> int:
-    """Send those float32 products on a CPU through oneDNN that it computes faster than torch's BLAS; their number.
+    """Send those float32 products on a CPU through oneDNN that it computes faster than torch's
+    BLAS; their number.
 
-    Which is faster depends on processor, shape, strides and threads, so each kind of product in the graph is timed.
+    Which is faster depends on processor, shape, strides and threads, so each kind of product in
+    the graph is timed.
     """
     changed = 0
     for node in graph.graph.nodes:
-        if node.target not in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default) or node.kwargs:
+        if (
+            node.target not in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default)
+            or node.kwargs
+        ):
             continue
         *bias, a, b = (argument.meta["val"] for argument in node.args)
-        if a.device.type == "cpu" and a.dtype == torch.float32 and all(part.dim() == 1 for part in bias) \
-                and onednn_is_faster(_layout(a), _layout(b), bool(bias), torch.get_num_threads()):
+        if (
+            a.device.type == "cpu"
+            and a.dtype == torch.float32
+            and all(part.dim() == 1 for part in bias)
+            and onednn_is_faster(_layout(a), _layout(b), bool(bias), torch.get_num_threads())
+        ):
             bias_node = node.args[0] if bias else None
             node.target, node.args = torch.ops.pyrovae.onednn.default, (*node.args[-2:], bias_node)
             changed += 1
@@ -35,8 +47,11 @@ def use_fastest_route(graph: fx.GraphModule) -> int:
 
 @functools.cache
 def onednn_is_faster(a: Layout, b: Layout, bias: bool, threads: int) -> bool:
-    """Time both routes in turns, on matrices of these layouts; False too where either does not take them."""
-    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
+    """Time both routes in turns, on matrices of these layouts; False too where either does not
+    take them."""
+    if not (
+        torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    ):
         return False
     try:
         return _time(a, b, bias)
@@ -49,9 +64,12 @@ def _time(a: Layout, b: Layout, bias: bool) -> bool:
     offset = second[0].clone() if bias else None
     routes: list[Callable[[], Tensor]] = [
         lambda: torch.mm(first, second) if offset is None else torch.addmm(offset, first, second),
-        lambda: torch.ops.pyrovae.onednn(first, second, offset)]
+        lambda: torch.ops.pyrovae.onednn(first, second, offset),
+    ]
     with torch.no_grad():
-        usual, other = (statistics.median(times) for times in zip(*(map(_seconds, routes) for _ in range(11))))
+        usual, other = (
+            statistics.median(times) for times in zip(*(map(_seconds, routes) for _ in range(11)))
+        )
     return other < MARGIN * usual
 
 
@@ -80,4 +98,6 @@ def _onednn(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
 _library = torch.library.Library("pyrovae", "DEF")
 _library.define("onednn(Tensor a, Tensor b, Tensor? bias) -> Tensor")
 _library.impl("onednn", _onednn, "CPU")
-torch.library.register_fake("pyrovae::onednn", lambda a, b, bias: a.new_empty(a.shape[0], b.shape[1]), lib=_library)
+torch.library.register_fake(
+    "pyrovae::onednn", lambda a, b, bias: a.new_empty(a.shape[0], b.shape[1]), lib=_library
+)

@@ -1,4 +1,5 @@
 """The Python state that programs reach and may change: attributes, containers, closures, globals."""
+
 import functools
 import inspect
 import sys
@@ -11,10 +12,31 @@ import numpy as np
 import torch.nn as nn
 from torch import Tensor
 
-KNOWN = {"pyrovae", "torch", "pyro", "zuko", "numpy", "scipy", "opt_einsum", "functorch"} | sys.stdlib_module_names
+KNOWN = {
+    "pyrovae",
+    "torch",
+    "pyro",
+    "zuko",
+    "numpy",
+    "scipy",
+    "opt_einsum",
+    "functorch",
+} | sys.stdlib_module_names
 """Packages whose code reads no numbers of the user's but those it is given."""
-CLOSED = {"torch", "numpy", "logging", "threading", "multiprocessing", "tqdm", "matplotlib", "pandas", "jax", "weakref"}
-"""Packages whose objects are not looked into; of torch's, distributions and their transforms are."""
+CLOSED = {
+    "torch",
+    "numpy",
+    "logging",
+    "threading",
+    "multiprocessing",
+    "tqdm",
+    "matplotlib",
+    "pandas",
+    "jax",
+    "weakref",
+}
+"""Packages whose objects are not looked into; of torch's, distributions and their transforms are.
+"""
 MODULE_STATE = set(vars(nn.Module())) | {"terms"}
 """Attributes of modules that are torch's own, or what a loss leaves behind of each evaluation."""
 LIMIT = 20_000
@@ -32,7 +54,8 @@ class Holder:
     read: Callable[[], Content]
     write: Callable[[Content], None]
     reported: bool
-    """Whether a program that changes it does what a replay would not: not so for caches of the libraries."""
+    """Whether a program that changes it does what a replay would not: not so for caches of the
+    libraries."""
 
     @property
     def is_container(self) -> bool:
@@ -45,13 +68,17 @@ class Holder:
             return f"{self.path}[{key!r}]"
         if self.is_container:
             return self.path
-        return f"{self.path}.{key}" if self.path and isinstance(key, str) else str(self.path or key)
+        return (
+            f"{self.path}.{key}" if self.path and isinstance(key, str) else str(self.path or key)
+        )
 
 
 def is_user_code(module: str | None) -> bool:
     """Whether a module of this name belongs to none of the known packages."""
     root = (module or "torch").partition(".")[0]
-    return root not in KNOWN and not root.startswith("namedtuple_")  # whose constructors are generated
+    return root not in KNOWN and not root.startswith(
+        "namedtuple_"
+    )  # whose constructors are generated
 
 
 def holders(roots: Iterable[object]) -> list[Holder]:
@@ -65,11 +92,16 @@ def holders(roots: Iterable[object]) -> list[Holder]:
 class _Search:
     def __init__(self) -> None:
         self.found: list[Holder] = []
-        self.seen: dict[int, object] = {}  # kept, so that none gets the identity of one that is gone
+        self.seen: dict[
+            int, object
+        ] = {}  # kept, so that none gets the identity of one that is gone
 
     def visit(self, value: object, path: str, reported: bool) -> None:
-        if isinstance(value, (str, bytes, int, float, complex, Tensor, np.generic, type(None))) or id(value) in self.seen \
-                or len(self.found) > LIMIT:
+        if (
+            isinstance(value, (str, bytes, int, float, complex, Tensor, np.generic, type(None)))
+            or id(value) in self.seen
+            or len(self.found) > LIMIT
+        ):
             return
         self.seen[id(value)] = value
         if isinstance(value, nn.Module):
@@ -80,8 +112,10 @@ class _Search:
             for part in value:
                 self.visit(part, path, reported)
         elif isinstance(value, np.ndarray):
+
             def write(content: Content) -> None:
                 value[...] = content[None]
+
             self._add(path, value, lambda: {None: value.copy()}, write, reported)
         elif isinstance(value, FunctionType):
             self._function(value)
@@ -96,7 +130,9 @@ class _Search:
         elif not isinstance(value, ModuleType):
             self._object(value, path, reported)
 
-    def _add(self, path: str, owner: object, read: Callable, write: Callable, reported: bool) -> None:
+    def _add(
+        self, path: str, owner: object, read: Callable, write: Callable, reported: bool
+    ) -> None:
         self.found.append(Holder(path, owner, read, write, reported))
 
     def _module(self, module: nn.Module) -> None:
@@ -122,15 +158,19 @@ class _Search:
 
     def _container(self, value: dict | list | set | deque, path: str, reported: bool) -> None:
         if isinstance(value, dict):
+
             def write(content: Content) -> None:
                 value.clear()
                 value.update(content)
+
             self._add(path, value, lambda: dict(value), write, reported)
             parts = list(value.items())
         else:
+
             def write(content: Content) -> None:
                 value.clear()
                 (value.update if isinstance(value, set) else value.extend)(content.values())
+
             self._add(path, value, lambda: dict(enumerate(value)), write, reported)
             parts = list(enumerate(value))
         for key, part in parts:
@@ -140,7 +180,13 @@ class _Search:
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
             if id(cell) not in self.seen and cell != CellType():
                 self.seen[id(cell)] = cell
-                self._add(name, cell, functools.partial(_read_cell, cell), functools.partial(_write_cell, cell), True)
+                self._add(
+                    name,
+                    cell,
+                    functools.partial(_read_cell, cell),
+                    functools.partial(_write_cell, cell),
+                    True,
+                )
                 self.visit(cell.cell_contents, name, True)
         for part in (function.__defaults__, function.__kwdefaults__, vars(function)):
             self.visit(part or (), function.__name__, True)
@@ -148,7 +194,9 @@ class _Search:
             self._globals(function.__globals__, set(_names(function.__code__)))
 
     def _globals(self, scope: dict[str, object], names: set[str], prefix: str = "") -> None:
-        """Variables of a module that a function names; of modules of the user's among these, what it names there."""
+        """Variables of a module that a function names; of modules of the user's among these, what
+        it names there."""
+
         def read() -> Content:
             return {name: scope[name] for name in names if name in scope}
 
@@ -173,7 +221,11 @@ class _Search:
                 continue
 
             def read(base: type = base) -> Content:
-                return {key: part for key, part in vars(base).items() if not key.startswith("__") and tell(part) is not None}
+                return {
+                    key: part
+                    for key, part in vars(base).items()
+                    if not key.startswith("__") and tell(part) is not None
+                }
 
             def write(content: Content, base: type = base, read: Callable = read) -> None:
                 for key in read().keys() - content.keys():
@@ -193,8 +245,15 @@ class _Search:
         package = cls.__module__.partition(".")[0]
         if package in CLOSED and not cls.__module__.startswith("torch.distributions"):
             return
-        reported = reported and (is_user_code(cls.__module__) or package not in ("pyro", "pyrovae", "zuko", "torch"))
-        slots = [name for base in cls.__mro__ for name in getattr(base, "__slots__", ()) if isinstance(name, str)]
+        reported = reported and (
+            is_user_code(cls.__module__) or package not in ("pyro", "pyrovae", "zuko", "torch")
+        )
+        slots = [
+            name
+            for base in cls.__mro__
+            for name in getattr(base, "__slots__", ())
+            if isinstance(name, str)
+        ]
         own = getattr(value, "__dict__", {})
         if is_user_code(cls.__module__):
             self.visit(cls, cls.__name__, True)
@@ -202,8 +261,14 @@ class _Search:
             return
 
         def read() -> Content:
-            return {**own, **{name: getattr(value, name) for name in slots
-                              if not name.startswith("__") and hasattr(value, name)}}
+            return {
+                **own,
+                **{
+                    name: getattr(value, name)
+                    for name in slots
+                    if not name.startswith("__") and hasattr(value, name)
+                },
+            }
 
         def write(content: Content) -> None:
             for name in own.keys() - content.keys():
@@ -220,14 +285,19 @@ class _Search:
 
 
 def tell(value: object) -> str | None:
-    """What a program may compute with: numbers and words by value, tensors by identity, containers of such; else None."""
+    """What a program may compute with: numbers and words by value, tensors by identity, containers
+    of such; else None."""
     if isinstance(value, (Tensor, np.ndarray)):
         return f"{type(value).__name__} {id(value)}"
     if isinstance(value, (bool, int, float, complex, str, bytes, np.generic)):
         return repr(value)
     if isinstance(value, (list, tuple, dict, set, frozenset, deque)):
         parts = [tell(part) for part in (value.values() if isinstance(value, dict) else value)]
-        return repr(parts) if any(part is not None for part in parts) or not isinstance(value, tuple) else None
+        return (
+            repr(parts)
+            if any(part is not None for part in parts) or not isinstance(value, tuple)
+            else None
+        )
     return None
 
 

@@ -1,4 +1,5 @@
 """Run programs for a look at them, and undo whatever they changed."""
+
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -15,10 +16,11 @@ from pyrovae.core.errors import CaptureError
 
 @contextmanager
 def rolled_back(roots: Iterable[object]) -> Iterator[None]:
-    """Put back what runs inside leave in attributes, containers, closures and globals that `roots` reach.
+    """Put back what runs inside leave in attributes, containers, closures and globals that `roots`
+    reach.
 
-    Raises: CaptureError, once all is back, where numbers, tensors or containers of the user's are among what changed: a
-    replay would not do that.
+    Raises: CaptureError, once all is back, where numbers, tensors or containers of the user's are
+    among what changed: a replay would not do that.
     """
     saved = [(holder, holder.read()) for holder in holders(roots)]
     changed: list[str] = []
@@ -27,14 +29,28 @@ def rolled_back(roots: Iterable[object]) -> Iterator[None]:
     finally:
         for holder, before in saved:
             now = holder.read()
-            keys = [key for key in before.keys() | now.keys() if not _same(before.get(key, _ABSENT), now.get(key, _ABSENT))]
+            keys = [
+                key
+                for key in before.keys() | now.keys()
+                if not _same(before.get(key, _ABSENT), now.get(key, _ABSENT))
+            ]
             if keys or list(before) != list(now):
                 holder.write(before)
             if holder.reported:
-                changed += [holder.name_of(key) for key in keys if key != "training" and (
-                    holder.is_container and before.keys() != now.keys() or tell(before.get(key)) != tell(now.get(key)))]
+                changed += [
+                    holder.name_of(key)
+                    for key in keys
+                    if key != "training"
+                    and (
+                        holder.is_container
+                        and before.keys() != now.keys()
+                        or tell(before.get(key)) != tell(now.get(key))
+                    )
+                ]
     if changed:
-        raise CaptureError(f"{min(changed)} changes from call to call, which a replay would not do; keep it in a buffer.")
+        raise CaptureError(
+            f"{min(changed)} changes from call to call, which a replay would not do; keep it in a buffer."
+        )
 
 
 _ABSENT = object()
@@ -46,15 +62,21 @@ def _same(before: object, now: object) -> bool:
     if type(before) is not type(now):
         return False
     if isinstance(before, np.ndarray):
-        return before.shape == now.shape and bool(((before == now) | ((before != before) & (now != now))).all())
-    return isinstance(before, (bool, int, float, complex, str, bytes, np.generic)) and repr(before) == repr(now)
+        return before.shape == now.shape and bool(
+            ((before == now) | ((before != before) & (now != now))).all()
+        )
+    return isinstance(before, (bool, int, float, complex, str, bytes, np.generic)) and repr(
+        before
+    ) == repr(now)
 
 
 class UndoWrites(TorchDispatchMode):
-    """Keeps a copy of each tensor before the first operation that writes to it, and puts it back on leaving.
+    """Keeps a copy of each tensor before the first operation that writes to it, and puts it back
+    on leaving.
 
-    Tensors that are made inside are left alone, and so are those that an operation writes to without saying so, as batch
-    norm does to its running averages: buffers are to be put back by other means.
+    Tensors that are made inside are left alone, and so are those that an operation writes to
+    without saying so, as batch norm does to its running averages: buffers are to be put back by
+    other means.
     """
 
     def __init__(self) -> None:
@@ -62,7 +84,9 @@ class UndoWrites(TorchDispatchMode):
         self.made: set[int] = set()
         self.copies: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def __torch_dispatch__(self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> object:
+    def __torch_dispatch__(
+        self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None
+    ) -> object:
         kwargs = kwargs or {}
         if func._schema.is_mutable:
             for argument, value in zip(func._schema.arguments, args):
@@ -72,17 +96,28 @@ class UndoWrites(TorchDispatchMode):
                     self._keep(argument, kwargs[argument.name])
         result = func(*args, **kwargs)
         if not func._schema.is_mutable:
-            given = {_storage(leaf) for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
-            self.made |= {_storage(leaf) for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor)} - given
+            given = {
+                _storage(leaf)
+                for leaf in pytree.tree_leaves((args, kwargs))
+                if isinstance(leaf, Tensor)
+            }
+            self.made |= {
+                _storage(leaf) for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor)
+            } - given
         return result
 
     def _keep(self, argument: torch.Argument, value: object) -> None:
         if argument.alias_info is None or not argument.alias_info.is_write:
             return
         for tensor in pytree.tree_leaves(value):
-            if _has_values(tensor) and (key := _storage(tensor)) not in self.made | self.copies.keys():
+            if (
+                _has_values(tensor)
+                and (key := _storage(tensor)) not in self.made | self.copies.keys()
+            ):
                 with _disable_current_modes():  # copies are no part of what is traced
-                    whole = torch.empty(0, dtype=tensor.dtype, device=tensor.device).set_(tensor.untyped_storage())
+                    whole = torch.empty(0, dtype=tensor.dtype, device=tensor.device).set_(
+                        tensor.untyped_storage()
+                    )
                     self.copies[key] = whole, whole.clone()
 
     def __exit__(self, *exception: object) -> None:

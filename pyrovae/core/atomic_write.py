@@ -1,4 +1,5 @@
 """Files that are either the old ones or the new ones, never half of each."""
+
 import os
 import re
 import tempfile
@@ -11,7 +12,8 @@ PART = re.compile(r"\..*\.([0-9a-f]{8})-(\d+)-[^.]*\.part")
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:
-    """Replace `path` by `content` so that a process or a machine that dies at any moment leaves the previous file intact.
+    """Replace `path` by `content` so that a process or a machine that dies at any moment leaves
+    the previous file intact.
 
     What processes that died while they wrote left in the folder is removed.
     """
@@ -19,7 +21,9 @@ def write_atomically(path: str | Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     here = machine()
     _sweep(path.parent, here)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.{here}-{os.getpid()}-", suffix=".part")
+    handle, temporary = tempfile.mkstemp(
+        dir=path.parent, prefix=f".{path.name}.{here}-{os.getpid()}-", suffix=".part"
+    )
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -34,7 +38,8 @@ def write_atomically(path: str | Path, content: bytes) -> None:
 
 
 def _keep_names(folder: Path) -> None:
-    """Have the system write down which names a folder holds, where it can be asked to (not on Windows)."""
+    """Have the system write down which names a folder holds, where it can be asked to (not on
+    Windows)."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:

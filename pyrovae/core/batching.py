@@ -1,4 +1,6 @@
-"""What any iterable of data looks like to the engine: dict batches of one leading size, on one device."""
+"""What any iterable of data looks like to the engine: dict batches of one leading size, on one
+device."""
+
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -11,11 +13,13 @@ from pyrovae.core.modules import find_modules
 Values = Tensor | np.ndarray
 Data = Iterable[Mapping[str, Values]] | Iterable[Sequence[Values]] | Mapping[str, Values] | Values
 Like = Tensor | torch.device | None
-"""Where data go: to a tensor's device, and in its precision (see `as_batch`); to a device; nowhere."""
+"""Where data go: to a tensor's device, and in its precision (see `as_batch`); to a device;
+nowhere."""
 
 
 def batches(data: Data, names: Sequence[str] | None, like: Like) -> Iterator[dict[str, Tensor]]:
-    """Yield dict batches; tuples (a torchvision DataLoader's) are named by `names`, a lone mapping is one batch.
+    """Yield dict batches; tuples (a torchvision DataLoader's) are named by `names`, a lone mapping
+    is one batch.
 
     So is a lone tensor or NumPy array that `names=("x",)` names: its rows are data, not batches.
     """
@@ -26,34 +30,44 @@ def batches(data: Data, names: Sequence[str] | None, like: Like) -> Iterator[dic
 def as_batch(item: object, names: Sequence[str] | None, like: Like) -> dict[str, Tensor]:
     """One dict batch of tensors where `like` is (left where they are for None).
 
-    NumPy arrays become tensors. Floating-point values take the precision of the tensor `like` where both are of 32 or 64
-    bits, as a net of one precision cannot multiply by values of the other; arrays that meet no such tensor take torch's
-    default. Integers stay as they are.
+    NumPy arrays become tensors. Floating-point values take the precision of the tensor `like`
+    where both are of 32 or 64 bits, as a net of one precision cannot multiply by values of the
+    other; arrays that meet no such tensor take torch's default. Integers stay as they are.
 
     Raises: PairError for what has no names, and for arrays of other things than numbers.
     """
     if isinstance(item, (Tensor, np.ndarray)):
         if names is None or len(names) != 1:
-            raise PairError(f"the data are a {type(item).__name__} of shape {tuple(item.shape)}, expected mappings from "
-                            "site names to tensors. Say what its rows are, {'x': data} or names=('x',)"
-                            + (f", one name and not {tuple(names)}." if names else "."))
+            raise PairError(
+                f"the data are a {type(item).__name__} of shape {tuple(item.shape)}, expected mappings from "
+                "site names to tensors. Say what its rows are, {'x': data} or names=('x',)"
+                + (f", one name and not {tuple(names)}." if names else ".")
+            )
         item = (item,)
     if isinstance(item, Sequence) and names is not None:
         if len(names) > len(item):
-            raise PairError(f"names={tuple(names)} name more than the {len(item)} parts of a batch.")
+            raise PairError(
+                f"names={tuple(names)} name more than the {len(item)} parts of a batch."
+            )
         item = dict(zip(names, item))
     if not isinstance(item, Mapping):
-        raise PairError(f"the data yield {type(item).__name__} batches, expected mappings from site names to tensors; "
-                        "for tuples say what their parts are, e.g. names=('x', 'y').")
-    return {name: _placed(name, value, like) if isinstance(value, (Tensor, np.ndarray)) else value
-            for name, value in item.items()}
+        raise PairError(
+            f"the data yield {type(item).__name__} batches, expected mappings from site names to tensors; "
+            "for tuples say what their parts are, e.g. names=('x', 'y')."
+        )
+    return {
+        name: _placed(name, value, like) if isinstance(value, (Tensor, np.ndarray)) else value
+        for name, value in item.items()
+    }
 
 
 def _placed(name: str, value: Values, like: Like) -> Tensor:
     dtype = like.dtype if isinstance(like, Tensor) else None
     if isinstance(value, np.ndarray):
         if value.dtype.kind not in "biuf":
-            raise PairError(f"batch[{name!r}] is an array of dtype {value.dtype}, expected numbers.")
+            raise PairError(
+                f"batch[{name!r}] is an array of dtype {value.dtype}, expected numbers."
+            )
         if value.dtype.kind == "f" and dtype is None:
             dtype = torch.get_default_dtype()
         value = torch.tensor(value)
@@ -68,22 +82,31 @@ def size_of(batch: Mapping[str, Tensor]) -> int:
 
 
 def check_num_data(num_data: int | None, data: Data, seen: int) -> None:
-    """Raise PairError for an N below the data `seen` in an epoch; a batch that a list names several times counts once."""
+    """Raise PairError for an N below the data `seen` in an epoch; a batch that a list names
+    several times counts once."""
     if num_data is None or seen <= num_data:
         return
     if isinstance(data, (list, tuple)):
         seen = round(seen * len(set(map(id, data))) / len(data))
     if seen > num_data:
-        raise PairError(f"num_data={num_data}, but an epoch holds {seen} data, so the KL of the weights would count for "
-                        "more than it does in the objective of all data. Pass their number.")
+        raise PairError(
+            f"num_data={num_data}, but an epoch holds {seen} data, so the KL of the weights would count for "
+            "more than it does in the objective of all data. Pass their number."
+        )
 
 
 def exemplar_of(*programs: Callable) -> Like:
-    """A tensor of the programs' modules, for data to lie beside in one precision; where parameters, or in their absence
-    buffers, are of several precisions, their device alone; None where there are none."""
+    """A tensor of the programs' modules, for data to lie beside in one precision; where
+    parameters, or in their absence buffers, are of several precisions, their device alone; None
+    where there are none."""
     modules = find_modules(*programs).values()
     for members in (nn.Module.parameters, nn.Module.buffers):
-        real = [tensor for module in modules for tensor in members(module) if tensor.is_floating_point()]
+        real = [
+            tensor
+            for module in modules
+            for tensor in members(module)
+            if tensor.is_floating_point()
+        ]
         if real:
             return real[0] if len({tensor.dtype for tensor in real}) == 1 else real[0].device
     return device_of(*programs)
@@ -100,22 +123,40 @@ def device_of(*programs: Callable) -> torch.device | None:
 def generators_of(data: Data) -> list[torch.Generator]:
     """The private generators that a DataLoader shuffles with: part of the random state of a run."""
     batch_sampler = getattr(data, "batch_sampler", None)
-    owners = (data, getattr(data, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None))
+    owners = (
+        data,
+        getattr(data, "sampler", None),
+        batch_sampler,
+        getattr(batch_sampler, "sampler", None),
+    )
     found = (getattr(owner, "generator", None) for owner in owners)
-    return list({id(generator): generator for generator in found if isinstance(generator, torch.Generator)}.values())
+    return list(
+        {
+            id(generator): generator
+            for generator in found
+            if isinstance(generator, torch.Generator)
+        }.values()
+    )
 
 
 def rebatch(data: Iterator[dict[str, Tensor]], size: int) -> Iterator[dict[str, Tensor]]:
-    """The same rows in the same order, `size` at a time whatever the batches were; the last tile may be ragged."""
+    """The same rows in the same order, `size` at a time whatever the batches were; the last tile
+    may be ragged."""
     rest: dict[str, Tensor] = {}
     names = None
     for batch in data:
         batch = {name: value for name, value in batch.items() if isinstance(value, Tensor)}
         if names is not None and batch.keys() != names:
-            raise PairError(f"one batch names {sorted(names)} and another {sorted(batch)}; they condition on different "
-                            "data, so evaluate them apart.")
+            raise PairError(
+                f"one batch names {sorted(names)} and another {sorted(batch)}; they condition on different "
+                "data, so evaluate them apart."
+            )
         names = batch.keys()
-        rest = {name: torch.cat([rest[name], value]) for name, value in batch.items()} if rest else batch
+        rest = (
+            {name: torch.cat([rest[name], value]) for name, value in batch.items()}
+            if rest
+            else batch
+        )
         while size_of(rest) >= size:
             yield {name: value[:size] for name, value in rest.items()}
             rest = {name: value[size:] for name, value in rest.items()}

@@ -1,4 +1,5 @@
 """Run a program with its parameters held fixed, so that gradients flow through its draws alone."""
+
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -9,12 +10,19 @@ from pyrovae.core.modules import find_modules
 
 @contextmanager
 def frozen(*programs: Callable) -> Iterator[None]:
-    """Detach every parameter that the programs reach, those of `pyro.param` statements too, until the block ends.
+    """Detach every parameter that the programs reach, those of `pyro.param` statements too, until
+    the block ends.
 
-    Unlike `requires_grad_(False)` this leaves graphs alone that were built before or are built after.
+    Unlike `requires_grad_(False)` this leaves graphs alone that were built before or are built
+    after.
     """
-    swapped = [(part._parameters, name, parameter) for module in find_modules(*programs).values()
-               for part in module.modules() for name, parameter in part._parameters.items() if parameter is not None]
+    swapped = [
+        (part._parameters, name, parameter)
+        for module in find_modules(*programs).values()
+        for part in module.modules()
+        for name, parameter in part._parameters.items()
+        if parameter is not None
+    ]
     for parameters, name, parameter in swapped:
         parameters[name] = parameter.detach()
     try:

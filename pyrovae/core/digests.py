@@ -1,4 +1,5 @@
 """Digests of data: the same numbers have the same one, whoever stores them."""
+
 import hashlib
 from collections.abc import Mapping
 

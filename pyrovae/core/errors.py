@@ -10,11 +10,13 @@ class CheckpointError(ValueError):
 
 
 class NonFiniteLossError(FloatingPointError):
-    """Training met NaN or infinity, in the loss or a gradient; names the epoch, the batch, the site and the parameters."""
+    """Training met NaN or infinity, in the loss or a gradient; names the epoch, the batch, the
+    site and the parameters."""
 
 
 class CaptureError(RuntimeError):
-    """A program that cannot be recorded and replayed, because more than tensors decides what it does."""
+    """A program that cannot be recorded and replayed, because more than tensors decides what it
+    does."""
 
 
 def first_line(error: Exception) -> str:

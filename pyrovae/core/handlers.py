@@ -1,4 +1,6 @@
-"""Effect handlers round a pair: the scale of its objective, so that it need not know N or beta, and a look at its data."""
+"""Effect handlers round a pair: the scale of its objective, so that it need not know N or beta,
+and a look at its data."""
+
 from collections.abc import Collection
 
 from pyro.poutine.messenger import Messenger
@@ -11,17 +13,21 @@ from pyrovae.core.support import check_support, lies_in_support, refuse_other_pl
 
 
 class ScaleLogProb(Messenger):
-    r"""Weigh log-probabilities so that their sum, over `size`, is in nats per datum and unbiased on minibatches.
+    r"""Weigh log-probabilities so that their sum, over `size`, is in nats per datum and unbiased
+    on minibatches.
 
-    Without `num_data`, sites keep their weight and `size` is the plate's. With it, `size` is `num_data`, sites in the
-    plate weigh num_data / B and those outside it 1. Latent sites weigh `beta` more: recon - beta KL. What the program itself
-    weighs a site by (`poutine.scale`, subsampling) is noted as `own_scale` before.
+    Without `num_data`, sites keep their weight and `size` is the plate's. With it, `size` is
+    `num_data`, sites in the plate weigh num_data / B and those outside it 1. Latent sites weigh
+    `beta` more: recon - beta KL. What the program itself weighs a site by (`poutine.scale`,
+    subsampling) is noted as `own_scale` before.
 
-    Raises: PairError for a site outside the plate while `num_data` is unknown, and for one that is observed in another
-    plate of `batch_size` data.
+    Raises: PairError for a site outside the plate while `num_data` is unknown, and for one that is
+    observed in another plate of `batch_size` data.
     """
 
-    def __init__(self, plate: str, num_data: int | None, beta: float | Tensor, batch_size: int | None = None) -> None:
+    def __init__(
+        self, plate: str, num_data: int | None, beta: float | Tensor, batch_size: int | None = None
+    ) -> None:
         super().__init__()
         self.plate, self.num_data, self.beta, self.batch_size = plate, num_data, beta, batch_size
         self.size = num_data
@@ -30,16 +36,26 @@ class ScaleLogProb(Messenger):
         if site_is_subsample(msg):
             return
         msg["own_scale"] = msg["scale"]
-        inside = next((plate_frame for plate_frame in msg["cond_indep_stack"] if plate_frame.name == self.plate), None)
+        inside = next(
+            (
+                plate_frame
+                for plate_frame in msg["cond_indep_stack"]
+                if plate_frame.name == self.plate
+            ),
+            None,
+        )
         if inside is None and msg["is_observed"] and self.batch_size is not None:
             refuse_other_plate(msg, self.batch_size, self.plate)
         if inside is None and self.num_data is None:
             raise PairError(
                 f"site {msg['name']!r} lies outside plate {self.plate!r}, so its weight in a minibatch depends on the "
                 "number of data N, which is unknown: pass num_data=N to the loss (never the batch size), or "
-                "plate='...' if your plate has another name.")
+                "plate='...' if your plate has another name."
+            )
         if inside is not None:
-            stands_for = inside.full_size or inside.size  # a plate that subsamples scales itself up
+            stands_for = (
+                inside.full_size or inside.size
+            )  # a plate that subsamples scales itself up
             if self.num_data is None:
                 self.size = stands_for
             elif stands_for != self.num_data:
@@ -51,8 +67,8 @@ class ScaleLogProb(Messenger):
 class Uncondition(Messenger):
     """Draw anew what was observed of each datum: sites in plates, and those named in `data`.
 
-    Sites outside all plates that somebody fixed with `pyro.condition`, e.g. a noise variance, stay as they are, which
-    `pyro.poutine.uncondition` would draw from their prior.
+    Sites outside all plates that somebody fixed with `pyro.condition`, e.g. a noise variance, stay
+    as they are, which `pyro.poutine.uncondition` would draw from their prior.
     """
 
     def __init__(self, data: Collection[str]) -> None:
@@ -60,16 +76,19 @@ class Uncondition(Messenger):
         self.data = data
 
     def _pyro_sample(self, msg: dict) -> None:
-        if msg["is_observed"] and (msg["name"] in self.data
-                                   or any(plate_frame.name != PARTICLES for plate_frame in msg["cond_indep_stack"])):
+        if msg["is_observed"] and (
+            msg["name"] in self.data
+            or any(plate_frame.name != PARTICLES for plate_frame in msg["cond_indep_stack"])
+        ):
             msg["is_observed"], msg["value"], msg["done"] = False, None, False
 
 
 class ValidateSupport(Messenger):
-    """Raise PairError where data lie outside the support of the site that observes them, in whatever batch they come.
+    """Raise PairError where data lie outside the support of the site that observes them, in
+    whatever batch they come.
 
-    It stands in for Pyro's own validation, which the engine switches off, and sees every site that runs inside: a loss
-    without sites is not checked.
+    It stands in for Pyro's own validation, which the engine switches off, and sees every site that
+    runs inside: a loss without sites is not checked.
     """
 
     def _pyro_sample(self, msg: dict) -> None:

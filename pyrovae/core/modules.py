@@ -1,4 +1,6 @@
-"""Which modules a callable reaches: what has to be trained, moved, saved and put into eval mode with it."""
+"""Which modules a callable reaches: what has to be trained, moved, saved and put into eval mode
+with it."""
+
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -10,9 +12,9 @@ import torch.nn as nn
 def find_modules(*programs: Callable) -> dict[str, nn.Module]:
     """The nn.Modules that programs are or reach, by name.
 
-    Looked through are a method's owner and its attributes, a partial's arguments, and of functions the defaults, the
-    variables they close over and the globals they name; lists, tuples and mappings among these; and functions of the
-    program's own file among these, in turn.
+    Looked through are a method's owner and its attributes, a partial's arguments, and of functions
+    the defaults, the variables they close over and the globals they name; lists, tuples and
+    mappings among these; and functions of the program's own file among these, in turn.
 
     Example:
         >>> net = nn.Linear(2, 3)
@@ -21,7 +23,9 @@ def find_modules(*programs: Callable) -> dict[str, nn.Module]:
         {'net': Linear(in_features=2, out_features=3, bias=True)}
     """
     found: dict[str, nn.Module] = {}
-    seen: dict[int, object] = {}  # by identity, and kept, so that none gets the identity of one that is gone
+    seen: dict[
+        int, object
+    ] = {}  # by identity, and kept, so that none gets the identity of one that is gone
 
     def visit(name: str, value: object, home: str | None) -> None:
         if id(value) in seen:
@@ -44,10 +48,13 @@ def find_modules(*programs: Callable) -> dict[str, nn.Module]:
             enter(name, value)
 
     def enter(name: str, program: object) -> None:
-        """A program that is no function: a method, a partial, a wrapped function, an object with __call__."""
+        """A program that is no function: a method, a partial, a wrapped function, an object with
+        __call__."""
         if isinstance(program, functools.partial):
             for value in (*program.args, *program.keywords.values()):
-                if inspect.isroutine(value) or isinstance(value, functools.partial):  # what Pyro's handlers wrap
+                if inspect.isroutine(value) or isinstance(
+                    value, functools.partial
+                ):  # what Pyro's handlers wrap
                     visit(name, value, None)
             visit(name, [program.args, program.keywords], "")
             visit(name, program.func, None)
@@ -66,7 +73,9 @@ def find_modules(*programs: Callable) -> dict[str, nn.Module]:
 
 
 def _variables(function: FunctionType) -> dict[str, object]:
-    """The globals that a function and those within it name, and what it closes over as far as that is there yet."""
+    """The globals that a function and those within it name, and what it closes over as far as that
+    is there yet."""
+
     def names(code: CodeType) -> Iterator[str]:
         yield from code.co_names
         for constant in code.co_consts:
@@ -74,5 +83,11 @@ def _variables(function: FunctionType) -> dict[str, object]:
                 yield from names(constant)
 
     cells = zip(function.__code__.co_freevars, function.__closure__ or ())
-    return {**{name: function.__globals__[name] for name in names(function.__code__) if name in function.__globals__},
-            **{name: cell.cell_contents for name, cell in cells if cell != CellType()}}
+    return {
+        **{
+            name: function.__globals__[name]
+            for name in names(function.__code__)
+            if name in function.__globals__
+        },
+        **{name: cell.cell_contents for name, cell in cells if cell != CellType()},
+    }

@@ -1,4 +1,6 @@
-"""Likelihoods whose support depends on latent values: outside it their density is 0, and so is an importance weight."""
+"""Likelihoods whose support depends on latent values: outside it their density is 0, and so is an
+importance weight."""
+
 from collections.abc import Callable, Collection
 
 import torch
@@ -15,7 +17,8 @@ LOOKS = 10
 
 
 class ZeroOutside(TorchDistribution):
-    """A distribution, made without validation, with log-density -inf outside its support, where many have some number.
+    """A distribution, made without validation, with log-density -inf outside its support, where
+    many have some number.
 
     Example:
         >>> import pyro.distributions as dist
@@ -52,14 +55,19 @@ class ZeroOutside(TorchDistribution):
 
 
 class AllowOutside(Messenger):
-    """Let data lie outside the supports of sites that have bounds among their parameters: of those named, or of all."""
+    """Let data lie outside the supports of sites that have bounds among their parameters: of those
+    named, or of all."""
 
     def __init__(self, names: Collection[str] | None = None) -> None:
         super().__init__()
         self.names = names
 
     def _pyro_sample(self, msg: dict) -> None:
-        if msg["is_observed"] and (self.names is None or msg["name"] in self.names) and bounds_of(msg["fn"]):
+        if (
+            msg["is_observed"]
+            and (self.names is None or msg["name"] in self.names)
+            and bounds_of(msg["fn"])
+        ):
             msg["fn"] = ZeroOutside(msg["fn"])
 
 
@@ -75,11 +83,20 @@ def bounds_of(fn: Distribution) -> list[Tensor]:
 
 
 def moving_supports(model: Callable, guide: Callable, batch: Batch, seen: Trace) -> set[str]:
-    """The observed sites whose support differs between draws of the guide; `seen` is any trace of the model."""
-    names = [name for name, site in sample_sites(seen, observed=True).items() if bounds_of(site["fn"])]
+    """The observed sites whose support differs between draws of the guide; `seen` is any trace of
+    the model."""
+    names = [
+        name for name, site in sample_sites(seen, observed=True).items() if bounds_of(site["fn"])
+    ]
     if not names:
         return set()
     draws = [run_pair(model, guide, batch)[0].nodes for _ in range(LOOKS)]
-    return {name for name in names if not all(
-        torch.equal(one, other) for nodes in draws[1:]
-        for one, other in zip(bounds_of(draws[0][name]["fn"]), bounds_of(nodes[name]["fn"])))}
+    return {
+        name
+        for name in names
+        if not all(
+            torch.equal(one, other)
+            for nodes in draws[1:]
+            for one, other in zip(bounds_of(draws[0][name]["fn"]), bounds_of(nodes[name]["fn"]))
+        )
+    }

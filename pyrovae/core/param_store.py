@@ -1,10 +1,12 @@
 """How parameters of plain modules meet Pyro's global parameter store.
 
-Pyro's SVI trains what it sees in `param` statements, so a program made of plain `nn.Module`s would train nothing,
-in silence. `register_params` makes those statements. The engine has no need of them (it owns an ordinary optimiser) and
-runs every pair inside `local_param_scope`, where nothing enters the store.
+Pyro's SVI trains what it sees in `param` statements, so a program made of plain `nn.Module`s would
+train nothing, in silence. `register_params` makes those statements. The engine has no need of them
+(it owns an ordinary optimiser) and runs every pair inside `local_param_scope`, where nothing
+enters the store.
 """
-from collections.abc import Iterator
+
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -18,7 +20,8 @@ _private: ContextVar[bool] = ContextVar("pyrovae_private", default=False)
 
 @contextmanager
 def local_param_scope() -> Iterator[None]:
-    """Run programs without touching the global store: `PyroModule`s keep their parameters to themselves."""
+    """Run programs without touching the global store: `PyroModule`s keep their parameters to
+    themselves."""
     if is_private():
         yield
         return
@@ -38,7 +41,8 @@ def is_private() -> bool:
 def localize(module: nn.Module) -> None:
     """Let `PyroModule`s that were built outside `local_param_scope` run inside it.
 
-    Pyro gives a module's context its local store only at construction; one more attribute changes nothing elsewhere.
+    Pyro gives a module's context its local store only at construction; one more attribute changes
+    nothing elsewhere.
     """
     for part in module.modules():
         context = getattr(part, "_pyro_context", None)
@@ -47,16 +51,22 @@ def localize(module: nn.Module) -> None:
 
 
 def local_parameters(module: nn.Module) -> dict[str, Tensor]:
-    """Unconstrained tensors of the `pyro.param` statements that `PyroModule`s ran inside `local_param_scope`."""
-    states = (getattr(getattr(part, "_pyro_context", None), "param_state", None) for part in module.modules())
+    """Unconstrained tensors of the `pyro.param` statements that `PyroModule`s ran inside
+    `local_param_scope`."""
+    states = (
+        getattr(getattr(part, "_pyro_context", None), "param_state", None)
+        for part in module.modules()
+    )
     return {name: tensor for state in states if state for name, tensor in state["params"].items()}
 
 
 def register_params(module: nn.Module, prefix: str) -> None:
-    """Make one `pyro.param` statement for each trainable tensor of `module`, each tensor once in the process.
+    """Make one `pyro.param` statement for each trainable tensor of `module`, each tensor once in
+    the process.
 
-    A tensor that the store knows keeps its name, so one shared by model and guide is one parameter; a new tensor
-    whose name is taken (a second pair, a deep copy) gets a name of its own instead of the other's values.
+    A tensor that the store knows keeps its name, so one shared by model and guide is one
+    parameter; a new tensor whose name is taken (a second pair, a deep copy) gets a name of its own
+    instead of the other's values.
     """
     if is_private() or not am_i_wrapped():
         return
@@ -69,7 +79,7 @@ def register_params(module: nn.Module, prefix: str) -> None:
             pyro.param(known or _unused(store, f"{prefix}.{name}"), parameter)
 
 
-def _unused(store, name: str) -> str:
+def _unused(store: Container[str], name: str) -> str:
     candidate, count = name, 1
     while candidate in store:
         count += 1

@@ -1,4 +1,5 @@
 """Find every tensor that training a loss would have to update, whoever owns it."""
+
 import warnings
 from collections.abc import Iterator
 
@@ -7,39 +8,62 @@ import torch.nn as nn
 from torch import Tensor
 
 from pyrovae.core.errors import PairError
-from pyrovae.core.param_store import local_parameters, local_param_scope
+from pyrovae.core.param_store import local_param_scope, local_parameters
 from pyrovae.core.preserve_state import preserve_state
 
 
 def find_parameters(loss: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Run the loss in train and in eval mode, with no trace but lazily made parameters, and name the leaves behind it.
+    """Run the loss in train and in eval mode, with no trace but lazily made parameters, and name
+    the leaves behind it.
 
-    These are the loss's own parameters (an autoguide's exist only after that run) and those that hand-written
-    programs keep in Pyro's store by `pyro.param`, named `param_store.NAME`.
+    These are the loss's own parameters (an autoguide's exist only after that run) and those that
+    hand-written programs keep in Pyro's store by `pyro.param`, named `param_store.NAME`.
 
-    Raises: PairError where the loss depends on a leaf that neither holds (it would be neither trained nor saved),
-    and where there is nothing to train.
+    Raises: PairError where the loss depends on a leaf that neither holds (it would be neither
+    trained nor saved), and where there is nothing to train.
     """
     leaves: set[Tensor] = set()
-    for training in (True, False):  # in a step of training alone, a loss may hold some of them fixed
-        with local_param_scope(), pyro.validation_enabled(False), preserve_state([loss], training=training):
+    for training in (
+        True,
+        False,
+    ):  # in a step of training alone, a loss may hold some of them fixed
+        with (
+            local_param_scope(),
+            pyro.validation_enabled(False),
+            preserve_state([loss], training=training),
+        ):
             leaves |= set(_leaves(loss(**batch)))
-    named = {name: parameter for name, parameter in loss.named_parameters() if parameter.requires_grad}
+    named = {
+        name: parameter for name, parameter in loss.named_parameters() if parameter.requires_grad
+    }
     known, store = set(named.values()), pyro.get_param_store()
-    stored = {name: store[name].unconstrained() for name in sorted(store.keys())} | local_parameters(loss)
-    named |= {f"param_store.{name}": tensor for name, tensor in stored.items() if tensor in leaves - known}
+    stored = {
+        name: store[name].unconstrained() for name in sorted(store.keys())
+    } | local_parameters(loss)
+    named |= {
+        f"param_store.{name}": tensor
+        for name, tensor in stored.items()
+        if tensor in leaves - known
+    }
     lost = leaves - set(named.values()) - set(batch.values())
     if lost:
-        raise PairError(f"the loss depends on trainable tensors of shapes {sorted(tuple(leaf.shape) for leaf in lost)} that "
-                        "belong to no module of the pair and to no pyro.param, so they would not be trained. Make them "
-                        "parameters of an nn.Module that the program holds.")
+        raise PairError(
+            f"the loss depends on trainable tensors of shapes {sorted(tuple(leaf.shape) for leaf in lost)} that "
+            "belong to no module of the pair and to no pyro.param, so they would not be trained. Make them "
+            "parameters of an nn.Module that the program holds."
+        )
     if not leaves & set(named.values()):
-        raise PairError("the loss depends on no trainable tensor; is every parameter frozen (requires_grad=False)?")
+        raise PairError(
+            "the loss depends on no trainable tensor; is every parameter frozen (requires_grad=False)?"
+        )
     idle = sorted(name for name, parameter in named.items() if parameter not in leaves)
     if idle:
-        warnings.warn(f"{len(idle)} parameters have no influence on the loss and will not train: {', '.join(idle[:5])}"
-                      f"{', ...' if len(idle) > 5 else ''}. A net called under no_grad, or left unused? Freeze them with "
-                      "requires_grad_(False) if that is meant.", stacklevel=5)
+        warnings.warn(
+            f"{len(idle)} parameters have no influence on the loss and will not train: {', '.join(idle[:5])}"
+            f"{', ...' if len(idle) > 5 else ''}. A net called under no_grad, or left unused? Freeze them with "
+            "requires_grad_(False) if that is meant.",
+            stacklevel=5,
+        )
     return named
 
 

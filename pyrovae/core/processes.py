@@ -1,4 +1,5 @@
 """Which process wrote something, and whether it still runs."""
+
 import hashlib
 import os
 import socket
@@ -22,7 +23,8 @@ def machine() -> str:
 
 
 def started(pid: int) -> str | None:
-    """When a process began, so that a later one of the same id is told from it; None where the system does not say."""
+    """When a process began, so that a later one of the same id is told from it; None where the
+    system does not say."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -57,6 +59,9 @@ def _is_running_on_windows(pid: int) -> bool:
     if not handle:
         return kernel.GetLastError() == 5  # it is there, but another user's
     try:
-        return bool(kernel.GetExitCodeProcess(handle, ctypes.byref(status))) and status.value == STILL_ACTIVE
+        return (
+            bool(kernel.GetExitCodeProcess(handle, ctypes.byref(status)))
+            and status.value == STILL_ACTIVE
+        )
     finally:
         kernel.CloseHandle(handle)

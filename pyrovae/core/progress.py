@@ -1,4 +1,5 @@
 """Progress bars that leave each other's lines whole, on a terminal and in a log file."""
+
 import sys
 from collections.abc import Iterable
 from typing import TextIO
@@ -8,9 +9,11 @@ LOG_SECONDS = 30.0
 
 
 def progress_bar(iterable: Iterable | None = None, **options: object) -> Iterable:
-    """tqdm's bar on standard error: one within another vanishes when it is done; to a file each state is a line.
+    """tqdm's bar on standard error: one within another vanishes when it is done; to a file each
+    state is a line.
 
-    options: those of `tqdm.tqdm`; None as `file` is standard error. Nothing is printed before the call.
+    options: those of `tqdm.tqdm`; None as `file` is standard error. Nothing is printed before the
+        call.
 
     Example:
         >>> import io
@@ -21,11 +24,21 @@ def progress_bar(iterable: Iterable | None = None, **options: object) -> Iterabl
         ['0/3', '3/3']
     """
     from tqdm.auto import tqdm
+
     stream = options.pop("file", None) or sys.stderr
     if stream.isatty() or "ipykernel" in sys.modules:
         return tqdm(iterable, **{"file": stream, "leave": None, "dynamic_ncols": True, **options})
-    return tqdm(iterable, **{**options, "mininterval": LOG_SECONDS, "maxinterval": LOG_SECONDS, "file": Lines(stream),
-                             "position": 0, "leave": True})
+    return tqdm(
+        iterable,
+        **{
+            **options,
+            "mininterval": LOG_SECONDS,
+            "maxinterval": LOG_SECONDS,
+            "file": Lines(stream),
+            "position": 0,
+            "leave": True,
+        },
+    )
 
 
 class Lines:

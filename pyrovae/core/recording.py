@@ -1,4 +1,6 @@
-"""Whether a program is being recorded, so that what it computes in Python will be the same in all replays."""
+"""Whether a program is being recorded, so that what it computes in Python will be the same in all
+replays."""
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -24,7 +26,10 @@ def is_recording() -> bool:
 
 
 def refuse_number(value: object, source: object) -> None:
-    """Raise CaptureError where a schedule gives Python numbers, which a recording would hold fixed."""
+    """Raise CaptureError where a schedule gives Python numbers, which a recording would hold
+    fixed."""
     if _recording.get() and not isinstance(value, Tensor):
-        raise CaptureError(f"the schedule {source!r} gives the Python number {value!r}, which replays would not see change; "
-                           "let it return a tensor and count in a buffer, as LinearWarmup does.")
+        raise CaptureError(
+            f"the schedule {source!r} gives the Python number {value!r}, which replays would not see change; "
+            "let it return a tensor and count in a buffer, as LinearWarmup does."
+        )

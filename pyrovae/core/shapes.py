@@ -1,4 +1,6 @@
-"""The law of shapes, once: every value in a program is laid out as `(K particles, B data, *event)`."""
+"""The law of shapes, once: every value in a program is laid out as `(K particles, B data,
+*event)`."""
+
 import pyro
 
 from pyrovae.core.param_store import is_private
@@ -9,7 +11,8 @@ PARTICLES = "particles"
 PARTICLES_DIM = -2
 
 MAX_PLATE_NESTING = 1
-"""Plates open inside a program: the data plate. Passed to every Pyro ELBO, so that none has to guess it."""
+"""Plates open inside a program: the data plate. Passed to every Pyro ELBO, so that none has to
+guess it."""
 
 
 def data_plate(size: int) -> pyro.plate:
@@ -18,7 +21,8 @@ def data_plate(size: int) -> pyro.plate:
 
 
 class _Whole(pyro.plate):
-    """A plate without a site of row indices, which only those that subsample need: the engine's steps are faster."""
+    """A plate without a site of row indices, which only those that subsample need: the engine's
+    steps are faster."""
 
     @staticmethod
     def _subsample(name: str, size: int, *_: object) -> tuple[int, int, None]:

@@ -1,4 +1,6 @@
-"""Arithmetic without subnormal numbers, which x86 processors handle 10 to 100 times slower than others."""
+"""Arithmetic without subnormal numbers, which x86 processors handle 10 to 100 times slower than
+others."""
+
 import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,12 +16,13 @@ _set = Region(lambda on: torch.set_flush_denormal(bool(on)) and None)
 
 @contextmanager
 def flush_subnormals(flush: bool = True) -> Iterator[None]:
-    """Round numbers below the smallest normal one (1.2e-38 in float32) to zero, on this thread and torch's workers.
+    """Round numbers below the smallest normal one (1.2e-38 in float32) to zero, on this thread and
+    torch's workers.
 
-    Gradients are full of them where importance weights or likelihoods are nearly one-hot. The flag is put back on leaving;
-    False keeps such numbers inside a block that rounds them.
-    Where the OpenMP library of torch cannot be found (not on Linux), only the calling thread is set; where the processor
-    has no such flag, nothing happens.
+    Gradients are full of them where importance weights or likelihoods are nearly one-hot. The flag
+    is put back on leaving; False keeps such numbers inside a block that rounds them. Where the
+    OpenMP library of torch cannot be found (not on Linux), only the calling thread is set; where
+    the processor has no such flag, nothing happens.
     """
     if is_flushing() == flush or not torch.set_flush_denormal(flush):
         yield
@@ -45,16 +48,21 @@ def _on_all_threads(on: bool) -> None:
 
 @cache
 def _parallel_region() -> Callable[..., None] | None:
-    """`GOMP_parallel(function, data, num_threads, flags)` of the OpenMP library that torch uses, which owns the workers.
+    """`GOMP_parallel(function, data, num_threads, flags)` of the OpenMP library that torch uses,
+    which owns the workers.
 
-    Other packages bring an OpenMP library of their own (scikit-learn does), so the symbol is looked up as torch's is:
-    first among what is loaded for all (LD_PRELOAD), then among the libraries that torch's own depends on.
+    Other packages bring an OpenMP library of their own (scikit-learn does), so the symbol is
+    looked up as torch's is: first among what is loaded for all (LD_PRELOAD), then among the
+    libraries that torch's own depends on.
     """
     for library in (None, str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")):
         try:
             region = ctypes.CDLL(library).GOMP_parallel
         except (OSError, AttributeError, TypeError):  # TypeError: None on Windows
             continue
-        region.argtypes, region.restype = (Region, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint), None
+        region.argtypes, region.restype = (
+            (Region, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint),
+            None,
+        )
         return region
     return None

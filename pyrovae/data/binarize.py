@@ -1,4 +1,5 @@
-"""Turning grey levels in [0, 1] into pixels in {0, 1}, which is what a Bernoulli likelihood scores."""
+"""Turning grey levels in [0, 1] into pixels in {0, 1}, which is what a Bernoulli likelihood
+scores."""
 
 import torch
 from torch import Tensor
@@ -7,12 +8,15 @@ from pyrovae.data.errors import DataError
 
 
 def dynamic(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Batch with x drawn afresh from Bernoulli(x), by torch's global generator, each time it is visited.
+    """Batch with x drawn afresh from Bernoulli(x), by torch's global generator, each time it is
+    visited.
 
-    A transform for the ``Batches`` of a training set; scores on data drawn this way are not those on a fixed
-    binarisation (``static``). Nothing is checked here: x in [0, 1] is the data set's promise, checked when it is built.
+    A transform for the ``Batches`` of a training set; scores on data drawn this way are not those
+    on a fixed binarisation (``static``). Nothing is checked here: x in [0, 1] is the data set's
+    promise, checked when it is built.
 
-    Shapes: x (B, *event), probabilities -> x (B, *event) in {0, 1}, same dtype; the other entries pass unchanged.
+    Shapes: x (B, *event), probabilities -> x (B, *event) in {0, 1}, same dtype; the other entries
+    pass unchanged.
 
     Source: Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519
     (procedure after Salakhutdinov & Murray 2008).
@@ -24,14 +28,18 @@ def dynamic(batch: dict[str, Tensor]) -> dict[str, Tensor]:
         tensor([[0., 1.]])
     """
     x = batch["x"]
-    return {**batch, "x": (torch.rand_like(x) < x).to(x.dtype)}  # a third of the time of torch.bernoulli on CPU
+    return {
+        **batch,
+        "x": (torch.rand_like(x) < x).to(x.dtype),
+    }  # a third of the time of torch.bernoulli on CPU
 
 
 def static(x: Tensor, *, seed: int) -> Tensor:
     """One draw from Bernoulli(x), the same for the same seed, by a private generator.
 
-    The draw is made on the CPU, so it does not depend on x's device; torch's global generators are left as they were.
-    It is not Larochelle's fixed binarisation of MNIST, which is a file: see ``load_binarized_mnist``.
+    The draw is made on the CPU, so it does not depend on x's device; torch's global generators are
+    left as they were. It is not Larochelle's fixed binarisation of MNIST, which is a file: see
+    ``load_binarized_mnist``.
 
     Shapes: x (N, *event), probabilities -> (N, *event) in {0, 1}.
 
@@ -82,10 +90,14 @@ def check_unit(x: Tensor, name: str = "x") -> None:
         >>> check_unit(torch.rand(2, 3))
     """
     if not x.is_floating_point():
-        raise DataError(f"{name} has dtype {x.dtype}, wanted floating point in [0, 1]. "
-                        f"For 0-255 pixels use {name} / 255.")
+        raise DataError(
+            f"{name} has dtype {x.dtype}, wanted floating point in [0, 1]. "
+            f"For 0-255 pixels use {name} / 255."
+        )
     low, high = x.aminmax()
     if not (low >= 0 and high <= 1):  # so written that NaN is refused too
-        raise DataError(f"{name} ranges over [{float(low):.4g}, {float(high):.4g}], wanted probabilities in [0, 1]: "
-                        "only these can be binarised. Divide 0-255 pixels by 255 and remove NaN; of measurements, use "
-                        "binarize='none' with a likelihood of real numbers, such as LearnedScaleNormalHead.")
+        raise DataError(
+            f"{name} ranges over [{float(low):.4g}, {float(high):.4g}], wanted probabilities in [0, 1]: "
+            "only these can be binarised. Divide 0-255 pixels by 255 and remove NaN; of measurements, use "
+            "binarize='none' with a likelihood of real numbers, such as LearnedScaleNormalHead."
+        )

@@ -1,4 +1,5 @@
-"""Files that are known by name: where they are had, and the digest that says whether a copy is the right one."""
+"""Files that are known by name: where they are had, and the digest that says whether a copy is the
+right one."""
 
 import dataclasses
 import hashlib
@@ -16,7 +17,8 @@ from pyrovae.data.sizes import refuse_special
 
 @dataclasses.dataclass(frozen=True)
 class Known:
-    """A file by its name, the SHA-256 of its content as it is downloaded, and the mirrors (https) that have it.
+    """A file by its name, the SHA-256 of its content as it is downloaded, and the mirrors (https)
+    that have it.
 
     ``unpacked`` is the SHA-256 of what a gzipped one holds, None where it is not known.
     """
@@ -52,20 +54,26 @@ def check_digest(path: Path, wanted: str, what: str) -> None:
     try:
         found = digest(path)
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error}). Delete it, so that it is downloaded again.") from error
+        raise DataError(
+            f"{path} cannot be read ({error}). Delete it, so that it is downloaded again."
+        ) from error
     if found != wanted:
-        raise DataError(f"{path} is not the file of {what}: its SHA-256 is {found[:16]}..., wanted {wanted[:16]}.... It is "
-                        "damaged or another set; delete it, so that it is downloaded again. To use a set of your own, give "
-                        "its path instead of the name (pyrovae.data.load_path).")
+        raise DataError(
+            f"{path} is not the file of {what}: its SHA-256 is {found[:16]}..., wanted {wanted[:16]}.... It is "
+            "damaged or another set; delete it, so that it is downloaded again. To use a set of your own, give "
+            "its path instead of the name (pyrovae.data.load_path)."
+        )
 
 
 def fetch(known: Known, folder: Path, transfer: Callable[[str, Path], None] | None = None) -> Path:
-    """Download a file into ``folder`` from the first mirror that gives the right one; the path appears when it is whole.
+    """Download a file into ``folder`` from the first mirror that gives the right one; the path
+    appears when it is whole.
 
     ``transfer`` copies a URL to a path; urllib does by default.
 
     Raises:
-        OSError, HTTPException: no mirror can be reached, or each gives something else; names them all.
+        OSError, HTTPException: no mirror can be reached, or each gives something else; names them
+        all.
     """
     path, partial, seen = folder / known.name, folder / f"{known.name}.{os.getpid()}.part", []
     for mirror in known.mirrors:
@@ -92,9 +100,16 @@ def by_torchvision(url: str, path: Path) -> None:
     """
     try:
         from torchvision.datasets.utils import download_url
-    except (ImportError, RuntimeError, AttributeError, OSError) as error:  # all four seen with mismatched builds
-        raise DataError(f"torchvision downloads these files and cannot be imported ({type(error).__name__}: {error}). "
-                        "Install the build made for your torch: pip install --upgrade torch torchvision") from error
+    except (
+        ImportError,
+        RuntimeError,
+        AttributeError,
+        OSError,
+    ) as error:  # all four seen with mismatched builds
+        raise DataError(
+            f"torchvision downloads these files and cannot be imported ({type(error).__name__}: {error}). "
+            "Install the build made for your torch: pip install --upgrade torch torchvision"
+        ) from error
     with tempfile.TemporaryDirectory() as scratch:
         download_url(url, root=scratch, filename=path.name)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +120,7 @@ def _copy(url: str, path: Path) -> None:
     with urllib.request.urlopen(url, timeout=60) as response:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "wb") as file:
-            while chunk := response.read(2 ** 20):
+            while chunk := response.read(2**20):
                 file.write(chunk)
         promised = response.headers.get("Content-Length")
     if promised and int(promised) != path.stat().st_size:

@@ -25,5 +25,7 @@ def whole_number(value: int, name: str, *, at_least: int) -> int:
         3
     """
     if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < at_least:
-        raise DataError(f"{name} is {value!r}, wanted a whole number of rows, at least {at_least}.")
+        raise DataError(
+            f"{name} is {value!r}, wanted a whole number of rows, at least {at_least}."
+        )
     return value.__index__()

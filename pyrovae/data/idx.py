@@ -12,12 +12,20 @@ from pyrovae.data.errors import DataError
 from pyrovae.data.sizes import refuse_large
 
 _KINDS = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-_NAME = re.compile(r"(?P<set>.*?)(?P<part>train|t10k|test)-(?P<what>images|labels)[-.]idx\d-ubyte(?:\.gz)?")
-_ARRAYS = {("train", "images"): "x", ("train", "labels"): "y", ("test", "images"): "x_test", ("test", "labels"): "y_test"}
+_NAME = re.compile(
+    r"(?P<set>.*?)(?P<part>train|t10k|test)-(?P<what>images|labels)[-.]idx\d-ubyte(?:\.gz)?"
+)
+_ARRAYS = {
+    ("train", "images"): "x",
+    ("train", "labels"): "y",
+    ("test", "images"): "x_test",
+    ("test", "labels"): "y_test",
+}
 
 
 def is_idx(path: Path) -> bool:
-    """Whether a file starts as IDX does, behind gzip or not: two zero bytes, a type, a number of dimensions.
+    """Whether a file starts as IDX does, behind gzip or not: two zero bytes, a type, a number of
+    dimensions.
 
     Raises:
         OSError: a file that cannot be opened.
@@ -51,12 +59,19 @@ def read_idx(path: Path) -> np.ndarray:
     try:
         with _open(path) as file:
             start = file.read(4)
-            if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in _KINDS or not 1 <= start[3] <= 4:
-                raise DataError(f"{path} does not start as IDX files do, so it is damaged or something else. Download or "
-                                "write it again.")
+            if (
+                len(start) < 4
+                or start[:2] != b"\0\0"
+                or start[2] not in _KINDS
+                or not 1 <= start[3] <= 4
+            ):
+                raise DataError(
+                    f"{path} does not start as IDX files do, so it is damaged or something else. Download or "
+                    "write it again."
+                )
             kind, dims = np.dtype(_KINDS[start[2]]), start[3]
             sizes = file.read(4 * dims)
-            shape = tuple(np.frombuffer(sizes[:len(sizes) // 4 * 4], ">u4").astype(int).tolist())
+            shape = tuple(np.frombuffer(sizes[: len(sizes) // 4 * 4], ">u4").astype(int).tolist())
             promised = math.prod(shape) * kind.itemsize
             packed = isinstance(file, gzip.GzipFile)
             found = None if packed else path.stat().st_size - 4 - 4 * dims
@@ -65,20 +80,26 @@ def read_idx(path: Path) -> np.ndarray:
                 content = file.read(promised)
                 found = len(content) + len(file.read(1))
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read as an IDX file ({type(error).__name__}: {error}). It is damaged or broke "
-                        "off: download or write it again.") from error
+        raise DataError(
+            f"{path} cannot be read as an IDX file ({type(error).__name__}: {error}). It is damaged or broke "
+            "off: download or write it again."
+        ) from error
     if len(shape) != dims or found != promised:
-        raise DataError(f"{path} says that it holds an array of shape {shape}, {promised} bytes, but "
-                        f"{'more' if (found or 0) > promised and packed else max(found or 0, 0)} follow. It is damaged or "
-                        "broke off: download or write it again.")
+        raise DataError(
+            f"{path} says that it holds an array of shape {shape}, {promised} bytes, but "
+            f"{'more' if (found or 0) > promised and packed else max(found or 0, 0)} follow. It is damaged or "
+            "broke off: download or write it again."
+        )
     return np.frombuffer(content, kind).reshape(shape).astype(kind.newbyteorder("="))
 
 
 def read_idx_folder(folder: Path) -> tuple[dict[str, np.ndarray], str] | None:
-    """x, and where they are there y, x_test, y_test, of files named as MNIST's; and a note. None without such files.
+    """x, and where they are there y, x_test, y_test, of files named as MNIST's; and a note. None
+    without such files.
 
-    `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte`, `t10k-labels-idx1-ubyte`, each with `.gz`
-    or without (then that is read), perhaps with a prefix, as in `emnist-letters-train-images-idx3-ubyte.gz`.
+    `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte`,
+    `t10k-labels-idx1-ubyte`, each with `.gz` or without (then that is read), perhaps with a
+    prefix, as in `emnist-letters-train-images-idx3-ubyte.gz`.
 
     Raises:
         DataError: files of several sets, no training images, or a damaged file.
@@ -90,16 +111,23 @@ def read_idx_folder(folder: Path) -> tuple[dict[str, np.ndarray], str] | None:
         if match is None or not path.is_file():
             continue
         names.add(match["set"])
-        files.setdefault(_ARRAYS["train" if match["part"] == "train" else "test", match["what"]], path)
+        files.setdefault(
+            _ARRAYS["train" if match["part"] == "train" else "test", match["what"]], path
+        )
     if not files:
         return None
     if len(names) > 1:
-        raise DataError(f"{folder} holds IDX files of several sets, {sorted(names)}; expected one. Give each a folder.")
+        raise DataError(
+            f"{folder} holds IDX files of several sets, {sorted(names)}; expected one. Give each a folder."
+        )
     if "x" not in files:
-        raise DataError(f"{folder} holds {sorted(path.name for path in files.values())} and no training images; expected "
-                        "train-images-idx3-ubyte, with .gz or without.")
+        raise DataError(
+            f"{folder} holds {sorted(path.name for path in files.values())} and no training images; expected "
+            "train-images-idx3-ubyte, with .gz or without."
+        )
     return {name: read_idx(path) for name, path in files.items()}, "IDX files " + ", ".join(
-        path.name for path in files.values())
+        path.name for path in files.values()
+    )
 
 
 def _open(path: Path) -> gzip.GzipFile:

@@ -13,15 +13,17 @@ _SPLIT_NAMES = {"train", "training", "valid", "val", "validation", "test", "test
 
 
 def read_image_folder(folder: Path) -> tuple[dict[str, np.ndarray], str]:
-    """All images below ``folder``, sorted by path, as x, with y if each lies in a subfolder; and a note.
+    """All images below ``folder``, sorted by path, as x, with y if each lies in a subfolder; and a
+    note.
 
-    y numbers the sorted names of the first-level subfolders. Images are grey if all are, RGB otherwise; hidden files
-    are skipped and only the first frame of a GIF is read.
+    y numbers the sorted names of the first-level subfolders. Images are grey if all are, RGB
+    otherwise; hidden files are skipped and only the first frame of a GIF is read.
 
     Shapes: x (N, H, W) or (N, H, W, 3), uint8; y (N,), int64.
 
     Raises:
-        DataError: no images, different sizes, unreadable, 16-bit or transparent ones, subfolders named train and test.
+        DataError: no images, different sizes, unreadable, 16-bit or transparent ones, subfolders
+        named train and test.
 
     Example:
         >>> import tempfile, numpy as np
@@ -32,16 +34,27 @@ def read_image_folder(folder: Path) -> tuple[dict[str, np.ndarray], str]:
         ...     read_image_folder(Path(name))[0]["x"].shape
         (3, 4, 5)
     """
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()
-                   and not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
     if not files:
-        raise DataError(f"{folder} has no images in it; wanted files ending in {', '.join(SUFFIXES)}. "
-                        "For arrays give the .npy or .npz file itself.")
-    owners = [path.relative_to(folder).parts[0] if path.parent != folder else None for path in files]
+        raise DataError(
+            f"{folder} has no images in it; wanted files ending in {', '.join(SUFFIXES)}. "
+            "For arrays give the .npy or .npz file itself."
+        )
+    owners = [
+        path.relative_to(folder).parts[0] if path.parent != folder else None for path in files
+    ]
     names = sorted(set(owners) - {None})
     if {name.lower() for name in names} & _SPLIT_NAMES:
-        raise DataError(f"{folder} has subfolders {names}, which look like train and test parts and would be read as "
-                        "classes. Give one of them, or save an .npz with x and x_test.")
+        raise DataError(
+            f"{folder} has subfolders {names}, which look like train and test parts and would be read as "
+            "classes. Give one of them, or save an .npz with x and x_test."
+        )
     x, colour = _stack(files)
     note = f"{len(files)} {colour} images"
     if None in owners:
@@ -56,16 +69,21 @@ def _stack(files: list[Path]) -> tuple[np.ndarray, str]:
     images = [first, *(_read(path, (files[0], first.shape[1::-1])) for path in files[1:])]
     if all(image.ndim == 2 for image in images):
         return np.stack(images), "grey"
-    return np.stack([image if image.ndim == 3 else np.stack([image] * 3, axis=-1) for image in images]), "RGB"
+    return np.stack(
+        [image if image.ndim == 3 else np.stack([image] * 3, axis=-1) for image in images]
+    ), "RGB"
 
 
 def _read(path: Path, like: tuple[Path, tuple[int, int]] | None) -> np.ndarray:
-    """One image; `like`: another and its width and height, compared before memory is taken for the pixels."""
+    """One image; `like`: another and its width and height, compared before memory is taken for the
+    pixels."""
     try:
         from PIL import Image
     except ImportError as error:
-        raise DataError(f"image files are read by Pillow, which cannot be imported ({error}). "
-                        "Run: pip install pillow") from error
+        raise DataError(
+            f"image files are read by Pillow, which cannot be imported ({error}). "
+            "Run: pip install pillow"
+        ) from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -73,17 +91,25 @@ def _read(path: Path, like: tuple[Path, tuple[int, int]] | None) -> np.ndarray:
         with image:
             if like is not None and image.size != like[1]:
                 sizes = [f"{height} x {width}" for width, height in (like[1], image.size)]
-                raise DataError(f"{like[0]} is {sizes[0]} pixels and {path} is {sizes[1]}; wanted one size. "
-                                "Resize or crop.")
+                raise DataError(
+                    f"{like[0]} is {sizes[0]} pixels and {path} is {sizes[1]}; wanted one size. "
+                    "Resize or crop."
+                )
             image.load()
             if image.mode[0] in "IF":
-                raise DataError(f"{path} has more than 8 bits a pixel (mode {image.mode}); wanted 8. Convert it, or "
-                                "save the pixels as floats in [0, 1] in an .npy file.")
+                raise DataError(
+                    f"{path} has more than 8 bits a pixel (mode {image.mode}); wanted 8. Convert it, or "
+                    "save the pixels as floats in [0, 1] in an .npy file."
+                )
             if "A" in image.getbands() and image.getchannel("A").getextrema()[0] < 255:
-                raise DataError(f"{path} has transparent pixels, whose colour is undefined. "
-                                "Put it on a background first.")
+                raise DataError(
+                    f"{path} has transparent pixels, whose colour is undefined. "
+                    "Put it on a background first."
+                )
             return np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
     except DataError:
         raise
     except Exception as error:  # a damaged file can raise nearly anything inside a decoder
-        raise DataError(f"{path} cannot be read as an image ({error}). Delete it or save it again.") from error
+        raise DataError(
+            f"{path} cannot be read as an image ({error}). Delete it or save it again."
+        ) from error

@@ -6,12 +6,15 @@ from pathlib import Path
 
 
 def data_root(root: str | os.PathLike | None = None) -> Path:
-    """Folder for data files: the argument, else ``PYROVAE_DATA``, else the platform's cache folder.
+    """Folder for data files: the argument, else ``PYROVAE_DATA``, else the platform's cache
+    folder.
 
-    The cache folder is ``$XDG_CACHE_HOME/pyrovae`` or ``~/.cache/pyrovae`` on Linux, ``~/Library/Caches/pyrovae`` on
-    macOS and ``%LOCALAPPDATA%\\pyrovae`` on Windows. Nothing is created here; a loader does that when it downloads.
+    The cache folder is ``$XDG_CACHE_HOME/pyrovae`` or ``~/.cache/pyrovae`` on Linux,
+    ``~/Library/Caches/pyrovae`` on macOS and ``%LOCALAPPDATA%\\pyrovae`` on Windows. Nothing is
+    created here; a loader does that when it downloads.
 
-    Source: XDG Base Directory Specification 0.8 (a relative ``XDG_CACHE_HOME`` is ignored, as it asks).
+    Source: XDG Base Directory Specification 0.8 (a relative ``XDG_CACHE_HOME`` is ignored, as it
+    asks).
 
     Example:
         >>> from pyrovae.data import data_root

@@ -14,12 +14,15 @@ Indices = tuple[Tensor, Tensor]
 
 @dataclasses.dataclass(frozen=True)
 class RegressionSplit:
-    """One division of the rows (or R of them, stacked), in units in which the training part has mean 0 and variance 1.
+    """One division of the rows (or R of them, stacked), in units in which the training part has
+    mean 0 and variance 1.
 
-    Shapes: x (N, D) and y (N, T) in each part; x_mean and x_scale (D,), y_mean and y_scale (T,). Of ``stacked``:
-    x (R, N, D) and y (R, N, T), the rows of these datasets being whole splits; (R, 1, D) and (R, 1, T).
-    Units: standardised y = (original y - y_mean) / y_scale. The scale is the standard deviation (of the population, as
-    numpy has it) over the training part without ``valid``; that of a constant column is 1.
+    Shapes: x (N, D) and y (N, T) in each part; x_mean and x_scale (D,), y_mean and y_scale (T,).
+    Of ``stacked``: x (R, N, D) and y (R, N, T), the rows of these datasets being whole splits; (R,
+    1, D) and (R, 1, T).
+    Units: standardised y = (original y - y_mean) / y_scale. The scale is the standard deviation
+    (of the population, as numpy has it) over the training part without ``valid``; that of a
+    constant column is 1.
     """
 
     train: DictDataset
@@ -31,7 +34,8 @@ class RegressionSplit:
     y_scale: Tensor
 
     def original_y(self, y: Tensor) -> Tensor:
-        """Standardised targets or predictions (*S, N, T), or (*S, R, N, T) of stacked splits, in their own units.
+        """Standardised targets or predictions (*S, N, T), or (*S, R, N, T) of stacked splits, in
+        their own units.
 
         A standard deviation takes ``* y_scale`` alone.
         """
@@ -39,7 +43,8 @@ class RegressionSplit:
 
     @property
     def log_density_shift(self) -> Tensor:
-        """What to add to log p(standardised y) for log p(y): -sum_t log y_scale_t, in nats per datum; () or (R, 1).
+        """What to add to log p(standardised y) for log p(y): -sum_t log y_scale_t, in nats per
+        datum; () or (R, 1).
 
         Example:
             >>> from pyrovae.data import gap1d
@@ -57,11 +62,12 @@ class RegressionSplit:
 class Regression:
     """Features x and targets y in their own units, and the splits into train and test rows.
 
-    Shapes: x (N, D); y (N, T); each split a pair of int64 (train_index, test_index), any part of the N rows.
+    Shapes: x (N, D); y (N, T); each split a pair of int64 (train_index, test_index), any part of
+    the N rows.
 
     Raises:
-        DataError: other shapes or dtypes, values that are not finite, no split, or one with an index out of range,
-            twice, or in both parts.
+        DataError: other shapes or dtypes, values that are not finite, no split, or one with an
+            index out of range, twice, or in both parts.
 
     Example:
         >>> import torch
@@ -83,46 +89,75 @@ class Regression:
         for key, value in (("x", self.x), ("y", self.y)):
             check_matrix(f"{key} of {self.name!r}", value)
         if len(self.x) != len(self.y):
-            raise DataError(f"{self.name!r} has {len(self.x)} rows of x and {len(self.y)} of y; wanted as many. "
-                            "Row i of each must belong to datum i.")
+            raise DataError(
+                f"{self.name!r} has {len(self.x)} rows of x and {len(self.y)} of y; wanted as many. "
+                "Row i of each must belong to datum i."
+            )
         if not self.splits:
-            raise DataError(f"{self.name!r} has no split, wanted at least one pair (train_index, test_index).")
+            raise DataError(
+                f"{self.name!r} has no split, wanted at least one pair (train_index, test_index)."
+            )
         for k, (train, test) in enumerate(self.splits):
-            check_indices(train, test, len(self.x), f"train_index of split {k}", f"test_index of split {k}")
+            check_indices(
+                train, test, len(self.x), f"train_index of split {k}", f"test_index of split {k}"
+            )
 
     def split(self, k: int, *, valid_fraction: float = 0.0, seed: int = 0) -> RegressionSplit:
         """The k-th split, standardised on its training part.
 
-        ``valid_fraction`` of the training rows, drawn by ``seed`` and rounded, become ``valid`` (at least one); they
-        are no part of the mean and scale.
+        ``valid_fraction`` of the training rows, drawn by ``seed`` and rounded, become ``valid``
+        (at least one); they are no part of the mean and scale.
 
         Raises:
             DataError: k out of range, or a fraction that leaves nothing to train on.
 
-        Source: numpy's ``RandomState`` stream, frozen by NEP 19, so the rows are the same under every version.
+        Source: numpy's ``RandomState`` stream, frozen by NEP 19, so the rows are the same under
+        every version.
         """
         if whole_number(k, "k", at_least=0) >= len(self.splits):
-            raise DataError(f"{self.name!r} has splits 0..{len(self.splits) - 1} and no split {k}.")
+            raise DataError(
+                f"{self.name!r} has splits 0..{len(self.splits) - 1} and no split {k}."
+            )
         train, test = self.splits[k]
         if not 0 <= valid_fraction < 1:
-            raise DataError(f"valid_fraction is {valid_fraction}, wanted a share of the training part in [0, 1).")
+            raise DataError(
+                f"valid_fraction is {valid_fraction}, wanted a share of the training part in [0, 1)."
+            )
         size = max(1, round(valid_fraction * len(train))) if valid_fraction else 0
         if size >= len(train):
-            raise DataError(f"holding out {size} of {len(train)} rows leaves none to train on. Lower valid_fraction.")
-        order = torch.from_numpy(np.random.RandomState(seed).permutation(len(train))) if size else torch.arange(len(train))
+            raise DataError(
+                f"holding out {size} of {len(train)} rows leaves none to train on. Lower valid_fraction."
+            )
+        order = (
+            torch.from_numpy(np.random.RandomState(seed).permutation(len(train)))
+            if size
+            else torch.arange(len(train))
+        )
         rows = {"train": train[order[size:]], "valid": train[order[:size]], "test": test}
         moments = {key: _moments(getattr(self, key)[rows["train"]]) for key in ("x", "y")}
 
         def part(name: str) -> DictDataset:
-            return DictDataset(**{key: ((value[rows[name]].double() - moments[key][0]) / moments[key][1]).to(value.dtype)
-                                  for key, value in (("x", self.x), ("y", self.y))})
+            return DictDataset(
+                **{
+                    key: ((value[rows[name]].double() - moments[key][0]) / moments[key][1]).to(
+                        value.dtype
+                    )
+                    for key, value in (("x", self.x), ("y", self.y))
+                }
+            )
 
-        numbers = {f"{key}_{kind}": number.to(getattr(self, key).dtype)
-                   for key, pair in moments.items() for kind, number in zip(("mean", "scale"), pair)}
-        return RegressionSplit(part("train"), part("valid") if size else None, part("test"), **numbers)
+        numbers = {
+            f"{key}_{kind}": number.to(getattr(self, key).dtype)
+            for key, pair in moments.items()
+            for kind, number in zip(("mean", "scale"), pair)
+        }
+        return RegressionSplit(
+            part("train"), part("valid") if size else None, part("test"), **numbers
+        )
 
     def stacked(self, *, valid_fraction: float = 0.0, seed: int = 0) -> RegressionSplit:
-        """All R splits at once, each standardised by its own training part, for R networks that train side by side.
+        """All R splits at once, each standardised by its own training part, for R networks that
+        train side by side.
 
         Shapes: x (R, N, D), y (R, N, T) in each part; means and scales (R, 1, D) and (R, 1, T).
 
@@ -136,21 +171,36 @@ class Regression:
         """
         sizes = sorted({(len(train), len(test)) for train, test in self.splits})
         if len(sizes) > 1:
-            raise DataError(f"the splits of {self.name!r} have (train, test) sizes {sizes}; wanted one pair of sizes for "
-                            "all. Go through them one by one with split(k).")
-        every = [self.split(k, valid_fraction=valid_fraction, seed=seed) for k in range(len(self.splits))]
+            raise DataError(
+                f"the splits of {self.name!r} have (train, test) sizes {sizes}; wanted one pair of sizes for "
+                "all. Go through them one by one with split(k)."
+            )
+        every = [
+            self.split(k, valid_fraction=valid_fraction, seed=seed)
+            for k in range(len(self.splits))
+        ]
 
         def stack(name: str) -> DictDataset:
             parts = [getattr(split, name).tensors for split in every]
-            return DictDataset(**{key: torch.stack([tensors[key] for tensors in parts]) for key in ("x", "y")})
+            return DictDataset(
+                **{key: torch.stack([tensors[key] for tensors in parts]) for key in ("x", "y")}
+            )
 
-        numbers = {name: torch.stack([getattr(split, name) for split in every]).unsqueeze(1)
-                   for name in ("x_mean", "x_scale", "y_mean", "y_scale")}
-        return RegressionSplit(stack("train"), None if every[0].valid is None else stack("valid"), stack("test"), **numbers)
+        numbers = {
+            name: torch.stack([getattr(split, name) for split in every]).unsqueeze(1)
+            for name in ("x_mean", "x_scale", "y_mean", "y_scale")
+        }
+        return RegressionSplit(
+            stack("train"),
+            None if every[0].valid is None else stack("valid"),
+            stack("test"),
+            **numbers,
+        )
 
 
 def random_splits(rows: int, splits: int, seed: int) -> list[Indices]:
-    """``splits`` random divisions of the rows into nine tenths to train on and one, rounded down, to test.
+    """``splits`` random divisions of the rows into nine tenths to train on and one, rounded down,
+    to test.
 
     Raises:
         DataError: fewer than 10 rows, or no split.
@@ -160,10 +210,15 @@ def random_splits(rows: int, splits: int, seed: int) -> list[Indices]:
         [23, 2]
     """
     if rows < 10:
-        raise DataError(f"there are {rows} rows, wanted at least 10 to hold out a tenth. The first axis counts them.")
+        raise DataError(
+            f"there are {rows} rows, wanted at least 10 to hold out a tenth. The first axis counts them."
+        )
     state = np.random.RandomState(seed)
-    orders = [torch.from_numpy(state.permutation(rows)) for _ in range(whole_number(splits, "splits", at_least=1))]
-    return [(order[rows // 10:], order[: rows // 10]) for order in orders]
+    orders = [
+        torch.from_numpy(state.permutation(rows))
+        for _ in range(whole_number(splits, "splits", at_least=1))
+    ]
+    return [(order[rows // 10 :], order[: rows // 10]) for order in orders]
 
 
 def check_matrix(name: str, value: Tensor) -> None:
@@ -176,15 +231,22 @@ def check_matrix(name: str, value: Tensor) -> None:
         >>> check_matrix("x", torch.zeros(3, 1))
     """
     if not value.is_floating_point() or value.dim() != 2 or value.numel() == 0:
-        raise DataError(f"{name} is {value.dtype} of shape {tuple(value.shape)}, wanted floats of shape (N, columns), none "
-                        "of them 0. Use .float(), and .unsqueeze(-1) on a vector.")
+        raise DataError(
+            f"{name} is {value.dtype} of shape {tuple(value.shape)}, wanted floats of shape (N, columns), none "
+            "of them 0. Use .float(), and .unsqueeze(-1) on a vector."
+        )
     if len(bad := (~value.isfinite()).nonzero()):
-        raise DataError(f"{name} has {len(bad)} values that are NaN or infinite, the first in row {int(bad[0, 0])}, column "
-                        f"{int(bad[0, 1])}; wanted finite numbers. Drop or impute those rows.")
+        raise DataError(
+            f"{name} has {len(bad)} values that are NaN or infinite, the first in row {int(bad[0, 0])}, column "
+            f"{int(bad[0, 1])}; wanted finite numbers. Drop or impute those rows."
+        )
 
 
-def check_indices(train: Tensor, test: Tensor, size: int, train_name: str, test_name: str, *, of: str = "row") -> None:
-    """Refuse indices that do not say which of ``size`` rows (or columns) belong to the one part and which to the other.
+def check_indices(
+    train: Tensor, test: Tensor, size: int, train_name: str, test_name: str, *, of: str = "row"
+) -> None:
+    """Refuse indices that do not say which of ``size`` rows (or columns) belong to the one part
+    and which to the other.
 
     Raises:
         DataError: as above; it names the part by ``train_name`` or ``test_name``.
@@ -194,18 +256,26 @@ def check_indices(train: Tensor, test: Tensor, size: int, train_name: str, test_
     """
     for name, index in ((train_name, train), (test_name, test)):
         if index.dim() != 1 or index.dtype != torch.long or not len(index):
-            raise DataError(f"{name} is {index.dtype} of shape {tuple(index.shape)}, wanted int64 {of} numbers, at least 1. "
-                            "Use .long(), or leave the split out.")
+            raise DataError(
+                f"{name} is {index.dtype} of shape {tuple(index.shape)}, wanted int64 {of} numbers, at least 1. "
+                "Use .long(), or leave the split out."
+            )
         if index.min() < 0 or index.max() >= size:
-            raise DataError(f"{name} holds {int(index.min())}..{int(index.max())}, wanted {of} numbers 0..{size - 1} as "
-                            f"there are {size} {of}s. Count them from 0.")
+            raise DataError(
+                f"{name} holds {int(index.min())}..{int(index.max())}, wanted {of} numbers 0..{size - 1} as "
+                f"there are {size} {of}s. Count them from 0."
+            )
         values, counts = index.unique(return_counts=True)
         if counts.max() > 1:
-            raise DataError(f"{name} holds {of} {int(values[counts.argmax()])} {int(counts.max())} times, wanted each at "
-                            "most once. Delete the repetitions.")
+            raise DataError(
+                f"{name} holds {of} {int(values[counts.argmax()])} {int(counts.max())} times, wanted each at "
+                "most once. Delete the repetitions."
+            )
     if len(both := train[torch.isin(train, test)]):
-        raise DataError(f"{train_name} and {test_name} share {len(both)} {of}s, {of} {int(both[0])} among them; wanted "
-                        "none. Take them out of one of the two.")
+        raise DataError(
+            f"{train_name} and {test_name} share {len(both)} {of}s, {of} {int(both[0])} among them; wanted "
+            "none. Take them out of one of the two."
+        )
 
 
 def _moments(values: Tensor) -> Indices:

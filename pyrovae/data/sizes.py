@@ -11,8 +11,13 @@ import numpy as np
 
 from pyrovae.data.errors import DataError
 
-_UNKNOWN = 2 ** 36
-_KINDS = {stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket", stat.S_ISCHR: "a device", stat.S_ISBLK: "a device"}
+_UNKNOWN = 2**36
+_KINDS = {
+    stat.S_ISFIFO: "a pipe",
+    stat.S_ISSOCK: "a socket",
+    stat.S_ISCHR: "a device",
+    stat.S_ISBLK: "a device",
+}
 
 
 def refuse_special(path: Path) -> None:
@@ -30,11 +35,14 @@ def refuse_special(path: Path) -> None:
         return
     for is_kind, name in _KINDS.items():
         if is_kind(mode):
-            raise DataError(f"{path} is {name}, wanted a file or a folder on disk. Write what it gives to a file first.")
+            raise DataError(
+                f"{path} is {name}, wanted a file or a folder on disk. Write what it gives to a file first."
+            )
 
 
 def refuse_large(path: Path, size: int) -> None:
-    """Refuse what would take more memory than this machine has, such as a few bytes that unpack to terabytes.
+    """Refuse what would take more memory than this machine has, such as a few bytes that unpack to
+    terabytes.
 
     Raises:
         DataError: as above.
@@ -43,8 +51,10 @@ def refuse_large(path: Path, size: int) -> None:
         >>> refuse_large(Path("small.npy"), 1000)
     """
     if size > (there := memory()):
-        raise DataError(f"{path} says that it holds {size / 2 ** 30:.4g} GiB, more than the memory of this machine, "
-                        f"{there / 2 ** 30:.4g} GiB. It is damaged, or made to do harm, or to be given in parts.")
+        raise DataError(
+            f"{path} says that it holds {size / 2**30:.4g} GiB, more than the memory of this machine, "
+            f"{there / 2**30:.4g} GiB. It is damaged, or made to do harm, or to be given in parts."
+        )
 
 
 def memory() -> int:
@@ -61,7 +71,8 @@ def memory() -> int:
 
 
 def check_numpy(file: BinaryIO, path: Path, names: list[str]) -> None:
-    """Refuse an open .npy or .npz whose headers promise more or less than there is, in the arrays `names`.
+    """Refuse an open .npy or .npz whose headers promise more or less than there is, in the arrays
+    `names`.
 
     Raises:
         DataError: as above, or more than fits the memory.
@@ -76,7 +87,9 @@ def check_numpy(file: BinaryIO, path: Path, names: list[str]) -> None:
     file.seek(0)
     if file.read(4) == b"PK\3\4":
         with zipfile.ZipFile(file) as archive:
-            members = [info for info in archive.infolist() if info.filename.removesuffix(".npy") in names]
+            members = [
+                info for info in archive.infolist() if info.filename.removesuffix(".npy") in names
+            ]
             refuse_large(path, sum(info.file_size for info in members))
             for info in members:
                 with archive.open(info) as part:
@@ -90,12 +103,18 @@ def _check_header(file: BinaryIO, size: int, path: Path) -> None:
     if file.seekable():
         file.seek(0)
     version = np.lib.format.read_magic(file)
-    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
     if read is None:
-        return  # of names that are not Latin, in tables with named columns, which are no arrays of numbers
+        # of names that are not Latin, in tables with named columns, which are no arrays of numbers
+        return
     shape, _, dtype = read(file)
     found, promised = size - file.tell(), math.prod(shape) * dtype.itemsize
     if not dtype.hasobject and found != promised:
-        raise DataError(f"{path} says that it holds an array of shape {shape}, {promised} bytes, but {max(found, 0)} "
-                        "follow, so it cannot be read as a numpy file. It is damaged or broke off: write it again with "
-                        "np.save or np.savez.")
+        raise DataError(
+            f"{path} says that it holds an array of shape {shape}, {promised} bytes, but {max(found, 0)} "
+            "follow, so it cannot be read as a numpy file. It is damaged or broke off: write it again with "
+            "np.save or np.savez."
+        )

@@ -20,8 +20,8 @@ class Splits:
     Each part holds x and perhaps the class y. ``valid`` is None when nothing was held out.
 
     Shapes: x (N, C, H, W) for images or (N, D) for vectors, float32; y (N,), int64.
-    Units: image pixels and everything a Bernoulli sees lie in [0, 1]. ``levels`` is the number of values that they were
-    quantised to (17 digits, 256 MNIST, 2 binary), None when x is continuous.
+    Units: image pixels and everything a Bernoulli sees lie in [0, 1]. ``levels`` is the number of
+    values that they were quantised to (17 digits, 256 MNIST, 2 binary), None when x is continuous.
 
     Raises:
         DataError: a part without x, or parts whose rows differ in shape.
@@ -46,10 +46,14 @@ class Splits:
     def __post_init__(self) -> None:
         for part, data in self._parts().items():
             if "x" not in data.tensors:
-                raise DataError(f"{part} of {self.name!r} holds {sorted(data.tensors)}, wanted 'x'. Name it x.")
+                raise DataError(
+                    f"{part} of {self.name!r} holds {sorted(data.tensors)}, wanted 'x'. Name it x."
+                )
             if (shape := data.tensors["x"].shape[1:]) != self.event_shape:
-                raise DataError(f"rows of {part} of {self.name!r} have shape {tuple(shape)} and those of train "
-                                f"{tuple(self.event_shape)}; wanted one shape. Reshape or crop them.")
+                raise DataError(
+                    f"rows of {part} of {self.name!r} have shape {tuple(shape)} and those of train "
+                    f"{tuple(self.event_shape)}; wanted one shape. Reshape or crop them."
+                )
 
     @property
     def event_shape(self) -> torch.Size:
@@ -61,13 +65,21 @@ class Splits:
         """Whether every value of every x is 0 or 1."""
         return all(is_binary(data.tensors["x"]) for data in self._parts().values())
 
-    def batches(self, binarize: Binarize = "none", *, batch_size: int = 100, eval_batch_size: int = 500,
-                flatten: bool = False, seed: int = 0) -> tuple[Batches, Batches | None, Batches]:
+    def batches(
+        self,
+        binarize: Binarize = "none",
+        *,
+        batch_size: int = 100,
+        eval_batch_size: int = 500,
+        flatten: bool = False,
+        seed: int = 0,
+    ) -> tuple[Batches, Batches | None, Batches]:
         """Minibatches of train (shuffled), valid and test (in order).
 
-        * ``"dynamic"``: train is drawn anew from Bernoulli(x) at each visit; valid and test are drawn once.
-        * ``"static"``: all three are drawn once. ``seed`` says which draw; valid and test get the same one as under
-          "dynamic", so scores compare across runs and across both choices.
+        * ``"dynamic"``: train is drawn anew from Bernoulli(x) at each visit; valid and test are
+            drawn once.
+        * ``"static"``: all three are drawn once. ``seed`` says which draw; valid and test get the
+          same one as under "dynamic", so scores compare across runs and across both choices.
         * ``"threshold"``: x > 0.5. ``"none"``: x as it is.
 
         Data in {0, 1} already are left as they are by all four.
@@ -75,12 +87,15 @@ class Splits:
         Shapes: x (B, *event_shape), or (B, D) when ``flatten``.
 
         Raises:
-            DataError: an unknown ``binarize``; values outside [0, 1] that should be binarised; a bad batch size.
+            DataError: an unknown ``binarize``; values outside [0, 1] that should be binarised; a
+            bad batch size.
 
         Source: see ``pyrovae.data.dynamic`` and ``pyrovae.data.static``.
         """
         if binarize not in (choices := Binarize.__args__):
-            raise DataError(f"binarize is {binarize!r}, wanted one of {', '.join(map(repr, choices))}.")
+            raise DataError(
+                f"binarize is {binarize!r}, wanted one of {', '.join(map(repr, choices))}."
+            )
         if binarize != "none":
             for part, data in self._parts().items():
                 check_unit(data.tensors["x"], f"x of {part}")
@@ -97,18 +112,25 @@ class Splits:
             elif binarize != "none" and not resample:
                 x = static(x, seed=3 * seed + salt)
             data = _with_x(data, x.flatten(1) if flatten else x)
-            return Batches(data, batch_size if is_train else eval_batch_size, shuffle=is_train,
-                           transform=dynamic if resample else None)
+            return Batches(
+                data,
+                batch_size if is_train else eval_batch_size,
+                shuffle=is_train,
+                transform=dynamic if resample else None,
+            )
 
         return make("train", 0), make("valid", 1), make("test", 2)
 
     def as_levels(self) -> "Splits":
-        """Same data with x as whole numbers 0..levels-1 (still float32), for a categorical likelihood.
+        """Same data with x as whole numbers 0..levels-1 (still float32), for a categorical
+        likelihood.
 
-        Units: x = level / (levels - 1) becomes level; a density of the one is not a density of the other.
+        Units: x = level / (levels - 1) becomes level; a density of the one is not a density of the
+        other.
 
         Raises:
-            DataError: ``levels`` is None, or x is not in [0, 1] on that grid (it holds levels already, say).
+            DataError: ``levels`` is None, or x is not in [0, 1] on that grid (it holds levels
+            already, say).
 
         Example:
             >>> from pyrovae.data import load_digits
@@ -116,16 +138,20 @@ class Splits:
             tensor(16.)
         """
         if self.levels is None:
-            raise DataError(f"{self.name!r} is continuous (levels=None), wanted quantised pixels. Use a continuous "
-                            "likelihood, or store the data as uint8, or dataclasses.replace(splits, levels=...).")
+            raise DataError(
+                f"{self.name!r} is continuous (levels=None), wanted quantised pixels. Use a continuous "
+                "likelihood, or store the data as uint8, or dataclasses.replace(splits, levels=...)."
+            )
         parts: dict[str, DictDataset] = {}
         for part, data in self._parts().items():
             check_unit(data.tensors["x"], f"x of {part}")
             scaled = data.tensors["x"] * (self.levels - 1)
             level = scaled.round()
             if (scaled - level).abs().max() > 1e-3:  # the float32 rounding of 255 x is 1e-5
-                raise DataError(f"x of {part} of {self.name!r} is not on the grid k / {self.levels - 1} that levels="
-                                f"{self.levels} promises. Round it, or set levels=None for continuous data.")
+                raise DataError(
+                    f"x of {part} of {self.name!r} is not on the grid k / {self.levels - 1} that levels="
+                    f"{self.levels} promises. Round it, or set levels=None for continuous data."
+                )
             parts[part] = _with_x(data, level)
         return dataclasses.replace(self, **parts)
 

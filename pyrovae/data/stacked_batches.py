@@ -12,8 +12,9 @@ from pyrovae.data.errors import DataError, whole_number
 class StackedBatches:
     """Minibatches of R data sets of one size, for ``pyrovae.Stacked``.
 
-    ``data`` holds (R, N, *event): row r is the r-th data set, as ``Regression.stacked`` gives them. Each epoch shuffles each
-    of them for itself by torch's global generator; the last batch is smaller where B does not divide N.
+    ``data`` holds (R, N, *event): row r is the r-th data set, as ``Regression.stacked`` gives
+    them. Each epoch shuffles each of them for itself by torch's global generator; the last batch
+    is smaller where B does not divide N.
 
     Shapes: yields ``{name: (R, B, *event)}``.
 
@@ -31,7 +32,9 @@ class StackedBatches:
     def __init__(self, data: DictDataset, batch_size: int) -> None:
         shapes = {tuple(value.shape[:2]) for value in data.tensors.values()}
         if len(shapes) != 1 or len(next(iter(shapes))) != 2:
-            raise DataError(f"the data have leading shapes {sorted(shapes)}, wanted one (R, N): R data sets of N rows.")
+            raise DataError(
+                f"the data have leading shapes {sorted(shapes)}, wanted one (R, N): R data sets of N rows."
+            )
         self.data = data
         self.batch_size = whole_number(batch_size, "batch_size", at_least=1)
 
@@ -44,7 +47,7 @@ class StackedBatches:
         order = torch.rand(count, size).argsort(1).to(device)
         rows = torch.arange(count, device=device).unsqueeze(1)
         for start in range(0, size, self.batch_size):
-            index = order[:, start:start + self.batch_size]
+            index = order[:, start : start + self.batch_size]
             yield {name: value[rows, index] for name, value in self.data.tensors.items()}
 
     @property

@@ -1,4 +1,5 @@
 """What the latent dimensions carry: active units, KL per dimension."""
+
 from collections.abc import Callable, Sequence
 
 import torch
@@ -13,10 +14,12 @@ from pyrovae.core.traces import run_pair
 
 
 class ActiveUnits:
-    r"""Count of latent dimensions that carry information: Var_x(E_q[z_u | x]) > 0.01, over all data given to `add`.
+    r"""Count of latent dimensions that carry information: Var_x(E_q[z_u | x]) > 0.01, over all
+    data given to `add`.
 
-    `add` takes two estimates of the posterior means, `(B, *event)` each: the same exact ones twice, or averages over
-    two independent sets of draws, whose noise then cancels in the covariance. The divisor is N.
+    `add` takes two estimates of the posterior means, `(B, *event)` each: the same exact ones
+    twice, or averages over two independent sets of draws, whose noise then cancels in the
+    covariance. The divisor is N.
     Source: Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519, section 5.2.
 
     Example:
@@ -45,18 +48,25 @@ class ActiveUnits:
 
     def variance(self) -> Tensor:
         first, second, product = self.sums
-        return product / self.size - first * second / self.size ** 2
+        return product / self.size - first * second / self.size**2
 
     def count(self) -> int:
         return int((self.variance() > self.threshold).sum())
 
 
-def kl_per_dim(model: Callable, guide: Callable, data: Data, *, site: str = "z",
-               names: Sequence[str] | None = None) -> Tensor:
-    r"""KL(q(z_d | x) || p(z_d)) of each latent dimension, averaged over data, in nats; `(D,)` float64.
+def kl_per_dim(
+    model: Callable,
+    guide: Callable,
+    data: Data,
+    *,
+    site: str = "z",
+    names: Sequence[str] | None = None,
+) -> Tensor:
+    r"""KL(q(z_d | x) || p(z_d)) of each latent dimension, averaged over data, in nats; `(D,)`
+    float64.
 
-    In closed form, so it needs guide and prior to factorise over dimensions (diagonal encoders, standard prior);
-    elsewhere a KL per dimension is not defined and PairError says so.
+    In closed form, so it needs guide and prior to factorise over dimensions (diagonal encoders,
+    standard prior); elsewhere a KL per dimension is not defined and PairError says so.
 
     Example:
         >>> from pyrovae import Guide, Model, Node
@@ -76,7 +86,9 @@ def kl_per_dim(model: Callable, guide: Callable, data: Data, *, site: str = "z",
             try:
                 kl = kl_divergence(q, p)
             except NotImplementedError as error:
-                raise PairError(f"no closed-form KL between {type(q).__name__} and {type(p).__name__}.") from error
+                raise PairError(
+                    f"no closed-form KL between {type(q).__name__} and {type(p).__name__}."
+                ) from error
             total = total + kl.double().sum(0).flatten()
             size += size_of(batch)
     return (total / size).cpu()
@@ -88,6 +100,8 @@ def factors(site: dict) -> Distribution:
     while type(fn).__name__ in ("ExpandedDistribution", "Independent"):
         fn = fn.base_dist
     if fn.event_shape:
-        raise PairError(f"site {site['name']!r} is {type(fn).__name__}, which does not factorise over its "
-                        f"{event_dim} event dims, so it has no KL per dimension.")
+        raise PairError(
+            f"site {site['name']!r} is {type(fn).__name__}, which does not factorise over its "
+            f"{event_dim} event dims, so it has no KL per dimension."
+        )
     return fn

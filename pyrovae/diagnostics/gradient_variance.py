@@ -1,4 +1,5 @@
 """How noisy the gradients of a loss are."""
+
 import pyro
 import torch
 import torch.nn as nn
@@ -9,16 +10,22 @@ from pyrovae.core.parameters import find_parameters
 from pyrovae.core.preserve_state import preserve_state
 
 
-def gradient_moments(loss: nn.Module, batch: dict[str, Tensor], num_draws: int) -> dict[str, tuple[Tensor, Tensor]]:
-    r"""Mean and variance of the gradient of `loss(**batch)` over the loss's own noise, by parameter.
+def gradient_moments(
+    loss: nn.Module, batch: dict[str, Tensor], num_draws: int
+) -> dict[str, tuple[Tensor, Tensor]]:
+    r"""Mean and variance of the gradient of `loss(**batch)` over the loss's own noise, by
+    parameter.
 
-    The variance is that of one draw, with divisor `num_draws` - 1; the sum over all elements is the total variance
-    E ||g - E g||^2, by which estimators of one objective compare. Both have the parameter's shape.
+    The variance is that of one draw, with divisor `num_draws` - 1; the sum over all elements is
+    the total variance E ||g - E g||^2, by which estimators of one objective compare. Both have the
+    parameter's shape.
 
-    The mode stays as it is, and every draw sees the same buffers (a warm-up stands still). Parameters, their `.grad`,
-    buffers and random streams are left as they were, so that a second call makes the same draws.
+    The mode stays as it is, and every draw sees the same buffers (a warm-up stands still).
+    Parameters, their `.grad`, buffers and random streams are left as they were, so that a second
+    call makes the same draws.
 
-    Raises: ValueError for less than two draws; PairError as `fit` does for a loss that depends on no trainable tensor.
+    Raises: ValueError for less than two draws; PairError as `fit` does for a loss that depends on
+    no trainable tensor.
 
     Example:
         >>> from pyrovae import ElboLoss, Guide, Model, Node
@@ -38,10 +45,18 @@ def gradient_moments(loss: nn.Module, batch: dict[str, Tensor], num_draws: int) 
         means = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
         squares = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
         for index in range(num_draws):
-            with local_param_scope(), pyro.validation_enabled(False), preserve_state([loss], random=False):
-                gradients = torch.autograd.grad(loss(**batch), list(parameters.values()), allow_unused=True)
+            with (
+                local_param_scope(),
+                pyro.validation_enabled(False),
+                preserve_state([loss], random=False),
+            ):
+                gradients = torch.autograd.grad(
+                    loss(**batch), list(parameters.values()), allow_unused=True
+                )
             with torch.no_grad():
-                for name, gradient in zip(parameters, gradients):  # Welford 1962: no difference of large squares
+                for name, gradient in zip(
+                    parameters, gradients
+                ):  # Welford 1962: no difference of large squares
                     gradient = torch.zeros_like(means[name]) if gradient is None else gradient
                     difference = gradient - means[name]
                     means[name] += difference / (index + 1)

@@ -1,19 +1,21 @@
-"""Chains of latent values that are led from a simple density to the posterior, and what they weigh."""
+"""Chains of latent values that are led from a simple density to the posterior, and what they
+weigh."""
+
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from pyrovae.capture.auto import Compile, AutoCapture, shapes_of
+from pyrovae.capture.auto import AutoCapture, Compile, shapes_of
 from pyrovae.core.errors import PairError
 from pyrovae.core.handlers import ValidateSupport
 from pyrovae.core.modules import find_modules
 from pyrovae.core.traces import Batch, run_guide, run_model
 from pyrovae.evidence.densities import (
-    SiteRequirement,
     FromPrior,
     Layout,
+    SiteRequirement,
     check_latents,
     not_real,
     outside,
@@ -51,19 +53,33 @@ def sigmoidal(num_steps: int, steepness: float = 4.0) -> Tensor:
 class AnnealedDensity:
     """log f_b, from q0 at b = 0 to log p(x, z) at b = 1, as a weighted sum of two terms.
 
-    From the prior these are log p(z) and log p(x | z), weighted 1 and b; from a guide log q(z | x) and log p(x, z),
-    weighted 1 - b and b.
+    From the prior these are log p(z) and log p(x | z), weighted 1 and b; from a guide log q(z | x)
+    and log p(x, z), weighted 1 - b and b.
     """
 
-    def __init__(self, model: Callable, guide: Callable | None, batch: Batch, plate: str,
-                 slopes: "GradientCache | None" = None) -> None:
-        self.model, self.guide, self.batch, self.plate, self.slopes = model, guide, batch, plate, slopes
+    def __init__(
+        self,
+        model: Callable,
+        guide: Callable | None,
+        batch: Batch,
+        plate: str,
+        slopes: "GradientCache | None" = None,
+    ) -> None:
+        self.model, self.guide, self.batch, self.plate, self.slopes = (
+            model,
+            guide,
+            batch,
+            plate,
+            slopes,
+        )
         with ValidateSupport():
             trace = run_model(model, run_guide(FromPrior(model), batch, 1), batch, 1)
         self.layout = Layout.of(trace)
         if not self.layout.size:
-            raise PairError("the model has no latent sites given these data, so log p(x) is its log-likelihood: "
-                            "log_evidence with an empty guide gives it.")
+            raise PairError(
+                "the model has no latent sites given these data, so log p(x) is its log-likelihood: "
+                "log_evidence with an empty guide gives it."
+            )
 
     def __call__(self, place: Tensor) -> tuple[Tensor, Tensor]:
         return self.terms(place, self.batch)
@@ -85,17 +101,24 @@ class AnnealedDensity:
 
     def draw(self, num: int) -> Tensor:
         """`(num, B, D)` from q0."""
-        return self.layout.pack(values_of(run_guide(self.guide or FromPrior(self.model), self.batch, num)))
+        return self.layout.pack(
+            values_of(run_guide(self.guide or FromPrior(self.model), self.batch, num))
+        )
 
 
 class GradientCache:
-    """Terms and gradients for the paths of one estimate, which differ by their data alone: replayed where it pays."""
+    """Terms and gradients for the paths of one estimate, which differ by their data alone:
+    replayed where it pays."""
 
     PLACE = "latent values"
 
     def __init__(self, model: Callable, guide: Callable | None, compile: Compile) -> None:
-        self.modules = list(find_modules(*(program for program in (model, guide) if program is not None)).values())
-        self.compile = "off" if hasattr(guide, "for_batch") else compile  # which makes another guide for each tile
+        self.modules = list(
+            find_modules(*(program for program in (model, guide) if program is not None)).values()
+        )
+        self.compile = (
+            "off" if hasattr(guide, "for_batch") else compile
+        )  # which makes another guide for each tile
         self.replays: dict[tuple, AutoCapture] = {}
 
     def __call__(self, path: AnnealedDensity, place: Tensor) -> Points:
@@ -103,7 +126,9 @@ class GradientCache:
             return Points.at(place, path)
         key = shapes_of(path.batch)
         if key not in self.replays:
-            self.replays[key] = AutoCapture(lambda inputs: self._program(path, inputs), self.modules, compile=self.compile)
+            self.replays[key] = AutoCapture(
+                lambda inputs: self._program(path, inputs), self.modules, compile=self.compile
+            )
         return Points(place, *self.replays[key]({**path.batch, self.PLACE: place.contiguous()}))
 
     def _program(self, path: AnnealedDensity, inputs: Batch) -> tuple[Tensor, Tensor]:
@@ -112,10 +137,18 @@ class GradientCache:
         return points.terms, points.gradients
 
 
-def check_path(model: Callable, guide: Callable | None, batch: Batch, plate: str,
-               purpose: str = "annealed importance sampling moves") -> None:
-    """Raise PairError where a path from the guide, or from the prior, to the posterior has no gradients to follow."""
-    demand = SiteRequirement(f"{purpose} real-valued latents of each datum", outside(plate), without_density, not_real)
+def check_path(
+    model: Callable,
+    guide: Callable | None,
+    batch: Batch,
+    plate: str,
+    purpose: str = "annealed importance sampling moves",
+) -> None:
+    """Raise PairError where a path from the guide, or from the prior, to the posterior has no
+    gradients to follow."""
+    demand = SiteRequirement(
+        f"{purpose} real-valued latents of each datum", outside(plate), without_density, not_real
+    )
     for start in (FromPrior(model), guide):
         if start is not None:
             check_latents(model, start, batch, plate, demand)
@@ -133,28 +166,44 @@ class Annealing:
     progress: Callable[[Iterable], Iterable] | None = None
 
     def __post_init__(self) -> None:
-        counts = {name: getattr(self, name) for name in ("num_chains", "num_steps", "num_leapfrog", "pilot_chains")}
+        counts = {
+            name: getattr(self, name)
+            for name in ("num_chains", "num_steps", "num_leapfrog", "pilot_chains")
+        }
         if min(counts.values()) < 1:
             raise ValueError(f"{counts}, wanted at least 1 of each.")
         ladder = self.ladder
-        if len(ladder) != self.num_steps + 1 or ladder[0] != 0 or ladder[-1] != 1 or (ladder.diff() <= 0).any():
-            raise ValueError(f"the schedule gives {len(ladder)} inverse temperatures from {ladder[0]:g} to {ladder[-1]:g}, "
-                             f"wanted num_steps + 1 = {self.num_steps + 1} that rise from 0 to 1.")
+        if (
+            len(ladder) != self.num_steps + 1
+            or ladder[0] != 0
+            or ladder[-1] != 1
+            or (ladder.diff() <= 0).any()
+        ):
+            raise ValueError(
+                f"the schedule gives {len(ladder)} inverse temperatures from {ladder[0]:g} to {ladder[-1]:g}, "
+                f"wanted num_steps + 1 = {self.num_steps + 1} that rise from 0 to 1."
+            )
 
     @property
     def ladder(self) -> Tensor:
         return torch.as_tensor(self.schedule(self.num_steps), dtype=torch.float64)
 
     def steps(self, path: AnnealedDensity) -> Tensor:
-        """Step sizes for the T - 1 temperatures between the ends, `(T - 1, B)`, from chains that serve no other end."""
+        """Step sizes for the T - 1 temperatures between the ends, `(T - 1, B)`, from chains that
+        serve no other end."""
         between = [path.weights(b) for b in self.ladder[1:-1].tolist()]
         points = path.at(path.draw(self.pilot_chains))
         if not between:
             return points.terms[0, :0]
-        return tuned_steps(points, path, self._shown(between[:1] * SETTLING + between), self.num_leapfrog)[SETTLING:]
+        return tuned_steps(
+            points, path, self._shown(between[:1] * SETTLING + between), self.num_leapfrog
+        )[SETTLING:]
 
-    def log_weights(self, path: AnnealedDensity, start: Tensor, steps: Tensor, *, backward: bool = False) -> Tensor:
-        """Logs of unbiased estimates of p(x), `(C, B)` float64, if `start` `(C, B, D)` holds draws from q0.
+    def log_weights(
+        self, path: AnnealedDensity, start: Tensor, steps: Tensor, *, backward: bool = False
+    ) -> Tensor:
+        """Logs of unbiased estimates of p(x), `(C, B)` float64, if `start` `(C, B, D)` holds draws
+        from q0.
 
         Backward, `start` holds draws from the posterior and the estimates are those of 1 / p(x).
         """
@@ -164,7 +213,9 @@ class Annealing:
         points, total = path.at(start), 0.0
         for index in self._shown(range(self.num_steps)):
             old, new = path.weights(ladder[index]), path.weights(ladder[index + 1])
-            total = total + sum((b - a) * term.double() for a, b, term in zip(old, new, points.terms))
+            total = total + sum(
+                (b - a) * term.double() for a, b, term in zip(old, new, points.terms)
+            )
             if index < self.num_steps - 1:
                 points, _ = move(points, path, new, steps[index], self.num_leapfrog)
         return total

@@ -1,4 +1,6 @@
-"""Particles of which a fixed share comes from the prior, so that no weight is unbounded because the guide missed mass."""
+"""Particles of which a fixed share comes from the prior, so that no weight is unbounded because
+the guide missed mass."""
+
 import math
 from collections.abc import Callable
 
@@ -8,8 +10,8 @@ from torch import Tensor
 from pyrovae.core.handlers import ValidateSupport
 from pyrovae.core.traces import Batch, check_matched, run_guide
 from pyrovae.evidence.densities import (
-    SiteRequirement,
     FromPrior,
+    SiteRequirement,
     check_latents,
     outside,
     score_guide,
@@ -20,38 +22,52 @@ from pyrovae.evidence.densities import (
 
 
 class Mixture:
-    """K draws, a K of them from the prior and the others from a guide, each weighed by (1 - a) q + a p(z)."""
+    """K draws, a K of them from the prior and the others from a guide, each weighed by (1 - a) q +
+    a p(z)."""
 
-    def __init__(self, model: Callable, share: float, num_particles: int, chunk: int, plate: str) -> None:
+    def __init__(
+        self, model: Callable, share: float, num_particles: int, chunk: int, plate: str
+    ) -> None:
         self.model, self.num_particles, self.chunk, self.plate = model, num_particles, chunk, plate
         self.num_prior = round(share * num_particles)
         if not (0 < share < 1 and 0 < self.num_prior < num_particles):
-            raise ValueError(f"defensive={share} of num_particles={num_particles} are {self.num_prior} draws from the "
-                             "prior, wanted a share from 0 to 1 that leaves draws to both prior and guide.")
+            raise ValueError(
+                f"defensive={share} of num_particles={num_particles} are {self.num_prior} draws from the "
+                "prior, wanted a share from 0 to 1 that leaves draws to both prior and guide."
+            )
 
     def check(self, guide: Callable, batch: Batch) -> None:
         """Raise PairError where prior or guide cannot score the other's draws."""
-        demand = SiteRequirement("defensive sampling scores the draws of prior and guide by both", outside(self.plate),
-                        without_density)
+        demand = SiteRequirement(
+            "defensive sampling scores the draws of prior and guide by both",
+            outside(self.plate),
+            without_density,
+        )
         for program in (FromPrior(self.model), guide):
             check_latents(self.model, program, batch, self.plate, demand)
 
     def log_weights(self, guide: Callable, batch: Batch, start: int, stop: int) -> Tensor:
         """Those of the particles from `start` to `stop`, `(stop - start, B)` float64."""
-        num_prior = (stop * self.num_prior) // self.num_particles - (start * self.num_prior) // self.num_particles
+        num_prior = (stop * self.num_prior) // self.num_particles - (
+            start * self.num_prior
+        ) // self.num_particles
         from_prior = run_guide(FromPrior(self.model), batch, max(num_prior, 1))
         from_guide = run_guide(guide, batch, max(stop - start - num_prior, 1))
         check_matched(from_prior, from_guide)
         drawn = values_of(from_guide)
-        values = {name: torch.cat([value[:num_prior], drawn[name][:stop - start - num_prior]])
-                  for name, value in values_of(from_prior).items()}
+        values = {
+            name: torch.cat([value[:num_prior], drawn[name][: stop - start - num_prior]])
+            for name, value in values_of(from_prior).items()
+        }
         share = self.num_prior / self.num_particles
         parts = []
         for first in range(0, stop - start, self.chunk):
-            part = {name: value[first:first + self.chunk] for name, value in values.items()}
+            part = {name: value[first : first + self.chunk] for name, value in values.items()}
             with ValidateSupport():
                 prior, likelihood = score_model(self.model, part, batch, self.plate)
             guided = score_guide(guide, part, batch, self.plate).double()
-            mixture = torch.logaddexp(math.log1p(-share) + guided, math.log(share) + prior.double())
+            mixture = torch.logaddexp(
+                math.log1p(-share) + guided, math.log(share) + prior.double()
+            )
             parts.append(prior.double() + likelihood.double() - mixture)
         return torch.cat(parts)

@@ -1,4 +1,5 @@
 """The densities of a program as functions of latent values that it did not draw itself."""
+
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,9 +19,9 @@ from pyrovae.core.support import describe, masks_of, support_of
 from pyrovae.core.traces import (
     Batch,
     base_distribution,
-    plate_frame,
     is_auxiliary,
     log_joint,
+    plate_frame,
     replay_guide,
     run_model,
     sample_sites,
@@ -32,37 +33,55 @@ Values = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Layout:
-    """Where each latent site lies in one vector a datum: `(K, B, D)` against `(K, B, *event)` for each site."""
+    """Where each latent site lies in one vector a datum: `(K, B, D)` against `(K, B, *event)` for
+    each site."""
 
     shapes: dict[str, torch.Size]
 
     @classmethod
     def of(cls, trace: Trace) -> "Layout":
         """From a trace that was run under particles."""
-        return cls({name: site["value"].shape[2:] for name, site in sample_sites(trace, observed=False).items()})
+        return cls(
+            {
+                name: site["value"].shape[2:]
+                for name, site in sample_sites(trace, observed=False).items()
+            }
+        )
 
     @property
     def size(self) -> int:
         return sum(math.prod(shape) for shape in self.shapes.values())
 
     def pack(self, values: Values) -> Tensor:
-        return torch.cat([values[name].flatten(2) if shape else values[name].unsqueeze(-1)
-                          for name, shape in self.shapes.items()], dim=-1)
+        return torch.cat(
+            [
+                values[name].flatten(2) if shape else values[name].unsqueeze(-1)
+                for name, shape in self.shapes.items()
+            ],
+            dim=-1,
+        )
 
     def unpack(self, vector: Tensor) -> Values:
         parts = vector.split([math.prod(shape) for shape in self.shapes.values()], dim=-1)
-        return {name: part.reshape(*vector.shape[:-1], *shape) for part, (name, shape) in zip(parts, self.shapes.items())}
+        return {
+            name: part.reshape(*vector.shape[:-1], *shape)
+            for part, (name, shape) in zip(parts, self.shapes.items())
+        }
 
 
 def values_of(trace: Trace) -> Values:
     return {name: site["value"] for name, site in sample_sites(trace, observed=False).items()}
 
 
-def score_model(model: Callable, values: Values, batch: Batch, plate: str) -> tuple[Tensor, Tensor]:
+def score_model(
+    model: Callable, values: Values, batch: Batch, plate: str
+) -> tuple[Tensor, Tensor]:
     """log p(z) and log p(x | z), `(K, B)` each."""
     num = len(next(iter(values.values())))
     trace = run_model(model, _as_trace(values), batch, num)
-    prior, likelihood = (log_joint(trace, num, plate=plate, observed=observed) for observed in (False, True))
+    prior, likelihood = (
+        log_joint(trace, num, plate=plate, observed=observed) for observed in (False, True)
+    )
     return prior, likelihood.expand_as(prior)
 
 
@@ -91,14 +110,16 @@ class FromPrior:
 
 
 Fault = tuple[str, str]
-"""What is wrong with a site, in words that continue "latent site 'z' ...", and what to do about it."""
+"""What is wrong with a site, in words that continue "latent site 'z' ...", and what to do about
+it."""
 OTHERWISE = "Use log_evidence with a guide, which asks only for draws and their densities"
 
 
 class SiteRequirement(Messenger):
     """Raise PairError for a latent site with a fault.
 
-    `purpose` says who asks for better, e.g. "annealed importance sampling moves real-valued latents of each datum".
+    `purpose` says who asks for better, e.g. "annealed importance sampling moves real-valued
+    latents of each datum".
     """
 
     def __init__(self, purpose: str, *faults: Callable[[dict], Fault | None]) -> None:
@@ -110,19 +131,30 @@ class SiteRequirement(Messenger):
             return
         for fault in self.faults:
             if (found := fault(site)) is not None:
-                raise PairError(f"latent site {site['name']!r} {found[0]}, but {self.purpose}. {found[1]}.")
+                raise PairError(
+                    f"latent site {site['name']!r} {found[0]}, but {self.purpose}. {found[1]}."
+                )
 
 
 def outside(plate: str) -> Callable[[dict], Fault | None]:
-    return lambda site: None if plate_frame(site, plate) is not None else (
-        f"lies outside plate {plate!r}", "Pass plate='...' if your plate has another name; a site that all data share "
-        "leaves no log p(x) of one datum")
+    return lambda site: (
+        None
+        if plate_frame(site, plate) is not None
+        else (
+            f"lies outside plate {plate!r}",
+            "Pass plate='...' if your plate has another name; a site that all data share "
+            "leaves no log p(x) of one datum",
+        )
+    )
 
 
 def without_density(site: dict) -> Fault | None:
     base = base_distribution(site["fn"])
     if isinstance(base, dist.Delta) or is_auxiliary(site):
-        return "is a Delta or auxiliary, with no density at other values than those it drew", OTHERWISE
+        return (
+            "is a Delta or auxiliary, with no density at other values than those it drew",
+            OTHERWISE,
+        )
     if isinstance(base, dist.ImproperUniform):
         return "has a flat prior, which has no draws", "Use a proper prior, e.g. StandardNormal"
     return None
@@ -134,12 +166,18 @@ def not_real(site: dict) -> Fault | None:
     support = support_of(site["fn"])
     if support is None or support is constraints.real:
         return None
-    return f"is {'discrete' if support.is_discrete else f'bounded ({support})'}: {describe(site['fn'])}", OTHERWISE
+    return (
+        f"is {'discrete' if support.is_discrete else f'bounded ({support})'}: {describe(site['fn'])}",
+        OTHERWISE,
+    )
 
 
-def check_latents(model: Callable, guide: Callable, batch: Batch, plate: str, demand: SiteRequirement) -> None:
-    """`check`, and PairError for the first of the guide's latent sites that does not meet the demand."""
+def check_latents(
+    model: Callable, guide: Callable, batch: Batch, plate: str, demand: SiteRequirement
+) -> None:
+    """`check`, and PairError for the first of the guide's latent sites that does not meet the
+    demand."""
     try:
-        check(model, demand(guide), batch, num_data=2 ** 62, plate=plate)
+        check(model, demand(guide), batch, num_data=2**62, plate=plate)
     except PairError as error:  # Pyro appends a table of shapes to what a handler raises
         raise PairError(str(error).partition("\nTrace Shapes")[0]) from error

@@ -1,4 +1,5 @@
 """Hamiltonian Monte Carlo for all chains and data at once, along a path between two densities."""
+
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -10,12 +11,14 @@ Terms = Callable[[Tensor], tuple[Tensor, Tensor]]
 Weights = tuple[float, float]
 """A density is the exponential of the two terms' weighted sum."""
 JITTER = 0.2
-"""Step sizes vary by so much either way: trajectories of one length can lead back to where they began, for ever."""
+"""Step sizes vary by so much either way: trajectories of one length can lead back to where they
+began, for ever."""
 
 
 @dataclass(frozen=True)
 class Points:
-    """Where the chains are, `(C, B, D)`, both terms there, `(2, C, B)`, and their gradients, `(2, C, B, D)`."""
+    """Where the chains are, `(C, B, D)`, both terms there, `(2, C, B)`, and their gradients, `(2,
+    C, B, D)`."""
 
     place: Tensor
     terms: Tensor
@@ -27,7 +30,11 @@ class Points:
             place = place.detach().requires_grad_()
             values = terms(place)
             gradients = [_gradient(value, place) for value in values]
-        return cls(place.detach(), torch.stack([value.detach() for value in values]), torch.stack(gradients))
+        return cls(
+            place.detach(),
+            torch.stack([value.detach() for value in values]),
+            torch.stack(gradients),
+        )
 
     def log_density(self, weights: Weights) -> Tensor:
         return weights[0] * self.terms[0] + weights[1] * self.terms[1]
@@ -38,8 +45,11 @@ class Points:
     def or_else(self, other: "Points", chosen: Tensor) -> "Points":
         """These where `chosen`, `(C, B)`, and the others elsewhere."""
         rows = chosen.unsqueeze(-1)
-        return Points(torch.where(rows, self.place, other.place), torch.where(chosen, self.terms, other.terms),
-                      torch.where(rows, self.gradients, other.gradients))
+        return Points(
+            torch.where(rows, self.place, other.place),
+            torch.where(chosen, self.terms, other.terms),
+            torch.where(rows, self.gradients, other.gradients),
+        )
 
 
 def points_at(place: Tensor, terms: Terms) -> Points:
@@ -51,14 +61,18 @@ def points_at(place: Tensor, terms: Terms) -> Points:
 def _gradient(value: Tensor, place: Tensor) -> Tensor:
     if not value.requires_grad:
         return torch.zeros_like(place)
-    gradient, = torch.autograd.grad(value.sum(), place, retain_graph=True, allow_unused=True)
+    (gradient,) = torch.autograd.grad(value.sum(), place, retain_graph=True, allow_unused=True)
     return torch.zeros_like(place) if gradient is None else gradient
 
 
-def move(points: Points, terms: Terms, weights: Weights, step: Tensor, num_leapfrog: int) -> tuple[Points, Tensor]:
-    """Where one trajectory leads, which leaves the density invariant for any `step` `(B,)`, and how likely it was accepted.
+def move(
+    points: Points, terms: Terms, weights: Weights, step: Tensor, num_leapfrog: int
+) -> tuple[Points, Tensor]:
+    """Where one trajectory leads, which leaves the density invariant for any `step` `(B,)`, and
+    how likely it was accepted.
 
-    A trajectory that meets a value that is not finite is rejected. Acceptance probabilities: `(C, B)`.
+    A trajectory that meets a value that is not finite is rejected. Acceptance probabilities: `(C,
+    B)`.
     """
     step = (step * (1 + JITTER * (2 * torch.rand_like(points.terms[0]) - 1))).unsqueeze(-1)
     momentum = torch.randn_like(points.place)
@@ -76,11 +90,21 @@ def move(points: Points, terms: Terms, weights: Weights, step: Tensor, num_leapf
     return now.or_else(points, torch.rand_like(probability) < probability), probability
 
 
-def tuned_steps(points: Points, terms: Terms, temperatures: Iterable[Weights], num_leapfrog: int, *, target: float = 0.65,
-                first: float = 0.5, rate: float = 0.2) -> Tensor:
-    """Step sizes, `(len(temperatures), B)`, at which each datum's chains accept about `target` of their trajectories.
+def tuned_steps(
+    points: Points,
+    terms: Terms,
+    temperatures: Iterable[Weights],
+    num_leapfrog: int,
+    *,
+    target: float = 0.65,
+    first: float = 0.5,
+    rate: float = 0.2,
+) -> Tensor:
+    """Step sizes, `(len(temperatures), B)`, at which each datum's chains accept about `target` of
+    their trajectories.
 
-    The chains visit the temperatures in turn; the logarithm of the step falls by what acceptance lacks, times `rate`.
+    The chains visit the temperatures in turn; the logarithm of the step falls by what acceptance
+    lacks, times `rate`.
     """
     log_step = torch.full_like(points.terms[0, 0], first).log()
     steps = []

@@ -1,4 +1,5 @@
 """Importance-sampled log p(x), with an honest error bar and a verdict on whether to trust it."""
+
 from collections.abc import Callable, Iterator, Sequence
 
 import pyro.distributions as dist
@@ -12,7 +13,14 @@ from pyrovae.core.check import ANY_NUMBER, check
 from pyrovae.core.errors import PairError
 from pyrovae.core.moving_support import AllowOutside, moving_supports
 from pyrovae.core.shapes import DATA
-from pyrovae.core.traces import Batch, base_distribution, for_batch, is_auxiliary, sample_sites, tied_to_rows
+from pyrovae.core.traces import (
+    Batch,
+    base_distribution,
+    for_batch,
+    is_auxiliary,
+    sample_sites,
+    tied_to_rows,
+)
 from pyrovae.evidence.defensive import Mixture
 from pyrovae.evidence.particles import Blocks
 from pyrovae.evidence.result import Evidence
@@ -23,39 +31,55 @@ BLOCK = 250
 """Particles that are drawn together, from a seed of their own."""
 
 
-def log_evidence(model: Callable, guide: Callable, data: Data, *, num_particles: int, defensive: float = 0.0,
-                 chunk: int = 500, compile: Compile = "auto", names: Sequence[str] | None = None,
-                 plate: str | None = DATA, progress: Callable[[int], object] | None = None) -> Evidence:
-    r"""Estimate log p(x_i) = log (1/K) \sum_k p(x_i, z_k) / q(z_k | x_i), z_k ~ q, for each datum, in nats.
+def log_evidence(
+    model: Callable,
+    guide: Callable,
+    data: Data,
+    *,
+    num_particles: int,
+    defensive: float = 0.0,
+    chunk: int = 500,
+    compile: Compile = "auto",
+    names: Sequence[str] | None = None,
+    plate: str | None = DATA,
+    progress: Callable[[int], object] | None = None,
+) -> Evidence:
+    r"""Estimate log p(x_i) = log (1/K) \sum_k p(x_i, z_k) / q(z_k | x_i), z_k ~ q, for each datum,
+    in nats.
 
-    data: an iterable of dict batches (of tuples with `names`), or one batch. num_particles: K. chunk: the most
-    particles that enter the model at once; lower it where a large decoder runs out of memory. compile: replay a captured
-    graph in place of the programs, "auto" after they ran for 15 seconds (see `fit`). progress: called after each block with
-    the number of log-weights (particles x data) that it added, such as the `update` of a tqdm bar of total K N.
+    data: an iterable of dict batches (of tuples with `names`), or one batch. num_particles: K.
+    chunk: the most particles that enter the model at once; lower it where a large decoder runs out
+    of memory. compile: replay a captured graph in place of the programs, "auto" after they ran for
+    15 seconds (see `fit`). progress: called after each block with the number of log-weights
+    (particles x data) that it added, such as the `update` of a tqdm bar of total K N.
 
-    Runs in eval mode without gradients and leaves parameters, flags and buffers as they were; takes one draw from
-    torch's generator as its seed. For one seed the result depends neither on `chunk` nor on how the data were
-    batched, up to rounding: particles are drawn in blocks of a fixed size, each for a fixed tile of data and from a
-    seed of its own. (Autoguides have parameters for each row of a batch, so their batches stay as they come.) Memory
-    does not grow with K but for the 3 sqrt(K) largest weights a datum. K = 1 is the ELBO.
+    Runs in eval mode without gradients and leaves parameters, flags and buffers as they were;
+    takes one draw from torch's generator as its seed. For one seed the result depends neither on
+    `chunk` nor on how the data were batched, up to rounding: particles are drawn in blocks of a
+    fixed size, each for a fixed tile of data and from a seed of its own. (Autoguides have
+    parameters for each row of a batch, so their batches stay as they come.) Memory does not grow
+    with K but for the 3 sqrt(K) largest weights a datum. K = 1 is the ELBO.
 
-    defensive: a share a of the particles (to the nearest whole number) that come from the prior, for guides that
-    miss mass. All are then weighed by the mixture, p(x, z) / ((1 - a) q(z | x) + a p(z)), which is unbiased and
-    cannot exceed p(x | z) / a; `elbo` is the mixture's, and `se`, which takes the particles for draws from one density,
-    is on the safe side.
+    defensive: a share a of the particles (to the nearest whole number) that come from the prior,
+    for guides that miss mass. All are then weighed by the mixture, p(x, z) / ((1 - a) q(z | x) + a
+    p(z)), which is unbiased and cannot exceed p(x | z) / a; `elbo` is the mixture's, and `se`,
+    which takes the particles for draws from one density, is on the safe side.
 
-    plate: the plate over data; None for the joint log p(x_1, ..., x_B) of one batch, with sites that its data share
-    (weights, effects of groups): an `Evidence` of one entry.
+    plate: the plate over data; None for the joint log p(x_1, ..., x_B) of one batch, with sites
+    that its data share (weights, effects of groups): an `Evidence` of one entry.
 
-    Where the support of a likelihood depends on latent values (x ~ Uniform(0, z)), draws that leave data outside weigh 0,
-    and `elbo` is -inf.
+    Where the support of a likelihood depends on latent values (x ~ Uniform(0, z)), draws that
+    leave data outside weigh 0, and `elbo` is -inf.
 
-    Raises: PairError for a pair without per-datum evidence (sites outside the plate, guides without a density,
-    enumerated or subsampled sites; for `defensive` also guides that cannot score what they did not draw, and programs that
-    do not broadcast), for several batches under `plate=None`, for data outside a likelihood's support that is the same for
-    all draws and for all that `check` refuses.
-    Source: Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519, eq. 8; k-hat: Vehtari et al. 2024, arXiv:1507.02646;
-    defensive: Hesterberg 1995, Technometrics 37(2); Veach & Guibas 1995, SIGGRAPH (the balance heuristic).
+    Raises: PairError for a pair without per-datum evidence (sites outside the plate, guides
+    without a density, enumerated or subsampled sites; for `defensive` also guides that cannot
+    score what they did not draw, and programs that do not broadcast), for several batches under
+    `plate=None`, for data outside a likelihood's support that is the same for all draws and for
+    all that `check` refuses.
+    Source: Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519, eq. 8; k-hat: Vehtari et al.
+    2024, arXiv:1507.02646;
+    defensive: Hesterberg 1995, Technometrics 37(2); Veach & Guibas 1995, SIGGRAPH (the balance
+        heuristic).
 
     Example:
         >>> from pyrovae import Guide, Model, Node
@@ -68,10 +92,14 @@ def log_evidence(model: Callable, guide: Callable, data: Data, *, num_particles:
         torch.Size([3])
     """
     if num_particles < 1 or chunk < 1:
-        raise ValueError(f"num_particles={num_particles} and chunk={chunk}, wanted at least 1 of each.")
+        raise ValueError(
+            f"num_particles={num_particles} and chunk={chunk}, wanted at least 1 of each."
+        )
     if defensive and plate is None:
-        raise ValueError(f"defensive={defensive} with plate=None: draws from the prior hardly ever meet all data together, "
-                         "so they are mixed in for each datum alone. Leave defensive at 0.")
+        raise ValueError(
+            f"defensive={defensive} with plate=None: draws from the prior hardly ever meet all data together, "
+            "so they are mixed in for each datum alone. Leave defensive at 0."
+        )
     block = min(num_particles, BLOCK)
     summaries = []
     with evaluation(model, guide) as seed:
@@ -81,8 +109,10 @@ def log_evidence(model: Callable, guide: Callable, data: Data, *, num_particles:
         own = for_batch(guide, first)
         particles = Particles.of(model, own, first)
         if defensive and not particles.at_once:
-            raise PairError("defensive sampling needs programs that broadcast over particles, and these do not: the log "
-                            "says where. Leave defensive at 0, or let them index and reshape from the right.")
+            raise PairError(
+                "defensive sampling needs programs that broadcast over particles, and these do not: the log "
+                "says where. Leave defensive at 0, or let them index and reshape from the right."
+            )
         look = particles.run_guide(own, first, 2)
         refuse_point_masses(look)
         seen = particles.run_model(model, look, first, 2)
@@ -95,7 +125,11 @@ def log_evidence(model: Callable, guide: Callable, data: Data, *, num_particles:
         blocks = Blocks(model, guide, chunk, plate, compile, particles)
         if plate is None:
             stream = iter([_only(stream)])
-        tiles = stream if plate is None or tied_to_rows(guide, plate) else rebatch(stream, tile_size(block))
+        tiles = (
+            stream
+            if plate is None or tied_to_rows(guide, plate)
+            else rebatch(stream, tile_size(block))
+        )
         for index, tile in enumerate(tiles):
             summaries.append(WeightSummary(num_particles))
             torch.manual_seed(derived_seed(seed, index, num_particles))
@@ -103,8 +137,11 @@ def log_evidence(model: Callable, guide: Callable, data: Data, *, num_particles:
             for start in range(0, num_particles, block):
                 torch.manual_seed(derived_seed(seed, index, start))
                 stop = min(start + block, num_particles)
-                summaries[-1].add(mixture.log_weights(tile_guide, tile, start, stop) if mixture else
-                                  blocks(tile_guide, tile, stop - start))
+                summaries[-1].add(
+                    mixture.log_weights(tile_guide, tile, start, stop)
+                    if mixture
+                    else blocks(tile_guide, tile, stop - start)
+                )
                 if progress is not None:
                     progress((stop - start) * size_of(tile))
     return Evidence.of(summaries)
@@ -113,24 +150,31 @@ def log_evidence(model: Callable, guide: Callable, data: Data, *, num_particles:
 def _only(stream: Iterator[Batch]) -> Batch:
     batch = next(stream)
     if next(stream, None) is not None:
-        raise PairError("plate=None estimates the joint log p of one batch, but the data yield several. Their joint "
-                        "evidence is not the sum of theirs, since they share latent values: pass all data as one batch.")
+        raise PairError(
+            "plate=None estimates the joint log p of one batch, but the data yield several. Their joint "
+            "evidence is not the sum of theirs, since they share latent values: pass all data as one batch."
+        )
     return batch
 
 
 def refuse_point_masses(guide_trace: Trace) -> None:
-    """`guide_trace` holds two particles: a Delta is a density only where it passes on an auxiliary draw."""
+    """`guide_trace` holds two particles: a Delta is a density only where it passes on an auxiliary
+    draw."""
     sites = sample_sites(guide_trace, observed=False)
     spread = any(is_auxiliary(site) and site["mask"] is not False for site in sites.values())
     for name, site in sites.items():
         if isinstance(base_distribution(site["fn"]), dist.Delta):
             if not spread or torch.equal(site["value"][0], site["value"][1]):
-                raise PairError(f"the guide's site {name!r} is a Delta, which has no density to weigh against: importance "
-                                "sampling needs a guide that spreads, e.g. NormalHead.")
+                raise PairError(
+                    f"the guide's site {name!r} is a Delta, which has no density to weigh against: importance "
+                    "sampling needs a guide that spreads, e.g. NormalHead."
+                )
 
 
 def _refuse_flat_priors(model_trace: Trace) -> None:
     for name, site in sample_sites(model_trace, observed=False).items():
         if isinstance(base_distribution(site["fn"]), dist.ImproperUniform):
-            raise PairError(f"latent site {name!r} has a flat prior, whose density is known but for a constant, and so is "
-                            "log p(x). Use a proper prior, e.g. StandardNormal.")
+            raise PairError(
+                f"latent site {name!r} has a flat prior, whose density is known but for a constant, and so is "
+                "log p(x). Use a proper prior, e.g. StandardNormal."
+            )

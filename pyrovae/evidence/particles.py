@@ -1,29 +1,45 @@
 """Log-weights of a block of particles that is drawn and scored together."""
+
 from collections.abc import Callable
 
 import torch
 from pyro.poutine import Trace
 from torch import Tensor
 
-from pyrovae.capture.auto import Compile, AutoCapture
+from pyrovae.capture.auto import AutoCapture, Compile
 from pyrovae.core.broadcasting import Particles
 from pyrovae.core.errors import PairError
-from pyrovae.core.handlers import ValidateSupport, RecordSupport
+from pyrovae.core.handlers import RecordSupport, ValidateSupport
 from pyrovae.core.modules import find_modules
-from pyrovae.core.traces import Batch, check_matched, plate_frame, log_joint, sample_sites
+from pyrovae.core.traces import Batch, check_matched, log_joint, plate_frame, sample_sites
 
 
 class Blocks:
-    """`(num, B)` log-weights of the data of a tile, `(num, 1)` of all of them together for `plate=None`; replayed where it
-    pays.
+    """`(num, B)` log-weights of the data of a tile, `(num, 1)` of all of them together for
+    `plate=None`; replayed where it pays.
 
-    Raises: PairError for data outside the likelihood's support, unmatched sites and programs that subsample.
+    Raises: PairError for data outside the likelihood's support, unmatched sites and programs that
+    subsample.
     """
 
-    def __init__(self, model: Callable, guide: Callable, chunk: int, plate: str | None, compile: Compile,
-                 particles: Particles = Particles()) -> None:
-        self.model, self.guide, self.chunk, self.plate, self.particles = model, guide, chunk, plate, particles
-        # a guide with `for_batch` makes another for each tile, and draws one at a time would make a graph of them all
+    def __init__(
+        self,
+        model: Callable,
+        guide: Callable,
+        chunk: int,
+        plate: str | None,
+        compile: Compile,
+        particles: Particles = Particles(),
+    ) -> None:
+        self.model, self.guide, self.chunk, self.plate, self.particles = (
+            model,
+            guide,
+            chunk,
+            plate,
+            particles,
+        )
+        # a guide with `for_batch` makes another for each tile, and draws one at a time would make
+        # a graph of them all
         self.compile = "off" if hasattr(guide, "for_batch") or not particles.at_once else compile
         self.replays: dict[int, AutoCapture] = {}
 
@@ -33,8 +49,11 @@ class Blocks:
             with ValidateSupport():
                 return self._log_weights(guide, tile, num)
         if num not in self.replays:
-            self.replays[num] = AutoCapture(lambda tile: self._checked(tile, num), find_modules(self.model, self.guide).values(),
-                                        compile=self.compile)
+            self.replays[num] = AutoCapture(
+                lambda tile: self._checked(tile, num),
+                find_modules(self.model, self.guide).values(),
+                compile=self.compile,
+            )
         result = self.replays[num](tile)
         if not result["good"]:
             with ValidateSupport():
@@ -44,7 +63,11 @@ class Blocks:
     def _checked(self, tile: Batch, num: int) -> dict[str, Tensor]:
         with RecordSupport() as supported:
             log_weights = self._log_weights(self.guide, tile, num)
-        good = torch.stack(supported.good).all() if supported.good else torch.ones((), dtype=torch.bool)
+        good = (
+            torch.stack(supported.good).all()
+            if supported.good
+            else torch.ones((), dtype=torch.bool)
+        )
         return {"log_weights": log_weights, "good": good}
 
     def _log_weights(self, guide: Callable, tile: Batch, num: int) -> Tensor:
@@ -68,15 +91,26 @@ class Blocks:
 def _particles_of(trace: Trace, start: int, size: int) -> Trace:
     part = trace.copy()
     for name, site in sample_sites(trace, observed=False).items():
-        part.nodes[name] = {**site, "value": site["value"][start:start + size]}
+        part.nodes[name] = {**site, "value": site["value"][start : start + size]}
     return part
 
 
 def _refuse_subsampling(role: str, trace: Trace, plate: str | None) -> None:
     """In the plate, or in any for None."""
-    for site in {**sample_sites(trace, observed=False), **sample_sites(trace, observed=True)}.values():
-        for inside in site["cond_indep_stack"] if plate is None else filter(None, [plate_frame(site, plate)]):
+    for site in {
+        **sample_sites(trace, observed=False),
+        **sample_sites(trace, observed=True),
+    }.values():
+        for inside in (
+            site["cond_indep_stack"] if plate is None else filter(None, [plate_frame(site, plate)])
+        ):
             if inside.full_size not in (None, inside.size):
-                remedy = "minibatches instead" if plate is not None else "all data as one batch, to a plate of their size"
-                raise PairError(f"plate {inside.name!r} subsamples {inside.size} of {inside.full_size} data inside the "
-                                f"{role}, so the rows of a batch are not those that were scored. Pass {remedy}.")
+                remedy = (
+                    "minibatches instead"
+                    if plate is not None
+                    else "all data as one batch, to a plate of their size"
+                )
+                raise PairError(
+                    f"plate {inside.name!r} subsamples {inside.size} of {inside.full_size} data inside the "
+                    f"{role}, so the rows of a batch are not those that were scored. Pass {remedy}."
+                )

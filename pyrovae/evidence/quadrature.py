@@ -1,4 +1,6 @@
-"""log p(x) by integrating over a grid: the truth to hold other estimates against, in one or two latent dimensions."""
+"""log p(x) by integrating over a grid: the truth to hold other estimates against, in one or two
+latent dimensions."""
+
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,10 +26,11 @@ class Quadrature:
 
     log_px: Tensor
     error: Tensor
-    """By how much halving the spacing moved `log_px`, or a quarter of how much the halving before it did.
+    """By how much halving the spacing moved `log_px`, or a quarter of how much the halving before
+    it did.
 
-    Kinks make errors of the order of the spacing squared and of either sign, so one move alone may be small by luck.
-    Infinite where no box was found that holds the mass.
+    Kinks make errors of the order of the spacing squared and of either sign, so one move alone may
+    be small by luck. Infinite where no box was found that holds the mass.
     """
     num_points: Tensor
     """Points of each datum's last grid."""
@@ -39,32 +42,47 @@ class Quadrature:
 
     @property
     def mean_se(self) -> float:
-        """Standard error of `mean` as an estimate for the population the data come from; NaN for one datum."""
+        """Standard error of `mean` as an estimate for the population the data come from; NaN for
+        one datum."""
         return standard_error(self.log_px)
 
     def __str__(self) -> str:
-        return (f"log p(x) = {self.mean:.3f} +- {self.mean_se:.3f} nats (mean and standard error over N = "
-                f"{len(self.log_px)} data; grids of up to {int(self.num_points.max())} points, largest error "
-                f"{self.error.max():.1e})")
+        return (
+            f"log p(x) = {self.mean:.3f} +- {self.mean_se:.3f} nats (mean and standard error over N = "
+            f"{len(self.log_px)} data; grids of up to {int(self.num_points.max())} points, largest error "
+            f"{self.error.max():.1e})"
+        )
 
 
-def quadrature(model: Callable, data: Data, *, tolerance: float = 1e-6, max_points: int = 2 ** 18,
-               names: Sequence[str] | None = None, plate: str = DATA,
-               progress: Callable[[int], object] | None = None) -> Quadrature:
-    r"""Compute log p(x_i) = log \int p(x_i, z) dz of each datum on a grid, in nats, for at most two latent dimensions.
+def quadrature(
+    model: Callable,
+    data: Data,
+    *,
+    tolerance: float = 1e-6,
+    max_points: int = 2**18,
+    names: Sequence[str] | None = None,
+    plate: str = DATA,
+    progress: Callable[[int], object] | None = None,
+) -> Quadrature:
+    r"""Compute log p(x_i) = log \int p(x_i, z) dz of each datum on a grid, in nats, for at most
+    two latent dimensions.
 
-    A coarse grid over the prior finds a box that holds the mass of p(x_i, z); a grid in that box is then made twice as
-    fine until log p(x_i) moves by less than `tolerance`, or has `max_points` points. The trapezoid rule is exact but
-    for rounding once the spacing is near the posterior's standard deviation, where the density is smooth; kinks (a
-    decoder with ReLUs) cost points, and what they left is in `error`.
+    A coarse grid over the prior finds a box that holds the mass of p(x_i, z); a grid in that box
+    is then made twice as fine until log p(x_i) moves by less than `tolerance`, or has `max_points`
+    points. The trapezoid rule is exact but for rounding once the spacing is near the posterior's
+    standard deviation, where the density is smooth; kinks (a decoder with ReLUs) cost points, and
+    what they left is in `error`.
 
-    A mode narrower than a twentieth of the coarse grid's spacing (1025 points along one dimension, 65 along each of two)
-    can be missed beside a wider one, and tails heavier than exponential can make the box too large for any grid.
+    A mode narrower than a twentieth of the coarse grid's spacing (1025 points along one dimension,
+    65 along each of two) can be missed beside a wider one, and tails heavier than exponential can
+    make the box too large for any grid.
 
-    Runs in eval mode without gradients, leaves parameters and flags alone, and takes one draw from torch's generator (for
-    the extent of the prior). progress: called with the number of data that are done since the last call.
+    Runs in eval mode without gradients, leaves parameters and flags alone, and takes one draw from
+    torch's generator (for the extent of the prior). progress: called with the number of data that
+    are done since the last call.
 
-    Raises: PairError for more than two latent dimensions, or none, and for sites that `annealed_importance` refuses.
+    Raises: PairError for more than two latent dimensions, or none, and for sites that
+    `annealed_importance` refuses.
 
     Example:
         >>> from pyrovae import Model, Node
@@ -87,7 +105,9 @@ def quadrature(model: Callable, data: Data, *, tolerance: float = 1e-6, max_poin
     return Quadrature(*(torch.cat(parts).cpu() for parts in zip(*results)))
 
 
-def _integrate(model: Callable, tile: Batch, plate: str, tolerance: float, max_points: int) -> tuple[Tensor, Tensor, Tensor]:
+def _integrate(
+    model: Callable, tile: Batch, plate: str, tolerance: float, max_points: int
+) -> tuple[Tensor, Tensor, Tensor]:
     def integrand(rows: Tensor) -> Integrand:
         return Integrand(model, {name: value[rows] for name, value in tile.items()}, plate)
 
@@ -96,18 +116,22 @@ def _integrate(model: Callable, tile: Batch, plate: str, tolerance: float, max_p
     box, found = _find(integrand, whole.extent(), whole.num_dims)
     log_px, moved, error = box.low.new_full((3, len(every)), math.inf)
     num_points, num, rows = torch.zeros_like(every), FINE, every
-    while len(rows) and num ** whole.num_dims <= max_points:
+    while len(rows) and num**whole.num_dims <= max_points:
         new = integrand(rows).log_integral(box.of(rows), num)
         move, before = (new - log_px[rows]).abs(), torch.nan_to_num(moved[rows], posinf=0.0)
         log_px[rows], moved[rows], error[rows] = new, move, torch.maximum(move, before / 4)
-        num_points[rows] = num ** whole.num_dims
+        num_points[rows] = num**whole.num_dims
         rows, num = rows[error[rows] > tolerance], 2 * num - 1
     return log_px, torch.where(found, error, math.inf), num_points
 
 
 def _find(integrand: Callable[[Tensor], Integrand], box: Box, num_dims: int) -> tuple[Box, Tensor]:
-    """Boxes that hold the mass, and whether they do, `(B,)`: sides that cut it are moved out, the others in."""
-    found, num = torch.zeros(len(box.low), dtype=torch.bool, device=box.low.device), COARSE[num_dims]
+    """Boxes that hold the mass, and whether they do, `(B,)`: sides that cut it are moved out, the
+    others in."""
+    found, num = (
+        torch.zeros(len(box.low), dtype=torch.bool, device=box.low.device),
+        COARSE[num_dims],
+    )
     for _ in range(ROUNDS):
         rows = (~found).nonzero().squeeze(-1)
         if not len(rows):

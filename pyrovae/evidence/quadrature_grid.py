@@ -1,4 +1,5 @@
 """The joint density on grids, and the boxes of latent space that hold its mass."""
+
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -44,12 +45,17 @@ class Integrand:
         self.num_data, self.num_dims = size_of(batch), self.path.layout.size
         self.dtype = self.path.draw(1).dtype
         if self.num_dims not in COARSE:
-            raise PairError(f"the model has {self.num_dims} latent dimensions a datum, and a grid is for 1 or 2. Use "
-                            "annealed_importance, or log_evidence with a guide.")
+            raise PairError(
+                f"the model has {self.num_dims} latent dimensions a datum, and a grid is for 1 or 2. Use "
+                "annealed_importance, or log_evidence with a guide."
+            )
 
     def on(self, box: Box, num: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Parts of a grid of `num` points a dimension: places `(P, B, D)` and log-densities `(P, B)`, float64."""
-        axes = [torch.linspace(0, 1, num, dtype=box.low.dtype, device=box.low.device)] * self.num_dims
+        """Parts of a grid of `num` points a dimension: places `(P, B, D)` and log-densities `(P,
+        B)`, float64."""
+        axes = [
+            torch.linspace(0, 1, num, dtype=box.low.dtype, device=box.low.device)
+        ] * self.num_dims
         grid = torch.cartesian_prod(*axes).reshape(-1, 1, self.num_dims)
         for part in grid.split(max(ROWS * 4 // self.num_data, 1)):
             place = box.low + part * box.width
@@ -70,13 +76,17 @@ class Integrand:
         return Box(low - (high - low) / 4, high + (high - low) / 4)
 
     def better(self, box: Box, num: int) -> tuple[Box, Tensor, Tensor]:
-        """Boxes round what the grid shows of the mass; where the old ones cut it, and where they can stay, `(B,)` each."""
+        """Boxes round what the grid shows of the mass; where the old ones cut it, and where they
+        can stay, `(B,)` each."""
         places, log_density = (torch.cat(parts) for parts in zip(*self.on(box, num)))
         depth, spacing = (log_density.amax(0) - log_density).unsqueeze(-1), box.width / (num - 1)
         low = torch.where(depth < DEPTH, places, torch.inf).amin(0) - spacing
         high = torch.where(depth < DEPTH, places, -torch.inf).amax(0) + spacing
         below = ((depth < TOLERATED) & (places < box.low + spacing / 2)).any(0)
         above = ((depth < TOLERATED) & (places > box.high - spacing / 2)).any(0)
-        new = Box(torch.where(below, box.low - 2 * box.width, low), torch.where(above, box.high + 2 * box.width, high))
+        new = Box(
+            torch.where(below, box.low - 2 * box.width, low),
+            torch.where(above, box.high + 2 * box.width, high),
+        )
         cut = (below | above).any(-1)
         return new, cut, ~cut & (new.width > 0.7 * box.width).all(-1)

@@ -1,4 +1,5 @@
 """What an estimate of log p(x) is: a number for each datum, its error bar, and a verdict on both."""
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ def standard_error(values: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Evidence:
-    """log p(x) of each datum in nats, all `(N,)` float64 on the CPU, and what says how far to trust it."""
+    """log p(x) of each datum in nats, all `(N,)` float64 on the CPU, and what says how far to
+    trust it."""
 
     log_px: Tensor
     """log (1/K) sum_k w_k, biased low: a lower bound in expectation that rises with K."""
@@ -33,16 +35,25 @@ class Evidence:
     khat: Tensor
     """Pareto shape of the largest weights; above 0.7 neither `log_px` nor `se` can be trusted."""
     psis: Tensor
-    """`log_px` with its largest weights smoothed by that Pareto: less noise, but no longer a bound."""
+    """`log_px` with its largest weights smoothed by that Pareto: less noise, but no longer a
+    bound."""
     jackknife: Tensor
-    """`log_px` without its bias of order 1/K: no longer a bound, and nonsense where few weights dominate."""
+    """`log_px` without its bias of order 1/K: no longer a bound, and nonsense where few weights
+    dominate."""
     num_particles: int
 
     @classmethod
     def of(cls, summaries: Sequence[WeightSummary]) -> "Evidence":
-        """From the weights of each batch of data, in their order; all batches have one number of particles."""
-        fields = ([s.log_mean, s.se, s.mean, s.mean_se, s.ess, s.khat, s.psis, s.jackknife] for s in summaries)
-        return cls(*(torch.cat([part.cpu() for part in parts]) for parts in zip(*fields)), summaries[0].num_particles)
+        """From the weights of each batch of data, in their order; all batches have one number of
+        particles."""
+        fields = (
+            [s.log_mean, s.se, s.mean, s.mean_se, s.ess, s.khat, s.psis, s.jackknife]
+            for s in summaries
+        )
+        return cls(
+            *(torch.cat([part.cpu() for part in parts]) for parts in zip(*fields)),
+            summaries[0].num_particles,
+        )
 
     @property
     def mean(self) -> float:
@@ -51,7 +62,8 @@ class Evidence:
 
     @property
     def mean_se(self) -> float:
-        """Standard error of `mean` as an estimate for the population the data come from; contains `monte_carlo_se`.
+        """Standard error of `mean` as an estimate for the population the data come from; contains
+        `monte_carlo_se`.
 
         NaN for one datum.
         """
@@ -59,7 +71,8 @@ class Evidence:
 
     @property
     def monte_carlo_se(self) -> float:
-        """Standard error of `mean` for these very data, from the finite number of particles alone; NaN for one particle."""
+        """Standard error of `mean` for these very data, from the finite number of particles alone;
+        NaN for one particle."""
         return (self.se.square().sum().sqrt() / len(self.se)).item()
 
     @property
@@ -68,14 +81,24 @@ class Evidence:
         return self.khat > UNTRUSTED_KHAT
 
     def __str__(self) -> str:
-        over_data = (f"{self.mean:.3f} +- {self.mean_se:.3f} nats (mean and standard error over N = {len(self.log_px)} data"
-                     if len(self.log_px) > 1 else f"{self.mean:.3f} nats (N = 1 datum, standard error unknown")
-        over_particles = (f"K = {self.num_particles} particles, Monte Carlo part +- {self.monte_carlo_se:.3f}"
-                          if self.num_particles > 1 else "K = 1 particle, Monte Carlo part unknown")
-        text = (f"log p(x) = {over_data}; {over_particles}); ELBO {self.elbo.mean().item():.3f}; "
-                f"median ESS {self.ess.median().item():.1f}")
+        over_data = (
+            f"{self.mean:.3f} +- {self.mean_se:.3f} nats (mean and standard error over N = {len(self.log_px)} data"
+            if len(self.log_px) > 1
+            else f"{self.mean:.3f} nats (N = 1 datum, standard error unknown"
+        )
+        over_particles = (
+            f"K = {self.num_particles} particles, Monte Carlo part +- {self.monte_carlo_se:.3f}"
+            if self.num_particles > 1
+            else "K = 1 particle, Monte Carlo part unknown"
+        )
+        text = (
+            f"log p(x) = {over_data}; {over_particles}); ELBO {self.elbo.mean().item():.3f}; "
+            f"median ESS {self.ess.median().item():.1f}"
+        )
         count = int(self.untrusted.sum())
         if count:
-            text += (f"\nk-hat > {UNTRUSTED_KHAT} for {count} of {len(self.khat)} data: there the guide misses mass, "
-                     "log p(x) is likely too low and its error bar too small. Use more particles or a better guide.")
+            text += (
+                f"\nk-hat > {UNTRUSTED_KHAT} for {count} of {len(self.khat)} data: there the guide misses mass, "
+                "log p(x) is likely too low and its error bar too small. Use more particles or a better guide."
+            )
         return text

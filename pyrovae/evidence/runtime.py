@@ -1,4 +1,5 @@
 """How every estimate runs: in eval mode, on checked data, in tiles with seeds of their own."""
+
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,22 +21,32 @@ ROWS = 4000
 
 @contextmanager
 def evaluation(*programs: Callable) -> Iterator[int]:
-    """Eval mode without gradients, which leaves flags, buffers and random streams as they were; gives a seed to draw by.
+    """Eval mode without gradients, which leaves flags, buffers and random streams as they were;
+    gives a seed to draw by.
 
-    The seed is the one draw from torch's generator that does last, so that estimates in a row are independent.
+    The seed is the one draw from torch's generator that does last, so that estimates in a row are
+    independent.
     """
-    seed = int(torch.randint(2 ** 62, ()))
-    with torch.no_grad(), preserve_state(list(find_modules(*programs).values()), training=False), \
-            pyro.validation_enabled(False), flush_subnormals():
+    seed = int(torch.randint(2**62, ()))
+    with (
+        torch.no_grad(),
+        preserve_state(list(find_modules(*programs).values()), training=False),
+        pyro.validation_enabled(False),
+        flush_subnormals(),
+    ):
         yield seed
 
 
-def first_batch(data: Data, names: Sequence[str] | None, *programs: Callable) -> tuple[Batch, Iterator[Batch]]:
+def first_batch(
+    data: Data, names: Sequence[str] | None, *programs: Callable
+) -> tuple[Batch, Iterator[Batch]]:
     """The first batch, and all batches from the first on, where the programs' parameters live."""
     stream = batches(data, names, exemplar_of(*programs))
     first = next(stream, None)
     if first is None:
-        raise PairError("the data yield no batch; wanted at least one datum. A used-up iterator yields nothing.")
+        raise PairError(
+            "the data yield no batch; wanted at least one datum. A used-up iterator yields nothing."
+        )
     return first, itertools.chain([first], stream)
 
 

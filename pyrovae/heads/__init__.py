@@ -1,4 +1,5 @@
 """Heads: modules that turn a net's output into a distribution, as encoder or likelihood."""
+
 from pyrovae.heads.autoregressive import AutoregressiveBernoulliHead
 from pyrovae.heads.bernoulli import BernoulliHead, ContinuousBernoulliHead
 from pyrovae.heads.beta import BetaHead
@@ -12,7 +13,22 @@ from pyrovae.heads.normal import FixedScaleNormalHead, LearnedScaleNormalHead, N
 from pyrovae.heads.shared_variance import SharedVarianceHead
 from pyrovae.heads.student_t import StudentTHead
 
-__all__ = ["AutoregressiveBernoulliHead", "BernoulliHead", "BetaHead", "CategoricalHead", "ContinuousBernoulliHead",
-           "DeltaHead", "DiscretizedLogisticMixtureHead", "FixedScaleNormalHead", "FullRankNormalHead",
-           "LearnedScaleNormalHead", "LowRankNormalHead", "MixtureNormalHead", "NegativeBinomialHead", "NormalHead",
-           "PoissonHead", "SharedVarianceHead", "StudentTHead"]
+__all__ = [
+    "AutoregressiveBernoulliHead",
+    "BernoulliHead",
+    "BetaHead",
+    "CategoricalHead",
+    "ContinuousBernoulliHead",
+    "DeltaHead",
+    "DiscretizedLogisticMixtureHead",
+    "FixedScaleNormalHead",
+    "FullRankNormalHead",
+    "LearnedScaleNormalHead",
+    "LowRankNormalHead",
+    "MixtureNormalHead",
+    "NegativeBinomialHead",
+    "NormalHead",
+    "PoissonHead",
+    "SharedVarianceHead",
+    "StudentTHead",
+]

@@ -1,4 +1,5 @@
 """Likelihoods of pixels in {0, 1} and in [0, 1]."""
+
 import pyro.distributions as dist
 import torch.nn as nn
 from torch import Tensor
@@ -9,8 +10,8 @@ from pyrovae.heads.precision import at_least_float32
 class BernoulliHead(nn.Module):
     r"""Independent Bernoulli, p(x = 1) = sigmoid(net(parents)), for data in {0, 1} only.
 
-    Grey pixels under a Bernoulli are not a density, so the number would compare with nobody's: binarise them, or use
-    `ContinuousBernoulliHead`.
+    Grey pixels under a Bernoulli are not a density, so the number would compare with nobody's:
+    binarise them, or use `ContinuousBernoulliHead`.
 
     Shapes: the net returns logits `(*batch, *event)` of `event_dim` event dims.
     Source: Kingma & Welling 2014, arXiv:1312.6114, appendix C.1.
@@ -32,9 +33,11 @@ class BernoulliHead(nn.Module):
 
 
 class ContinuousBernoulliHead(nn.Module):
-    r"""Independent continuous Bernoulli, p(x) = C(l) l^x (1 - l)^(1 - x) on [0, 1], l = sigmoid(net(parents)).
+    r"""Independent continuous Bernoulli, p(x) = C(l) l^x (1 - l)^(1 - x) on [0, 1], l =
+    sigmoid(net(parents)).
 
-    The normalised density that a Bernoulli on grey pixels only pretends to be. Its log-density may be positive.
+    The normalised density that a Bernoulli on grey pixels only pretends to be. Its log-density may
+    be positive.
 
     Shapes: the net returns logits `(*batch, *event)` of `event_dim` event dims.
     Source: Loaiza-Ganem & Cunningham 2019, arXiv:1907.06845, eq. 6 and 7.
@@ -52,4 +55,6 @@ class ContinuousBernoulliHead(nn.Module):
         self.event_dim = event_dim
 
     def forward(self, *parents: Tensor) -> dist.Independent:
-        return dist.ContinuousBernoulli(logits=at_least_float32(self.net(*parents))).to_event(self.event_dim)
+        return dist.ContinuousBernoulli(logits=at_least_float32(self.net(*parents))).to_event(
+            self.event_dim
+        )

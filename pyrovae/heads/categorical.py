@@ -1,4 +1,5 @@
 """Likelihoods of class labels and of pixel levels."""
+
 from collections.abc import Sequence
 
 import pyro.distributions as dist
@@ -11,14 +12,17 @@ from pyrovae.heads.precision import at_least_float32
 
 
 class CategoricalHead(nn.Module):
-    r"""Independent categorical over C values for each element of the event, p(x = c) = softmax(net(parents))_c.
+    r"""Independent categorical over C values for each element of the event, p(x = c) =
+    softmax(net(parents))_c.
 
-    With `event_shape=()` a classifier; with an image's shape a likelihood over its pixel levels 0..C-1, which is a
-    probability (its log is never positive), unlike every density on grey pixels.
+    With `event_shape=()` a classifier; with an image's shape a likelihood over its pixel levels
+    0..C-1, which is a probability (its log is never positive), unlike every density on grey
+    pixels.
 
-    Shapes: the net returns `(*batch, C)` for `event_shape=()`; otherwise, class first, any shape with as many dims
-    as the event and C times its elements, e.g. `(*batch, C * 784)` or `(*batch, C * channels, H, W)`.
-    Raises ValueError where the net's output does not divide by the event's size.
+    Shapes: the net returns `(*batch, C)` for `event_shape=()`; otherwise, class first, any shape
+    with as many dims as the event and C times its elements, e.g. `(*batch, C * 784)` or `(*batch,
+    C * channels, H, W)`. Raises ValueError where the net's output does not divide by the event's
+    size.
     Source: van den Oord, Kalchbrenner & Kavukcuoglu 2016, arXiv:1601.06759, section 2.3.
 
     Example:

@@ -1,4 +1,5 @@
 """The point mass: deterministic encoders."""
+
 import pyro.distributions as dist
 import torch.nn as nn
 from torch import Tensor
@@ -7,11 +8,12 @@ from pyrovae.heads.precision import at_least_float32
 
 
 class DeltaHead(nn.Module):
-    r"""All mass at net(parents): log q(z) = 0 there and -inf elsewhere, draws with the net's own gradient.
+    r"""All mass at net(parents): log q(z) = 0 there and -inf elsewhere, draws with the net's own
+    gradient.
 
-    As a guide it makes an autoencoder: with a flat prior the loss is the reconstruction alone, with
-    `priors.StandardNormal` the code is a maximum a posteriori estimate. The "ELBO" is then log p(x, z) at one z and no
-    bound on log p(x); `log_evidence` refuses such a guide.
+    As a guide it makes an autoencoder: with a flat prior the loss is the reconstruction alone,
+    with `priors.StandardNormal` the code is a maximum a posteriori estimate. The "ELBO" is then
+    log p(x, z) at one z and no bound on log p(x); `log_evidence` refuses such a guide.
 
     Shapes: the net returns `(*batch, *event)` of `event_dim` event dims.
 

@@ -1,4 +1,5 @@
 """The distribution of a whole number whose noise is a mixture of logistics."""
+
 import torch
 import torch.nn.functional as F
 from pyro.distributions import Categorical, TorchDistribution
@@ -7,14 +8,15 @@ from torch.distributions import constraints
 
 
 class DiscretizedLogisticMixture(TorchDistribution):
-    r"""p(k) = \sum_m pi_m [sigmoid((k + 1/2 - loc_m) / scale_m) - sigmoid((k - 1/2 - loc_m) / scale_m)], k = 0..levels-1.
+    r"""p(k) = \sum_m pi_m [sigmoid((k + 1/2 - loc_m) / scale_m) - sigmoid((k - 1/2 - loc_m) /
+    scale_m)], k = 0..levels-1.
 
-    The lowest level holds all mass below it and the highest all above, so that the levels sum to one. Differences are
-    taken as sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - exp(a - b)), which keeps its relative precision
-    however far loc lies from k.
+    The lowest level holds all mass below it and the highest all above, so that the levels sum to
+    one. Differences are taken as sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - exp(a -
+    b)), which keeps its relative precision however far loc lies from k.
 
-    Shapes: logits, loc and log_scale `(*batch, M)`, the last two in units of levels; values are whole numbers stored
-    as floats. Raises ValueError for fewer than two levels.
+    Shapes: logits, loc and log_scale `(*batch, M)`, the last two in units of levels; values are
+    whole numbers stored as floats. Raises ValueError for fewer than two levels.
     Source: Salimans, Karpathy, Chen & Kingma 2017, arXiv:1701.05517, eq. 2.
 
     Example:
@@ -26,8 +28,14 @@ class DiscretizedLogisticMixture(TorchDistribution):
     arg_constraints = dict.fromkeys(("logits", "loc", "log_scale"), constraints.real_vector)
     has_enumerate_support = True
 
-    def __init__(self, logits: Tensor, loc: Tensor, log_scale: Tensor, levels: int,
-                 validate_args: bool | None = None) -> None:
+    def __init__(
+        self,
+        logits: Tensor,
+        loc: Tensor,
+        log_scale: Tensor,
+        levels: int,
+        validate_args: bool | None = None,
+    ) -> None:
         if levels < 2:
             raise ValueError(f"levels={levels}, wanted at least the two levels 0 and 1.")
         self.logits, self.loc, self.log_scale = torch.broadcast_tensors(logits, loc, log_scale)
@@ -38,7 +46,9 @@ class DiscretizedLogisticMixture(TorchDistribution):
     def support(self) -> constraints.Constraint:
         return constraints.integer_interval(0, self.levels - 1)
 
-    def expand(self, batch_shape: Size, _instance: TorchDistribution | None = None) -> "DiscretizedLogisticMixture":
+    def expand(
+        self, batch_shape: Size, _instance: TorchDistribution | None = None
+    ) -> "DiscretizedLogisticMixture":
         new = self._get_checked_instance(DiscretizedLogisticMixture, _instance)
         for name in self.arg_constraints:
             parameter = getattr(self, name)
@@ -62,16 +72,26 @@ class DiscretizedLogisticMixture(TorchDistribution):
     def sample(self, sample_shape: Size = torch.Size()) -> Tensor:
         shape = self._extended_shape(sample_shape)
         component = Categorical(logits=self.logits).sample(sample_shape).unsqueeze(-1)
-        loc, log_scale = (parameter.expand(*shape, parameter.shape[-1]).gather(-1, component).squeeze(-1)
-                          for parameter in (self.loc, self.log_scale))
-        noise = torch.rand(shape, dtype=loc.dtype, device=loc.device).clamp(min=torch.finfo(loc.dtype).tiny).logit()
+        loc, log_scale = (
+            parameter.expand(*shape, parameter.shape[-1]).gather(-1, component).squeeze(-1)
+            for parameter in (self.loc, self.log_scale)
+        )
+        noise = (
+            torch.rand(shape, dtype=loc.dtype, device=loc.device)
+            .clamp(min=torch.finfo(loc.dtype).tiny)
+            .logit()
+        )
         return (loc + log_scale.exp() * noise).round().clamp(0, self.levels - 1)
 
     @property
     def mean(self) -> Tensor:
-        """The sum of P(x > k), a level at a time: all levels at once would take `levels` times the memory."""
+        """The sum of P(x > k), a level at a time: all levels at once would take `levels` times the
+        memory."""
         weights, rate = self.logits.softmax(-1), (-self.log_scale).exp()
-        return sum((weights * ((self.loc - k - 0.5) * rate).sigmoid()).sum(-1) for k in range(self.levels - 1))
+        return sum(
+            (weights * ((self.loc - k - 0.5) * rate).sigmoid()).sum(-1)
+            for k in range(self.levels - 1)
+        )
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
         values = torch.arange(self.levels, dtype=self.loc.dtype, device=self.loc.device)

@@ -1,4 +1,5 @@
 """Normal likelihood whose noise is a value of the program."""
+
 import pyro.distributions as dist
 import torch.nn as nn
 from torch import Tensor
@@ -7,7 +8,8 @@ from pyrovae.heads.precision import at_least_float32
 
 
 class SharedVarianceHead(nn.Module):
-    r"""N(net(parents), v I) with the variance v of the noise the last parent: a `Global` site with a prior.
+    r"""N(net(parents), v I) with the variance v of the noise the last parent: a `Global` site with
+    a prior.
 
     Shapes: v `(K, 1)` or `()`, the net returns `(*batch, *event)` of `event_dim` event dims.
 
@@ -26,4 +28,6 @@ class SharedVarianceHead(nn.Module):
     def forward(self, *parents: Tensor) -> dist.Independent:
         scale = parents[-1].sqrt()
         loc = at_least_float32(self.net(*parents[:-1]))
-        return dist.Normal(loc, scale.reshape(scale.shape + (1,) * self.event_dim)).to_event(self.event_dim)
+        return dist.Normal(loc, scale.reshape(scale.shape + (1,) * self.event_dim)).to_event(
+            self.event_dim
+        )

@@ -1,4 +1,5 @@
 """Train the guide more often than the model."""
+
 import torch
 import torch.nn as nn
 from torch import Tensor
@@ -10,14 +11,17 @@ from pyrovae.losses.base import unwrap
 
 
 class Lagging(nn.Module):
-    r"""The inner loss, but the model moves in one training step of `guide_steps` only: the guide need not lag behind.
+    r"""The inner loss, but the model moves in one training step of `guide_steps` only: the guide
+    need not lag behind.
 
-    In the other steps the model's parameters get no gradient, so that an optimiser that skips those leaves them; what
-    model and guide share moves with the model. After `stop_after` steps both always move. A remedy for posterior
-    collapse: early in training the guide is too far from the true posterior for the model to learn to use z.
+    In the other steps the model's parameters get no gradient, so that an optimiser that skips
+    those leaves them; what model and guide share moves with the model. After `stop_after` steps
+    both always move. A remedy for posterior collapse: early in training the guide is too far from
+    the true posterior for the model to learn to use z.
 
     Raises: PairError where the guide has no parameters but those it shares with the model.
-    Source: He et al. 2019, arXiv:1901.05534, algorithm 1 (there the guide's steps go on until they no longer help).
+    Source: He et al. 2019, arXiv:1901.05534, algorithm 1 (there the guide's steps go on until they
+    no longer help).
 
     Example:
         >>> from pyrovae import ElboLoss, Guide, Model, Node
@@ -32,10 +36,14 @@ class Lagging(nn.Module):
         [True, True, True, True]
     """
 
-    def __init__(self, loss: nn.Module, *, guide_steps: int, stop_after: int | None = None) -> None:
+    def __init__(
+        self, loss: nn.Module, *, guide_steps: int, stop_after: int | None = None
+    ) -> None:
         super().__init__()
         if guide_steps < 1:
-            raise ValueError(f"guide_steps={guide_steps}, wanted at least 1: steps of the guide for each of the model.")
+            raise ValueError(
+                f"guide_steps={guide_steps}, wanted at least 1: steps of the guide for each of the model."
+            )
         self.inner, self.guide_steps, self.stop_after = loss, guide_steps, stop_after
         self.register_buffer("step", torch.zeros((), dtype=torch.long))
 
@@ -43,13 +51,17 @@ class Lagging(nn.Module):
         if not self.training:
             return self.inner(**batch)
         if is_recording():
-            raise CaptureError("Lagging trains all in some steps and the guide alone in the others.")
+            raise CaptureError(
+                "Lagging trains all in some steps and the guide alone in the others."
+            )
         step, self.step = int(self.step), self.step + 1
         if step % self.guide_steps == 0 or self.stop_after is not None and step >= self.stop_after:
             return self.inner(**batch)
         with frozen(unwrap(self).model):
             loss = self.inner(**batch)
         if torch.is_grad_enabled() and not loss.requires_grad:
-            raise PairError("all that the guide learns is part of the model too, e.g. by a VampPrior of its encoder, so "
-                            "nothing is left to move in the guide's steps. Give the prior an encoder of its own.")
+            raise PairError(
+                "all that the guide learns is part of the model too, e.g. by a VampPrior of its encoder, so "
+                "nothing is left to move in the guide's steps. Give the prior an encoder of its own."
+            )
         return loss

@@ -1,4 +1,5 @@
 """The capacity objective: a KL that is held at a value which grows."""
+
 from collections.abc import Callable
 
 import torch.nn as nn
@@ -10,16 +11,20 @@ from pyrovae.losses.schedules import Schedule, weight_of
 
 
 class CapacityLoss(nn.Module):
-    r"""-(E_q log p(x | z) - gamma |KL - C|) in nats per datum: the KL is drawn to C nats instead of to zero.
+    r"""-(E_q log p(x | z) - gamma |KL - C|) in nats per datum: the KL is drawn to C nats instead
+    of to zero.
 
-    capacity: C in nats per datum, summed over latent sites; a number or a schedule, e.g. `LinearWarmup(1000, stop=25.0)`.
+    capacity: C in nats per datum, summed over latent sites; a number or a schedule, e.g.
+        `LinearWarmup(1000, stop=25.0)`.
     gamma: the pull; the paper takes 1000 at 64 x 64 pixels.
     options: those of `ElboLoss` but beta and free_bits (`num_data`, `elbo`, `plate`).
 
-    The KL is that of the batch: in closed form where `elbo` takes it so, with the weights that a `poutine.scale` in the
-    programs gives the data. `terms` and everything reported stay those of the ELBO at beta = 1.
+    The KL is that of the batch: in closed form where `elbo` takes it so, with the weights that a
+    `poutine.scale` in the programs gives the data. `terms` and everything reported stay those of
+    the ELBO at beta = 1.
 
-    Raises: TypeError where the KL is summed out by enumeration or its gradient needs the score function.
+    Raises: TypeError where the KL is summed out by enumeration or its gradient needs the score
+    function.
     Source: Burgess et al. 2018, arXiv:1804.03599, section 5.
 
     Example:
@@ -35,8 +40,16 @@ class CapacityLoss(nn.Module):
         torch.Size([])
     """
 
-    def __init__(self, model: Callable, guide: Callable, *, capacity: float | Schedule, gamma: float = 1000.0,
-                 plate: str = DATA, **options: object) -> None:
+    def __init__(
+        self,
+        model: Callable,
+        guide: Callable,
+        *,
+        capacity: float | Schedule,
+        gamma: float = 1000.0,
+        plate: str = DATA,
+        **options: object,
+    ) -> None:
         super().__init__()
         if gamma < 0:
             raise ValueError(f"gamma={gamma}, wanted a weight of at least 0.")
@@ -47,4 +60,8 @@ class CapacityLoss(nn.Module):
         loss, terms, kl = self.inner.parts(batch, purpose="CapacityLoss")
         self.inner.terms = terms.detach()
         values, weights = zip(*kl.values())
-        return loss + self.gamma * (sum(values) - sum(weights) / len(weights) * weight_of(self.capacity)).abs()
+        return (
+            loss
+            + self.gamma
+            * (sum(values) - sum(weights) / len(weights) * weight_of(self.capacity)).abs()
+        )

@@ -1,4 +1,5 @@
 """The evidence lower bound as a loss."""
+
 import copy
 import warnings
 from collections.abc import Callable
@@ -36,27 +37,31 @@ from pyrovae.losses.weighted_kl import WeightedKl, weighted_kl
 class ElboLoss(nn.Module):
     r"""Negative ELBO in nats per datum, -(E_q log p(x | z) - beta KL), by any of Pyro's ELBOs.
 
-    `loss(**batch)` returns the scalar to minimise. It is on one scale whatever the size of the batch, and unbiased
-    for the full-data objective. `loss.terms` then holds the parts of that evaluation at beta = 1.
+    `loss(**batch)` returns the scalar to minimise. It is on one scale whatever the size of the
+    batch, and unbiased for the full-data objective. `loss.terms` then holds the parts of that
+    evaluation at beta = 1.
 
-    num_data: N, needed only where sites lie outside the data plate (Bayesian weights): their KL weighs 1/N.
-    beta: weight of the KL; a number, or a schedule: a callable, called at each evaluation, those of checks included. One
-        that counts steps does so in a buffer and in training alone, as `LinearWarmup`; its `value()` is kept in histories.
-    free_bits: nats of KL per datum that each latent site may spend free: its KL term is max(free_bits, KL), the KL
-        averaged over the batch (in closed form where `elbo` takes it so; with the weights that a `poutine.scale` in the
-        programs gives the data).
-    elbo: the estimator, by default `Trace_ELBO()`. `TraceMeanField_ELBO()` takes the KL in closed form where there is
-        one; `Trace_ELBO(num_particles=5, vectorize_particles=True, max_plate_nesting=1)` averages five draws.
+    num_data: N, needed only where sites lie outside the data plate (Bayesian weights): their KL
+        weighs 1/N.
+    beta: weight of the KL; a number, or a schedule: a callable, called at each evaluation, those
+        of checks included. One that counts steps does so in a buffer and in training alone, as
+        `LinearWarmup`; its `value()` is kept in histories.
+    free_bits: nats of KL per datum that each latent site may spend free: its KL term is
+        max(free_bits, KL), the KL averaged over the batch (in closed form where `elbo` takes it
+        so; with the weights that a `poutine.scale` in the programs gives the data).
+    elbo: the estimator, by default `Trace_ELBO()`. `TraceMeanField_ELBO()` takes the KL in closed
+        form where there is one; `Trace_ELBO(num_particles=5, vectorize_particles=True,
+        max_plate_nesting=1)` averages five draws.
     plate: name of the plate over data, if yours is not called "data".
 
-    Model and guide may be modules, methods or functions; modules that a function closes over are found and become
-    part of the loss (`loss.parameters()`, `.to()`, `.eval()`).
+    Model and guide may be modules, methods or functions; modules that a function closes over are
+    found and become part of the loss (`loss.parameters()`, `.to()`, `.eval()`).
 
-    Raises: PairError for a site outside the plate while `num_data` is None; TypeError for estimators that put the
-    batch scale inside a logarithm (`RenyiELBO`) or freeze it (`JitTrace_ELBO`), and for free bits and
-    `TraceMeanField_ELBO` without a pathwise gradient.
-    Source: Kingma & Welling 2014, arXiv:1312.6114, eq. 8; beta: Higgins et al. 2017; free bits: Kingma et al. 2016,
-    arXiv:1606.04934, eq. 15, a group being a site.
+    Raises: PairError for a site outside the plate while `num_data` is None; TypeError for
+    estimators that put the batch scale inside a logarithm (`RenyiELBO`) or freeze it
+    (`JitTrace_ELBO`), and for free bits and `TraceMeanField_ELBO` without a pathwise gradient.
+    Source: Kingma & Welling 2014, arXiv:1312.6114, eq. 8; beta: Higgins et al. 2017; free bits:
+    Kingma et al. 2016, arXiv:1606.04934, eq. 15, a group being a site.
 
     Example:
         >>> import torch
@@ -70,14 +75,29 @@ class ElboLoss(nn.Module):
         torch.Size([])
     """
 
-    def __init__(self, model: Callable, guide: Callable, *, num_data: int | None = None,
-                 beta: float | Schedule = 1.0, free_bits: float = 0.0, elbo: ELBO | None = None,
-                 plate: str = DATA) -> None:
+    def __init__(
+        self,
+        model: Callable,
+        guide: Callable,
+        *,
+        num_data: int | None = None,
+        beta: float | Schedule = 1.0,
+        free_bits: float = 0.0,
+        elbo: ELBO | None = None,
+        plate: str = DATA,
+    ) -> None:
         super().__init__()
         self.model, self.guide = model, guide
-        self.found = hold(self, model, guide, *([] if isinstance(beta, nn.Module) or not callable(beta) else [beta]))
+        self.found = hold(
+            self,
+            model,
+            guide,
+            *([] if isinstance(beta, nn.Module) or not callable(beta) else [beta]),
+        )
         if num_data is not None and num_data < 1:
-            raise ValueError(f"num_data={num_data}, wanted the number of data in the training set.")
+            raise ValueError(
+                f"num_data={num_data}, wanted the number of data in the training set."
+            )
         if free_bits < 0:
             raise ValueError(f"free_bits={free_bits}, wanted nats per datum, at least 0.")
         self.num_data, self.beta, self.free_bits, self.plate = num_data, beta, free_bits, plate
@@ -89,31 +109,61 @@ class ElboLoss(nn.Module):
         self.terms = terms and terms.detach()
         return loss
 
-    def parts(self, batch: dict[str, Tensor], *, purpose: str | None = None) -> tuple[Tensor, Terms | None, WeightedKl]:
-        """The loss, its terms (None under enumeration) and, for a `purpose`, the KL as it is weighed, all with their graph.
+    def parts(
+        self, batch: dict[str, Tensor], *, purpose: str | None = None
+    ) -> tuple[Tensor, Terms | None, WeightedKl]:
+        """The loss, its terms (None under enumeration) and, for a `purpose`, the KL as it is
+        weighed, all with their graph.
 
-        `purpose` names what differentiates the KL by itself: TypeError where there is no such derivative.
+        `purpose` names what differentiates the KL by itself: TypeError where there is no such
+        derivative.
         """
         purpose = purpose or ("free_bits" if self.free_bits else None)
         guide = for_batch(self.guide, batch)
         if self.terms is None:
             set_up(guide, batch)
         if is_recording() and isinstance(self.elbo, TraceEnum_ELBO):
-            raise CaptureError("TraceEnum_ELBO sums enumerated sites out by looking at them, which no capture can follow.")
+            raise CaptureError(
+                "TraceEnum_ELBO sums enumerated sites out by looking at them, which no capture can follow."
+            )
         beta = weight_of(self.beta)
         traces: list[tuple[Trace, Trace]] = []
-        with local_param_scope(), ScaleLogProb(self.plate, self.num_data, beta, size_of(batch)) as weights, warnings.catch_warnings():
+        with (
+            local_param_scope(),
+            ScaleLogProb(self.plate, self.num_data, beta, size_of(batch)) as weights,
+            warnings.catch_warnings(),
+        ):
             warnings.filterwarnings("ignore", "Encountered NaN: loss")  # fit says more
-            warnings.filterwarnings("ignore", "Found plate statements in guide but not model")  # check compares plates
-            loss = _evaluate(_recording(self.elbo, traces, purpose or _pathwise(self.elbo)), self.model, guide, batch)
+            warnings.filterwarnings(
+                "ignore", "Found plate statements in guide but not model"
+            )  # check compares plates
+            loss = _evaluate(
+                _recording(self.elbo, traces, purpose or _pathwise(self.elbo)),
+                self.model,
+                guide,
+                batch,
+            )
         loss = loss / weights.size
         terms = read_terms(traces, self.plate, self.num_data, _vectorized(self.elbo))
         if purpose and terms is None:
-            raise TypeError(f"{purpose}: the KL of each site is needed, which enumeration sums out; use ElboLoss alone.")
-        kl = weighted_kl(traces, self.plate, self.num_data, _vectorized(self.elbo),
-                         closed_form=isinstance(self.elbo, TraceMeanField_ELBO)) if purpose else {}
+            raise TypeError(
+                f"{purpose}: the KL of each site is needed, which enumeration sums out; use ElboLoss alone."
+            )
+        kl = (
+            weighted_kl(
+                traces,
+                self.plate,
+                self.num_data,
+                _vectorized(self.elbo),
+                closed_form=isinstance(self.elbo, TraceMeanField_ELBO),
+            )
+            if purpose
+            else {}
+        )
         if self.free_bits:
-            loss = loss + beta * sum((self.free_bits * weight - value).clamp(min=0.0) for value, weight in kl.values())
+            loss = loss + beta * sum(
+                (self.free_bits * weight - value).clamp(min=0.0) for value, weight in kl.values()
+            )
         return loss, terms, kl
 
 
@@ -122,12 +172,18 @@ def _usable(elbo: ELBO) -> ELBO:
         raise TypeError(f"elbo={elbo.__name__} is a class; pass an instance, {elbo.__name__}().")
     name = type(elbo).__name__
     if isinstance(elbo, (RenyiELBO, TraceTailAdaptive_ELBO, TraceTMC_ELBO)):
-        raise TypeError(f"{name} weighs particles by log-weights summed over the batch, so the minibatch scale ends up "
-                        "inside a logarithm and the result is no bound. "
-                        "Reduce pyrovae.log_weights(...) over particles for each datum instead.")
-    if name.startswith("Jit") or not (hasattr(elbo, "differentiable_loss") or isinstance(elbo, TraceGraph_ELBO)):
-        raise TypeError(f"{name} has no differentiable loss that can be scaled per datum and step; use Trace_ELBO, "
-                        "TraceMeanField_ELBO, TraceGraph_ELBO or TraceEnum_ELBO.")
+        raise TypeError(
+            f"{name} weighs particles by log-weights summed over the batch, so the minibatch scale ends up "
+            "inside a logarithm and the result is no bound. "
+            "Reduce pyrovae.log_weights(...) over particles for each datum instead."
+        )
+    if name.startswith("Jit") or not (
+        hasattr(elbo, "differentiable_loss") or isinstance(elbo, TraceGraph_ELBO)
+    ):
+        raise TypeError(
+            f"{name} has no differentiable loss that can be scaled per datum and step; use Trace_ELBO, "
+            "TraceMeanField_ELBO, TraceGraph_ELBO or TraceEnum_ELBO."
+        )
     if elbo.max_plate_nesting == float("inf"):
         elbo = copy.copy(elbo)
         elbo.max_plate_nesting = MAX_PLATE_NESTING + (_vectorized(elbo) > 1)
@@ -137,9 +193,19 @@ def _usable(elbo: ELBO) -> ELBO:
 def _evaluate(elbo: ELBO, model: Callable, guide: Callable, batch: dict[str, Tensor]) -> Tensor:
     """The loss, with a surrogate's gradient where gradients are on."""
     if type(elbo) in KNOWN:
-        pairs, closed_form = list(elbo._get_traces(model, guide, (), batch)), isinstance(elbo, TraceMeanField_ELBO)
-        if closed_form or not torch.is_grad_enabled() or all(is_pathwise(guide_trace) for _, guide_trace in pairs):
-            return sum(negative_elbo(*pair, closed_form=closed_form) for pair in pairs) / elbo.num_particles
+        pairs, closed_form = (
+            list(elbo._get_traces(model, guide, (), batch)),
+            isinstance(elbo, TraceMeanField_ELBO),
+        )
+        if (
+            closed_form
+            or not torch.is_grad_enabled()
+            or all(is_pathwise(guide_trace) for _, guide_trace in pairs)
+        ):
+            return (
+                sum(negative_elbo(*pair, closed_form=closed_form) for pair in pairs)
+                / elbo.num_particles
+            )
         values, surrogates = zip(*(elbo._differentiable_loss_particle(*pair) for pair in pairs))
         surrogate = sum(surrogates) / elbo.num_particles
         return sum(values) / elbo.num_particles + surrogate - surrogate.detach()
@@ -156,13 +222,18 @@ def _vectorized(elbo: ELBO) -> int:
 
 
 def _pathwise(elbo: ELBO) -> str | None:
-    """The name of an estimator that has no score-function gradient and, with validation off, does not say so."""
+    """The name of an estimator that has no score-function gradient and, with validation off, does
+    not say so."""
     return type(elbo).__name__ if isinstance(elbo, TraceMeanField_ELBO) else None
 
 
 def _recording(elbo: ELBO, traces: list[tuple[Trace, Trace]], purpose: str | None) -> ELBO:
-    """A shallow copy of the estimator that also appends the traces it makes, refusing those without a path to `purpose`."""
-    recorder, make_trace = copy.copy(elbo), elbo._get_trace  # the copy must not refer to itself: garbage is slow
+    """A shallow copy of the estimator that also appends the traces it makes, refusing those
+    without a path to `purpose`."""
+    recorder, make_trace = (
+        copy.copy(elbo),
+        elbo._get_trace,
+    )  # the copy must not refer to itself: garbage is slow
 
     def get_trace(*args: object) -> tuple[Trace, Trace]:
         traces.append(make_trace(*args))

@@ -1,4 +1,6 @@
-"""What a loss was made of: reconstruction and KL per site, on the unweighted scale of the evidence."""
+"""What a loss was made of: reconstruction and KL per site, on the unweighted scale of the
+evidence."""
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,7 +9,7 @@ from pyro.distributions import Delta
 from pyro.poutine import Trace
 from torch import Tensor
 
-from pyrovae.core.traces import base_distribution, plate_frame, log_prob, sample_sites
+from pyrovae.core.traces import base_distribution, log_prob, plate_frame, sample_sites
 
 DRAWS = 50
 """Draws of z in each of two averages that stand for a posterior mean without a formula."""
@@ -18,15 +20,17 @@ Traces = Sequence[tuple[Trace, Trace]]
 
 @dataclass(frozen=True)
 class Terms:
-    """The parts of one ELBO at beta = 1, in nats per datum: `elbo = reconstruction - sum(kl.values())`."""
+    """The parts of one ELBO at beta = 1, in nats per datum: `elbo = reconstruction -
+    sum(kl.values())`."""
 
     log_px: dict[str, Tensor]
     """E_q log p(x | z) of each observed site."""
     kl: dict[str, Tensor]
-    """E_q [log q(z) - log p(z)] of each latent site, by Monte Carlo on the loss's own draws; one entry "a+b" for all
-    sites of a guide whose density does not split over them (autoguides)."""
+    """E_q [log q(z) - log p(z)] of each latent site, by Monte Carlo on the loss's own draws; one
+    entry "a+b" for all sites of a guide whose density does not split over them (autoguides)."""
     means: dict[str, tuple[Tensor, Tensor]]
-    """Two estimates of E_q[z | x], `(B, *event)`, of each latent site in the data plate that has one."""
+    """Two estimates of E_q[z | x], `(B, *event)`, of each latent site in the data plate that has
+    one."""
 
     @property
     def reconstruction(self) -> Tensor:
@@ -37,43 +41,72 @@ class Terms:
         return self.reconstruction - sum(self.kl.values())
 
     def detach(self) -> "Terms":
-        return Terms(*({name: value.detach() for name, value in part.items()} for part in (self.log_px, self.kl)),
-                     {name: (first.detach(), second.detach()) for name, (first, second) in self.means.items()})
+        return Terms(
+            *(
+                {name: value.detach() for name, value in part.items()}
+                for part in (self.log_px, self.kl)
+            ),
+            {
+                name: (first.detach(), second.detach())
+                for name, (first, second) in self.means.items()
+            },
+        )
 
 
-def read_terms(traces: Traces, plate: str, num_data: int | None, num_particles: int) -> Terms | None:
-    """The terms of traces run with `num_particles` particles each; None where sites are enumerated in parallel."""
+def read_terms(
+    traces: Traces, plate: str, num_data: int | None, num_particles: int
+) -> Terms | None:
+    """The terms of traces run with `num_particles` particles each; None where sites are enumerated
+    in parallel."""
     model, guide = traces[0]
     latent = sample_sites(guide, observed=False)
-    if any(site["infer"].get("_enumerate_dim") is not None
-           for trace in (model, guide) for site in sample_sites(trace, observed=False).values()):
+    if any(
+        site["infer"].get("_enumerate_dim") is not None
+        for trace in (model, guide)
+        for site in sample_sites(trace, observed=False).values()
+    ):
         return None
 
     def mean(*sides: tuple[int, str, float]) -> Tensor:
-        """Signed sum of sites (0 model or 1 guide, name, sign), averaged over draws, in nats per datum."""
+        """Signed sum of sites (0 model or 1 guide, name, sign), averaged over draws, in nats per
+        datum."""
         total = 0.0
         for pair in traces:
             for side, name, sign in sides:
                 site = pair[side].nodes[name]
                 inside = plate_frame(site, plate)
-                total = total + sign * log_prob(site).sum() / (inside.size if inside is not None else num_data)
+                total = total + sign * log_prob(site).sum() / (
+                    inside.size if inside is not None else num_data
+                )
         return total / (len(traces) * num_particles)
 
     matched = [name for name in latent if name in model.nodes]
     if len(matched) == len(latent):
         kl = {name: mean((1, name, 1.0), (0, name, -1.0)) for name in latent}
     else:  # an autoguide's auxiliary draws belong to all sites together
-        kl = {"+".join(matched): mean(*((1, name, 1.0) for name in latent), *((0, name, -1.0) for name in matched))}
-    return Terms(log_px={name: mean((0, name, 1.0)) for name in sample_sites(model, observed=True)}, kl=kl,
-                 means={name: means for name in matched if plate_frame(guide.nodes[name], plate) is not None
-                        and (means := posterior_means(guide.nodes[name])) is not None})
+        kl = {
+            "+".join(matched): mean(
+                *((1, name, 1.0) for name in latent), *((0, name, -1.0) for name in matched)
+            )
+        }
+    return Terms(
+        log_px={name: mean((0, name, 1.0)) for name in sample_sites(model, observed=True)},
+        kl=kl,
+        means={
+            name: means
+            for name in matched
+            if plate_frame(guide.nodes[name], plate) is not None
+            and (means := posterior_means(guide.nodes[name])) is not None
+        },
+    )
 
 
 def posterior_means(site: dict) -> tuple[Tensor, Tensor] | None:
-    """E_q[z | x] twice, `(B, *event)`: exact where the distribution knows its mean, else two averages of fresh draws.
+    """E_q[z | x] twice, `(B, *event)`: exact where the distribution knows its mean, else two
+    averages of fresh draws.
 
-    The draws are made in evaluation only, where nobody waits for a gradient; None in training, and for values that an
-    autoguide computed from an auxiliary draw, which are not its mean.
+    The draws are made in evaluation only, where nobody waits for a gradient; None in training, and
+    for values that an autoguide computed from an auxiliary draw, which are not its mean.
     """
     fn = site["fn"]
     if isinstance(base_distribution(fn), Delta):

@@ -1,4 +1,6 @@
-"""Importance-weighted bounds as losses: IWAE and Rényi's family, with three estimators of their gradient."""
+"""Importance-weighted bounds as losses: IWAE and Rényi's family, with three estimators of their
+gradient."""
+
 import math
 from collections.abc import Callable
 from typing import Literal
@@ -12,7 +14,15 @@ from pyrovae.core.detach import frozen
 from pyrovae.core.errors import PairError
 from pyrovae.core.shapes import DATA
 from pyrovae.core.support import refuse_score_functions
-from pyrovae.core.traces import for_batch, log_joint, replay_guide, run_guide, run_model, sample_sites, log_weights_of
+from pyrovae.core.traces import (
+    for_batch,
+    log_joint,
+    log_weights_of,
+    replay_guide,
+    run_guide,
+    run_model,
+    sample_sites,
+)
 from pyrovae.losses.base import hold
 from pyrovae.losses.datum_weight import datum_weight
 from pyrovae.losses.elbo_terms import Terms, read_terms
@@ -21,27 +31,33 @@ Gradient = Literal["plain", "stl", "dreg"]
 
 
 class IwaeLoss(nn.Module):
-    r"""Negative importance-weighted bound in nats per datum, -1/(1 - alpha) log (1/K) \sum_k w_k^{1 - alpha}.
+    r"""Negative importance-weighted bound in nats per datum, -1/(1 - alpha) log (1/K) \sum_k
+    w_k^{1 - alpha}.
 
-    With w_k = p(x, z_k) / q(z_k | x) and z_k ~ q: alpha = 0 is the IWAE bound, alpha = 1 the ELBO of K draws, between
-    them lie Rényi's bounds; alpha < 0 may exceed log p(x). `loss.terms` holds the parts of the ELBO on the same draws.
+    With w_k = p(x, z_k) / q(z_k | x) and z_k ~ q: alpha = 0 is the IWAE bound, alpha = 1 the ELBO
+    of K draws, between them lie Rényi's bounds; alpha < 0 may exceed log p(x). `loss.terms` holds
+    the parts of the ELBO on the same draws.
 
     gradient: an estimator of the same objective's gradient; the value does not depend on it.
-        "plain": the derivative of the bound on the draws, with the score of q, whose mean is zero and variance is not.
-        "stl": leave that score out (sticking the landing): no noise at the exact posterior. Unbiased for alpha = 1 or
+        "plain": the derivative of the bound on the draws, with the score of q, whose mean is zero
+        and variance is not. "stl": leave that score out (sticking the landing): no noise at the
+        exact posterior. Unbiased for alpha = 1 or
             K = 1; for an IWAE bound of several particles it is biased, and "dreg" is the mend.
-        "dreg": doubly reparameterised: the guide's path derivatives weigh alpha v_k + (1 - alpha) v_k^2, where v_k
-            is w_k^{1 - alpha}, normalised. Unbiased for every alpha and K, without noise at the exact posterior.
-        Far from the posterior any of the three may be the quietest.
-        The last two score the guide's draws anew, which costs an inverse autoregressive flow several passes.
+        "dreg": doubly reparameterised: the guide's path derivatives weigh alpha v_k + (1 - alpha)
+            v_k^2, where v_k is w_k^{1 - alpha}, normalised. Unbiased for every alpha and K,
+            without noise at the exact posterior.
+        Far from the posterior any of the three may be the quietest. The last two score the guide's
+        draws anew, which costs an inverse autoregressive flow several passes.
 
-    A `poutine.scale` round model and guide weighs each datum's bound; it has to be one weight for all sites of a datum.
+    A `poutine.scale` round model and guide weighs each datum's bound; it has to be one weight for
+    all sites of a datum.
 
-    Raises: PairError for sites outside the plate: their weight is no datum's, and for unequal scales; TypeError for latent
-    sites that are not reparameterised, whose gradient would miss a term; ValueError for num_particles < 1.
-    Source: Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519, eq. 8; Li & Turner 2016, arXiv:1602.02311; STL:
-    Roeder, Wu & Duvenaud 2017, arXiv:1703.09194; DReG: Tucker et al. 2019, arXiv:1810.04152, alpha as in its
-    derivation with w replaced by w^{1 - alpha}.
+    Raises: PairError for sites outside the plate: their weight is no datum's, and for unequal
+    scales; TypeError for latent sites that are not reparameterised, whose gradient would miss a
+    term; ValueError for num_particles < 1.
+    Source: Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519, eq. 8; Li & Turner 2016,
+    arXiv:1602.02311; STL: Roeder, Wu & Duvenaud 2017, arXiv:1703.09194; DReG: Tucker et al. 2019,
+    arXiv:1810.04152, alpha as in its derivation with w replaced by w^{1 - alpha}.
 
     Example:
         >>> from pyrovae import Guide, Model, Node
@@ -54,18 +70,35 @@ class IwaeLoss(nn.Module):
         torch.Size([])
     """
 
-    def __init__(self, model: Callable, guide: Callable, *, num_particles: int, gradient: Gradient = "plain",
-                 alpha: float = 0.0, plate: str = DATA) -> None:
+    def __init__(
+        self,
+        model: Callable,
+        guide: Callable,
+        *,
+        num_particles: int,
+        gradient: Gradient = "plain",
+        alpha: float = 0.0,
+        plate: str = DATA,
+    ) -> None:
         super().__init__()
         self.model, self.guide = model, guide
         self.found = hold(self, model, guide)
         if num_particles < 1:
             raise ValueError(f"num_particles={num_particles}, wanted at least 1.")
         if gradient not in Gradient.__args__:
-            raise ValueError(f"gradient={gradient!r}, wanted one of {', '.join(Gradient.__args__)}.")
+            raise ValueError(
+                f"gradient={gradient!r}, wanted one of {', '.join(Gradient.__args__)}."
+            )
         if not math.isfinite(alpha):
-            raise ValueError(f"alpha={alpha}, wanted a finite order; 0 is the IWAE bound, 1 the ELBO.")
-        self.num_particles, self.gradient, self.alpha, self.plate = num_particles, gradient, float(alpha), plate
+            raise ValueError(
+                f"alpha={alpha}, wanted a finite order; 0 is the IWAE bound, 1 the ELBO."
+            )
+        self.num_particles, self.gradient, self.alpha, self.plate = (
+            num_particles,
+            gradient,
+            float(alpha),
+            plate,
+        )
         self.terms: Terms | None = None
 
     def forward(self, **batch: Tensor) -> Tensor:
@@ -80,7 +113,9 @@ class IwaeLoss(nn.Module):
             draws, scale_gradients = _boundary(guide_trace)
             with frozen(guide):
                 guide_trace = replay_guide(guide, draws, batch, self.num_particles)
-                log_joint(guide_trace, self.num_particles, plate=self.plate)  # kept by the trace; flows run nets here
+                log_joint(
+                    guide_trace, self.num_particles, plate=self.plate
+                )  # kept by the trace; flows run nets here
             model_trace = run_model(self.model, draws, batch, self.num_particles)
             log_w = log_weights_of(model_trace, guide_trace, self.num_particles, plate=self.plate)
             v = ((1 - self.alpha) * log_w.detach()).softmax(0)
@@ -91,7 +126,9 @@ class IwaeLoss(nn.Module):
             loss = surrogate - surrogate.detach() - (weight * self._bound(log_w.detach())).mean()
         terms = read_terms([(model_trace, guide_trace)], self.plate, None, self.num_particles)
         if terms is None:
-            raise PairError("IwaeLoss cannot weigh sites that are enumerated in parallel; use ElboLoss with TraceEnum_ELBO.")
+            raise PairError(
+                "IwaeLoss cannot weigh sites that are enumerated in parallel; use ElboLoss with TraceEnum_ELBO."
+            )
         self.terms = terms.detach()
         return loss
 
@@ -102,14 +139,17 @@ class IwaeLoss(nn.Module):
         return ((order * log_w).logsumexp(0) - math.log(self.num_particles)) / order
 
     def extra_repr(self) -> str:
-        return f"num_particles={self.num_particles}, gradient={self.gradient!r}, alpha={self.alpha:g}"
+        return (
+            f"num_particles={self.num_particles}, gradient={self.gradient!r}, alpha={self.alpha:g}"
+        )
 
 
 def _boundary(guide_trace: Trace) -> tuple[Trace, Callable[[Tensor], None]]:
-    """The guide's draws as the densities shall see them, and a function that says how their gradients are to be scaled.
+    """The guide's draws as the densities shall see them, and a function that says how their
+    gradients are to be scaled.
 
-    The factor `(K, B)` applies where a gradient leaves the densities, once for each site, and not again on its way
-    through the draws of a hierarchical guide.
+    The factor `(K, B)` applies where a gradient leaves the densities, once for each site, and not
+    again on its way through the draws of a hierarchical guide.
     """
     factor: list[Tensor] = []
     draws = guide_trace.copy()
@@ -118,7 +158,10 @@ def _boundary(guide_trace: Trace) -> tuple[Trace, Callable[[Tensor], None]]:
         if value.requires_grad:
             event_dim = len(site["fn"].event_shape)
             value = value.view_as(value)
-            value.register_hook(lambda gradient, event_dim=event_dim: gradient * factor[0][(...,) + (None,) * event_dim]
-                                if factor else gradient)
+            value.register_hook(
+                lambda gradient, event_dim=event_dim: (
+                    gradient * factor[0][(...,) + (None,) * event_dim] if factor else gradient
+                )
+            )
         draws.nodes[name] = {**site, "value": value}
     return draws, factor.append

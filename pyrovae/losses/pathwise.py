@@ -1,4 +1,6 @@
-"""The ELBO of traces whose latent draws are all reparameterised: one tensor, with no detour through Python numbers."""
+"""The ELBO of traces whose latent draws are all reparameterised: one tensor, with no detour
+through Python numbers."""
+
 import torch
 from pyro.distributions import Delta
 from pyro.distributions.util import scale_and_mask
@@ -10,25 +12,33 @@ from torch.distributions import kl_divergence
 from pyrovae.core.traces import base_distribution, sample_sites
 
 KNOWN = (Trace_ELBO, TraceMeanField_ELBO)
-"""The estimators that are read here rather than run, so that a step can be vmapped and captured as a graph."""
+"""The estimators that are read here rather than run, so that a step can be vmapped and captured as
+a graph."""
 
 
 def is_pathwise(guide_trace: Trace) -> bool:
-    return all(site["fn"].has_rsample for site in sample_sites(guide_trace, observed=False).values())
+    return all(
+        site["fn"].has_rsample for site in sample_sites(guide_trace, observed=False).values()
+    )
 
 
 def negative_elbo(model_trace: Trace, guide_trace: Trace, *, closed_form: bool) -> Tensor:
-    """Minus the sum of weighed log-probabilities of the model less those of the guide; KLs of sites by formula if wanted.
+    """Minus the sum of weighed log-probabilities of the model less those of the guide; KLs of
+    sites by formula if wanted.
 
-    As `Trace_ELBO` and `TraceMeanField_ELBO` have it, gradients included, but for the log-density of a `Delta`, which Pyro's
-    closed form leaves out.
+    As `Trace_ELBO` and `TraceMeanField_ELBO` have it, gradients included, but for the log-density
+    of a `Delta`, which Pyro's closed form leaves out.
     """
     model, guide = _samples(model_trace), _samples(guide_trace)
     loss = 0.0
     for name, site in model.items():
         kl = closed_form_kl(site, guide[name]) if closed_form and not site["is_observed"] else None
         if kl is None:
-            loss = loss - site["log_prob_sum"] + (guide.pop(name)["log_prob_sum"] if name in guide else 0.0)
+            loss = (
+                loss
+                - site["log_prob_sum"]
+                + (guide.pop(name)["log_prob_sum"] if name in guide else 0.0)
+            )
         else:
             mask, scale = guide[name]["mask"], guide[name]["scale"]
             loss = loss + torch.as_tensor(scale_and_mask(kl, scale=scale, mask=mask)).sum()
@@ -41,9 +51,12 @@ def _samples(trace: Trace) -> dict[str, dict]:
 
 
 def closed_form_kl(model_site: dict, guide_site: dict) -> Tensor | None:
-    """KL(q || p) of one site in the shape of its batch, without scale and mask; None where there is no formula."""
+    """KL(q || p) of one site in the shape of its batch, without scale and mask; None where there
+    is no formula."""
     if isinstance(base_distribution(guide_site["fn"]), Delta):
-        return None  # Pyro's formula leaves out the log_density, e.g. the Jacobian of an autoguide's positive site
+        # Pyro's formula leaves out the log_density, e.g. the Jacobian of an autoguide's positive
+        # site
+        return None
     try:
         return kl_divergence(guide_site["fn"], model_site["fn"])
     except NotImplementedError:

@@ -1,4 +1,5 @@
 """Penalties beside an objective: what makes an autoencoder contractive, say."""
+
 from collections.abc import Callable
 
 import torch
@@ -7,10 +8,11 @@ from torch import Tensor
 
 
 class Penalized(nn.Module):
-    r"""`loss(**batch) + weight * penalty(**batch)`; the penalty is a module or function of the batch, a scalar per datum.
+    r"""`loss(**batch) + weight * penalty(**batch)`; the penalty is a module or function of the
+    batch, a scalar per datum.
 
-    Everything reported (`terms`) stays that of the inner loss; in eval mode the penalty is left out, so that validation
-    compares with runs that have none.
+    Everything reported (`terms`) stays that of the inner loss; in eval mode the penalty is left
+    out, so that validation compares with runs that have none.
 
     Example:
         >>> from pyrovae import ElboLoss, Guide, Model, Node
@@ -24,7 +26,9 @@ class Penalized(nn.Module):
         torch.Size([])
     """
 
-    def __init__(self, loss: nn.Module, penalty: Callable[..., Tensor], *, weight: float = 1.0) -> None:
+    def __init__(
+        self, loss: nn.Module, penalty: Callable[..., Tensor], *, weight: float = 1.0
+    ) -> None:
         super().__init__()
         self.inner, self.penalty, self.weight = loss, penalty, weight
 
@@ -34,15 +38,19 @@ class Penalized(nn.Module):
 
 
 def squared_jacobian(net: Callable[[Tensor], Tensor], x: Tensor, *, num_draws: int = 1) -> Tensor:
-    r"""||d net(x) / dx||_F^2 averaged over the batch, by random projections: unbiased, one backward pass a draw.
+    r"""||d net(x) / dx||_F^2 averaged over the batch, by random projections: unbiased, one
+    backward pass a draw.
 
-    E ||v^T J||^2 = ||J||_F^2 for v ~ N(0, I). Shapes: x `(B, *event)`; net(x) `(B, ...)`, each row of its own x alone.
+    E ||v^T J||^2 = ||J||_F^2 for v ~ N(0, I). Shapes: x `(B, *event)`; net(x) `(B, ...)`, each row
+    of its own x alone.
     Source: contractive autoencoders, Rifai et al. 2011, ICML; the estimator: Hutchinson 1989.
 
     Example:
         >>> squared_jacobian(lambda x: 3 * x, torch.randn(2000, 1), num_draws=10).round()
         tensor(9.)
     """
-    out, pull_back = torch.func.vjp(net, x.detach())  # no leaf for x, which the engine would take for a lost parameter
+    out, pull_back = torch.func.vjp(
+        net, x.detach()
+    )  # no leaf for x, which the engine would take for a lost parameter
     gradients = (pull_back(torch.randn_like(out))[0] for _ in range(num_draws))
     return sum(gradient.square().sum() for gradient in gradients) / (num_draws * len(x))

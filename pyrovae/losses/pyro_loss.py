@@ -1,4 +1,5 @@
 """Estimators of Pyro that do their own backward pass, as losses."""
+
 from collections.abc import Callable
 
 import torch
@@ -15,15 +16,17 @@ from pyrovae.losses.base import hold
 
 
 class PyroLoss(nn.Module):
-    r"""What `elbo.loss_and_grads` minimises, over the number of data in the batch: for estimators that `ElboLoss` refuses.
+    r"""What `elbo.loss_and_grads` minimises, over the number of data in the batch: for estimators
+    that `ElboLoss` refuses.
 
-    `RenyiELBO`, `ReweightedWakeSleep`, `TraceTailAdaptive_ELBO` and estimators of your own call `backward` and return
-    Python numbers; here their surrogate becomes the gradient of the returned scalar, so that `fit` trains, checkpoints and
-    captures them. Value and gradient are Pyro's, in nats, divided by B. It has no `terms`.
+    `RenyiELBO`, `ReweightedWakeSleep`, `TraceTailAdaptive_ELBO` and estimators of your own call
+    `backward` and return Python numbers; here their surrogate becomes the gradient of the returned
+    scalar, so that `fit` trains, checkpoints and captures them. Value and gradient are Pyro's, in
+    nats, divided by B. It has no `terms`.
 
-    The pair is scaled as it is written: with sites outside the plate, or several data in one importance weight
-    (`RenyiELBO`), that is another objective than nats per datum of all data. `ElboLoss` and `IwaeLoss` are to be preferred
-    where they take the estimator.
+    The pair is scaled as it is written: with sites outside the plate, or several data in one
+    importance weight (`RenyiELBO`), that is another objective than nats per datum of all data.
+    `ElboLoss` and `IwaeLoss` are to be preferred where they take the estimator.
 
     Raises: TypeError for an estimator without `loss_and_grads`.
 
@@ -42,7 +45,9 @@ class PyroLoss(nn.Module):
     def __init__(self, model: Callable, guide: Callable, elbo: ELBO) -> None:
         super().__init__()
         if not hasattr(elbo, "loss_and_grads"):
-            raise TypeError(f"elbo={elbo!r} has no loss_and_grads; pass an estimator such as RenyiELBO(num_particles=5).")
+            raise TypeError(
+                f"elbo={elbo!r} has no loss_and_grads; pass an estimator such as RenyiELBO(num_particles=5)."
+            )
         self.model, self.guide, self.elbo = model, guide, elbo
         self.found = hold(self, model, guide)
 
@@ -54,7 +59,6 @@ class PyroLoss(nn.Module):
         surrogate = sum(recorded.surrogates, torch.zeros(()))
         surrogate = surrogate if torch.is_grad_enabled() else surrogate.detach()
         return (value.detach() + surrogate - surrogate.detach()) / size_of(batch)
-
 
     def _announced(self, **batch: Tensor) -> object:
         """The guide; estimators go backward only where some program has a `param` statement."""
@@ -72,7 +76,9 @@ class _Recorded(TorchFunctionMode):
         super().__init__()
         self.surrogates: list[Tensor] = []
 
-    def __torch_function__(self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> object:
+    def __torch_function__(
+        self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None
+    ) -> object:
         if func is Tensor.backward:
             self.surrogates.append(args[0])
             return None

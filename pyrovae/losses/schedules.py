@@ -1,4 +1,5 @@
 """Weights that change while training."""
+
 from collections.abc import Callable
 
 import torch
@@ -20,13 +21,15 @@ def weight_of(weight: float | Schedule) -> float | Tensor:
 
 
 class LinearWarmup(nn.Module):
-    r"""A weight that goes from `start` to `stop` in equal steps over the first `num_steps` training steps.
+    r"""A weight that goes from `start` to `stop` in equal steps over the first `num_steps`
+    training steps.
 
-    Each call while in training mode counts one step; in eval mode the weight stays. The count is a buffer, so a
-    checkpoint resumes the schedule where it was. Returns a scalar tensor.
+    Each call while in training mode counts one step; in eval mode the weight stays. The count is a
+    buffer, so a checkpoint resumes the schedule where it was. Returns a scalar tensor.
 
     Raises: ValueError for num_steps < 1.
-    Source: KL warm-up, Bowman et al. 2016, arXiv:1511.06349, section 3.1; Sonderby et al. 2016, arXiv:1602.02282.
+    Source: KL warm-up, Bowman et al. 2016, arXiv:1511.06349, section 3.1; Sonderby et al. 2016,
+    arXiv:1602.02282.
 
     Example:
         >>> warmup = LinearWarmup(num_steps=4)
@@ -37,7 +40,9 @@ class LinearWarmup(nn.Module):
     def __init__(self, num_steps: int, *, start: float = 0.0, stop: float = 1.0) -> None:
         super().__init__()
         if num_steps < 1:
-            raise ValueError(f"num_steps={num_steps}, but a warm-up takes at least one step; for none, pass the number.")
+            raise ValueError(
+                f"num_steps={num_steps}, but a warm-up takes at least one step; for none, pass the number."
+            )
         self.num_steps, self.start, self.stop = num_steps, start, stop
         self.register_buffer("step", torch.zeros((), dtype=torch.long))
 

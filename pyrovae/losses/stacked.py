@@ -1,4 +1,5 @@
 """Many independent trainings of one kind at once, e.g. of all splits of a data set."""
+
 import copy
 from collections.abc import Callable, Mapping, Sequence
 
@@ -17,17 +18,19 @@ from pyrovae.losses.elbo_terms import Terms
 
 
 class Stacked(nn.Module):
-    r"""R losses of one structure as one loss: their tensors stacked, `(R, ...)`, evaluated by `torch.vmap`.
+    r"""R losses of one structure as one loss: their tensors stacked, `(R, ...)`, evaluated by
+    `torch.vmap`.
 
-    `fit` then trains R models in the time of one while they are small: members share nothing, and Adam treats every number
-    for itself, so each is trained as it would be alone (not with `clip_norm`, which takes one norm of all). `member(r)`
-    gives back loss r with its present tensors.
+    `fit` then trains R models in the time of one while they are small: members share nothing, and
+    Adam treats every number for itself, so each is trained as it would be alone (not with
+    `clip_norm`, which takes one norm of all). `member(r)` gives back loss r with its present
+    tensors.
 
-    A batch holds `(R, B, *event)`, one batch for each member, or with `shared=True` `(B, *event)` for all.
-    The value is the mean over members, nats per datum; the gradient is that of their sum.
+    A batch holds `(R, B, *event)`, one batch for each member, or with `shared=True` `(B, *event)`
+    for all. The value is the mean over members, nats per datum; the gradient is that of their sum.
 
-    Raises: ValueError for an empty sequence and for batches of another leading size. Losses with score-function terms,
-    enumeration or TorchScript do not vmap.
+    Raises: ValueError for an empty sequence and for batches of another leading size. Losses with
+    score-function terms, enumeration or TorchScript do not vmap.
 
     Example:
         >>> from pyrovae import Bayesian, ElboLoss, Model, Node
@@ -49,7 +52,9 @@ class Stacked(nn.Module):
             _check_alike(losses[0], loss, index)
         parameters, buffers = torch.func.stack_module_state(list(losses))
         self.names = list(parameters)
-        self.stacked = nn.ParameterList(nn.Parameter(value.detach(), value.requires_grad) for value in parameters.values())
+        self.stacked = nn.ParameterList(
+            nn.Parameter(value.detach(), value.requires_grad) for value in parameters.values()
+        )
         self.buffer_names = list(buffers)
         for index, buffer in enumerate(buffers.values()):
             self.register_buffer(f"stacked_buffer_{index}", buffer)
@@ -65,10 +70,16 @@ class Stacked(nn.Module):
         """The loss of each member, `(R,)`."""
         template = self.template[0].train(self.training)
         template.terms = None
-        wrong = {name: tuple(value.shape) for name, value in batch.items() if not self.shared and len(value) != self.count}
+        wrong = {
+            name: tuple(value.shape)
+            for name, value in batch.items()
+            if not self.shared and len(value) != self.count
+        }
         if wrong:
-            raise ValueError(f"batches of shapes {wrong} for {self.count} stacked losses, wanted ({self.count}, B, *event). "
-                             "Pass shared=True if all members see the same data.")
+            raise ValueError(
+                f"batches of shapes {wrong} for {self.count} stacked losses, wanted ({self.count}, B, *event). "
+                "Pass shared=True if all members see the same data."
+            )
 
         def one(tensors: dict[str, Tensor], batch: dict[str, Tensor]) -> tuple:
             with poutine.block(), renewed(), _FreshNoise():
@@ -77,15 +88,24 @@ class Stacked(nn.Module):
             return (loss, terms.log_px, terms.kl) if terms is not None else (loss, {}, {})
 
         with pyro.validation_enabled(False):  # it looks at values
-            losses, log_px, kl = torch.vmap(one, in_dims=(0, None if self.shared else 0), randomness="different")(
-                self._tensors(), batch)
+            losses, log_px, kl = torch.vmap(
+                one, in_dims=(0, None if self.shared else 0), randomness="different"
+            )(self._tensors(), batch)
         template.terms = None
         if log_px:
-            self.terms = Terms(*({name: value.detach().mean() for name, value in part.items()} for part in (log_px, kl)), {})
+            self.terms = Terms(
+                *(
+                    {name: value.detach().mean() for name, value in part.items()}
+                    for part in (log_px, kl)
+                ),
+                {},
+            )
         return losses
 
     def values(self, read: Callable[[nn.Module], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """What `read(loss)` makes of each member, e.g. `lambda loss: loss.guide.values()`, stacked `(R, ...)`."""
+        """What `read(loss)` makes of each member, e.g. `lambda loss: loss.guide.values()`, stacked
+        `(R, ...)`."""
+
         def one(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             with torch.nn.utils.stateless._reparametrize_module(self.template[0], tensors):
                 return read(self.template[0])
@@ -115,24 +135,38 @@ class Stacked(nn.Module):
         return next(iter(batch.values())).shape[0 if self.shared else 1]
 
     def _tensors(self) -> dict[str, Tensor]:
-        buffers = {name: getattr(self, f"stacked_buffer_{index}") for index, name in enumerate(self.buffer_names)}
+        buffers = {
+            name: getattr(self, f"stacked_buffer_{index}")
+            for index, name in enumerate(self.buffer_names)
+        }
         return {**dict(zip(self.names, self.stacked)), **buffers}
 
 
 def _check_alike(first: nn.Module, other: nn.Module, index: int) -> None:
     """Numbers that are no tensors are those of the first loss for all: they must not differ."""
     for (name, part), (_, twin) in zip(first.named_modules(), other.named_modules()):
-        mine, theirs = ({key: value for key, value in vars(module).items() if isinstance(value, (bool, int, float, str))}
-                        for module in (part, twin))
-        wrong = sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
+        mine, theirs = (
+            {
+                key: value
+                for key, value in vars(module).items()
+                if isinstance(value, (bool, int, float, str))
+            }
+            for module in (part, twin)
+        )
+        wrong = sorted(
+            key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key)
+        )
         if wrong:
             key = wrong[0]
-            raise ValueError(f"stacked losses 0 and {index} differ in {f'{name}.{key}'.lstrip('.')}: {mine.get(key)} and "
-                             f"{theirs.get(key)}, but only tensors may. Stack losses of one structure.")
+            raise ValueError(
+                f"stacked losses 0 and {index} differ in {f'{name}.{key}'.lstrip('.')}: {mine.get(key)} and "
+                f"{theirs.get(key)}, but only tensors may. Stack losses of one structure."
+            )
 
 
 class _FreshNoise(Messenger):
-    """Draws under vmap: numbers filled into an empty tensor, which it takes for one shared by all members, are made anew."""
+    """Draws under vmap: numbers filled into an empty tensor, which it takes for one shared by all
+    members, are made anew."""
 
     def _pyro_sample(self, msg: dict) -> None:
         if msg["value"] is None and not msg["done"] and not site_is_subsample(msg):
@@ -140,12 +174,28 @@ class _FreshNoise(Messenger):
                 msg["value"] = msg["fn"](*msg["args"], **msg["kwargs"])
 
 
-RANDOM = {getattr(torch.Tensor, name) for name in ("bernoulli_", "cauchy_", "exponential_", "geometric_", "log_normal_",
-                                                    "normal_", "random_", "uniform_")}
+RANDOM = {
+    getattr(torch.Tensor, name)
+    for name in (
+        "bernoulli_",
+        "cauchy_",
+        "exponential_",
+        "geometric_",
+        "log_normal_",
+        "normal_",
+        "random_",
+        "uniform_",
+    )
+}
 
 
 class _OutOfPlace(TorchFunctionMode):
-    def __torch_function__(self, func: object, types: tuple, args: tuple = (), kwargs: dict | None = None) -> object:
+    def __torch_function__(
+        self, func: object, types: tuple, args: tuple = (), kwargs: dict | None = None
+    ) -> object:
         if func in RANDOM:
-            args = (torch.rand_like(args[0]), *args[1:])  # a tensor that each member has of its own
+            args = (
+                torch.rand_like(args[0]),
+                *args[1:],
+            )  # a tensor that each member has of its own
         return func(*args, **(kwargs or {}))

@@ -1,8 +1,9 @@
 """How good predictions are: pure functions of plain tensors.
 
-S predictive draws lead, then N data. What is a mean over data comes as `(N,)` values, so that `mean_and_error` gives
-both the mean and its standard error; what is not one (`rmse`, `calibration_error`, `auroc`, `aupr`) is a scalar, whose
-error comes from repeating over splits or seeds.
+S predictive draws lead, then N data. What is a mean over data comes as `(N,)` values, so that
+`mean_and_error` gives both the mean and its standard error; what is not one (`rmse`,
+`calibration_error`, `auroc`, `aupr`) is a scalar, whose error comes from repeating over splits or
+seeds.
 
 | of | functions |
 |---|---|
@@ -21,7 +22,22 @@ from pyrovae.metrics.regression import coverage, interval_width, log_predictive_
 from pyrovae.metrics.summary import MeanError, mean_and_error
 
 __all__ = [
-    "MeanError", "Reliability", "accuracy", "aupr", "auroc", "brier", "calibration_error", "coverage", "crps",
-    "crps_normal_mixture", "entropy", "interval_width", "log_predictive_density", "mean_and_error", "mutual_information",
-    "nll", "reliability", "rmse",
+    "MeanError",
+    "Reliability",
+    "accuracy",
+    "aupr",
+    "auroc",
+    "brier",
+    "calibration_error",
+    "coverage",
+    "crps",
+    "crps_normal_mixture",
+    "entropy",
+    "interval_width",
+    "log_predictive_density",
+    "mean_and_error",
+    "mutual_information",
+    "nll",
+    "reliability",
+    "rmse",
 ]

@@ -1,4 +1,5 @@
 """Whether a classifier that is p sure is right p of the time."""
+
 from typing import NamedTuple
 
 import torch
@@ -21,8 +22,9 @@ class Reliability(NamedTuple):
 def reliability(probs: Tensor, y: Tensor, bins: int = 15, adaptive: bool = False) -> Reliability:
     r"""Confidence, accuracy and number of the data in bins of the largest probability.
 
-    Bin m of M holds (m - 1)/M < max_c p_c <= m/M. `adaptive`: the M bins end at the m/M quantiles, so that they hold
-    equal numbers of data; equal confidences stay in one bin, which leaves some bins empty.
+    Bin m of M holds (m - 1)/M < max_c p_c <= m/M. `adaptive`: the M bins end at the m/M quantiles,
+    so that they hold equal numbers of data; equal confidences stay in one bin, which leaves some
+    bins empty.
 
     Shapes: probs (N, C); y (N,), int64 -> three (bins,), float64 and int64.
     Errors: ValueError for what are no probabilities, no labels 0..C-1, or bins < 1.
@@ -47,21 +49,25 @@ def reliability(probs: Tensor, y: Tensor, bins: int = 15, adaptive: bool = False
         ends = inner.double() / bins
     index = torch.searchsorted(ends, confidence)
     count = torch.bincount(index, minlength=bins)
-    means = [torch.bincount(index, values, minlength=bins) / count for values in (confidence, right)]
+    means = [
+        torch.bincount(index, values, minlength=bins) / count for values in (confidence, right)
+    ]
     return Reliability(*means, count)
 
 
 def calibration_error(probs: Tensor, y: Tensor, bins: int = 15, adaptive: bool = False) -> Tensor:
-    r"""Expected calibration error, sum_m (n_m / N) |accuracy_m - confidence_m| over the bins of `reliability`.
+    r"""Expected calibration error, sum_m (n_m / N) |accuracy_m - confidence_m| over the bins of
+    `reliability`.
 
-    Biased up at finite N, the more so the more bins: a perfectly calibrated classifier does not score zero. It depends
-    on the bins, so compare at equal `bins` and N; 15 of equal width is common. No mean over data: its standard error
-    comes from several seeds or a bootstrap. Only the predicted class counts.
+    Biased up at finite N, the more so the more bins: a perfectly calibrated classifier does not
+    score zero. It depends on the bins, so compare at equal `bins` and N; 15 of equal width is
+    common. No mean over data: its standard error comes from several seeds or a bootstrap. Only the
+    predicted class counts.
 
     Shapes: probs (N, C); y (N,), int64 -> (), in [0, 1]. Errors: ValueError as for `reliability`.
 
-    Source: Naeini, Cooper & Hauskrecht 2015, AAAI; Guo et al. 2017, arXiv:1706.04599, section 2; bins of equal mass:
-    Nixon et al. 2019, arXiv:1904.01685.
+    Source: Naeini, Cooper & Hauskrecht 2015, AAAI; Guo et al. 2017, arXiv:1706.04599, section 2;
+    bins of equal mass: Nixon et al. 2019, arXiv:1904.01685.
 
     Example:
         >>> probs = torch.tensor([[0.75, 0.25]]).expand(4, 2)

@@ -1,4 +1,5 @@
 """Class probabilities: how often right, how likely, how sure."""
+
 import torch
 from torch import Tensor
 
@@ -6,7 +7,8 @@ from pyrovae.metrics.refuse import labels, probabilities
 
 
 def accuracy(probs: Tensor, y: Tensor) -> Tensor:
-    """Whether the most probable class is the true one, as 0 or 1, for each datum; the mean is the accuracy.
+    """Whether the most probable class is the true one, as 0 or 1, for each datum; the mean is the
+    accuracy.
 
     Shapes: probs (N, C); y (N,), int64 -> (N,), in the dtype of probs.
     Errors: ValueError for what are no probabilities or no labels 0..C-1.
@@ -20,10 +22,11 @@ def accuracy(probs: Tensor, y: Tensor) -> Tensor:
 
 
 def nll(probs: Tensor, y: Tensor) -> Tensor:
-    """Negative log-likelihood -log p(y_n) of each datum; inf where the true class got probability zero.
+    """Negative log-likelihood -log p(y_n) of each datum; inf where the true class got probability
+    zero.
 
-    Average probabilities over draws before, p = probs.mean(0). Where they underflow, stay with logarithms:
-    `-log_predictive_density(log_probs)`.
+    Average probabilities over draws before, p = probs.mean(0). Where they underflow, stay with
+    logarithms: `-log_predictive_density(log_probs)`.
 
     Shapes: probs (N, C); y (N,), int64 -> (N,). Units: nats, smaller is better.
     Errors: ValueError for what are no probabilities or no labels 0..C-1.
@@ -39,9 +42,10 @@ def nll(probs: Tensor, y: Tensor) -> Tensor:
 def brier(probs: Tensor, y: Tensor) -> Tensor:
     r"""Brier score sum_c (p_c - [c = y_n])^2 of each datum, in [0, 2], smaller is better.
 
-    Brier's own convention. Two others are in use: divided by C (Lakshminarayanan et al. 2017, arXiv:1612.01474; Ovadia
-    et al. 2019, arXiv:1906.02530, in the text), and less one, sum_c p_c^2 - 2 p_y (the code of Ovadia et al.). The
-    two-class score of scikit-learn's `brier_score_loss`, (p_1 - y)^2, is half of this one.
+    Brier's own convention. Two others are in use: divided by C (Lakshminarayanan et al. 2017,
+    arXiv:1612.01474; Ovadia et al. 2019, arXiv:1906.02530, in the text), and less one, sum_c p_c^2
+    - 2 p_y (the code of Ovadia et al.). The two-class score of scikit-learn's `brier_score_loss`,
+    (p_1 - y)^2, is half of this one.
 
     Shapes: probs (N, C); y (N,), int64 -> (N,).
     Errors: ValueError for what are no probabilities or no labels 0..C-1.
@@ -71,10 +75,11 @@ def entropy(probs: Tensor) -> Tensor:
 
 
 def mutual_information(probs: Tensor) -> Tensor:
-    r"""I(y; w) = H(1/S sum_s p_s) - 1/S sum_s H(p_s) of each datum: how far the draws of the weights disagree.
+    r"""I(y; w) = H(1/S sum_s p_s) - 1/S sum_s H(p_s) of each datum: how far the draws of the
+    weights disagree.
 
-    The part of `entropy(probs.mean(0))` that more data would remove; the rest is noise in the labels. Never negative,
-    at most log S, and biased low at finite S: compare at equal S.
+    The part of `entropy(probs.mean(0))` that more data would remove; the rest is noise in the
+    labels. Never negative, at most log S, and biased low at finite S: compare at equal S.
 
     Shapes: probs (S, N, C) -> (N,). Units: nats. Errors: ValueError for what are no probabilities.
 

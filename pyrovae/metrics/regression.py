@@ -1,4 +1,5 @@
 """Real predictions: how far off, how likely, and whether intervals hold what they promise."""
+
 import math
 
 import torch
@@ -26,12 +27,15 @@ def rmse(mean: Tensor, y: Tensor) -> Tensor:
 
 
 def log_predictive_density(log_likelihood: Tensor) -> Tensor:
-    r"""log p(y_n | data) ~ log (1/S) sum_s p(y_n | w_s): that of the mixture of all draws, value by value.
+    r"""log p(y_n | data) ~ log (1/S) sum_s p(y_n | w_s): that of the mixture of all draws, value
+    by value.
 
-    Not that of a normal with the mixture's mean and variance, which is another, usually lower, number. Biased low at
-    finite S (Jensen). For standardised targets see `pyrovae.data.RegressionSplit.log_density_shift`.
+    Not that of a normal with the mixture's mean and variance, which is another, usually lower,
+    number. Biased low at finite S (Jensen). For standardised targets see
+    `pyrovae.data.RegressionSplit.log_density_shift`.
 
-    Shapes: log_likelihood (S, N), nats -> (N,), nats, larger is better; -inf where no draw allows the datum.
+    Shapes: log_likelihood (S, N), nats -> (N,), nats, larger is better; -inf where no draw allows
+    the datum.
     Errors: ValueError for another shape, NaN and +inf.
 
     Example:
@@ -39,24 +43,31 @@ def log_predictive_density(log_likelihood: Tensor) -> Tensor:
         tensor([0.5000, 0.5000])
     """
     if log_likelihood.dim() != 2 or log_likelihood.numel() == 0:
-        raise ValueError(f"log_likelihood has shape {tuple(log_likelihood.shape)}, wanted (S, N): draws lead, then data, "
-                         "at least one of each. Sum over events first.")
+        raise ValueError(
+            f"log_likelihood has shape {tuple(log_likelihood.shape)}, wanted (S, N): draws lead, then data, "
+            "at least one of each. Sum over events first."
+        )
     if bad := int((log_likelihood.isnan() | (log_likelihood == math.inf)).sum()):
-        raise ValueError(f"log_likelihood holds {bad} values that are NaN or +inf, wanted log-densities. A scale that "
-                         "reached zero is the usual cause.")
+        raise ValueError(
+            f"log_likelihood holds {bad} values that are NaN or +inf, wanted log-densities. A scale that "
+            "reached zero is the usual cause."
+        )
     return log_likelihood.logsumexp(0) - math.log(len(log_likelihood))
 
 
 def coverage(draws: Tensor, y: Tensor, level: float = 0.9) -> Tensor:
-    r"""Whether y lies in the central interval of its draws, as 0 or 1; the mean over data should be `level`.
+    r"""Whether y lies in the central interval of its draws, as 0 or 1; the mean over data should
+    be `level`.
 
-    The ends are the (1 - level) / 2 and (1 + level) / 2 quantiles, at the places p (S + 1) of the S sorted draws
-    (type 6 of Hyndman & Fan 1996, The American Statistician 50(4)): where those are whole numbers and the model is
-    right, coverage is exactly `level` at any S, while numpy's default would cover less. Draws are of y, noise included;
-    those of the regression function would cover too little.
+    The ends are the (1 - level) / 2 and (1 + level) / 2 quantiles, at the places p (S + 1) of the
+    S sorted draws (type 6 of Hyndman & Fan 1996, The American Statistician 50(4)): where those are
+    whole numbers and the model is right, coverage is exactly `level` at any S, while numpy's
+    default would cover less. Draws are of y, noise included; those of the regression function
+    would cover too little.
 
-    Shapes: draws (S, N); y (N,) -> (N,), in the dtype of draws. Errors: ValueError for other shapes, NaN, a level
-    outside (0, 1), and fewer than 2 / (1 - level) - 1 draws (19 for 0.9), which cannot reach so far out.
+    Shapes: draws (S, N); y (N,) -> (N,), in the dtype of draws. Errors: ValueError for other
+    shapes, NaN, a level outside (0, 1), and fewer than 2 / (1 - level) - 1 draws (19 for 0.9),
+    which cannot reach so far out.
 
     Example:
         >>> draws = torch.arange(1.0, 20.0)[:, None].expand(19, 3)
@@ -69,7 +80,8 @@ def coverage(draws: Tensor, y: Tensor, level: float = 0.9) -> Tensor:
 
 
 def interval_width(draws: Tensor, level: float = 0.9) -> Tensor:
-    """Width of the interval that `coverage` speaks of: at equal coverage the narrower is the better.
+    """Width of the interval that `coverage` speaks of: at equal coverage the narrower is the
+    better.
 
     Shapes: draws (S, N) -> (N,). Units: those of y. Errors: ValueError as for `coverage`.
 
@@ -88,8 +100,10 @@ def _interval(draws: Tensor, level: float) -> tuple[Tensor, Tensor]:
     size, place = len(draws), (1 - level) / 2 * (len(draws) + 1)
     if place < 1 - 1e-9:
         wanted = math.ceil(2 / (1 - level) - 1 - 1e-9)
-        raise ValueError(f"{size} draws cannot show a central {level:g} interval, wanted at least {wanted}. Draw more "
-                         "(noise costs nothing), or lower the level.")
+        raise ValueError(
+            f"{size} draws cannot show a central {level:g} interval, wanted at least {wanted}. Draw more "
+            "(noise costs nothing), or lower the level."
+        )
     whole = max(1, math.floor(place + 1e-9))
     part = min(max(place - whole, 0.0), 1.0)
     ordered = draws.sort(0).values

@@ -1,4 +1,5 @@
 """A number with its error bar."""
+
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -18,9 +19,10 @@ class MeanError(NamedTuple):
 def mean_and_error(values: Tensor | Sequence[float]) -> MeanError:
     r"""Mean, standard error sqrt(sum (v - mean)^2 / (n (n - 1))), and n.
 
-    Over data, the error is that of one trained model on new data; over splits or seeds, that of the whole procedure.
-    Training sets of random splits overlap, so theirs is somewhat too small. It is NaN for n = 1 and where a value is
-    infinite (an `nll` of a class that got probability zero), where nothing is known of it.
+    Over data, the error is that of one trained model on new data; over splits or seeds, that of
+    the whole procedure. Training sets of random splits overlap, so theirs is somewhat too small.
+    It is NaN for n = 1 and where a value is infinite (an `nll` of a class that got probability
+    zero), where nothing is known of it.
 
     Shapes: values (n,). Errors: ValueError for another shape, no values, and NaN.
 
@@ -30,10 +32,14 @@ def mean_and_error(values: Tensor | Sequence[float]) -> MeanError:
     """
     values = torch.as_tensor(values, dtype=torch.float64).detach()
     if values.dim() != 1 or len(values) == 0:
-        raise ValueError(f"values has shape {tuple(values.shape)}, wanted (n,) with n >= 1: one value for each datum, split "
-                         "or seed.")
+        raise ValueError(
+            f"values has shape {tuple(values.shape)}, wanted (n,) with n >= 1: one value for each datum, split "
+            "or seed."
+        )
     if bad := int(values.isnan().sum()):
-        raise ValueError(f"values holds {bad} NaN of {len(values)}. Find out where they come from: leaving them out would "
-                         "flatter the score.")
+        raise ValueError(
+            f"values holds {bad} NaN of {len(values)}. Find out where they come from: leaving them out would "
+            "flatter the score."
+        )
     se = (values.std() / len(values) ** 0.5).item() if len(values) > 1 else math.nan
     return MeanError(values.mean().item(), se, len(values))

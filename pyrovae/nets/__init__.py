@@ -1,4 +1,5 @@
 """Nets: plain modules that act on the rightmost dims and broadcast over the rest."""
+
 from pyrovae.nets.batched import Batched
 from pyrovae.nets.conv import ConvDecoder, ConvEncoder
 from pyrovae.nets.gated import GatedMLP

@@ -1,4 +1,5 @@
 """Any number of batch dims for nets that take exactly one."""
+
 import torch.nn as nn
 from torch import Tensor
 
@@ -6,7 +7,8 @@ from torch import Tensor
 class Batched(nn.Module):
     """Fold the dims left of the rightmost `event_dim` into one, apply `net`, unfold.
 
-    Shapes: `(*batch, *event)` -> `(*batch, *out_event)`, for a net from `(N, *event)` to `(N, *out_event)`.
+    Shapes: `(*batch, *event)` -> `(*batch, *out_event)`, for a net from `(N, *event)` to `(N,
+    *out_event)`.
 
     Example:
         >>> import torch
@@ -20,6 +22,6 @@ class Batched(nn.Module):
         self.event_dim = event_dim
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, event = x.shape[:x.dim() - self.event_dim], x.shape[x.dim() - self.event_dim:]
+        batch, event = x.shape[: x.dim() - self.event_dim], x.shape[x.dim() - self.event_dim :]
         out = self.net(x.reshape(-1, *event))
         return out.reshape(*batch, *out.shape[1:])

@@ -1,4 +1,5 @@
 """Fully connected nets with multiplicative gates."""
+
 from collections.abc import Sequence
 
 import torch.nn as nn
@@ -12,7 +13,8 @@ class GatedMLP(nn.Module):
     r"""Layers h_{l+1} = (A_l h_l + a_l) * sigmoid(B_l h_l + b_l), then a linear output.
 
     Shapes and initialisation: those of `MLP`.
-    Source: Dauphin et al. 2017, arXiv:1612.08083, eq. 1; in VAEs Tomczak & Welling 2018, arXiv:1705.07120, section 4.
+    Source: Dauphin et al. 2017, arXiv:1612.08083, eq. 1; in VAEs Tomczak & Welling 2018,
+    arXiv:1705.07120, section 4.
 
     Example:
         >>> import torch

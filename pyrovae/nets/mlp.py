@@ -1,4 +1,5 @@
 """The multilayer perceptron."""
+
 import math
 from collections.abc import Sequence
 
@@ -17,17 +18,23 @@ def as_shape(shape: Shape) -> Size:
 class MLP(nn.Module):
     r"""Fully connected net, h_{l+1} = activation(W_l h_l + b_l), with a linear output.
 
-    Shapes: inputs `(*batch, *in_shape)`; several inputs (then `in_shape` is the sum of their flat sizes, each a
-    vector) broadcast over `batch` and are concatenated; output `(*batch, *out_shape)`. Any number of batch dims,
-    so particles need no care. Initialised by Glorot & Bengio (2010), AISTATS, eq. 16, with zero biases.
+    Shapes: inputs `(*batch, *in_shape)`; several inputs (then `in_shape` is the sum of their flat
+    sizes, each a vector) broadcast over `batch` and are concatenated; output `(*batch,
+    *out_shape)`. Any number of batch dims, so particles need no care. Initialised by Glorot &
+    Bengio (2010), AISTATS, eq. 16, with zero biases.
 
     Example:
         >>> MLP(2, [8], (1, 4, 4))(torch.zeros(5, 3, 2)).shape
         torch.Size([5, 3, 1, 4, 4])
     """
 
-    def __init__(self, in_shape: Shape, hidden: Sequence[int], out_shape: Shape,
-                 activation: type[nn.Module] = nn.ReLU) -> None:
+    def __init__(
+        self,
+        in_shape: Shape,
+        hidden: Sequence[int],
+        out_shape: Shape,
+        activation: type[nn.Module] = nn.ReLU,
+    ) -> None:
         super().__init__()
         self.in_shape, self.out_shape = as_shape(in_shape), as_shape(out_shape)
         sizes = [math.prod(self.in_shape), *hidden, math.prod(self.out_shape)]
@@ -46,9 +53,12 @@ class MLP(nn.Module):
 
 
 def flatten(x: Tensor, shape: Size) -> Tensor:
-    """`(*batch, *shape)` -> `(*batch, prod(shape))`; raises ValueError where x does not end in `shape`."""
-    if x.shape[-len(shape):] != shape:
-        raise ValueError(f"the net takes inputs of shape (*batch, {', '.join(map(str, shape))}), got {tuple(x.shape)}.")
+    """`(*batch, *shape)` -> `(*batch, prod(shape))`; raises ValueError where x does not end in
+    `shape`."""
+    if x.shape[-len(shape) :] != shape:
+        raise ValueError(
+            f"the net takes inputs of shape (*batch, {', '.join(map(str, shape))}), got {tuple(x.shape)}."
+        )
     return x.flatten(-len(shape)) if len(shape) > 1 else x
 
 

@@ -1,13 +1,16 @@
 """Inputs brought to unit scale inside the net, so that data keep their units outside."""
+
 import torch
 import torch.nn as nn
 from torch import Tensor
 
 
 class Standardized(nn.Module):
-    """Apply `net` to (x - mean) / scale of its first input; both constants are buffers, saved with the weights.
+    """Apply `net` to (x - mean) / scale of its first input; both constants are buffers, saved with
+    the weights.
 
-    Shapes: those of `net`; `mean` and `scale` broadcast with x. Raises ValueError for a scale that is not positive.
+    Shapes: those of `net`; `mean` and `scale` broadcast with x. Raises ValueError for a scale that
+    is not positive.
 
     Example:
         >>> from pyrovae.nets import MLP
@@ -21,8 +24,10 @@ class Standardized(nn.Module):
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.get_default_dtype()))
         self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.get_default_dtype()))
         if not (self.scale > 0).all():
-            raise ValueError(f"the scale is {float(self.scale.min())} somewhere, but must be positive; "
-                             "for constant features use 1.")
+            raise ValueError(
+                f"the scale is {float(self.scale.min())} somewhere, but must be positive; "
+                "for constant features use 1."
+            )
 
     def forward(self, x: Tensor, *others: Tensor) -> Tensor:
         return self.net((x - self.mean) / self.scale, *others)

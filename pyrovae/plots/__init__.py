@@ -1,8 +1,9 @@
 """Pictures of autoencoders and of predictions: plain tensors in, `matplotlib.figure.Figure` out.
 
-Nothing here calls pyplot, reads or writes matplotlib's global settings, or opens a window: a figure is
-an object that the caller saves (`save`), shows in a notebook (its last value on a line), or edits
-(`figure.axes`). `import pyrovae` does not import this package; `import pyrovae.plots` does.
+Nothing here calls pyplot, reads or writes matplotlib's global settings, or opens a window: a
+figure is an object that the caller saves (`save`), shows in a notebook (its last value on a line),
+or edits (`figure.axes`). `import pyrovae` does not import this package; `import pyrovae.plots`
+does.
 
 | picture | of | shape |
 |---|---|---|

@@ -14,9 +14,11 @@ LIGHT, DARK = "#a9c4dc", "#12344d"
 
 
 class Bands(NamedTuple):
-    """One panel of `regression_bands`: a predictive distribution over a grid of x, and the data behind it.
+    """One panel of `regression_bands`: a predictive distribution over a grid of x, and the data
+    behind it.
 
-    Shapes: x, mean, epistemic, total and truth (G,); train_x and train_y (N,). All in the same units.
+    Shapes: x, mean, epistemic, total and truth (G,); train_x and train_y (N,). All in the same
+    units.
     """
 
     x: Array
@@ -36,11 +38,12 @@ def regression_bands(
 ) -> Figure:
     """Draw predictive means with bands of two standard deviations side by side, on the same axes.
 
-    The dark band is epistemic, what more data would remove; the light one about it adds the noise. The axis ends at
-    the range of the training data and the truth, widened by half of it at both ends: a wilder band runs out of the panel,
-    so that it does not flatten its neighbours.
+    The dark band is epistemic, what more data would remove; the light one about it adds the noise.
+    The axis ends at the range of the training data and the truth, widened by half of it at both
+    ends: a wilder band runs out of the panel, so that it does not flatten its neighbours.
 
-    Errors: ValueError for no panel, for shapes that differ, for NaN, and for a total that is less than its epistemic part.
+    Errors: ValueError for no panel, for shapes that differ, for NaN, and for a total that is less
+    than its epistemic part.
 
     Example:
         >>> import torch
@@ -50,7 +53,9 @@ def regression_bands(
         ['mean field', 'HMC']
     """
     if not panels:
-        raise ValueError("there is no panel to draw, wanted some such as {'mean field': Bands(...)}.")
+        raise ValueError(
+            "there is no panel to draw, wanted some such as {'mean field': Bands(...)}."
+        )
     arrays = {name: _check(name, Bands(*panel)) for name, panel in panels.items()}
     figure, axes = panel_grid(
         list(arrays), most=3, widths=(6.5, 7.6, 3.3), heights=(0.75, 0.2), xlabel=xlabel, ylabel=ylabel
@@ -58,16 +63,22 @@ def regression_bands(
     for panel, (name, bands) in zip(axes, arrays.items()):
         _draw(panel, bands)
         tidy(panel, title=name)
-    axes[0].set(xlim=_ends([bands.x for bands in arrays.values()]), ylim=_limits(list(arrays.values())))
+    axes[0].set(
+        xlim=_ends([bands.x for bands in arrays.values()]), ylim=_limits(list(arrays.values()))
+    )
     legend_below(figure, ncols=5 if len(arrays) != 4 and len(arrays) > 2 else 3, title=title)
     return figure
 
 
 def _check(name: str, panel: Bands) -> Bands:
-    panel = Bands(*(None if values is None else to_array(values).astype(float) for values in panel))
+    panel = Bands(
+        *(None if values is None else to_array(values).astype(float) for values in panel)
+    )
     for pair, first in ((panel[:4] + panel[6:], "x"), (panel[4:6], "train_x")):
         for values in pair:
-            if values is not None and (values.shape != pair[0].shape or values.ndim != 1 or not np.isfinite(values).all()):
+            if values is not None and (
+                values.shape != pair[0].shape or values.ndim != 1 or not np.isfinite(values).all()
+            ):
                 raise ValueError(
                     f"{name!r} holds a tensor of shape {values.shape} with {np.isfinite(values).sum()} finite values, "
                     f"wanted vectors as long as {first} {pair[0].shape}, all finite. Drop a trailing 1 with squeeze(-1)."
@@ -78,7 +89,12 @@ def _check(name: str, panel: Bands) -> Bands:
             "sqrt(epistemic^2 + noise^2)."
         )
     order = np.argsort(panel.x)
-    return Bands(*(values if values is None or 4 <= index < 6 else values[order] for index, values in enumerate(panel)))
+    return Bands(
+        *(
+            values if values is None or 4 <= index < 6 else values[order]
+            for index, values in enumerate(panel)
+        )
+    )
 
 
 def _draw(axes: Axes, panel: Bands) -> None:
@@ -86,11 +102,24 @@ def _draw(axes: Axes, panel: Bands) -> None:
         (panel.total, LIGHT, "y \u00b1 2 sd"), (panel.epistemic, TRAIN, "function \u00b1 2 sd")
     ):  # fmt: skip
         axes.fill_between(
-            panel.x, panel.mean - 2 * scale, panel.mean + 2 * scale, color=colour, alpha=0.55, linewidth=0, label=label
+            panel.x,
+            panel.mean - 2 * scale,
+            panel.mean + 2 * scale,
+            color=colour,
+            alpha=0.55,
+            linewidth=0,
+            label=label,
         )
     axes.plot(panel.x, panel.mean, color=DARK, linewidth=1.8, label="mean")
     if panel.truth is not None:
-        axes.plot(panel.x, panel.truth, color="black", linestyle=(0, (4, 2)), linewidth=1.3, label="truth")
+        axes.plot(
+            panel.x,
+            panel.truth,
+            color="black",
+            linestyle=(0, (4, 2)),
+            linewidth=1.3,
+            label="truth",
+        )
     axes.plot(
         panel.train_x, panel.train_y, "o", color=VALID, markersize=3.6, markeredgecolor="white", markeredgewidth=0.4,
         label="training data",
@@ -103,7 +132,11 @@ def _ends(arrays: list[np.ndarray]) -> tuple[float, float]:
 
 
 def _limits(panels: list[Bands]) -> tuple[float, float]:
-    low, high = _ends([values for p in panels for values in (p.train_y, p.truth) if values is not None])
-    bottom, top = _ends([p.mean + sign * 2 * p.total for p in panels for sign in (-1, 1)] + [np.array([low, high])])
+    low, high = _ends(
+        [values for p in panels for values in (p.train_y, p.truth) if values is not None]
+    )
+    bottom, top = _ends(
+        [p.mean + sign * 2 * p.total for p in panels for sign in (-1, 1)] + [np.array([low, high])]
+    )
     reach, margin = (high - low) / 2 or 1.0, 0.04 * (top - bottom or 1.0)
     return max(bottom - margin, low - reach), min(top + margin, high + reach)

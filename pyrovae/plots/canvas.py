@@ -1,4 +1,5 @@
-"""What every picture shares: arrays out of tensors, images out of arrays, a bare figure, one palette."""
+"""What every picture shares: arrays out of tensors, images out of arrays, a bare figure, one
+palette."""
 
 import numpy as np
 import torch
@@ -27,8 +28,8 @@ def to_array(values: Array) -> np.ndarray:
 def to_images(images: Array, name: str = "images", lead: int = 1) -> np.ndarray:
     """Return images as (*lead, H, W, 3) or (*lead, H, W, 1) floats clipped to [0, 1].
 
-    Shapes: (*lead, C, H, W) with C = 1 (grey) or 3 (RGB), or (*lead, H, W); `lead` is the number of
-    leading dimensions.
+    Shapes: (*lead, C, H, W) with C = 1 (grey) or 3 (RGB), or (*lead, H, W); `lead` is the number
+    of leading dimensions.
     Errors: ValueError for vectors, for another number of channels, for no image at all, and for
         integers above 1 (0..255 would clip to plain white).
 
@@ -55,7 +56,8 @@ def to_images(images: Array, name: str = "images", lead: int = 1) -> np.ndarray:
 
 
 def mosaic(images: np.ndarray, columns: int, gap: int) -> np.ndarray:
-    """Lay (n, H, W, c) images out row by row, `gap` white pixels apart: (rows (H + gap) - gap, ..., c).
+    """Lay (n, H, W, c) images out row by row, `gap` white pixels apart: (rows (H + gap) - gap,
+    ..., c).
 
     Example:
         >>> mosaic(np.zeros((3, 8, 8, 1)), columns=2, gap=1).shape
@@ -71,7 +73,8 @@ def mosaic(images: np.ndarray, columns: int, gap: int) -> np.ndarray:
 
 
 def gap_of(images: np.ndarray) -> int:
-    """Return the width of the white line between (..., H, W, c) images, in pixels: a tenth of the image.
+    """Return the width of the white line between (..., H, W, c) images, in pixels: a tenth of the
+    image.
 
     Example:
         >>> gap_of(np.zeros((3, 28, 28, 1)))
@@ -81,14 +84,18 @@ def gap_of(images: np.ndarray) -> int:
 
 
 def show(axes: Axes, pixels: np.ndarray) -> None:
-    """Draw (H, W, c) pixels in [0, 1] as they are: square, unsmoothed, grey with 0 = black, no frame.
+    """Draw (H, W, c) pixels in [0, 1] as they are: square, unsmoothed, grey with 0 = black, no
+    frame.
 
     Example:
         >>> show(Figure().subplots(), np.zeros((8, 8, 1)))
     """
     grey = pixels.shape[-1] == 1
     axes.imshow(
-        pixels[..., 0] if grey else pixels, cmap="gray" if grey else None, vmin=0, vmax=1,
+        pixels[..., 0] if grey else pixels,
+        cmap="gray" if grey else None,
+        vmin=0,
+        vmax=1,
         interpolation="nearest",
     )
     axes.set(xticks=[], yticks=[])
@@ -113,8 +120,8 @@ def figure_for(
     """Return a figure that fits (H, W, c) pixels tightly, and its axes with the pixels in them.
 
     `tile` is the larger side of one image in pixels and `inches` what it should measure; the whole
-    picture stays within 10 inches. `extra` is the room for labels: (width, height) in inches; the title's
-    comes on top.
+    picture stays within 10 inches. `extra` is the room for labels: (width, height) in inches; the
+    title's comes on top.
 
     Example:
         >>> figure, axes = figure_for(np.zeros((80, 80, 1)), 8, 0.5, (0.0, 0.0), None)
@@ -124,7 +131,10 @@ def figure_for(
     height, width = pixels.shape[:2]
     scale = min(inches / tile, 10 / max(height, width))
     room = 0.3 if title else 0.0
-    size = (max(width * scale + extra[0], 0.1 * len(title or "")), height * scale + extra[1] + room)
+    size = (
+        max(width * scale + extra[0], 0.1 * len(title or "")),
+        height * scale + extra[1] + room,
+    )
     figure = Figure(figsize=size, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.05, h_pad=0.05)
     axes = figure.subplots()

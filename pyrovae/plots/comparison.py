@@ -1,4 +1,5 @@
-"""Several methods in the course of something: a rotation, the number of data, the size of a network."""
+"""Several methods in the course of something: a rotation, the number of data, the size of a
+network."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -25,15 +26,23 @@ class Line(NamedTuple):
 
 
 def comparison(
-    series: Mapping[str, Line], xlabel: str, ylabel: str, *, xlog: bool = False, title: str | None = None
+    series: Mapping[str, Line],
+    xlabel: str,
+    ylabel: str,
+    *,
+    xlog: bool = False,
+    title: str | None = None,
 ) -> Figure:
-    """Draw a line a method with bars of one standard error; those after the eighth have hollow markers.
+    """Draw a line a method with bars of one standard error; those after the eighth have hollow
+    markers.
 
-    For accuracy against the angle of a rotation, or error against the number of data seen; of a training history see
-    `curves`.
+    For accuracy against the angle of a rotation, or error against the number of data seen; of a
+    training history see `curves`.
 
-    Shapes: x, y and se (T,), T of each line its own. A NaN in se draws no bar; x need not be sorted.
-    Errors: ValueError for no line or more than sixteen, lengths that differ, and values that are not finite.
+    Shapes: x, y and se (T,), T of each line its own. A NaN in se draws no bar; x need not be
+    sorted.
+    Errors: ValueError for no line or more than sixteen, lengths that differ, and values that are
+    not finite.
 
     Example:
         >>> figure = comparison({"MAP": Line([0, 90], [0.99, 0.2], [0.01, 0.02])}, "angle (degrees)", "accuracy")
@@ -41,15 +50,25 @@ def comparison(
         ('angle (degrees)', 1)
     """
     if not 1 <= len(series) <= 2 * len(STYLES):
-        raise ValueError(f"there are {len(series)} lines, wanted 1 to {2 * len(STYLES)}. Draw several figures.")
+        raise ValueError(
+            f"there are {len(series)} lines, wanted 1 to {2 * len(STYLES)}. Draw several figures."
+        )
     figure = Figure(figsize=(7.0, 4.4), layout="constrained")
     axes = figure.subplots()
     for index, (name, line) in enumerate(series.items()):
         colour, marker, style = STYLES[index % len(STYLES)]
         solid = index < len(STYLES)
-        x, y, se = (None if values is None else to_array(values).astype(float) for values in Line(*line))
-        if x.ndim != 1 or not len(x) or x.shape != y.shape or se is not None and se.shape != x.shape \
-                or not (np.isfinite(x) & np.isfinite(y)).all():
+        x, y, se = (
+            None if values is None else to_array(values).astype(float) for values in Line(*line)
+        )
+        if (
+            x.ndim != 1
+            or not len(x)
+            or x.shape != y.shape
+            or se is not None
+            and se.shape != x.shape
+            or not (np.isfinite(x) & np.isfinite(y)).all()
+        ):
             raise ValueError(
                 f"{name!r} has x {x.shape}, y {y.shape} and se {None if se is None else se.shape}, wanted vectors of one "
                 "length, x and y finite. Leave out the points that failed."
@@ -64,6 +83,12 @@ def comparison(
     tidy(axes, title=title or "", xlabel=xlabel, ylabel=ylabel)
     if xlog:
         axes.set_xscale("log")
-    fitting = int(6.8 / (0.7 + 0.09 * max(map(len, series))))  # inches: of the figure, a handle, a letter
-    figure.legend(loc="outside lower center", ncols=columns_for(len(series), min(4, max(1, fitting))), frameon=False)
+    fitting = int(
+        6.8 / (0.7 + 0.09 * max(map(len, series)))
+    )  # inches: of the figure, a handle, a letter
+    figure.legend(
+        loc="outside lower center",
+        ncols=columns_for(len(series), min(4, max(1, fitting))),
+        frameon=False,
+    )
     return figure

@@ -25,21 +25,23 @@ class Table(Protocol):
 
 
 def curves(history: Mapping[str, Sequence[float]] | Table, *, title: str | None = None) -> Figure:
-    """Draw ELBO, reconstruction, KL (training and validation on one axis) and active units against the epoch.
+    """Draw ELBO, reconstruction, KL (training and validation on one axis) and active units against
+    the epoch.
 
     history: what `fit` returns, or a mapping from the names of series to their numbers.
 
-    A panel whose series are missing, empty or all NaN is left out, and so are active units whose number never changes,
-    which the title of the KL states instead; NaNs within a series are skipped, so a
-    validation every fifth epoch is still a line. The limits of an axis are Tukey's outer fences (quartiles
-    -+ 3 interquartile ranges) of what it shows, so that the wild first epochs do not flatten the rest; the
-    last value is always inside, and the picture says how many points are not.
+    A panel whose series are missing, empty or all NaN is left out, and so are active units whose
+    number never changes, which the title of the KL states instead; NaNs within a series are
+    skipped, so a validation every fifth epoch is still a line. The limits of an axis are Tukey's
+    outer fences (quartiles -+ 3 interquartile ranges) of what it shows, so that the wild first
+    epochs do not flatten the rest; the last value is always inside, and the picture says how many
+    points are not.
 
-    Keys: epoch, elbo, reconstruction, kl, valid_elbo, valid_reconstruction, valid_kl, active_units; others
-        (beta, lr) are ignored. `epoch` defaults to 1, 2, .... Units: nats per datum; ELBO and
-        reconstruction, E_q log p(x | z): larger is better.
-    Errors: ValueError when nothing can be drawn, and when a series and `epoch` differ in length; TypeError for what
-        is neither a history nor a mapping.
+    Keys: epoch, elbo, reconstruction, kl, valid_elbo, valid_reconstruction, valid_kl,
+        active_units; others (beta, lr) are ignored. `epoch` defaults to 1, 2, .... Units: nats per
+        datum; ELBO and reconstruction, E_q log p(x | z): larger is better.
+    Errors: ValueError when nothing can be drawn, and when a series and `epoch` differ in length;
+        TypeError for what is neither a history nor a mapping.
 
     Example:
         >>> history = {"elbo": [-200.0, -120.0, -110.0], "valid_elbo": [float("nan"), -121.0, -112.0]}
@@ -58,7 +60,10 @@ def curves(history: Mapping[str, Sequence[float]] | Table, *, title: str | None 
     units = set(series["active_units"][:, 1].tolist())
     if len(units) == 1 and (kl := "KL (nats per datum)") in panels:
         del panels["Active units"]
-        panels = {f"{name}; {units.pop():g} active units" if name == kl else name: keys for name, keys in panels.items()}
+        panels = {
+            f"{name}; {units.pop():g} active units" if name == kl else name: keys
+            for name, keys in panels.items()
+        }
     if not panels:
         raise ValueError(
             f"history holds {sorted(history)} and no finite value to draw, wanted one or more of {sorted(series)}. "
@@ -68,7 +73,9 @@ def curves(history: Mapping[str, Sequence[float]] | Table, *, title: str | None 
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(4.0 * columns, 2.9 * rows + 0.3), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
-    for axes, (name, keys) in zip(figure.subplots(rows, columns, squeeze=False).flat, panels.items(), strict=True):
+    for axes, (name, keys) in zip(
+        figure.subplots(rows, columns, squeeze=False).flat, panels.items(), strict=True
+    ):
         _panel(axes, name, {key: series[key] for key in keys if len(series[key])})
     if title is not None:
         figure.suptitle(title)
@@ -80,7 +87,9 @@ def _points(history: Mapping[str, Sequence[float]], key: str) -> np.ndarray:
     values = np.asarray(history.get(key, []), dtype=float)
     epochs = np.asarray(history.get("epoch", np.arange(1, len(values) + 1)), dtype=float)
     if len(values) and len(values) != len(epochs):
-        raise ValueError(f"history[{key!r}] has {len(values)} values for {len(epochs)} epochs, wanted one for each.")
+        raise ValueError(
+            f"history[{key!r}] has {len(values)} values for {len(epochs)} epochs, wanted one for each."
+        )
     return np.stack([epochs[: len(values)], values], axis=-1)[np.isfinite(values)]
 
 
@@ -102,7 +111,9 @@ def _panel(axes: Axes, name: str, series: Mapping[str, np.ndarray]) -> None:
         return
     low, high = _limits(list(series.values()))
     axes.set_ylim(low, high)
-    outside = sum(int(((points[:, 1] < low) | (points[:, 1] > high)).sum()) for points in series.values())
+    outside = sum(
+        int(((points[:, 1] < low) | (points[:, 1] > high)).sum()) for points in series.values()
+    )
     note = f"{outside} points outside" if outside else None
     axes.legend(frameon=False, loc="best", title=note)
 

@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 
 
 def columns_for(panels: int, most: int) -> int:
-    """Return how many columns look best: all in one row where they fit, rows as even as possible otherwise.
+    """Return how many columns look best: all in one row where they fit, rows as even as possible
+    otherwise.
 
     Example:
         >>> [columns_for(panels, 3) for panels in (1, 3, 4, 5, 7)]
@@ -17,13 +18,19 @@ def columns_for(panels: int, most: int) -> int:
 
 
 def panel_grid(
-    names: Sequence[str], *, most: int, widths: tuple[float, float, float], heights: tuple[float, float], xlabel: str,
+    names: Sequence[str],
+    *,
+    most: int,
+    widths: tuple[float, float, float],
+    heights: tuple[float, float],
+    xlabel: str,
     ylabel: str,
 ) -> tuple[Figure, list[Axes]]:
-    """Return a figure with one panel a name, at most `most` in a row, x labels below the last panel of each column.
+    """Return a figure with one panel a name, at most `most` in a row, x labels below the last
+    panel of each column.
 
-    `widths`: of a single panel, of all panels of a row together, and of the narrowest panel, in inches. `heights`: of a
-    row over the width of a panel, and the inches that its labels add.
+    `widths`: of a single panel, of all panels of a row together, and of the narrowest panel, in
+    inches. `heights`: of a row over the width of a panel, and the inches that its labels add.
 
     Example:
         >>> figure, panels = panel_grid(
@@ -35,10 +42,13 @@ def panel_grid(
     columns = columns_for(len(names), most)
     rows = -(-len(names) // columns)
     width = widths[0] if columns == 1 else max(widths[2], widths[1] / columns)
-    figure = Figure(figsize=(width * columns, (heights[0] * width + heights[1]) * rows + 0.6), layout="constrained")
+    figure = Figure(
+        figsize=(width * columns, (heights[0] * width + heights[1]) * rows + 0.6),
+        layout="constrained",
+    )
     figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06)
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    for axes in grid.flat[len(names):]:
+    for axes in grid.flat[len(names) :]:
         axes.remove()
     panels = list(grid.flat[: len(names)])
     for axes in panels[-columns:]:
@@ -61,7 +71,9 @@ def legend_below(figure: Figure, *, ncols: int, title: str | None) -> None:
         1
     """
     handles = dict(_labelled(figure))
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=ncols, frameon=False)
+    figure.legend(
+        handles.values(), handles, loc="outside lower center", ncols=ncols, frameon=False
+    )
     if title is not None:
         figure.suptitle(title)
 

@@ -11,8 +11,8 @@ from pyrovae.plots.canvas import Array, figure_for, gap_of, mosaic, to_images
 def image_grid(images: Array, *, columns: int | None = None, title: str | None = None) -> Figure:
     """Draw images in a tight grid, row by row.
 
-    Shapes: images (n, C, H, W) or (n, H, W), C = 1 (grey, 0 = black) or 3 (RGB). Values in [0, 1]; what
-        lies outside is clipped. `columns` defaults to the near-square ceil(sqrt(n)).
+    Shapes: images (n, C, H, W) or (n, H, W), C = 1 (grey, 0 = black) or 3 (RGB). Values in [0, 1];
+        what lies outside is clipped. `columns` defaults to the near-square ceil(sqrt(n)).
     Errors: ValueError for vectors, other channel counts, 0..255 integers, and columns < 1.
 
     Example:
@@ -25,7 +25,9 @@ def image_grid(images: Array, *, columns: int | None = None, title: str | None =
     if columns is None:
         columns = math.ceil(math.sqrt(len(pixels)))
     if columns < 1:
-        raise ValueError(f"columns is {columns}, wanted 1 or more, or None for a near-square grid.")
+        raise ValueError(
+            f"columns is {columns}, wanted 1 or more, or None for a near-square grid."
+        )
     whole = mosaic(pixels, min(columns, len(pixels)), gap_of(pixels))
     return figure_for(whole, max(pixels.shape[1:3]), 0.6, (0.1, 0.1), title)[0]
 
@@ -33,7 +35,8 @@ def image_grid(images: Array, *, columns: int | None = None, title: str | None =
 def samples(
     images: Array, *, columns: int | None = None, title: str | None = "Samples from the prior"
 ) -> Figure:
-    """Draw images decoded from prior draws, z ~ p(z), x ~ p(x | z) (or its mean: say so in `title`).
+    """Draw images decoded from prior draws, z ~ p(z), x ~ p(x | z) (or its mean: say so in
+    `title`).
 
     Shapes, values and errors: as in `image_grid`.
 
@@ -46,7 +49,8 @@ def samples(
 
 
 def reconstructions(inputs: Array, outputs: Array, *, title: str | None = None) -> Figure:
-    """Draw each input above its reconstruction, in up to ten columns and as many pairs of rows as needed.
+    """Draw each input above its reconstruction, in up to ten columns and as many pairs of rows as
+    needed.
 
     Shapes: inputs and outputs (n, C, H, W) or (n, H, W), equal. Values in [0, 1], clipped.
     Errors: ValueError when the two shapes differ, and as in `image_grid`.
@@ -75,7 +79,9 @@ def reconstructions(inputs: Array, outputs: Array, *, title: str | None = None) 
         ticks += [top + (height - 1) / 2, top + height + 1 + (height - 1) / 2]
     whole = np.concatenate(bands[:-1])
     figure, axes = figure_for(whole, max(height, width), 0.75, (1.2, 0.1), title)
-    axes.set_anchor("W")  # the layout measures the labels from the left edge, so the slack goes right
+    axes.set_anchor(
+        "W"
+    )  # the layout measures the labels from the left edge, so the slack goes right
     axes.set_yticks(ticks, ["input", "reconstruction"] * (len(ticks) // 2))
     axes.tick_params(length=0)
     return figure

@@ -13,11 +13,12 @@ from pyrovae.plots.canvas import Array, figure_for, mosaic, to_images
 def prior_grid(
     n: int, num_latents: int, dims: Sequence[int] = (0, 1), low: float = 0.05, high: float = 0.95
 ) -> Tensor:
-    r"""Return the latents of an n by n grid of standard-normal quantiles on two dimensions, zero elsewhere.
+    r"""Return the latents of an n by n grid of standard-normal quantiles on two dimensions, zero
+    elsewhere.
 
-    The coordinates are Phi^{-1}(p) for n evenly spaced p in [low, high], so every tile stands for the same
-    prior mass. Row-major, the way the picture is read: the first latent is the top left corner, dims[0]
-    grows to the right, dims[1] falls downwards.
+    The coordinates are Phi^{-1}(p) for n evenly spaced p in [low, high], so every tile stands for
+    the same prior mass. Row-major, the way the picture is read: the first latent is the top left
+    corner, dims[0] grows to the right, dims[1] falls downwards.
 
     Shapes: (n * n, num_latents), the default dtype, on the CPU.
     Errors: ValueError for n < 2, dims that are equal or outside 0..num_latents - 1, and unless
@@ -52,9 +53,11 @@ def manifold(
     From 16 pixels a tile the mosaic is seamless.
     `dims`, `low` and `high` only label the axes: pass what `prior_grid` was given.
 
-    Shapes: images (n * n, C, H, W) or (n * n, H, W), in the order of `prior_grid`. Values in [0, 1], clipped.
+    Shapes: images (n * n, C, H, W) or (n * n, H, W), in the order of `prior_grid`. Values in [0,
+    1], clipped.
     Errors: ValueError when there are not n * n images, and as in `image_grid` and `prior_grid`.
-    Source: Kingma & Welling 2014, arXiv:1312.6114, figure 4 (there the quantiles run over the unit square).
+    Source: Kingma & Welling 2014, arXiv:1312.6114, figure 4 (there the quantiles run over the unit
+    square).
 
     Example:
         >>> z = prior_grid(5, num_latents=2)
@@ -69,7 +72,9 @@ def manifold(
             f"images holds {len(pixels)} images, wanted n * n = {n * n}. Decode prior_grid({n}, num_latents)."
         )
     _, height, width, _ = pixels.shape
-    gap = 1 if max(height, width) < 16 else 0  # tiny images need a line between them to be told apart
+    gap = (
+        1 if max(height, width) < 16 else 0
+    )  # tiny images need a line between them to be told apart
     whole = mosaic(pixels, n, gap=gap)
     figure, axes = figure_for(whole, max(height, width), max(0.3, 6.0 / n), (0.8, 0.6), title)
     axes.set_anchor("W")
@@ -86,6 +91,8 @@ def _check_grid(n: int, dims: Sequence[int], low: float, high: float) -> None:
     if n < 2:
         raise ValueError(f"n is {n}, wanted 2 or more tiles a side.")
     if len(dims) != 2 or dims[0] == dims[1]:
-        raise ValueError(f"dims is {tuple(dims)}, wanted two different latent dimensions, such as (0, 1).")
+        raise ValueError(
+            f"dims is {tuple(dims)}, wanted two different latent dimensions, such as (0, 1)."
+        )
     if not 0 < low < high < 1:
         raise ValueError(f"low is {low} and high {high}, wanted probabilities 0 < low < high < 1.")

@@ -9,13 +9,19 @@ from pyrovae.plots.canvas import MUTED, TRAIN, tidy
 
 
 def kl_parts(
-    names: Sequence[str], information: Sequence[float], marginal: Sequence[float], *, title: str | None = None
+    names: Sequence[str],
+    information: Sequence[float],
+    marginal: Sequence[float],
+    *,
+    title: str | None = None,
 ) -> Figure:
-    """Draw a bar a run, the first on top: mutual information, then the marginal KL after it; together they are the KL.
+    """Draw a bar a run, the first on top: mutual information, then the marginal KL after it;
+    together they are the KL.
 
     Estimates below zero, which are noise about zero, are drawn as zero.
 
-    Shapes: names, information and marginal (n,), in nats per datum, as `pyrovae.elbo_surgery` gives them.
+    Shapes: names, information and marginal (n,), in nats per datum, as `pyrovae.elbo_surgery`
+    gives them.
     Errors: ValueError for no run, and for lists of different lengths.
 
     Example:
@@ -31,7 +37,9 @@ def kl_parts(
     figure = Figure(figsize=(7.0, 0.38 * len(names) + 1.5), layout="constrained")
     axes = figure.subplots()
     rows = np.arange(len(names))
-    first, second = (np.clip(np.asarray(part, dtype=float), 0, None) for part in (information, marginal))
+    first, second = (
+        np.clip(np.asarray(part, dtype=float), 0, None) for part in (information, marginal)
+    )
     axes.barh(rows, first, height=0.6, color=TRAIN, label="mutual information I(x; z)")
     axes.barh(rows, second, left=first, height=0.6, color=MUTED, label="marginal KL(q(z) || p(z))")
     axes.set_yticks(rows, list(names))

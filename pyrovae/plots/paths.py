@@ -13,9 +13,10 @@ from pyrovae.plots.canvas import VALID, Array, figure_for, gap_of, mosaic, to_im
 def interpolate(start: Tensor, end: Tensor, steps: int) -> Tensor:
     r"""Return the straight path (1 - t) start + t end, t = 0, ..., 1.
 
-    The straight line is what a low-dimensional latent space wants (D up to about ten): it needs no origin
-    and is right for any prior. In many dimensions it leaves the region the decoder was trained on: two
-    draws of N(0, I) have norm near sqrt(D), their midpoint sqrt(D / 2). There use `interpolate_spherical`.
+    The straight line is what a low-dimensional latent space wants (D up to about ten): it needs no
+    origin and is right for any prior. In many dimensions it leaves the region the decoder was
+    trained on: two draws of N(0, I) have norm near sqrt(D), their midpoint sqrt(D / 2). There use
+    `interpolate_spherical`.
 
     Shapes: start (D,), end (D,) -> (steps, D); both ends included.
     Errors: ValueError for unequal or non-vector shapes, and for fewer than 2 steps.
@@ -31,15 +32,15 @@ def interpolate(start: Tensor, end: Tensor, steps: int) -> Tensor:
 def interpolate_spherical(start: Tensor, end: Tensor, steps: int) -> Tensor:
     r"""Return the path along the great circle, [sin((1 - t) a) start + sin(t a) end] / sin a.
 
-    a is the angle between the two latents. Under a N(0, I) prior in many dimensions every point of the path
-    keeps the norm near sqrt(D) of a typical draw. It is meant for that prior only. (Parallel latents have
-    a = 0; the formula's limit is the straight path.)
+    a is the angle between the two latents. Under a N(0, I) prior in many dimensions every point of
+    the path keeps the norm near sqrt(D) of a typical draw. It is meant for that prior only.
+    (Parallel latents have a = 0; the formula's limit is the straight path.)
 
     Shapes: start (D,), end (D,) -> (steps, D); both ends included.
-    Errors: ValueError as in `interpolate`, for a zero vector, and for opposite directions, between which no
-        great circle is the shortest.
-    Source: Shoemake 1985 (SIGGRAPH, "Animating rotation with quaternion curves"), the slerp formula;
-        White 2016, arXiv:1609.04468, for its use on latents.
+    Errors: ValueError as in `interpolate`, for a zero vector, and for opposite directions, between
+        which no great circle is the shortest.
+    Source: Shoemake 1985 (SIGGRAPH, "Animating rotation with quaternion curves"), the slerp
+        formula; White 2016, arXiv:1609.04468, for its use on latents.
 
     Example:
         >>> path = interpolate_spherical(torch.tensor([2.0, 0.0]), torch.tensor([0.0, 2.0]), 3)
@@ -49,9 +50,13 @@ def interpolate_spherical(start: Tensor, end: Tensor, steps: int) -> Tensor:
     t = _times(start, end, steps)
     norms = torch.stack([start.norm(), end.norm()])
     if (norms == 0).any():
-        raise ValueError("a latent is the zero vector, which has no direction. Use interpolate instead.")
+        raise ValueError(
+            "a latent is the zero vector, which has no direction. Use interpolate instead."
+        )
     u, v = start / norms[0], end / norms[1]
-    angle = 2 * torch.atan2((u - v).norm(), (u + v).norm())  # exact for small angles, where acos is not
+    angle = 2 * torch.atan2(
+        (u - v).norm(), (u + v).norm()
+    )  # exact for small angles, where acos is not
     if angle < 1e-4:
         return interpolate(start, end, steps)
     if torch.pi - angle < 1e-4:
@@ -62,11 +67,15 @@ def interpolate_spherical(start: Tensor, end: Tensor, steps: int) -> Tensor:
     return (((1 - t) * angle).sin() * start + (t * angle).sin() * end) / angle.sin()
 
 
-def interpolation(images: Array, *, labels: Sequence[str] | None = None, title: str | None = None) -> Figure:
+def interpolation(
+    images: Array, *, labels: Sequence[str] | None = None, title: str | None = None
+) -> Figure:
     """Draw one path a row, its two ends framed; `labels` stand at the rows.
 
-    Shapes: images (rows, steps, C, H, W) or (rows, steps, H, W), C = 1 or 3; labels (rows,). Values in [0, 1], clipped.
-    Errors: ValueError for other shapes, for fewer than 2 steps, and for another number of labels than rows.
+    Shapes: images (rows, steps, C, H, W) or (rows, steps, H, W), C = 1 or 3; labels (rows,).
+    Values in [0, 1], clipped.
+    Errors: ValueError for other shapes, for fewer than 2 steps, and for another number of labels
+    than rows.
 
     Example:
         >>> interpolation(torch.rand(3, 7, 1, 8, 8)).axes[0].images[0].get_array().shape
@@ -75,7 +84,9 @@ def interpolation(images: Array, *, labels: Sequence[str] | None = None, title: 
     pixels = to_images(images, lead=2)
     rows, steps, height, width, _ = pixels.shape
     if steps < 2:
-        raise ValueError(f"images has shape {tuple(images.shape)}: {steps} step, wanted 2 or more.")
+        raise ValueError(
+            f"images has shape {tuple(images.shape)}: {steps} step, wanted 2 or more."
+        )
     if labels is not None and len(labels) != rows:
         raise ValueError(f"there are {len(labels)} labels for {rows} rows, expected one for each.")
     gap = gap_of(pixels)
@@ -86,7 +97,9 @@ def interpolation(images: Array, *, labels: Sequence[str] | None = None, title: 
     for row in range(rows):
         for left in (0, last):
             corner = (left - 0.5, row * (height + gap) - 0.5)
-            frame = Rectangle(corner, width, height, fill=False, edgecolor=VALID, linewidth=2, clip_on=False)
+            frame = Rectangle(
+                corner, width, height, fill=False, edgecolor=VALID, linewidth=2, clip_on=False
+            )
             axes.add_patch(frame)
     middle = (width - 1) / 2
     axes.set_xticks([middle, last + middle], ["start", "end"])

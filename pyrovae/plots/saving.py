@@ -13,8 +13,9 @@ from pyrovae.core.atomic_write import write_atomically
 def save(figures: Mapping[str, Figure], folder: str | os.PathLike[str]) -> dict[str, Path]:
     """Write each figure to `folder/name.png` at 150 dots an inch and return the paths by name.
 
-    The folder is created. A file appears whole or not at all: it is written under a temporary name in the
-    same folder and then renamed, so a reader (or TensorBoard, or a browser that reloads) never sees half.
+    The folder is created. A file appears whole or not at all: it is written under a temporary name
+    in the same folder and then renamed, so a reader (or TensorBoard, or a browser that reloads)
+    never sees half.
 
     Errors: ValueError for a name that is not a plain file name.
 
@@ -27,7 +28,9 @@ def save(figures: Mapping[str, Figure], folder: str | os.PathLike[str]) -> dict[
     folder = Path(folder)
     for name in figures:
         if not name or name.startswith(".") or Path(name).name != name:
-            raise ValueError(f"figure name {name!r} is not a plain file name. Wanted one such as 'samples'.")
+            raise ValueError(
+                f"figure name {name!r} is not a plain file name. Wanted one such as 'samples'."
+            )
     folder.mkdir(parents=True, exist_ok=True)
     paths = {}
     for name, figure in figures.items():

@@ -9,7 +9,11 @@ from pyrovae.plots.canvas import TRAIN, tidy
 
 
 def scores(
-    names: Sequence[str], values: Sequence[float], errors: Sequence[float] | None = None, *, unit: str = "",
+    names: Sequence[str],
+    values: Sequence[float],
+    errors: Sequence[float] | None = None,
+    *,
+    unit: str = "",
     title: str | None = None,
 ) -> Figure:
     """Draw one dot a run with bars of one standard error, the first run on top.
@@ -22,7 +26,12 @@ def scores(
         >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
         ['diagonal', 'IAF']
     """
-    if not len(names) or len(names) != len(values) or errors is not None and len(errors) != len(values):
+    if (
+        not len(names)
+        or len(names) != len(values)
+        or errors is not None
+        and len(errors) != len(values)
+    ):
         raise ValueError(
             f"{len(names)} names, {len(values)} values and {len(errors) if errors is not None else 'no'} errors, wanted "
             "as many of each and at least one."
@@ -30,7 +39,15 @@ def scores(
     figure = Figure(figsize=(7.0, 0.38 * len(names) + 1.2), layout="constrained")
     axes = figure.subplots()
     rows = np.arange(len(names))
-    axes.errorbar(np.asarray(values, dtype=float), rows, xerr=errors, fmt="o", color=TRAIN, markersize=5, capsize=3)
+    axes.errorbar(
+        np.asarray(values, dtype=float),
+        rows,
+        xerr=errors,
+        fmt="o",
+        color=TRAIN,
+        markersize=5,
+        capsize=3,
+    )
     axes.set_yticks(rows, list(names))
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(axis="x", alpha=0.3)

@@ -13,9 +13,13 @@ STYLES = ("-", "--", ":")
 
 
 def gradient_variance(
-    epochs: Sequence[float], panels: Mapping[str, Mapping[str, Sequence[float]]], *, title: str | None = None
+    epochs: Sequence[float],
+    panels: Mapping[str, Mapping[str, Sequence[float]]],
+    *,
+    title: str | None = None,
 ) -> Figure:
-    """Draw the total variance of each estimator against the epoch, one panel an objective, on one logarithmic axis.
+    """Draw the total variance of each estimator against the epoch, one panel an objective, on one
+    logarithmic axis.
 
     Variances compare within a panel: estimators of different objectives have different means.
 
@@ -28,15 +32,21 @@ def gradient_variance(
         'log'
     """
     if not panels or not all(panels.values()):
-        raise ValueError("there is no series to draw, wanted panels such as {'ELBO': {'pathwise': [2.0, 1.0]}}.")
-    for name, series in ((name, series) for panel in panels.values() for name, series in panel.items()):
+        raise ValueError(
+            "there is no series to draw, wanted panels such as {'ELBO': {'pathwise': [2.0, 1.0]}}."
+        )
+    for name, series in (
+        (name, series) for panel in panels.values() for name, series in panel.items()
+    ):
         values = np.asarray(series, dtype=float)
         if values.shape != (len(epochs),) or not (np.isfinite(values) & (values > 0)).all():
             raise ValueError(
                 f"{name!r} holds {values.tolist()}, wanted {len(epochs)} positive variances, one for each epoch."
             )
     figure = Figure(figsize=(4.4 * len(panels), 4.2), layout="constrained")
-    for axes, (name, panel) in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels.items()):
+    for axes, (name, panel) in zip(
+        figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels.items()
+    ):
         for index, (label, values) in enumerate(panel.items()):
             axes.plot(
                 epochs, values, color=COLOURS[index % len(COLOURS)], linestyle=STYLES[index // len(COLOURS) % len(STYLES)],

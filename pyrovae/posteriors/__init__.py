@@ -1,4 +1,6 @@
-"""Posteriors: modules whose forward(context) returns q(z | context). zuko's flows need no file here."""
+"""Posteriors: modules whose forward(context) returns q(z | context). zuko's flows need no file
+here."""
+
 from pyrovae.posteriors.flow import IAF, FlowPosterior
 from pyrovae.posteriors.ladder import PrecisionWeighted
 from pyrovae.posteriors.planar import PlanarPosterior

@@ -1,4 +1,5 @@
 """The slow direction of autoregressive steps, in a few parallel passes."""
+
 from collections.abc import Callable
 
 import torch
@@ -22,12 +23,13 @@ def implicit(transform: Transform) -> Transform:
 class FixedPointTransform(Transform):
     r"""y_i = f(x_i | x_<i), inverted by iterating x <- f^{-1}(y | x) on all dimensions at once.
 
-    The iteration is exact after as many passes as there are dimensions, like zuko's, and stops sooner where it no longer
-    moves. The gradient solves u = g + (d f^{-1}/dx)^T u in the same way, so neither direction keeps a graph of the passes.
+    The iteration is exact after as many passes as there are dimensions, like zuko's, and stops
+    sooner where it no longer moves. The gradient solves u = g + (d f^{-1}/dx)^T u in the same way,
+    so neither direction keeps a graph of the passes.
 
     Shapes: `(*batch, D)`. Draws through it differ from zuko's by rounding alone.
-    Source: implicit differentiation of fixed points, Bai, Kolter & Koltun 2019, arXiv:1909.01377, section 3; Jacobi
-    iterations for autoregressive models: Song et al. 2021, arXiv:2002.03629.
+    Source: implicit differentiation of fixed points, Bai, Kolter & Koltun 2019, arXiv:1909.01377,
+    section 3; Jacobi iterations for autoregressive models: Song et al. 2021, arXiv:2002.03629.
     """
 
     bijective = True

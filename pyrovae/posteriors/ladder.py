@@ -1,4 +1,5 @@
 """The top-down posterior of ladder networks."""
+
 import pyro.distributions as dist
 import torch
 import torch.nn as nn
@@ -8,13 +9,15 @@ from torch.distributions import Distribution
 
 
 class PrecisionWeighted(nn.Module):
-    r"""q(z_l | z_{l+1}, x), proportional to N(z_l; recognition(d)) N(z_l; generative(z_{l+1})): two opinions, multiplied.
+    r"""q(z_l | z_{l+1}, x), proportional to N(z_l; recognition(d)) N(z_l; generative(z_{l+1})):
+    two opinions, multiplied.
 
-    The variance is 1 / (1/s^2 + 1/r^2), the mean that of the two, weighted by precision. `generative` is the model's own
-    conditional p(z_l | z_{l+1}) (shared, trained once); `recognition` reads the data, directly or through features d.
+    The variance is 1 / (1/s^2 + 1/r^2), the mean that of the two, weighted by precision.
+    `generative` is the model's own conditional p(z_l | z_{l+1}) (shared, trained once);
+    `recognition` reads the data, directly or through features d.
 
-    Shapes: `forward(d, *above)`: `recognition(d)` and `generative(*above)` return diagonal normals of one event dim.
-    Raises TypeError for other distributions.
+    Shapes: `forward(d, *above)`: `recognition(d)` and `generative(*above)` return diagonal normals
+    of one event dim. Raises TypeError for other distributions.
     Source: Sonderby et al. 2016, arXiv:1602.02282, section 2.
 
     Example:
@@ -31,7 +34,9 @@ class PrecisionWeighted(nn.Module):
 
     def forward(self, d: Tensor, *above: Tensor) -> dist.Independent:
         q, p = _factors(self.recognition(d)), _factors(self.generative(*above))
-        log_ratio = 2 * (p.scale.log() - q.scale.log())  # of the precisions; on this scale none overflows
+        log_ratio = 2 * (
+            p.scale.log() - q.scale.log()
+        )  # of the precisions; on this scale none overflows
         scale = q.scale * (0.5 * F.logsigmoid(log_ratio)).exp()
         return dist.Normal(torch.lerp(p.loc, q.loc, log_ratio.sigmoid()), scale).to_event(1)
 
@@ -39,5 +44,7 @@ class PrecisionWeighted(nn.Module):
 def _factors(fn: Distribution) -> Distribution:
     base = getattr(fn, "base_dist", fn)
     if not hasattr(base, "loc") or not hasattr(base, "scale") or len(fn.event_shape) != 1:
-        raise TypeError(f"PrecisionWeighted multiplies diagonal normals, got {fn}. Use NormalHead on both sides.")
+        raise TypeError(
+            f"PrecisionWeighted multiplies diagonal normals, got {fn}. Use NormalHead on both sides."
+        )
     return base

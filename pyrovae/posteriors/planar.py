@@ -1,4 +1,5 @@
 """Planar flows on top of an encoder."""
+
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -10,12 +11,14 @@ from zuko.transforms import ComposedTransform
 
 
 class PlanarPosterior(nn.Module):
-    r"""q(z | x): the encoder's draw through planar steps, z' = z + u tanh(w^T z + b), with u, w, b read off x by a net.
+    r"""q(z | x): the encoder's draw through planar steps, z' = z + u tanh(w^T z + b), with u, w, b
+    read off x by a net.
 
-    Invertible because u is moved along w until w^T u > -1. The inverse has one unknown, a = w^T z, found by bisection to
-    rounding and differentiated by one Newton step, so any z can be scored.
+    Invertible because u is moved along w until w^T u > -1. The inverse has one unknown, a = w^T z,
+    found by bisection to rounding and differentiated by one Newton step, so any z can be scored.
 
-    Shapes: `encoder(*parents)` has event `(features,)`; `net(*parents)` returns `(*batch, transforms * (2 * features + 1))`.
+    Shapes: `encoder(*parents)` has event `(features,)`; `net(*parents)` returns `(*batch,
+    transforms * (2 * features + 1))`.
     Source: Rezende & Mohamed 2015, arXiv:1505.05770, eq. 10 to 13 and appendix A.1.
 
     Example:
@@ -26,7 +29,9 @@ class PlanarPosterior(nn.Module):
         torch.Size([5, 2])
     """
 
-    def __init__(self, encoder: nn.Module, net: nn.Module, features: int, *, transforms: int = 4) -> None:
+    def __init__(
+        self, encoder: nn.Module, net: nn.Module, features: int, *, transforms: int = 4
+    ) -> None:
         super().__init__()
         self.encoder, self.net = encoder, net
         self.sizes = [features, features, 1]
@@ -36,9 +41,14 @@ class PlanarPosterior(nn.Module):
         out = self.net(*parents)
         wanted = self.transforms * sum(self.sizes)
         if out.shape[-1] != wanted:
-            raise ValueError(f"the net returns {out.shape[-1]} numbers a datum, wanted transforms * (2 * features + 1) = "
-                             f"{wanted}.")
-        steps = [PlanarTransform(*part.split(self.sizes, dim=-1)) for part in out.chunk(self.transforms, dim=-1)]
+            raise ValueError(
+                f"the net returns {out.shape[-1]} numbers a datum, wanted transforms * (2 * features + 1) = "
+                f"{wanted}."
+            )
+        steps = [
+            PlanarTransform(*part.split(self.sizes, dim=-1))
+            for part in out.chunk(self.transforms, dim=-1)
+        ]
         return NormalizingFlow(ComposedTransform(*steps).inv, self.encoder(*parents))
 
 
@@ -51,7 +61,9 @@ class PlanarTransform(Transform):
     def __init__(self, u: Tensor, w: Tensor, b: Tensor) -> None:
         super().__init__()
         wu = (w * u).sum(-1, keepdim=True)
-        self.u = u + (F.softplus(wu) - 1 - wu) * w / w.square().sum(-1, keepdim=True).clamp(min=1e-12)
+        self.u = u + (F.softplus(wu) - 1 - wu) * w / w.square().sum(-1, keepdim=True).clamp(
+            min=1e-12
+        )
         self.w, self.b = w, b
         self.wu = (w * self.u).sum(-1, keepdim=True)
 
@@ -67,7 +79,8 @@ class PlanarTransform(Transform):
         return y, self.log_abs_det_jacobian(x, y)
 
     def _inverse(self, y: Tensor) -> Tensor:
-        """x = y - u tanh(a + b), where a = w^T x solves a + w^T u tanh(a + b) = w^T y, which rises in a."""
+        """x = y - u tanh(a + b), where a = w^T x solves a + w^T u tanh(a + b) = w^T y, which rises
+        in a."""
         target = (self.w * y).sum(-1, keepdim=True)
         with torch.no_grad():
             low, high = target - self.wu.abs(), target + self.wu.abs()

@@ -1,4 +1,5 @@
 """Draws without a pathwise gradient."""
+
 import torch
 import torch.nn as nn
 from pyro.contrib.zuko import ZukoToPyro
@@ -7,11 +8,13 @@ from torch.distributions import Distribution, constraints
 
 
 class NonReparameterized(nn.Module):
-    r"""The same conditional, but its draws are constants: Pyro's ELBOs then use the score-function gradient.
+    r"""The same conditional, but its draws are constants: Pyro's ELBOs then use the score-function
+    gradient.
 
-    grad E_q[f(z)] = E_q[f(z) grad log q(z)], which needs no derivative of f and is far noisier than the pathwise one
-    where both exist. Shapes: those of the conditional.
-    Source: Williams 1992, Machine Learning 8; in variational inference Ranganath et al. 2014, arXiv:1401.0118, eq. 2.
+    grad E_q[f(z)] = E_q[f(z) grad log q(z)], which needs no derivative of f and is far noisier
+    than the pathwise one where both exist. Shapes: those of the conditional.
+    Source: Williams 1992, Machine Learning 8; in variational inference Ranganath et al. 2014,
+    arXiv:1401.0118, eq. 2.
 
     Example:
         >>> from pyrovae.heads import NormalHead

@@ -1,4 +1,6 @@
-"""What a posterior over weights predicts: one path for every method, be it a guide, an ensemble or a Markov chain."""
+"""What a posterior over weights predicts: one path for every method, be it a guide, an ensemble or
+a Markov chain."""
+
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical
 
 from pyrovae.bnn.local_reparameterization import layers_draw
-from pyrovae.capture.auto import Compile, AutoCapture
+from pyrovae.capture.auto import AutoCapture, Compile
 from pyrovae.capture.guards import has_foreign_code
 from pyrovae.core.batching import Data, batches, exemplar_of, size_of
 from pyrovae.core.broadcasting import Particles
@@ -21,11 +23,20 @@ from pyrovae.core.handlers import Uncondition
 from pyrovae.core.modules import find_modules
 from pyrovae.core.provenance import are_noted, narrow, skip_weight_sampling
 from pyrovae.core.shapes import DATA
-from pyrovae.core.traces import Batch, base_distribution, plate_frame, log_prob, run_model, sample_sites, set_up
+from pyrovae.core.traces import (
+    Batch,
+    base_distribution,
+    log_prob,
+    plate_frame,
+    run_model,
+    sample_sites,
+    set_up,
+)
 from pyrovae.prediction.draws import evaluating
 
 ROWS = 4096
-"""Draws times data that go through the nets at once: enough to keep the machine busy, and small in memory."""
+"""Draws times data that go through the nets at once: enough to keep the machine busy, and small in
+memory."""
 DRAW = "draw of "
 
 
@@ -36,9 +47,11 @@ class Moments:
     mean: Tensor
     """E[y], `(N, *event)`; for classes their probabilities `(N, C)`."""
     aleatoric: Tensor
-    """The noise that more data would not remove: E_w Var[y | w], `(N, *event)`; for classes E_w H[y | w] in nats, `(N,)`."""
+    """The noise that more data would not remove: E_w Var[y | w], `(N, *event)`; for classes E_w
+    H[y | w] in nats, `(N,)`."""
     epistemic: Tensor
-    """What the weights disagree on: Var_w E[y | w]; for classes the mutual information of y and w in nats, `(N,)`."""
+    """What the weights disagree on: Var_w E[y | w]; for classes the mutual information of y and w
+    in nats, `(N,)`."""
 
     @property
     def total(self) -> Tensor:
@@ -46,18 +59,30 @@ class Moments:
         return self.aleatoric + self.epistemic
 
 
-def log_predictive(model: Callable, guide: Callable, data: Data, *, num_samples: int, compile: Compile = "auto",
-                   names: Sequence[str] | None = None, plate: str = DATA) -> Tensor:
-    r"""log p(y_i | x_i, D) = log 1/S sum_s p(y_i | x_i, w_s), w_s ~ q: the density of the mixture, in nats.
+def log_predictive(
+    model: Callable,
+    guide: Callable,
+    data: Data,
+    *,
+    num_samples: int,
+    compile: Compile = "auto",
+    names: Sequence[str] | None = None,
+    plate: str = DATA,
+) -> Tensor:
+    r"""log p(y_i | x_i, D) = log 1/S sum_s p(y_i | x_i, w_s), w_s ~ q: the density of the mixture,
+    in nats.
 
-    data: dict batches, one of them, tuples or one tensor with `names`; NumPy arrays and another precision as in `fit`.
+    data: dict batches, one of them, tuples or one tensor with `names`; NumPy arrays and another
+        precision as in `fit`.
 
-    Shapes: `(N,)`, in the order of the data, all observed sites of a datum together. S = `num_samples` draws are made once
-    and serve all data (for `Empirical` and `Ensemble` a multiple of their number uses each alike). The guide does not see what
-    the model observes. Eval mode, no gradients; flags and buffers stay as they were. compile: as in `log_evidence`.
+    Shapes: `(N,)`, in the order of the data, all observed sites of a datum together. S =
+    `num_samples` draws are made once and serve all data (for `Empirical` and `Ensemble` a multiple
+    of their number uses each alike). The guide does not see what the model observes. Eval mode, no
+    gradients; flags and buffers stay as they were. compile: as in `log_evidence`.
 
     Biased low by about Var / 2S nats, as any log of a mean is; compare methods at one S.
-    Raises: PairError where a latent site lies in the plate: its guide would have read the targets; see `log_evidence`.
+    Raises: PairError where a latent site lies in the plate: its guide would have read the targets;
+    see `log_evidence`.
     Source: Gelman, Hwang & Vehtari 2014, arXiv:1307.5928, eq. 5.
 
     Example:
@@ -70,131 +95,224 @@ def log_predictive(model: Callable, guide: Callable, data: Data, *, num_samples:
         >>> log_predictive(model, MeanField(net), batch, num_samples=10).shape
         torch.Size([5])
     """
+
     def score(trace: Trace, count: int) -> Tensor:
         sites = sample_sites(trace, observed=True).values()
-        inside = [log_prob(site).expand(count, -1) for site in sites if plate_frame(site, plate) is not None]
+        inside = [
+            log_prob(site).expand(count, -1)
+            for site in sites
+            if plate_frame(site, plate) is not None
+        ]
         if not inside:
-            raise PairError(f"the model observes nothing in plate {plate!r} on these data, so there is nothing to score. "
-                            "Name the targets after their site.")
+            raise PairError(
+                f"the model observes nothing in plate {plate!r} on these data, so there is nothing to score. "
+                "Name the targets after their site."
+            )
         return sum(inside).double().logsumexp(0)
 
     results = []
     with evaluating(model, guide):
-        for parts in _run(model, guide, data, num_samples, names, plate, score, compile, redraw=False):
+        for parts in _run(
+            model, guide, data, num_samples, names, plate, score, compile, redraw=False
+        ):
             total = functools.reduce(torch.logaddexp, parts)
             results.append(total.cpu() - math.log(num_samples))
     return torch.cat(results)
 
 
-def predict_moments(model: Callable, guide: Callable, data: Data, *, num_samples: int, site: str | None = None,
-                    compile: Compile = "auto", names: Sequence[str] | None = None, plate: str = DATA) -> Moments:
-    """Mean and uncertainty of `site` (the model's only one in the plate by default), split into its two sources.
+def predict_moments(
+    model: Callable,
+    guide: Callable,
+    data: Data,
+    *,
+    num_samples: int,
+    site: str | None = None,
+    compile: Compile = "auto",
+    names: Sequence[str] | None = None,
+    plate: str = DATA,
+) -> Moments:
+    """Mean and uncertainty of `site` (the model's only one in the plate by default), split into
+    its two sources.
 
-    Averages run over the S draws as they come, so memory does not grow with S. Targets among the data are not read.
-    data, compile: as in `log_predictive`. For
-    categorical and Bernoulli sites the parts are entropies in nats, else variances in the units of y squared.
+    Averages run over the S draws as they come, so memory does not grow with S. Targets among the
+    data are not read.
+    data, compile: as in `log_predictive`. For categorical and Bernoulli sites the parts are
+    entropies in nats, else variances in the units of y squared.
 
-    Raises: PairError as `log_predictive`, for an unknown site, and for one whose distribution has no mean.
-    Source: the variance split: Depeweg et al. 2018, arXiv:1710.07283, eq. 6; of entropy: eq. 5, and Houlsby et al. 2011.
+    Raises: PairError as `log_predictive`, for an unknown site, and for one whose distribution has
+    no mean.
+    Source: the variance split: Depeweg et al. 2018, arXiv:1710.07283, eq. 6; of entropy: eq. 5,
+    and Houlsby et al. 2011.
     """
     results = []
     with evaluating(model, guide):
-        for parts in _run(model, guide, data, num_samples, names, plate,
-                          lambda trace, count: _summed(_only(trace, site, plate), count), compile, redraw=True):
+        for parts in _run(
+            model,
+            guide,
+            data,
+            num_samples,
+            names,
+            plate,
+            lambda trace, count: _summed(_only(trace, site, plate), count),
+            compile,
+            redraw=True,
+        ):
             results.append(_moments(*(sum(each) / num_samples for each in zip(*parts))))
-    return Moments(*(torch.cat([getattr(result, name) for result in results])
-                     for name in ("mean", "aleatoric", "epistemic")))
+    return Moments(
+        *(
+            torch.cat([getattr(result, name) for result in results])
+            for name in ("mean", "aleatoric", "epistemic")
+        )
+    )
 
 
 def _summed(fn: torch.distributions.Distribution, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """Sums over draws of mean, noise and squared mean."""
     base = base_distribution(fn)
     if isinstance(base, (Categorical, Bernoulli)):
-        probs = base.probs if isinstance(base, Categorical) else torch.stack([1.0 - base.probs, base.probs], -1)
+        probs = (
+            base.probs
+            if isinstance(base, Categorical)
+            else torch.stack([1.0 - base.probs, base.probs], -1)
+        )
         probs = _of_draws(probs, fn, count).double()
         entropy = -torch.xlogy(probs, probs).sum(-1)
         return probs.sum(0), entropy.sum(0), torch.empty(0)
     try:
         mean, variance = fn.mean.double(), fn.variance.double()
     except (AttributeError, NotImplementedError) as error:
-        raise PairError(f"a {type(base).__name__} knows no mean and variance; use predict, which returns draws.") from error
+        raise PairError(
+            f"a {type(base).__name__} knows no mean and variance; use predict, which returns draws."
+        ) from error
     mean, variance = (_of_draws(value, fn, count) for value in (mean, variance))
-    return mean.sum(0), variance.sum(0), (mean ** 2).sum(0)
+    return mean.sum(0), variance.sum(0), (mean**2).sum(0)
 
 
 def _of_draws(value: Tensor, fn: torch.distributions.Distribution, count: int) -> Tensor:
-    """A parameter of a distribution with a first dim for draws: one that was run by itself has none."""
+    """A parameter of a distribution with a first dim for draws: one that was run by itself has
+    none."""
     value = value if len(fn.batch_shape) > 1 else value.unsqueeze(0)
     return value.expand(count, *value.shape[1:])
 
 
 def _moments(mean: Tensor, noise: Tensor, square: Tensor) -> Moments:
     if square.numel() == 0 and mean.numel():
-        return Moments(mean.cpu(), noise.cpu(), (-torch.xlogy(mean, mean).sum(-1) - noise).clamp_min(0.0).cpu())
-    return Moments(mean.cpu(), noise.cpu(), (square - mean ** 2).clamp_min(0.0).cpu())
+        return Moments(
+            mean.cpu(),
+            noise.cpu(),
+            (-torch.xlogy(mean, mean).sum(-1) - noise).clamp_min(0.0).cpu(),
+        )
+    return Moments(mean.cpu(), noise.cpu(), (square - mean**2).clamp_min(0.0).cpu())
 
 
 def _only(trace: Trace, name: str | None, plate: str) -> torch.distributions.Distribution:
-    sites = {key: site for key, site in trace.nodes.items() if site["type"] == "sample" and plate_frame(site, plate) is not None}
+    sites = {
+        key: site
+        for key, site in trace.nodes.items()
+        if site["type"] == "sample" and plate_frame(site, plate) is not None
+    }
     if name is None and len(sites) == 1:
         name = next(iter(sites))
     if name not in sites:
-        raise PairError(f"site={name!r}, wanted one of the model's sites in plate {plate!r}: {sorted(sites)}.")
+        raise PairError(
+            f"site={name!r}, wanted one of the model's sites in plate {plate!r}: {sorted(sites)}."
+        )
     return sites[name]["fn"]
 
 
-def _run(model: Callable, guide: Callable, data: Data, num_samples: int, names: Sequence[str] | None, plate: str,
-         read: Callable[[Trace, int], object], compile: Compile, *, redraw: bool) -> Iterator[Iterator[object]]:
-    """For each batch what is read of the model under parts of the same S draws; `redraw`: what it observes is drawn too."""
+def _run(
+    model: Callable,
+    guide: Callable,
+    data: Data,
+    num_samples: int,
+    names: Sequence[str] | None,
+    plate: str,
+    read: Callable[[Trace, int], object],
+    compile: Compile,
+    *,
+    redraw: bool,
+) -> Iterator[Iterator[object]]:
+    """For each batch what is read of the model under parts of the same S draws; `redraw`: what it
+    observes is drawn too."""
     if num_samples < 1:
         raise ValueError(f"num_samples={num_samples}, wanted at least one draw.")
-    lean, known, model = layers_draw(model, guide), _broadcast(model, guide), Uncondition(())(model) if redraw else model
+    lean, known, model = (
+        layers_draw(model, guide),
+        _broadcast(model, guide),
+        Uncondition(())(model) if redraw else model,
+    )
     draws = particles = None
 
     def program(inputs: Batch) -> object:
         """Those inputs that are named for it are draws."""
         part = draws.copy()
-        values = {name.removeprefix(DRAW): value for name, value in inputs.items() if name.startswith(DRAW)}
+        values = {
+            name.removeprefix(DRAW): value
+            for name, value in inputs.items()
+            if name.startswith(DRAW)
+        }
         for name, value in values.items():
             part.nodes[name] = {**draws.nodes[name], "value": value}
         size = len(next(iter(values.values()))) if values else num_samples
         batch = {name: value for name, value in inputs.items() if not name.startswith(DRAW)}
         return read(particles.run_model(model, part, batch, size), size)
 
-    replay = AutoCapture(program, find_modules(model, guide).values(), compile="off" if are_noted() else compile)
+    replay = AutoCapture(
+        program, find_modules(model, guide).values(), compile="off" if are_noted() else compile
+    )
     for batch in batches(data, names, exemplar_of(model, guide)):
         if draws is None:
             with skip_weight_sampling() if lean else nullcontext():
                 draws, particles = _draw(model, guide, batch, num_samples, plate, known)
         rows = ROWS if particles.model_broadcasts else 1
-        yield (replay({**batch, **part}) for part in _parts(draws, max(1, rows // size_of(batch)), num_samples))
+        yield (
+            replay({**batch, **part})
+            for part in _parts(draws, max(1, rows // size_of(batch)), num_samples)
+        )
 
 
-def _draw(model: Callable, guide: Callable, batch: Batch, num_samples: int, plate: str,
-          known: bool) -> tuple[Trace, Particles]:
+def _draw(
+    model: Callable, guide: Callable, batch: Batch, num_samples: int, plate: str, known: bool
+) -> tuple[Trace, Particles]:
     set_up(guide, batch)
     look = run_model(model, poutine.Trace(), batch)
-    targets = set(sample_sites(look, observed=True)) | {name for name, site in look.nodes.items()
-                                                        if site["type"] == "sample" and plate_frame(site, plate) is not None}
+    targets = set(sample_sites(look, observed=True)) | {
+        name
+        for name, site in look.nodes.items()
+        if site["type"] == "sample" and plate_frame(site, plate) is not None
+    }
     cause = None
     try:
         inputs = {name: value for name, value in batch.items() if name not in targets}
         particles = Particles() if known else Particles.of(model, guide, batch, inputs=inputs)
         draws = particles.run_guide(guide, inputs, num_samples)
-        local = [name for name, site in sample_sites(draws, observed=False).items() if plate_frame(site, plate) is not None]
+        local = [
+            name
+            for name, site in sample_sites(draws, observed=False).items()
+            if plate_frame(site, plate) is not None
+        ]
     except Exception as error:
-        local, cause = sorted(targets - set(batch)), error  # the guide missed the data to infer them
+        local, cause = (
+            sorted(targets - set(batch)),
+            error,
+        )  # the guide missed the data to infer them
         if not local:
             raise
     if local:
-        raise PairError(f"latent sites {sorted(local)} lie in plate {plate!r}, one for each datum, so a guide has to read "
-                        "the data it predicts. For log p(x) of such models use log_evidence.") from cause
+        raise PairError(
+            f"latent sites {sorted(local)} lie in plate {plate!r}, one for each datum, so a guide has to read "
+            "the data it predicts. For log p(x) of such models use log_evidence."
+        ) from cause
     return draws, particles
 
 
 def _broadcast(model: Callable, guide: Callable) -> bool:
-    """Whether that is known: under weights that all data share, programs of pyrovae's own parts broadcast."""
-    return all(isinstance(program, nn.Module) and not has_foreign_code(program) for program in (model, guide))
+    """Whether that is known: under weights that all data share, programs of pyrovae's own parts
+    broadcast."""
+    return all(
+        isinstance(program, nn.Module) and not has_foreign_code(program)
+        for program in (model, guide)
+    )
 
 
 def _parts(draws: Trace, step: int, num_samples: int) -> Iterator[dict[str, Tensor]]:
@@ -202,5 +320,7 @@ def _parts(draws: Trace, step: int, num_samples: int) -> Iterator[dict[str, Tens
     sites = sample_sites(draws, observed=False)
     step = step if sites else num_samples
     for start in range(0, num_samples, step):
-        yield {DRAW + name: narrow(site["value"], start, min(start + step, num_samples)) for name, site in sites.items()}
-
+        yield {
+            DRAW + name: narrow(site["value"], start, min(start + step, num_samples))
+            for name, site in sites.items()
+        }

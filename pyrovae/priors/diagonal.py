@@ -1,4 +1,5 @@
 """Mixtures of diagonal normals, scored by matrix products."""
+
 import math
 
 import pyro.distributions as dist
@@ -7,12 +8,14 @@ from torch import Size, Tensor
 
 
 class MixtureOfDiagonals(dist.MixtureSameFamily):
-    r"""A mixture of C diagonal normals; log_prob costs two products `(rows, D) x (D, C)` instead of a `(rows, C, D)` tensor.
+    r"""A mixture of C diagonal normals; log_prob costs two products `(rows, D) x (D, C)` instead
+    of a `(rows, C, D)` tensor.
 
-    log N(z; m, s^2) = -1/2 (z^2 . s^-2 - 2 z . m s^-2 + |m / s|^2 + 2 |log s| + D log 2 pi). The terms cancel, so they are
-    summed in float64, whatever the dtype of z.
+    log N(z; m, s^2) = -1/2 (z^2 . s^-2 - 2 z . m s^-2 + |m / s|^2 + 2 |log s| + D log 2 pi). The
+    terms cancel, so they are summed in float64, whatever the dtype of z.
 
-    Shapes: `Categorical` with batch `()` over C, `Normal(...).to_event(1)` with batch `(C,)` and event `(D,)`.
+    Shapes: `Categorical` with batch `()` over C, `Normal(...).to_event(1)` with batch `(C,)` and
+    event `(D,)`.
 
     Example:
         >>> import torch
@@ -22,13 +25,17 @@ class MixtureOfDiagonals(dist.MixtureSameFamily):
     """
 
     def expand(self, batch_shape: Size, _instance: object = None) -> dist.TorchDistribution:
-        return ExpandedDistribution(self, batch_shape)  # copies of C components for each datum would undo the gain
+        return ExpandedDistribution(
+            self, batch_shape
+        )  # copies of C components for each datum would undo the gain
 
     def log_prob(self, value: Tensor) -> Tensor:
         normal = self.component_distribution.base_dist
         loc, log_scale, z = normal.loc.double(), normal.scale.double().log(), value.double()
         precision = (-2 * log_scale).exp()
-        constant = (loc.square() * precision + 2 * log_scale).sum(-1) + loc.shape[-1] * math.log(2 * math.pi)
+        constant = (loc.square() * precision + 2 * log_scale).sum(-1) + loc.shape[-1] * math.log(
+            2 * math.pi
+        )
         squares = z.square() @ precision.T - 2 * z @ (loc * precision).T
         log_weights = self.mixture_distribution.logits.double().log_softmax(-1)
         return (log_weights - 0.5 * (squares + constant)).logsumexp(-1).to(value.dtype)
@@ -38,5 +45,9 @@ def mixture(logits: Tensor, components: dist.TorchDistribution) -> dist.MixtureS
     """A mixture of components with batch `(C,)`; diagonal normals take the short cut."""
     weights = dist.Categorical(logits=logits)
     base = getattr(components, "base_dist", None)
-    diagonal = isinstance(base, dist.Normal) and base.loc.dim() == 2 and components.reinterpreted_batch_ndims == 1
+    diagonal = (
+        isinstance(base, dist.Normal)
+        and base.loc.dim() == 2
+        and components.reinterpreted_batch_ndims == 1
+    )
     return (MixtureOfDiagonals if diagonal else dist.MixtureSameFamily)(weights, components)

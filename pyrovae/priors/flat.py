@@ -1,4 +1,5 @@
 """Priors at the deterministic end of the scale."""
+
 import pyro.distributions as dist
 import torch
 import torch.nn as nn
@@ -6,7 +7,8 @@ from pyro.distributions import constraints
 
 
 class Flat(nn.Module):
-    r"""The improper p(z) = 1: with a `DeltaHead` as guide the negative ELBO is an autoencoder's reconstruction error.
+    r"""The improper p(z) = 1: with a `DeltaHead` as guide the negative ELBO is an autoencoder's
+    reconstruction error.
 
     It has no draws, so neither samples nor log p(x) exist for such a model.
 
@@ -22,13 +24,17 @@ class Flat(nn.Module):
         self.shape = torch.Size(shape)
 
     def forward(self) -> dist.ImproperUniform:
-        return dist.ImproperUniform(constraints.independent(constraints.real, len(self.shape)), torch.Size(), self.shape)
+        return dist.ImproperUniform(
+            constraints.independent(constraints.real, len(self.shape)), torch.Size(), self.shape
+        )
 
 
 class Laplace(nn.Module):
-    r"""p(z) = \prod_d exp(-|z_d| / scale) / (2 scale): under a `DeltaHead` an L1 penalty, the sparse autoencoder.
+    r"""p(z) = \prod_d exp(-|z_d| / scale) / (2 scale): under a `DeltaHead` an L1 penalty, the
+    sparse autoencoder.
 
-    Shapes: `() -> distribution` with batch `()` and event `shape`. Raises ValueError for a scale that is not positive.
+    Shapes: `() -> distribution` with batch `()` and event `shape`. Raises ValueError for a scale
+    that is not positive.
 
     Example:
         >>> Laplace(2)().sample((5,)).shape

@@ -1,4 +1,5 @@
 """The conjugate prior of a variance."""
+
 import pyro.distributions as dist
 import torch
 import torch.nn as nn
@@ -8,8 +9,9 @@ from torch import Tensor
 class InverseGammaPrior(nn.Module):
     r"""v ~ InverseGamma(shape, rate), a single positive number: the prior of a noise variance.
 
-    The density is rate^shape / Gamma(shape) v^{-shape - 1} exp(-rate / v); its mode is rate / (shape + 1). Given the
-    residuals r of N normal data it is conjugate: v | r ~ InverseGamma(shape + N / 2, rate + sum r^2 / 2).
+    The density is rate^shape / Gamma(shape) v^{-shape - 1} exp(-rate / v); its mode is rate /
+    (shape + 1). Given the residuals r of N normal data it is conjugate: v | r ~ InverseGamma(shape
+    + N / 2, rate + sum r^2 / 2).
 
     Example:
         >>> InverseGammaPrior(2.0, 1.0)().mean

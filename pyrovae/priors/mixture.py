@@ -1,4 +1,5 @@
 """A mixture of normals."""
+
 import pyro.distributions as dist
 import torch
 import torch.nn as nn
@@ -20,7 +21,9 @@ class MixtureOfNormals(nn.Module):
         torch.Size([3, 2])
     """
 
-    def __init__(self, features: int, num_components: int, *, spread: float = 1.0, scale: float = 1.0) -> None:
+    def __init__(
+        self, features: int, num_components: int, *, spread: float = 1.0, scale: float = 1.0
+    ) -> None:
         super().__init__()
         if num_components < 1:
             raise ValueError(f"num_components={num_components}, wanted at least 1.")

@@ -1,4 +1,5 @@
 """The standard normal prior."""
+
 import pyro.distributions as dist
 import torch
 import torch.nn as nn

@@ -1,4 +1,5 @@
 """The variational mixture of posteriors."""
+
 import pyro.distributions as dist
 import torch.nn as nn
 from torch import Tensor
@@ -9,12 +10,14 @@ from pyrovae.priors.diagonal import mixture
 class VampPrior(nn.Module):
     r"""Mixture of the encoder's posteriors at pseudo-inputs, p(z) = \sum_c pi_c q(z | u_c).
 
-    `encoder(u)` returns a distribution of one event dim; it is the guide's own encoder (shared, trained once) or
-    one of its own. The pseudo-inputs start at `pseudo_inputs`.
+    `encoder(u)` returns a distribution of one event dim; it is the guide's own encoder (shared,
+    trained once) or one of its own. The pseudo-inputs start at `pseudo_inputs`.
 
-    learn_inputs: train them (the VampPrior); False keeps them as they are, say a subset of the data.
+    learn_inputs: train them (the VampPrior); False keeps them as they are, say a subset of the
+        data.
     learn_weights: train pi; else pi_c = 1/C as in the paper.
-    constrain: a map from the parameters to inputs, e.g. `nn.Hardtanh(0, 1)` for pixels; none by default.
+    constrain: a map from the parameters to inputs, e.g. `nn.Hardtanh(0, 1)` for pixels; none by
+        default.
 
     Shapes: pseudo_inputs `(C, *x event)`; `() -> distribution` with batch `()` and event `(Z,)`.
     Source: Tomczak & Welling 2018, arXiv:1705.07120, eq. 9.
@@ -27,8 +30,15 @@ class VampPrior(nn.Module):
         torch.Size([3, 2])
     """
 
-    def __init__(self, encoder: nn.Module, pseudo_inputs: Tensor, *, learn_inputs: bool = True,
-                 learn_weights: bool = False, constrain: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        encoder: nn.Module,
+        pseudo_inputs: Tensor,
+        *,
+        learn_inputs: bool = True,
+        learn_weights: bool = False,
+        constrain: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.constrain = constrain or nn.Identity()

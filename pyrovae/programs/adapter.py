@@ -1,4 +1,5 @@
 """Distributions of torch and zuko inside Pyro programs."""
+
 import torch
 from pyro.contrib.zuko import ZukoToPyro
 from pyro.distributions.torch_distribution import TorchDistributionMixin
@@ -7,7 +8,8 @@ from torch.distributions import Distribution
 
 
 class Adapted(ZukoToPyro):
-    """Pyro's adapter, which only draws and scores, with what `Predictive`, MCMC and `check` also ask for."""
+    """Pyro's adapter, which only draws and scores, with what `Predictive`, MCMC and `check` also
+    ask for."""
 
     def sample(self, sample_shape: Size = torch.Size()) -> Tensor:
         with torch.no_grad():
@@ -17,7 +19,9 @@ class Adapted(ZukoToPyro):
         return self(sample_shape)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        shape = torch.broadcast_shapes(x.shape, self.shape())  # zuko's coupling flows do not broadcast
+        shape = torch.broadcast_shapes(
+            x.shape, self.shape()
+        )  # zuko's coupling flows do not broadcast
         return super().log_prob(x if x.shape == shape else x.expand(shape))
 
     @property
@@ -33,7 +37,8 @@ class Adapted(ZukoToPyro):
 
 
 def as_pyro(fn: Distribution) -> TorchDistributionMixin:
-    """The distribution itself where it is Pyro's, else wrapped. Raises TypeError for what is no distribution.
+    """The distribution itself where it is Pyro's, else wrapped. Raises TypeError for what is no
+    distribution.
 
     Example:
         >>> as_pyro(torch.distributions.Normal(torch.zeros(3), 1.0)).sample().shape
@@ -43,5 +48,7 @@ def as_pyro(fn: Distribution) -> TorchDistributionMixin:
         return fn
     if isinstance(fn, Distribution):
         return Adapted(fn)
-    raise TypeError(f"got {type(fn).__name__}, but a conditional returns a distribution. Put a head on the net, e.g. "
-                    "BernoulliHead(net).")
+    raise TypeError(
+        f"got {type(fn).__name__}, but a conditional returns a distribution. Put a head on the net, e.g. "
+        "BernoulliHead(net)."
+    )

@@ -1,4 +1,5 @@
 """A net whose weights are sample sites: what makes a program a Bayesian neural network."""
+
 import copy
 import math
 import warnings
@@ -27,28 +28,40 @@ def standard(name: str, tensor: Tensor) -> Distribution:
 
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-WITHOUT = ("pyrovae.nets", *(f"torch.nn.modules.{kind}" for kind in (
-    "activation", "container", "dropout", "flatten", "linear", "pooling")))
-"""Where modules come from that, having no weights of their own, leave those of layers to the layers."""
+WITHOUT = (
+    "pyrovae.nets",
+    *(
+        f"torch.nn.modules.{kind}"
+        for kind in ("activation", "container", "dropout", "flatten", "linear", "pooling")
+    ),
+)
+"""Where modules come from that, having no weights of their own, leave those of layers to the
+layers."""
 
 
 class Bayesian(nn.Module):
-    r"""Any net with weights drawn from a prior: p(w) p(y | x, w), the weights being sites outside the data plate.
+    r"""Any net with weights drawn from a prior: p(w) p(y | x, w), the weights being sites outside
+    the data plate.
 
-    `prior(site, tensor)` is asked for each parameter and returns its distribution, or None where the parameter stays a
-    number that training fits: `pyrovae.bnn.priors` holds the usual ones. Parameter "layers.0.weight" of a net called
-    "w" is site "w.layers.0.weight". Inside `Model` the weights are drawn before the plate over data opens, once
-    however many nodes use the net; a hand-written program draws them by `with net.drawn():`.
+    `prior(site, tensor)` is asked for each parameter and returns its distribution, or None where
+    the parameter stays a number that training fits: `pyrovae.bnn.priors` holds the usual ones.
+    Parameter "layers.0.weight" of a net called "w" is site "w.layers.0.weight". Inside `Model` the
+    weights are drawn before the plate over data opens, once however many nodes use the net; a
+    hand-written program draws them by `with net.drawn():`.
 
-    The user's net is left as it is: the sampled parameters live in a copy, where their values are the starting point of
-    guides. Parameters that the prior leaves out stay shared with the net and whatever else uses them.
+    The user's net is left as it is: the sampled parameters live in a copy, where their values are
+    the starting point of guides. Parameters that the prior leaves out stay shared with the net and
+    whatever else uses them.
 
-    event_dim: dims of one input of the net, needed only under vectorised particles, which apply K nets at once. The default
-    asks `net.in_shape`, `net.event_dim` or a convolution that comes first, else it is 1.
+    event_dim: dims of one input of the net, needed only under vectorised particles, which apply K
+    nets at once. The default asks `net.in_shape`, `net.event_dim` or a convolution that comes
+    first, else it is 1.
 
-    Shapes: inputs `(B, *event)` or `(K, B, *event)`; with weights `(K, 1, *shape)` the output is `(K, B, *out)`.
-    Raises: RuntimeError when called outside a program that drew its weights; ValueError for a prior of another shape.
-    Not for BatchNorm, whose statistics tie a datum to its neighbours: use LayerNorm or GroupNorm.
+    Shapes: inputs `(B, *event)` or `(K, B, *event)`; with weights `(K, 1, *shape)` the output is
+    `(K, B, *out)`.
+    Raises: RuntimeError when called outside a program that drew its weights; ValueError for a
+    prior of another shape. Not for BatchNorm, whose statistics tie a datum to its neighbours: use
+    LayerNorm or GroupNorm.
 
     Example:
         >>> from pyrovae import Model, Node
@@ -58,26 +71,44 @@ class Bayesian(nn.Module):
         torch.Size([5])
     """
 
-    def __init__(self, net: nn.Module, prior: WeightPrior = standard, name: str = "w", *,
-                 event_dim: int | None = None) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        prior: WeightPrior = standard,
+        name: str = "w",
+        *,
+        event_dim: int | None = None,
+    ) -> None:
         super().__init__()
         self.prior, self.name = prior, name
         with poutine.block(), torch.no_grad():
-            sampled = {key for key, value in net.named_parameters() if self.prior_of(key, value) is not None}
+            sampled = {
+                key
+                for key, value in net.named_parameters()
+                if self.prior_of(key, value) is not None
+            }
         if not sampled:
-            raise ValueError("the prior returns None for every parameter of the net, so nothing is Bayesian.")
+            raise ValueError(
+                "the prior returns None for every parameter of the net, so nothing is Bayesian."
+            )
         kept = {id(value): value for key, value in net.named_parameters() if key not in sampled}
         self.net = copy.deepcopy(net, kept)
         self.event_dim = _event_dim(net) if event_dim is None else event_dim
-        self.initial = {key: value.requires_grad_(False) for key, value in self.net.named_parameters() if key in sampled}
+        self.initial = {
+            key: value.requires_grad_(False)
+            for key, value in self.net.named_parameters()
+            if key in sampled
+        }
         self.weights: dict[str, Tensor] | None = None
         self.expanded_at: dict[str, Tensor] | None = None
 
     def linearized(self, at: Mapping[str, Tensor]) -> "Bayesian":
-        r"""A copy whose output is linear in the weights, f(x, w*) + J(x) (w - w*), for predictions of Laplace's posterior.
+        r"""A copy whose output is linear in the weights, f(x, w*) + J(x) (w - w*), for predictions
+        of Laplace's posterior.
 
-        `at` holds w* by site. The Gauss-Newton curvature behind such a posterior is that of this net, and far from w* the
-        net itself does what no datum asked of it. Source: Immer, Korzepa & Bauer 2021, arXiv:2008.08640, eq. 6.
+        `at` holds w* by site. The Gauss-Newton curvature behind such a posterior is that of this
+        net, and far from w* the net itself does what no datum asked of it. Source: Immer, Korzepa
+        & Bauer 2021, arXiv:2008.08640, eq. 6.
         """
         other = copy.deepcopy(self)
         other.expanded_at = {key: at[f"{self.name}.{key}"].detach() for key in self.initial}
@@ -90,27 +121,48 @@ class Bayesian(nn.Module):
             return None
         result = as_pyro(result)
         shape = result.batch_shape + result.event_shape
-        if shape[len(shape) - value.dim():] != value.shape:  # hierarchical priors have the K particles on the left
-            raise ValueError(f"the prior of parameter {key!r} has shape {tuple(shape)}, wanted {tuple(value.shape)}. Expand "
-                             "it: dist.Normal(torch.zeros_like(tensor), scale).")
+        if (
+            shape[len(shape) - value.dim() :] != value.shape
+        ):  # hierarchical priors have the K particles on the left
+            raise ValueError(
+                f"the prior of parameter {key!r} has shape {tuple(shape)}, wanted {tuple(value.shape)}. Expand "
+                "it: dist.Normal(torch.zeros_like(tensor), scale)."
+            )
         return result.to_event(value.dim() - len(result.event_shape))
 
     def draw(self) -> dict[str, Tensor]:
         """One `pyro.sample` for each Bayesian parameter; by the name of the parameter."""
-        present = dict(self.net.named_parameters())  # not `initial`: `functional_call` may have put others in their place
-        return {key: pyro.sample(f"{self.name}.{key}", self.prior_of(key, present[key])) for key in self.initial}
+        present = dict(
+            self.net.named_parameters()
+        )  # not `initial`: `functional_call` may have put others in their place
+        return {
+            key: pyro.sample(f"{self.name}.{key}", self.prior_of(key, present[key]))
+            for key in self.initial
+        }
 
     @property
     def only_layers_use(self) -> bool:
-        """Whether the weights are known to be used by linear and convolutional layers alone, each by one of them."""
+        """Whether the weights are known to be used by linear and convolutional layers alone, each
+        by one of them."""
         parts = list(self.net.modules())
-        values = [value for part in parts for value in part._parameters.values() if value is not None]
-        return self.expanded_at is None and len(set(map(id, values))) == len(values) and all(
-            type(part) in LAYERS or not part._parameters and type(part).__module__.startswith(WITHOUT) for part in parts)
+        values = [
+            value for part in parts for value in part._parameters.values() if value is not None
+        ]
+        return (
+            self.expanded_at is None
+            and len(set(map(id, values))) == len(values)
+            and all(
+                type(part) in LAYERS
+                or not part._parameters
+                and type(part).__module__.startswith(WITHOUT)
+                for part in parts
+            )
+        )
 
     @contextmanager
     def drawn(self) -> Iterator[dict[str, Tensor]]:
-        """Draw the weights, for use until the end of the block. No plate over data may be open yet."""
+        """Draw the weights, for use until the end of the block. No plate over data may be open
+        yet."""
         if self.weights is not None:
             yield self.weights
             return
@@ -122,16 +174,24 @@ class Bayesian(nn.Module):
 
     def forward(self, *xs: Tensor) -> Tensor:
         if self.weights is None:
-            raise RuntimeError(f"the Bayesian net {self.name!r} was called outside a program, so it has no weights. Use it "
-                               "in a Model; in a hand-written program write `with net.drawn():` before plate 'data' opens.")
-        batch = torch.broadcast_shapes(*(value.shape[:value.dim() - self.initial[key].dim()]
-                                         for key, value in self.weights.items()))
+            raise RuntimeError(
+                f"the Bayesian net {self.name!r} was called outside a program, so it has no weights. Use it "
+                "in a Model; in a hand-written program write `with net.drawn():` before plate 'data' opens."
+            )
+        batch = torch.broadcast_shapes(
+            *(
+                value.shape[: value.dim() - self.initial[key].dim()]
+                for key, value in self.weights.items()
+            )
+        )
         if not batch:
             with redrawing():
                 return self._output(self.weights, xs)
         if batch[-1] != 1:
-            raise RuntimeError(f"weights of batch shape {tuple(batch)} were drawn inside the plate over data, wanted "
-                               "(K, 1): one net for all data. Draw them before the plate opens.")
+            raise RuntimeError(
+                f"weights of batch shape {tuple(batch)} were drawn inside the plate over data, wanted "
+                "(K, 1): one net for all data. Draw them before the plate opens."
+            )
         return self._many(xs, batch[:-1])
 
     def _many(self, xs: tuple[Tensor, ...], lead: torch.Size) -> Tensor:
@@ -142,39 +202,62 @@ class Bayesian(nn.Module):
             return value.expand(*lead, 1, *event_shape).reshape(count, *event_shape)
 
         def share(value: Tensor, event_shape: torch.Size) -> tuple[Tensor, int | None]:
-            """Also the dim of the particles; None where all have the same, which is then computed with once."""
+            """Also the dim of the particles; None where all have the same, which is then computed
+            with once."""
             value = value.expand(*lead, 1, *event_shape)
-            if any(value.stride()[:len(lead)]):
+            if any(value.stride()[: len(lead)]):
                 return stack(value, event_shape), 0
             return value[(0,) * (len(lead) + 1)], None
 
-        sources = {key: origin for key, value in self.weights.items() if (origin := origin_of(value)) is not None}
-        shared = {key: [share(part, self.initial[key].shape) for part in origin.parts] for key, origin in sources.items()}
+        sources = {
+            key: origin
+            for key, value in self.weights.items()
+            if (origin := origin_of(value)) is not None
+        }
+        shared = {
+            key: [share(part, self.initial[key].shape) for part in origin.parts]
+            for key, origin in sources.items()
+        }
         parts = {key: tuple(part for part, _ in pairs) for key, pairs in shared.items()}
         part_dims = {key: tuple(dim for _, dim in pairs) for key, pairs in shared.items()}
         drawn = {key for key in self.weights if key not in sources or sources[key].is_drawn}
-        weights = {key: stack(value, self.initial[key].shape) if key in drawn else torch.full_like(parts[key][0], torch.nan)
-                   for key, value in self.weights.items()}
+        weights = {
+            key: stack(value, self.initial[key].shape)
+            if key in drawn
+            else torch.full_like(parts[key][0], torch.nan)
+            for key, value in self.weights.items()
+        }
         weight_dims = {key: 0 if key in drawn else part_dims[key][0] for key in weights}
         inputs, dims = [], []
         for x in xs:
-            rows = x.shape[:x.dim() - self.event_dim]
+            rows = x.shape[: x.dim() - self.event_dim]
             if len(rows) > 1 and torch.broadcast_shapes(rows[:-1], lead) != lead:
-                raise RuntimeError(f"an input of shape {tuple(x.shape)} has batch dims {tuple(rows)} before "
-                                   f"{self.event_dim} event dims, wanted (B,) or (*{tuple(lead)}, B). Pass event_dim to "
-                                   "Bayesian.")
-            inputs.append(x.expand(*lead, *x.shape[-self.event_dim - 1:]).flatten(0, len(lead) - 1) if len(rows) > 1 else x)
+                raise RuntimeError(
+                    f"an input of shape {tuple(x.shape)} has batch dims {tuple(rows)} before "
+                    f"{self.event_dim} event dims, wanted (B,) or (*{tuple(lead)}, B). Pass event_dim to "
+                    "Bayesian."
+                )
+            inputs.append(
+                x.expand(*lead, *x.shape[-self.event_dim - 1 :]).flatten(0, len(lead) - 1)
+                if len(rows) > 1
+                else x
+            )
             dims.append(0 if len(rows) > 1 else None)
 
-        def one(particle: Tensor, weights: Mapping[str, Tensor], parts: Mapping[str, tuple[Tensor, ...]],
-                *inputs: Tensor) -> Tensor:
+        def one(
+            particle: Tensor,
+            weights: Mapping[str, Tensor],
+            parts: Mapping[str, tuple[Tensor, ...]],
+            *inputs: Tensor,
+        ) -> Tensor:
             for key, origin in sources.items():
                 note(weights[key], replace(origin, parts=parts[key]))
             return self._output(weights, inputs)
 
         with redrawing():
-            result = torch.vmap(one, in_dims=(0, weight_dims, part_dims, *dims), randomness="different")(
-                torch.arange(count), weights, parts, *inputs)
+            result = torch.vmap(
+                one, in_dims=(0, weight_dims, part_dims, *dims), randomness="different"
+            )(torch.arange(count), weights, parts, *inputs)
         return result.unflatten(0, lead)
 
     def _output(self, weights: Mapping[str, Tensor], xs: tuple[Tensor, ...]) -> Tensor:
@@ -182,9 +265,14 @@ class Bayesian(nn.Module):
             return torch.func.functional_call(self.net, weights, xs)
         step = {key: weights[key] - value for key, value in self.expanded_at.items()}
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*torch.jit.script")  # torch's own, at the first jvp
-            output, change = torch.func.jvp(lambda at: torch.func.functional_call(self.net, at, xs), (self.expanded_at,),
-                                            (step,))
+            warnings.filterwarnings(
+                "ignore", ".*torch.jit.script"
+            )  # torch's own, at the first jvp
+            output, change = torch.func.jvp(
+                lambda at: torch.func.functional_call(self.net, at, xs),
+                (self.expanded_at,),
+                (step,),
+            )
         return output + change
 
     def extra_repr(self) -> str:
@@ -205,5 +293,7 @@ def _event_dim(net: nn.Module) -> int:
     in_shape = getattr(net, "in_shape", None)
     if in_shape is not None or hasattr(net, "event_dim"):
         return len(in_shape) if in_shape is not None else net.event_dim
-    first = next(part for part in net.modules() if any(True for _ in part.parameters(recurse=False)))
+    first = next(
+        part for part in net.modules() if any(True for _ in part.parameters(recurse=False))
+    )
     return len(first.kernel_size) + 1 if isinstance(first, _ConvNd) else 1

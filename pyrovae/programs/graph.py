@@ -1,4 +1,6 @@
-"""Programs as wiring: conditionals (modules that return distributions) joined into Pyro sample sites."""
+"""Programs as wiring: conditionals (modules that return distributions) joined into Pyro sample
+sites."""
+
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 
@@ -16,10 +18,12 @@ from pyrovae.programs.bayesian import drawn
 
 
 class Node(nn.Module):
-    r"""One sample site: a conditional and the names of the values it depends on, p(site | parents).
+    r"""One sample site: a conditional and the names of the values it depends on, p(site |
+    parents).
 
-    `conditional(*parents)` returns a distribution (Pyro's, torch's or zuko's) whose batch shape broadcasts with
-    `(K, B)` and whose event shape is that of one datum. `infer` goes to `pyro.sample` as it is.
+    `conditional(*parents)` returns a distribution (Pyro's, torch's or zuko's) whose batch shape
+    broadcasts with `(K, B)` and whose event shape is that of one datum. `infer` goes to
+    `pyro.sample` as it is.
 
     Example:
         >>> import torch
@@ -32,8 +36,10 @@ class Node(nn.Module):
     def __init__(self, conditional: nn.Module, *parents: str, infer: dict | None = None) -> None:
         super().__init__()
         if not isinstance(conditional, nn.Module):
-            raise TypeError(f"a Node takes an nn.Module that returns a distribution, got {type(conditional).__name__}. "
-                            "Wrap a fixed distribution in a module whose forward() returns it.")
+            raise TypeError(
+                f"a Node takes an nn.Module that returns a distribution, got {type(conditional).__name__}. "
+                "Wrap a fixed distribution in a module whose forward() returns it."
+            )
         if not all(isinstance(parent, str) for parent in parents):
             raise TypeError(f"the parents of a Node are names of sites or data, got {parents!r}.")
         self.conditional = conditional
@@ -48,7 +54,8 @@ class Node(nn.Module):
 
 
 class Value(nn.Module):
-    r"""A value that nodes share, computed once: `net(*parents)`, a tensor; it is no site and has no density.
+    r"""A value that nodes share, computed once: `net(*parents)`, a tensor; it is no site and has
+    no density.
 
     Example:
         >>> import torch
@@ -63,7 +70,9 @@ class Value(nn.Module):
     def __init__(self, net: nn.Module, *parents: str) -> None:
         super().__init__()
         if not all(isinstance(parent, str) for parent in parents) or not parents:
-            raise TypeError(f"a Value takes a net and the names of what it depends on, got {parents!r}.")
+            raise TypeError(
+                f"a Value takes a net and the names of what it depends on, got {parents!r}."
+            )
         self.net = net
         self.parents = parents
 
@@ -75,10 +84,11 @@ class Value(nn.Module):
 
 
 class Global(Node):
-    r"""A sample site outside the plate over data: one value for all of them, e.g. the noise of a regression.
+    r"""A sample site outside the plate over data: one value for all of them, e.g. the noise of a
+    regression.
 
-    It comes before all nodes in the plate and depends on other `Global` nodes alone. Its value is `(K, 1, *event)` under
-    particles, which broadcasts with what has a row for each datum.
+    It comes before all nodes in the plate and depends on other `Global` nodes alone. Its value is
+    `(K, 1, *event)` under particles, which broadcasts with what has a row for each datum.
 
     Example:
         >>> import torch
@@ -92,15 +102,17 @@ class Global(Node):
 
 
 class Model(nn.Module):
-    r"""The generative program: p(sites | data) = \prod_i p(site_i | parents_i), in the order of the keywords.
+    r"""The generative program: p(sites | data) = \prod_i p(site_i | parents_i), in the order of
+    the keywords.
 
-    `model(**data)` observes each site that `data` names and samples the others; `model(num=16)` samples everything
-    for 16 data. Names in `data` that are not sites are conditions, there for nodes to name as parents; those that
-    nothing names are ignored. Returns all values by name, each `(K, B, *event)` under whatever plates are open.
-    All sites lie in plate "data" at dim -1, but for `Global` nodes and the weights of `Bayesian` nets, which come first.
+    `model(**data)` observes each site that `data` names and samples the others; `model(num=16)`
+    samples everything for 16 data. Names in `data` that are not sites are conditions, there for
+    nodes to name as parents; those that nothing names are ignored. Returns all values by name,
+    each `(K, B, *event)` under whatever plates are open. All sites lie in plate "data" at dim -1,
+    but for `Global` nodes and the weights of `Bayesian` nets, which come first.
 
-    Raises: ValueError for a node whose parents come later or nowhere, for data of unequal leading size, and for data that
-    name a `Global` site.
+    Raises: ValueError for a node whose parents come later or nowhere, for data of unequal leading
+    size, and for data that name a `Global` site.
 
     Example:
         >>> import torch
@@ -128,8 +140,11 @@ class Model(nn.Module):
                     if name in shared:
                         continue
                     result = _run("Model", name, node, values)
-                    values[name] = result if isinstance(node, Value) else pyro.sample(name, result, obs=values.get(name),
-                                                                                      infer=node.infer)
+                    values[name] = (
+                        result
+                        if isinstance(node, Value)
+                        else pyro.sample(name, result, obs=values.get(name), infer=node.infer)
+                    )
         return values
 
     def draw_globals(self) -> dict[str, Tensor]:
@@ -138,10 +153,12 @@ class Model(nn.Module):
 
 
 class Guide(nn.Module):
-    r"""The amortised posterior: q(sites | data) = \prod_i q(site_i | parents_i), in the order of the keywords.
+    r"""The amortised posterior: q(sites | data) = \prod_i q(site_i | parents_i), in the order of
+    the keywords.
 
-    Like `Model`, but a site that `data` already supplies is skipped (nothing is left to infer), never observed:
-    one guide serves labelled and unlabelled batches. Returns the values it sampled, `(K, B, *event)`.
+    Like `Model`, but a site that `data` already supplies is skipped (nothing is left to infer),
+    never observed: one guide serves labelled and unlabelled batches. Returns the values it
+    sampled, `(K, B, *event)`.
 
     Raises: ValueError as `Model` does.
 
@@ -172,14 +189,18 @@ class Guide(nn.Module):
                     continue
                 values[name] = _run("Guide", name, node, values)
                 if isinstance(node, Node):
-                    values[name] = sampled[name] = pyro.sample(name, values[name], infer=node.infer)
+                    values[name] = sampled[name] = pyro.sample(
+                        name, values[name], infer=node.infer
+                    )
         return sampled
 
 
 class Joint(nn.Module):
-    r"""Several programs run one after another on the same data, q(w) q(z | x): their sites are independent factors.
+    r"""Several programs run one after another on the same data, q(w) q(z | x): their sites are
+    independent factors.
 
-    Takes any callables (`Guide`s, Pyro functions, autoguides); returns the values of those that return mappings.
+    Takes any callables (`Guide`s, Pyro functions, autoguides); returns the values of those that
+    return mappings.
 
     Example:
         >>> import torch
@@ -193,27 +214,47 @@ class Joint(nn.Module):
     def __init__(self, *programs: Callable) -> None:
         super().__init__()
         self.programs = programs
-        self.registered = nn.ModuleList(program for program in programs if isinstance(program, nn.Module))
+        self.registered = nn.ModuleList(
+            program for program in programs if isinstance(program, nn.Module)
+        )
 
     def forward(self, *args: object, **data: Tensor) -> dict[str, Tensor]:
         results = []
-        for index, program in enumerate(self.programs):  # each may open plate "data", but a trace takes its indices once
+        for index, program in enumerate(
+            self.programs
+        ):  # each may open plate "data", but a trace takes its indices once
             with poutine.block(hide_fn=site_is_subsample) if index else nullcontext():
                 results.append(program(*args, **data))
-        return {name: value for result in results if isinstance(result, Mapping) for name, value in result.items()}
+        return {
+            name: value
+            for result in results
+            if isinstance(result, Mapping)
+            for name, value in result.items()
+        }
 
 
 def _as_nodes(nodes: Mapping[str, nn.Module | Node]) -> nn.ModuleDict:
     if not nodes:
-        raise ValueError("a program needs at least one node, e.g. Model(z=prior, x=Node(decoder, 'z')).")
-    return nn.ModuleDict({name: node if isinstance(node, (Node, Value)) else Node(node) for name, node in nodes.items()})
+        raise ValueError(
+            "a program needs at least one node, e.g. Model(z=prior, x=Node(decoder, 'z'))."
+        )
+    return nn.ModuleDict(
+        {
+            name: node if isinstance(node, (Node, Value)) else Node(node)
+            for name, node in nodes.items()
+        }
+    )
 
 
-def _sample_globals(program: str, nodes: nn.ModuleDict, data: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _sample_globals(
+    program: str, nodes: nn.ModuleDict, data: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     given = [name for name, node in nodes.items() if isinstance(node, Global) and name in data]
     if given:
-        raise ValueError(f"the data name the Global sites {given}, which have one value for all data, not one for each. "
-                         "Fix them by pyro.condition(model, data={...}).")
+        raise ValueError(
+            f"the data name the Global sites {given}, which have one value for all data, not one for each. "
+            "Fix them by pyro.condition(model, data={...})."
+        )
     values = {}
     for name, node in nodes.items():
         if isinstance(node, Global):
@@ -223,20 +264,30 @@ def _sample_globals(program: str, nodes: nn.ModuleDict, data: Mapping[str, Tenso
 
 def plate_size(num: int | None, data: Mapping[str, Tensor]) -> int:
     """B, from `num` or from the leading size of the data."""
-    sizes = {name: value.shape[0] if value.dim() else None for name, value in data.items() if isinstance(value, Tensor)}
+    sizes = {
+        name: value.shape[0] if value.dim() else None
+        for name, value in data.items()
+        if isinstance(value, Tensor)
+    }
     found = set(sizes.values()) | ({num} if num is not None else set())
     if len(found) != 1 or None in found:
         seen = ", ".join(f"{name}: {tuple(data[name].shape)}" for name in sizes) or "no tensor"
-        raise ValueError(f"the size of plate 'data' is not defined by {seen}"
-                         + (f" and num={num}" if num is not None else "")
-                         + ". Give data tensors of one leading size B, as keywords, or num=B to sample without data.")
+        raise ValueError(
+            f"the size of plate 'data' is not defined by {seen}"
+            + (f" and num={num}" if num is not None else "")
+            + ". Give data tensors of one leading size B, as keywords, or num=B to sample without data."
+        )
     return found.pop()
 
 
-def _run(program: str, name: str, node: Node | Value, values: Mapping[str, Tensor]) -> Distribution | Tensor:
+def _run(
+    program: str, name: str, node: Node | Value, values: Mapping[str, Tensor]
+) -> Distribution | Tensor:
     missing = [parent for parent in node.parents if parent not in values]
     if missing:
         kind = "value" if isinstance(node, Value) else "site"
-        raise ValueError(f"{program} {kind} {name!r} depends on {missing}, but at that point only {sorted(values)} are "
-                         "known. Order the keywords so that parents come first, or supply the missing data.")
+        raise ValueError(
+            f"{program} {kind} {name!r} depends on {missing}, but at that point only {sorted(values)} are "
+            "known. Order the keywords so that parents come first, or supply the missing data."
+        )
     return node(values)

@@ -1,4 +1,5 @@
 """Plain modules under Pyro's own SVI."""
+
 from collections.abc import Callable
 
 from pyrovae.core.modules import find_modules
@@ -6,10 +7,11 @@ from pyrovae.core.param_store import register_params
 
 
 def as_svi(model: Callable, guide: Callable) -> tuple[Callable, Callable]:
-    """Return the pair so that `pyro.infer.SVI` trains every parameter of both, tensors they share once.
+    """Return the pair so that `pyro.infer.SVI` trains every parameter of both, tensors they share
+    once.
 
-    `Model` and `Guide` do this by themselves; a hand-written `nn.Module` whose forward is a Pyro program, or a function
-    that closes over one, does not, and SVI would train nothing, in silence.
+    `Model` and `Guide` do this by themselves; a hand-written `nn.Module` whose forward is a Pyro
+    program, or a function that closes over one, does not, and SVI would train nothing, in silence.
 
     Example:
         >>> import pyro, torch

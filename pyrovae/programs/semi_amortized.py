@@ -1,4 +1,5 @@
 """Guides that are improved for the very data they are asked about: semi-amortised inference."""
+
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -17,25 +18,29 @@ from pyrovae.core.traces import Batch, log_weights, run_guide
 
 
 class SemiAmortized(nn.Module):
-    r"""The guide, moved by a few gradient steps on each datum's own ELBO, from the amortised proposal on.
+    r"""The guide, moved by a few gradient steps on each datum's own ELBO, from the amortised
+    proposal on.
 
-    What moves are biases: each linear layer that the guide runs gets one more for each datum, zero at first. Those of
-    the last layer free every parameter of a normal (or mixture) encoder, so the limit of many steps is the best member of
-    its family for each datum; those of a flow's layers free its conditioner too. Adam treats each datum apart. A datum
-    whose ELBO (on draws common to both) the steps did not raise stays where it was.
+    What moves are biases: each linear layer that the guide runs gets one more for each datum, zero
+    at first. Those of the last layer free every parameter of a normal (or mixture) encoder, so the
+    limit of many steps is the best member of its family for each datum; those of a flow's layers
+    free its conditioner too. Adam treats each datum apart. A datum whose ELBO (on draws common to
+    both) the steps did not raise stays where it was.
 
-    `SemiAmortized(...)` is a guide: it refines itself for every batch it is called with, in training too (where the
-    amortised parameters learn from the refined draws, the steps themselves being held constant). `for_batch` returns
-    the guide refined for one batch, which the engine calls once a batch, however many particles it draws.
+    `SemiAmortized(...)` is a guide: it refines itself for every batch it is called with, in
+    training too (where the amortised parameters learn from the refined draws, the steps themselves
+    being held constant). `for_batch` returns the guide refined for one batch, which the engine
+    calls once a batch, however many particles it draws.
 
-    steps, lr: of Adam, the rate falling linearly to zero. It is that of the narrowest layer; a layer n times as wide takes
-    1 / sqrt(n) of it, for the next one adds up the moves of all its units. num_particles: draws in each step's estimate
-    of the ELBO.
+    steps, lr: of Adam, the rate falling linearly to zero. It is that of the narrowest layer; a
+    layer n times as wide takes 1 / sqrt(n) of it, for the next one adds up the moves of all its
+    units. num_particles: draws in each step's estimate of the ELBO.
 
-    Raises: PairError for a guide that runs no linear layer, whose parameters are each datum's own already, and inside a
-    vectorised Pyro ELBO that is not `ElboLoss`'s; TypeError for draws that are not reparameterised.
-    Source: Kim et al. 2018, arXiv:1802.02550, algorithm 1 (without the gradient through the steps); Cremer, Li &
-    Duvenaud 2018, arXiv:1801.03558, section 3.
+    Raises: PairError for a guide that runs no linear layer, whose parameters are each datum's own
+    already, and inside a vectorised Pyro ELBO that is not `ElboLoss`'s; TypeError for draws that
+    are not reparameterised.
+    Source: Kim et al. 2018, arXiv:1802.02550, algorithm 1 (without the gradient through the
+    steps); Cremer, Li & Duvenaud 2018, arXiv:1801.03558, section 3.
 
     Example:
         >>> from pyrovae import Guide, Model, Node
@@ -48,11 +53,21 @@ class SemiAmortized(nn.Module):
         torch.Size([10, 3])
     """
 
-    def __init__(self, guide: Callable, model: Callable, *, steps: int = 20, lr: float = 0.05, num_particles: int = 5,
-                 plate: str = DATA) -> None:
+    def __init__(
+        self,
+        guide: Callable,
+        model: Callable,
+        *,
+        steps: int = 20,
+        lr: float = 0.05,
+        num_particles: int = 5,
+        plate: str = DATA,
+    ) -> None:
         super().__init__()
         if steps < 0 or num_particles < 1:
-            raise ValueError(f"steps={steps} and num_particles={num_particles}, wanted at least 0 and 1.")
+            raise ValueError(
+                f"steps={steps} and num_particles={num_particles}, wanted at least 0 and 1."
+            )
         self.guide = guide
         self.pair = (model,)  # a tuple, so that the model is no part of its own guide
         self.steps, self.lr, self.num_particles, self.plate = steps, lr, num_particles, plate
@@ -64,15 +79,19 @@ class SemiAmortized(nn.Module):
         except ValueError as error:
             if "collide" not in str(error):
                 raise
-            raise PairError("SemiAmortized needs the particle plate for its own draws, but was called inside that of an "
-                            "estimator with vectorize_particles=True. Use pyrovae.ElboLoss(model, guide, elbo=...), which "
-                            "refines before the plate opens, or vectorize_particles=False.") from error
+            raise PairError(
+                "SemiAmortized needs the particle plate for its own draws, but was called inside that of an "
+                "estimator with vectorize_particles=True. Use pyrovae.ElboLoss(model, guide, elbo=...), which "
+                "refines before the plate opens, or vectorize_particles=False."
+            ) from error
         return refined(**batch)
 
     def for_batch(self, batch: Batch) -> "Refined":
         """The guide refined for these data."""
         if is_recording():
-            raise CaptureError("a semi-amortised guide is refined for each batch, by an optimiser of its own.")
+            raise CaptureError(
+                "a semi-amortised guide is refined for each batch, by an optimiser of its own."
+            )
         refined = Refined(self.guide, batch)
         with torch.enable_grad():
             biases = refined.biases
@@ -80,23 +99,35 @@ class SemiAmortized(nn.Module):
             least = min(bias.shape[-1] for bias in biases)
             for step in range(self.steps):
                 for group in optimizer.param_groups:
-                    group["lr"] = self.lr * (1 - step / self.steps) * (least / group["params"][0].shape[-1]) ** 0.5
-                for bias, gradient in zip(biases, torch.autograd.grad(-self._elbo(refined, batch).sum(), biases)):
+                    group["lr"] = (
+                        self.lr
+                        * (1 - step / self.steps)
+                        * (least / group["params"][0].shape[-1]) ** 0.5
+                    )
+                for bias, gradient in zip(
+                    biases, torch.autograd.grad(-self._elbo(refined, batch).sum(), biases)
+                ):
                     bias.grad = gradient
                 optimizer.step()
         for bias in biases:
             bias.requires_grad_(False)
         with torch.no_grad():  # steps that are many are worth more draws to judge them by
-            gain = sum((self._gain(refined, batch) for _ in range(0, self.steps, 10)), torch.zeros(()))
+            gain = sum(
+                (self._gain(refined, batch) for _ in range(0, self.steps, 10)), torch.zeros(())
+            )
             for bias in biases:
                 bias.mul_((gain > 0).unsqueeze(-1))
         return refined
 
     def _elbo(self, guide: Callable, batch: Batch) -> Tensor:
-        return log_weights(self.pair[0], guide, batch, self.num_particles, plate=self.plate).mean(0)
+        return log_weights(self.pair[0], guide, batch, self.num_particles, plate=self.plate).mean(
+            0
+        )
 
     def _gain(self, refined: "Refined", batch: Batch) -> Tensor:
-        with torch.random.fork_rng(devices={bias.device for bias in refined.biases if bias.is_cuda}):
+        with torch.random.fork_rng(
+            devices={bias.device for bias in refined.biases if bias.is_cuda}
+        ):
             before = self._elbo(self.guide, batch)
         return self._elbo(refined, batch) - before
 
@@ -115,8 +146,10 @@ class Refined(nn.Module):
         with torch.no_grad():
             refuse_score_functions(run_guide(self, batch), "SemiAmortized")
         if not self.added:
-            raise PairError("the guide runs no linear layer (nn.Linear) on these data, so there is nothing to refine for "
-                            "each datum; guides without a net have parameters of their own for each datum already.")
+            raise PairError(
+                "the guide runs no linear layer (nn.Linear) on these data, so there is nothing to refine for "
+                "each datum; guides without a net have parameters of their own for each datum already."
+            )
 
     @property
     def biases(self) -> list[Tensor]:
@@ -124,15 +157,21 @@ class Refined(nn.Module):
 
     def forward(self, **batch: Tensor) -> object:
         if size_of(batch) != self.size:
-            raise PairError(f"this guide was refined for a batch of {self.size} data, but got {size_of(batch)}; call "
-                            "SemiAmortized.for_batch on these.")
+            raise PairError(
+                f"this guide was refined for a batch of {self.size} data, but got {size_of(batch)}; call "
+                "SemiAmortized.for_batch on these."
+            )
         with self._hooked():
             return self.guide(**batch)
 
     @contextmanager
     def _hooked(self) -> Iterator[None]:
-        handles = [part.register_forward_hook(self._add) for module in find_modules(self.guide).values()
-                   for part in module.modules() if isinstance(part, nn.Linear)]
+        handles = [
+            part.register_forward_hook(self._add)
+            for module in find_modules(self.guide).values()
+            for part in module.modules()
+            if isinstance(part, nn.Linear)
+        ]
         try:
             yield
         finally:

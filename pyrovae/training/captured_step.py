@@ -1,4 +1,5 @@
 """One training step as a replayed graph."""
+
 from typing import TYPE_CHECKING
 
 import torch
@@ -6,7 +7,7 @@ from torch import Tensor
 
 from pyrovae.capture.graph import Batch, Captured
 from pyrovae.core.errors import CaptureError
-from pyrovae.core.handlers import ValidateSupport, RecordSupport
+from pyrovae.core.handlers import RecordSupport, ValidateSupport
 from pyrovae.core.preserve_state import preserve_state
 from pyrovae.losses.elbo_terms import Terms
 from pyrovae.training.evaluate import Measured, measure
@@ -25,37 +26,72 @@ class ReplayedStep:
         self.trained_params: list[Tensor] = []
         self.fused, self.update = None, None
         self.finite = torch.ones(0)
-        self.replay = Captured(self._program, batch, modules=[eager.run.loss], reads=[eager.context], compiled=compiled)
+        self.replay = Captured(
+            self._program,
+            batch,
+            modules=[eager.run.loss],
+            reads=[eager.context],
+            compiled=compiled,
+        )
 
     def _program(self, batch: Batch) -> dict[str, object]:
         eager = self.eager
-        parameters = [parameter for group in eager.optimizer.param_groups for parameter in group["params"]
-                      if parameter.requires_grad]
-        if any(getattr(parameter, "_post_accumulate_grad_hooks", None) for parameter in parameters):
-            raise CaptureError("a parameter has hooks after the accumulation of its gradient, which a replay does not do.")
+        parameters = [
+            parameter
+            for group in eager.optimizer.param_groups
+            for parameter in group["params"]
+            if parameter.requires_grad
+        ]
+        if any(
+            getattr(parameter, "_post_accumulate_grad_hooks", None) for parameter in parameters
+        ):
+            raise CaptureError(
+                "a parameter has hooks after the accumulation of its gradient, which a replay does not do."
+            )
         with torch.enable_grad():
             with RecordSupport() as supported, eager.context():
                 value = eager.module(**batch)
             found = torch.autograd.grad(value, parameters, allow_unused=True)
-        gradients = {index: gradient for index, gradient in enumerate(found) if gradient is not None}
+        gradients = {
+            index: gradient for index, gradient in enumerate(found) if gradient is not None
+        }
         trained_params = [parameters[index] for index in gradients]
         if list(map(id, trained_params)) != list(map(id, self.trained_params)):
             self.trained_params = trained_params
-        gradients = [gradient if gradient.stride() == parameter.stride() else torch.empty_like(parameter).copy_(gradient)
-                     for parameter, gradient in zip(self.trained_params, gradients.values())]  # fused updates go by memory
+        gradients = [
+            gradient
+            if gradient.stride() == parameter.stride()
+            else torch.empty_like(parameter).copy_(gradient)
+            for parameter, gradient in zip(self.trained_params, gradients.values())
+        ]  # fused updates go by memory
         norms = torch.ones(0, device=value.device)
         if eager.clip_norm is not None:
             norms = torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients])
             norm = torch.linalg.vector_norm(norms)
-            gradients = [gradient * (eager.clip_norm / (norm + 1e-6)).clamp(max=1.0) for gradient in gradients]
-        measured, terms = measure(value, eager.pair, active_units=eager.active_units), getattr(eager.pair, "terms", None)
+            gradients = [
+                gradient * (eager.clip_norm / (norm + 1e-6)).clamp(max=1.0)
+                for gradient in gradients
+            ]
+        measured, terms = (
+            measure(value, eager.pair, active_units=eager.active_units),
+            getattr(eager.pair, "terms", None),
+        )
         self.names, self.sites = measured.names, list(measured.units)
         is_finite = torch.stack([torch.isfinite(value.detach()), *supported.good]).all()
-        return {"numbers": measured.numbers, "fine": is_finite, "norms": norms, "units": list(measured.units.values()),
-                "gradients": gradients, "terms": () if terms is None else (terms.log_px, terms.kl, terms.means)}
+        return {
+            "numbers": measured.numbers,
+            "fine": is_finite,
+            "norms": norms,
+            "units": list(measured.units.values()),
+            "gradients": gradients,
+            "terms": () if terms is None else (terms.log_px, terms.kl, terms.means),
+        }
 
-    def __call__(self, batch: Batch, fused: FusedAdam | None) -> tuple[Measured, list[Tensor], Tensor]:
-        """What was measured, gradients, and whether loss and data are as they should be; updated by `fused` if so.
+    def __call__(
+        self, batch: Batch, fused: FusedAdam | None
+    ) -> tuple[Measured, list[Tensor], Tensor]:
+        """What was measured, gradients, and whether loss and data are as they should be; updated
+        by `fused` if so.
 
         With `fused` it also says which gradients are `finite`.
         """
@@ -64,7 +100,11 @@ class ReplayedStep:
         with torch.no_grad():
             self.leaves = numbers, is_finite, _, *rest = self.replay.leaves(batch, self.update)
         self.gradients = self._gradients(self.leaves)
-        return Measured(self.names, numbers, dict(zip(self.sites, rest))), self.gradients, is_finite
+        return (
+            Measured(self.names, numbers, dict(zip(self.sites, rest))),
+            self.gradients,
+            is_finite,
+        )
 
     def _update(self, leaves: list[Tensor]) -> None:
         self._judge(leaves)
@@ -82,7 +122,7 @@ class ReplayedStep:
 
     def _gradients(self, leaves: list[Tensor]) -> list[Tensor]:
         start = 3 + len(self.sites)
-        return leaves[start:start + len(self.trained_params)]
+        return leaves[start : start + len(self.trained_params)]
 
     def set_terms(self) -> None:
         terms = self.replay.unflatten(self.leaves)["terms"]
@@ -94,7 +134,12 @@ class ReplayedStep:
 
         Data outside the support may not matter, e.g. where they are masked.
         """
-        with preserve_state([self.eager.run.loss]), ValidateSupport(), self.eager.context(), torch.no_grad():
+        with (
+            preserve_state([self.eager.run.loss]),
+            ValidateSupport(),
+            self.eager.context(),
+            torch.no_grad(),
+        ):
             self.eager.module(**batch)
         if not torch.isfinite(value):
             self.set_terms()

@@ -1,4 +1,5 @@
 """One training step after another, captured and replayed where that can be."""
+
 import logging
 import time
 
@@ -18,21 +19,23 @@ logger = logging.getLogger(__name__)
 RENEWALS = 3
 """How often a run is captured anew because something changed between epochs."""
 COMPARED_AFTER = 1000
-"""AutoCapture after which a step is compared with the program even if nothing suggests that it changed: a small part of them."""
+"""AutoCapture after which a step is compared with the program even if nothing suggests that it
+changed: a small part of them."""
 
 
 class CapturedSteps:
     """The same steps, replayed where a batch has shapes that came before; see `Captured`.
 
-    On CUDA nobody waits for the device: once all data were seen, a loss or a gradient that is not finite moves nothing, and
-    becomes an error when the epoch is over.
+    On CUDA nobody waits for the device: once all data were seen, a loss or a gradient that is not
+    finite moves nothing, and becomes an error when the epoch is over.
 
-    At the start of an epoch a replay is compared with the program, and captured anew where they differ, if code of the
-    user's was seen to run (it may read Python numbers from anywhere), if anything changed that the loss reaches (its
-    attributes, those of its estimator, hooks), and in any case after 1000 replays.
+    At the start of an epoch a replay is compared with the program, and captured anew where they
+    differ, if code of the user's was seen to run (it may read Python numbers from anywhere), if
+    anything changed that the loss reaches (its attributes, those of its estimator, hooks), and in
+    any case after 1000 replays.
 
-    Shapes that come once an epoch, as a ragged last batch does, run as they are; the first ones, and those that come again
-    in an epoch, are captured, `limit` of them.
+    Shapes that come once an epoch, as a ragged last batch does, run as they are; the first ones,
+    and those that come again in an epoch, are captured, `limit` of them.
     """
 
     def __init__(self, eager: Steps, *, compiled: bool = True, limit: int = 8) -> None:
@@ -54,11 +57,20 @@ class CapturedSteps:
             self._look_for_changes(key, batch)
             if self.fused is not None and not self.fused.is_current():
                 self.fused = None
-        if key not in self.captured and (not self.captured or key in self.seen) and len(self.captured) < self.limit:
+        if (
+            key not in self.captured
+            and (not self.captured or key in self.seen)
+            and len(self.captured) < self.limit
+        ):
             self._capture(key, batch)
         self.seen.add(key)
         self.last = self.captured.get(key)
-        if self.last is None or not self.last.replay.guards_hold() or self._has_hooks() and not self.last.replay.has_same_layout():
+        if (
+            self.last is None
+            or not self.last.replay.guards_hold()
+            or self._has_hooks()
+            and not self.last.replay.has_same_layout()
+        ):
             self.last = None
             return self.eager(batch, check_data=check_data, make_error=make_error)
         self.replays += 1
@@ -67,7 +79,9 @@ class CapturedSteps:
         try:
             measured, gradients, is_finite = self.last(batch, self.fused if inside else None)
         except Exception as error:
-            self.last.refuse(batch, torch.zeros(()), make_error)  # raises if the data are the cause
+            self.last.refuse(
+                batch, torch.zeros(()), make_error
+            )  # raises if the data are the cause
             self._give_up(f"a replay failed ({type(error).__name__}: {first_line(error)})")
             return self.eager(batch, check_data=check_data, make_error=make_error)
         if self.eager.reduce is not None:
@@ -85,7 +99,8 @@ class CapturedSteps:
         return measured
 
     def end_epoch(self, make_error: MakeError) -> None:
-        """Leave everything as uncaptured steps do: `terms` of the last batch; and let hooks change the optimiser's state."""
+        """Leave everything as uncaptured steps do: `terms` of the last batch; and let hooks change
+        the optimiser's state."""
         self.seen.clear()
         self.index = -1
         if self.last is not None:
@@ -93,39 +108,60 @@ class CapturedSteps:
             for parameter, gradient in zip(self.last.trained_params, self.last.gradients):
                 parameter.grad = gradient.clone()
         if self.verdicts:
-            verdicts, good = self.verdicts.copy(), torch.stack([is_finite for *_, is_finite, _ in self.verdicts])
+            verdicts, good = (
+                self.verdicts.copy(),
+                torch.stack([is_finite for *_, is_finite, _ in self.verdicts]),
+            )
             self.verdicts.clear()
             if not good.all():
                 index, step, value, _, finite = verdicts[int(good.int().argmin())]
                 if value.isfinite() and finite.all():
-                    raise PairError(f"batch {index} of the epoch holds data outside the support of their likelihood; it "
-                                    "moved nothing.")
-                raise make_error(value, index, self.eager.not_finite(step.trained_params, finite) if value.isfinite() else [])
+                    raise PairError(
+                        f"batch {index} of the epoch holds data outside the support of their likelihood; it "
+                        "moved nothing."
+                    )
+                raise make_error(
+                    value,
+                    index,
+                    self.eager.not_finite(step.trained_params, finite) if value.isfinite() else [],
+                )
 
     def _look_for_changes(self, key: tuple, batch: Batch) -> None:
-        """Something may have changed that captures hold fixed: then they are made anew, but not for ever."""
+        """Something may have changed that captures hold fixed: then they are made anew, but not
+        for ever."""
         state = guard_state([self.eager.run.loss, self.eager.context])
         changed, self.state = state[0] != self.state[0], state
         if not self.captured:
             return
         step = self.captured.get(key)
-        suspect = changed or self.replays >= COMPARED_AFTER or any(
-            other.replay.runs_user_code for other in self.captured.values())
+        suspect = (
+            changed
+            or self.replays >= COMPARED_AFTER
+            or any(other.replay.runs_user_code for other in self.captured.values())
+        )
         if not self._everywhere(not suspect):
             self.replays = 0
-            if not self._everywhere(step is not None and step.replay.matches_eager(batch, suspect=changed)):
+            if not self._everywhere(
+                step is not None and step.replay.matches_eager(batch, suspect=changed)
+            ):
                 self._renew()
 
     def _has_hooks(self) -> bool:
-        """Whether functions of the user's run in each step of the optimiser, which may lay parameters out anew."""
-        return bool(self.eager.optimizer._optimizer_step_pre_hooks or self.eager.optimizer._optimizer_step_post_hooks)
+        """Whether functions of the user's run in each step of the optimiser, which may lay
+        parameters out anew."""
+        return bool(
+            self.eager.optimizer._optimizer_step_pre_hooks
+            or self.eager.optimizer._optimizer_step_post_hooks
+        )
 
     def _renew(self) -> None:
         self.captured.clear()
         self.renewals += 1
         if self.renewals > RENEWALS:
-            self._give_up("numbers, flags or parameters that the loss reads change from epoch to epoch, e.g. by a hook. Let "
-                          "a schedule that returns a tensor do it, as LinearWarmup does.")
+            self._give_up(
+                "numbers, flags or parameters that the loss reads change from epoch to epoch, e.g. by a hook. Let "
+                "a schedule that returns a tensor do it, as LinearWarmup does."
+            )
 
     def _is_ready(self, parameters: list[Tensor]) -> bool:
         return self.fused is not None and self.fused.parameters is parameters
@@ -153,7 +189,9 @@ class CapturedSteps:
             replay, reason = None, error
         everywhere = self._everywhere(replay is not None)
         if replay is not None and everywhere:
-            for other in self.captured.values():  # one update serves all that move the same parameters
+            for (
+                other
+            ) in self.captured.values():  # one update serves all that move the same parameters
                 if list(map(id, other.trained_params)) == list(map(id, replay.trained_params)):
                     replay.trained_params = other.trained_params
             self.captured[key] = replay

@@ -1,4 +1,5 @@
 """Say so where training ended with latent variables that the model does not use."""
+
 import warnings
 from collections.abc import Mapping
 
@@ -11,7 +12,13 @@ from pyrovae.core.errors import CollapseWarning
 from pyrovae.core.modules import find_modules
 from pyrovae.core.preserve_state import preserve_state
 from pyrovae.core.shapes import DATA
-from pyrovae.core.traces import base_distribution, plate_frame, is_auxiliary, run_guide, sample_sites
+from pyrovae.core.traces import (
+    base_distribution,
+    is_auxiliary,
+    plate_frame,
+    run_guide,
+    sample_sites,
+)
 from pyrovae.losses.base import unwrap
 from pyrovae.losses.schedules import LinearWarmup
 from pyrovae.training.evaluate import evaluate
@@ -24,33 +31,67 @@ LEAST_STEPS, LEAST_DATA = 100, 10
 """Runs on less than this are tries, and nothing is said about them."""
 
 
-def warn_if_collapsed(loss: nn.Module, row: Mapping[str, float], batch: dict[str, Tensor], *, num_steps: int,
-                      num_data: int) -> None:
-    """Warn where z carries nothing about x: in the last epoch's `row`, and on `batch` with the weights as they are now.
+def warn_if_collapsed(
+    loss: nn.Module,
+    row: Mapping[str, float],
+    batch: dict[str, Tensor],
+    *,
+    num_steps: int,
+    num_data: int,
+) -> None:
+    """Warn where z carries nothing about x: in the last epoch's `row`, and on `batch` with the
+    weights as they are now.
 
-    Nothing is said where that may be meant or is not yet decided: no latent sites in the data plate but point masses, a
-    model that is not trained, a `LinearWarmup` that still runs, fewer than 100 steps or 10 data.
+    Nothing is said where that may be meant or is not yet decided: no latent sites in the data
+    plate but point masses, a model that is not trained, a `LinearWarmup` that still runs, fewer
+    than 100 steps or 10 data.
     """
     pair = unwrap(loss)
-    if num_steps < LEAST_STEPS or num_data < LEAST_DATA or not (hasattr(pair, "model") and hasattr(pair, "guide")):
+    if (
+        num_steps < LEAST_STEPS
+        or num_data < LEAST_DATA
+        or not (hasattr(pair, "model") and hasattr(pair, "guide"))
+    ):
         return
-    if any(isinstance(part, LinearWarmup) and part.step < part.num_steps for part in loss.modules()):
+    if any(
+        isinstance(part, LinearWarmup) and part.step < part.num_steps for part in loss.modules()
+    ):
         return
-    if not any(p.requires_grad for module in find_modules(pair.model).values() for p in module.parameters()):
+    if not any(
+        p.requires_grad
+        for module in find_modules(pair.model).values()
+        for p in module.parameters()
+    ):
         return
     with torch.no_grad(), preserve_state([loss]):
         guide_trace = run_guide(pair.guide, batch)
-    sites = [name for name, site in sample_sites(guide_trace, observed=False).items()
-             if plate_frame(site, getattr(pair, "plate", DATA)) is not None and not is_auxiliary(site)
-             and not isinstance(base_distribution(site["fn"]), Delta)]
-    if sites and _ignored(row, sites, SUSPECT_KL) and _ignored(now := evaluate(loss, batch), sites, LEAST_KL):
+    sites = [
+        name
+        for name, site in sample_sites(guide_trace, observed=False).items()
+        if plate_frame(site, getattr(pair, "plate", DATA)) is not None
+        and not is_auxiliary(site)
+        and not isinstance(base_distribution(site["fn"]), Delta)
+    ]
+    if (
+        sites
+        and _ignored(row, sites, SUSPECT_KL)
+        and _ignored(now := evaluate(loss, batch), sites, LEAST_KL)
+    ):
         kl, units = _kl(now, sites), now.get("active_units")
         warnings.warn(
             f"the model ignores its latent variables ({', '.join(sites)}): their KL is {kl:.2g} nats per datum"
-            + (" and no posterior mean varies over the data (0 active units)" if units == 0 else "") + ". Try a KL warm-up "
+            + (
+                " and no posterior mean varies over the data (0 active units)"
+                if units == 0
+                else ""
+            )
+            + ". Try a KL warm-up "
             "(beta=LinearWarmup(num_steps)), free bits (free_bits=0.5), a weaker decoder (a smaller one, or one that is not "
             "autoregressive), or several steps of the guide for each of the model (losses.Lagging). elbo_surgery says more. "
-            "If z is not meant to be used, filter this CollapseWarning.", CollapseWarning, stacklevel=4)
+            "If z is not meant to be used, filter this CollapseWarning.",
+            CollapseWarning,
+            stacklevel=4,
+        )
 
 
 def _ignored(row: Mapping[str, float], sites: list[str], least: float) -> bool:
@@ -59,7 +100,8 @@ def _ignored(row: Mapping[str, float], sites: list[str], least: float) -> bool:
 
 
 def _kl(row: Mapping[str, float], sites: list[str]) -> float | None:
-    """The KL of these sites, of validation data if there are; a row that names each site's may name others', too."""
+    """The KL of these sites, of validation data if there are; a row that names each site's may
+    name others', too."""
     prefix = "valid_" if "valid_kl" in row else ""
     if len(sites) == 1 and f"{prefix}kl_{sites[0]}" not in row:
         return row.get(f"{prefix}kl")

@@ -1,4 +1,5 @@
 """Several processes as one: started by torchrun, on the cores or the GPUs of one host or of many."""
+
 import dataclasses
 import datetime
 import os
@@ -14,20 +15,24 @@ TIMEOUT = 600.0
 
 
 class Ranks:
-    r"""The processes that `torchrun` started, for `fit(fabric=Ranks())`: one training on the union of their batches.
+    r"""The processes that `torchrun` started, for `fit(fabric=Ranks())`: one training on the union
+    of their batches.
 
-    Each process builds the same loss, takes its part of every batch (`shard`) and draws from random streams of its own;
-    gradients and the history are averaged over processes, whose parts have one size, so they are those of one process on the
-    whole batch. All keep the same weights: let process 0 alone write files, `hooks=[...] if ranks.first else []`; what its
-    hooks leave at the end, e.g. the best weights, all have then. A checkpoint of N processes resumes on M, with other random
-    numbers.
+    Each process builds the same loss, takes its part of every batch (`shard`) and draws from
+    random streams of its own; gradients and the history are averaged over processes, whose parts
+    have one size, so they are those of one process on the whole batch. All keep the same weights:
+    let process 0 alone write files, `hooks=[...] if ranks.first else []`; what its hooks leave at
+    the end, e.g. the best weights, all have then. A checkpoint of N processes resumes on M, with
+    other random numbers.
 
-    timeout: seconds that a process waits for the others, e.g. for their gradients, before it ends with an error; by default
-        `PYROVAE_TIMEOUT` of the environment or 600. It must be longer than the longest time in which one works alone, e.g.
-        compiles or writes a checkpoint. A process that ends, for whatever reason, ends the others within seconds: torchrun
-        sees to it. One that hangs ends them after `timeout`.
+    timeout: seconds that a process waits for the others, e.g. for their gradients, before it ends
+        with an error; by default `PYROVAE_TIMEOUT` of the environment or 600. It must be longer
+        than the longest time in which one works alone, e.g. compiles or writes a checkpoint. A
+        process that ends, for whatever reason, ends the others within seconds: torchrun sees to
+        it. One that hangs ends them after `timeout`.
 
-    Outside torchrun, and with `alone=True`, it is one process. On CUDA each has the GPU of its LOCAL_RANK (`device`).
+    Outside torchrun, and with `alone=True`, it is one process. On CUDA each has the GPU of its
+    LOCAL_RANK (`device`).
 
     Example:
         >>> ranks = Ranks()
@@ -38,15 +43,22 @@ class Ranks:
     def __init__(self, *, alone: bool = False, timeout: float | None = None) -> None:
         timeout = float(os.environ.get("PYROVAE_TIMEOUT", TIMEOUT)) if timeout is None else timeout
         if not timeout > 0:
-            raise ValueError(f"timeout={timeout}, wanted a positive number of seconds (or PYROVAE_TIMEOUT).")
+            raise ValueError(
+                f"timeout={timeout}, wanted a positive number of seconds (or PYROVAE_TIMEOUT)."
+            )
         started = not alone and "WORLD_SIZE" in os.environ and int(os.environ["WORLD_SIZE"]) > 1
-        self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() \
+        self.device = (
+            torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+            if torch.cuda.is_available()
             else torch.device("cpu")
+        )
         if started and not distributed.is_initialized():
             if self.device.type == "cuda":
                 torch.cuda.set_device(self.device)
-            distributed.init_process_group("nccl" if self.device.type == "cuda" else "gloo",
-                                           timeout=datetime.timedelta(seconds=timeout))
+            distributed.init_process_group(
+                "nccl" if self.device.type == "cuda" else "gloo",
+                timeout=datetime.timedelta(seconds=timeout),
+            )
         self.rank, self.size = 0, 1
         if distributed.is_initialized() and not alone:
             self.rank, self.size = distributed.get_rank(), distributed.get_world_size()
@@ -57,10 +69,14 @@ class Ranks:
         """Whether this is the process that writes files."""
         return self.rank == 0
 
-    def setup(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
+    def setup(
+        self, module: nn.Module, optimizer: torch.optim.Optimizer
+    ) -> tuple[nn.Module, torch.optim.Optimizer]:
         """Begin with the weights of process 0, and give each process a random stream of its own."""
-        self.parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        seed = torch.randint(2 ** 62, (1,)).to(self.device)
+        self.parameters = [
+            parameter for group in optimizer.param_groups for parameter in group["params"]
+        ]
+        seed = torch.randint(2**62, (1,)).to(self.device)
         if self.size > 1:
             for tensor in (*self.parameters, *module.buffers(), seed):
                 distributed.broadcast(tensor.data, 0)
@@ -69,14 +85,18 @@ class Ranks:
 
     def backward(self, value: Tensor) -> None:
         value.backward()
-        self.reduce([parameter.grad for parameter in self.parameters if parameter.grad is not None])
+        self.reduce(
+            [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        )
 
     def reduce(self, gradients: Sequence[Tensor]) -> None:
         """Average them over processes, in place and in one message."""
         if self.size > 1:
             flat = torch.cat([gradient.flatten() for gradient in gradients])
             distributed.all_reduce(flat)
-            for gradient, mean in zip(gradients, (flat / self.size).split([gradient.numel() for gradient in gradients])):
+            for gradient, mean in zip(
+                gradients, (flat / self.size).split([gradient.numel() for gradient in gradients])
+            ):
                 gradient.copy_(mean.view_as(gradient))
 
     def all_reduce(self, value: Tensor, reduce_op: str = "sum") -> Tensor:
@@ -99,7 +119,7 @@ class Ranks:
 
     def share(self, items: Sequence) -> list:
         """Those of a list of works, or rows of a tensor, that are this process's."""
-        return list(items[self.rank::self.size])
+        return list(items[self.rank :: self.size])
 
     def synchronize(self, module: nn.Module) -> None:
         """Running averages become those over processes, other buffers those of process 0."""
@@ -110,23 +130,32 @@ class Ranks:
                 distributed.broadcast(buffer, 0)
 
     def gather(self, result: object) -> object:
-        """Put together what each process made of its `share`: tensors by rows, or dataclasses of them, in the old order.
+        """Put together what each process made of its `share`: tensors by rows, or dataclasses of
+        them, in the old order.
 
         An `Evidence` of each process's data becomes that of all data, on every process.
         """
         if dataclasses.is_dataclass(result):
-            fields = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
-            return type(result)(**{name: self.gather(value) if isinstance(value, Tensor) else value
-                                   for name, value in fields.items()})
+            fields = {
+                field.name: getattr(result, field.name) for field in dataclasses.fields(result)
+            }
+            return type(result)(
+                **{
+                    name: self.gather(value) if isinstance(value, Tensor) else value
+                    for name, value in fields.items()
+                }
+            )
         if not isinstance(result, Tensor):
-            raise TypeError(f"gather puts together tensors, and dataclasses of them, but got a {type(result).__name__}.")
+            raise TypeError(
+                f"gather puts together tensors, and dataclasses of them, but got a {type(result).__name__}."
+            )
         if self.size == 1:
             return result
         parts: list[Tensor | None] = [None] * self.size
         distributed.all_gather_object(parts, result.cpu())
         whole = torch.empty((sum(map(len, parts)), *result.shape[1:]), dtype=result.dtype)
         for rank, part in enumerate(parts):
-            whole[rank::self.size] = part
+            whole[rank :: self.size] = part
         return whole
 
     def close(self) -> None:
@@ -144,15 +173,18 @@ class Ranks:
 class Shard:
     """The same order in every process, from a generator that checkpoints keep.
 
-    Of a last batch that does not divide by their number a few rows are left out, others in each epoch.
+    Of a last batch that does not divide by their number a few rows are left out, others in each
+    epoch.
     """
 
     def __init__(self, batches: object, ranks: Ranks) -> None:
         if batches.batch_size % ranks.size:
-            raise ValueError(f"batches of {batches.batch_size} data for {ranks.size} processes, which must have equal "
-                             f"parts; take a multiple of {ranks.size}.")
+            raise ValueError(
+                f"batches of {batches.batch_size} data for {ranks.size} processes, which must have equal "
+                f"parts; take a multiple of {ranks.size}."
+            )
         self.batches, self.ranks, self.shuffle = batches, ranks, batches.shuffle
-        seed = ranks.all_reduce(torch.randint(2 ** 31, (1,)) * float(ranks.first))
+        seed = ranks.all_reduce(torch.randint(2**31, (1,)) * float(ranks.first))
         self.generator = torch.Generator().manual_seed(int(seed))
 
     def __len__(self) -> int:
@@ -160,11 +192,13 @@ class Shard:
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         size = len(self.batches.data)
-        order = torch.randperm(size, generator=self.generator) if self.shuffle else torch.arange(size)
+        order = (
+            torch.randperm(size, generator=self.generator) if self.shuffle else torch.arange(size)
+        )
         device = next(iter(self.batches.data.tensors.values())).device
         for rows in order.split(self.batches.batch_size):
             whole = len(rows) // self.ranks.size * self.ranks.size
-            own = rows[:whole][self.ranks.rank::self.ranks.size].to(device)
+            own = rows[:whole][self.ranks.rank :: self.ranks.size].to(device)
             if len(own):
                 batch = self.batches.data[own]
                 yield batch if self.batches.transform is None else self.batches.transform(batch)

@@ -1,4 +1,5 @@
 """Averages of a loss and its terms over data."""
+
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -8,11 +9,11 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from pyrovae.capture.auto import Compile, AutoCapture, shapes_of
+from pyrovae.capture.auto import AutoCapture, Compile, shapes_of
 from pyrovae.core.batching import Data, batches, exemplar_of, size_of
 from pyrovae.core.check import check, num_data_of
 from pyrovae.core.errors import PairError
-from pyrovae.core.handlers import ValidateSupport, RecordSupport
+from pyrovae.core.handlers import RecordSupport, ValidateSupport
 from pyrovae.core.param_store import local_param_scope
 from pyrovae.core.preserve_state import preserve_state
 from pyrovae.core.recording import is_recording
@@ -22,32 +23,52 @@ from pyrovae.diagnostics.active_units import ActiveUnits
 from pyrovae.losses.base import unwrap
 
 EVALUATION_SEED = 0
-"""Validation draws the same noise every epoch, so that epochs differ by their weights and not by luck."""
+"""Validation draws the same noise every epoch, so that epochs differ by their weights and not by
+luck."""
 
 
-def evaluate(loss: nn.Module, data: Data, *, names: Sequence[str] | None = None,
-             context: Callable[[], AbstractContextManager] = nullcontext) -> dict[str, float]:
-    """Average the loss and its terms over `data`, nats per datum, in eval mode and without gradients.
+def evaluate(
+    loss: nn.Module,
+    data: Data,
+    *,
+    names: Sequence[str] | None = None,
+    context: Callable[[], AbstractContextManager] = nullcontext,
+) -> dict[str, float]:
+    """Average the loss and its terms over `data`, nats per datum, in eval mode and without
+    gradients.
 
-    Random streams, `training` flags and buffers stay as they were; the noise is the same at every call.
-    Raises: PairError where `data` are empty, for what `check` refuses on the first batch, and for data outside the
-    support of their likelihood in any.
+    Random streams, `training` flags and buffers stay as they were; the noise is the same at every
+    call.
+    Raises: PairError where `data` are empty, for what `check` refuses on the first batch, and for
+    data outside the support of their likelihood in any.
     """
     return Evaluation(loss, names=names, context=context)(data)
 
 
 class Evaluation:
-    """`evaluate`, again and again: where that pays as replays of what it computes (see `AutoCapture`)."""
+    """`evaluate`, again and again: where that pays as replays of what it computes (see
+    `AutoCapture`)."""
 
-    def __init__(self, loss: nn.Module, *, names: Sequence[str] | None = None,
-                 context: Callable[[], AbstractContextManager] = nullcontext, compile: Compile = "off") -> None:
+    def __init__(
+        self,
+        loss: nn.Module,
+        *,
+        names: Sequence[str] | None = None,
+        context: Callable[[], AbstractContextManager] = nullcontext,
+        compile: Compile = "off",
+    ) -> None:
         self.loss, self.pair, self.names, self.context = loss, unwrap(loss), names, context
         self.replays = self._replays(compile)
 
     def __call__(self, data: Data) -> dict[str, float]:
         averages, good = Averages(), []
-        with torch.no_grad(), pyro.validation_enabled(False), local_param_scope(), flush_subnormals(), \
-                preserve_state([self.loss], training=False, seed=EVALUATION_SEED):
+        with (
+            torch.no_grad(),
+            pyro.validation_enabled(False),
+            local_param_scope(),
+            flush_subnormals(),
+            preserve_state([self.loss], training=False, seed=EVALUATION_SEED),
+        ):
             for batch in batches(data, self.names, exemplar_of(self.loss)):
                 if not averages.size:
                     check_batch_of(self.pair, batch, None)
@@ -55,12 +76,17 @@ class Evaluation:
                 found = self.replays(batch)
                 size = getattr(self.pair, "size_of", size_of)(batch)
                 numbers = found["numbers"]
-                averages.add(size, Measured(tuple(numbers), torch.stack(list(numbers.values())), found["units"]))
+                averages.add(
+                    size,
+                    Measured(tuple(numbers), torch.stack(list(numbers.values())), found["units"]),
+                )
                 good.append(found["good"])
         if not averages.size:
             raise PairError("the validation data yield no batch; wanted at least one datum.")
         if not torch.stack(good).all():
-            Evaluation(self.loss, names=self.names, context=self.context)(data)  # says what is wrong with the data
+            Evaluation(self.loss, names=self.names, context=self.context)(
+                data
+            )  # says what is wrong with the data
         return averages.row()
 
     def _program(self, batch: dict[str, Tensor]) -> dict[str, object]:
@@ -68,7 +94,9 @@ class Evaluation:
         with support, self.context():
             measured = measure(self.loss(**batch), self.pair, active_units=True)
         numbers = dict(zip(measured.names, measured.numbers.unbind()))
-        good = getattr(support, "good", []) or [torch.ones((), dtype=torch.bool, device=measured.numbers.device)]
+        good = getattr(support, "good", []) or [
+            torch.ones((), dtype=torch.bool, device=measured.numbers.device)
+        ]
         return {"numbers": numbers, "units": measured.units, "good": torch.stack(good).all()}
 
     def _look_for_changes(self, batch: dict[str, Tensor]) -> None:
@@ -83,7 +111,8 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Measured:
-    """One batch of a loss: its value and terms in nats per datum, and the sums that count active units."""
+    """One batch of a loss: its value and terms in nats per datum, and the sums that count active
+    units."""
 
     names: tuple[str, ...]
     numbers: Tensor
@@ -95,18 +124,31 @@ class Measured:
 def measure(value: Tensor, loss: nn.Module, *, active_units: bool) -> Measured:
     parts, terms = {"loss": value.detach()}, getattr(loss, "terms", None)
     if terms is not None:
-        parts |= {"elbo": terms.elbo, "reconstruction": terms.reconstruction, "kl": sum(terms.kl.values())}
+        parts |= {
+            "elbo": terms.elbo,
+            "reconstruction": terms.reconstruction,
+            "kl": sum(terms.kl.values()),
+        }
         parts |= {f"kl_{site}": kl for site, kl in terms.kl.items()}
     means = terms.means if terms is not None and active_units else {}
-    return Measured(tuple(parts), torch.stack([torch.as_tensor(part, dtype=value.dtype, device=value.device)
-                                               for part in parts.values()]),
-                    {site: ActiveUnits.sums_of(*pair) for site, pair in means.items()})
+    return Measured(
+        tuple(parts),
+        torch.stack(
+            [
+                torch.as_tensor(part, dtype=value.dtype, device=value.device)
+                for part in parts.values()
+            ]
+        ),
+        {site: ActiveUnits.sums_of(*pair) for site, pair in means.items()},
+    )
 
 
 class Averages:
-    """Averages of the loss and its terms, whatever the sizes of the batches: each over the data that reported it.
+    """Averages of the loss and its terms, whatever the sizes of the batches: each over the data
+    that reported it.
 
-    Batches may differ in what they report (semi-supervised ones in their latent sites, enumerated ones have no terms).
+    Batches may differ in what they report (semi-supervised ones in their latent sites, enumerated
+    ones have no terms).
     """
 
     def __init__(self) -> None:
@@ -126,6 +168,7 @@ class Averages:
 
     def merge(self, all_reduce: Callable[..., Tensor]) -> None:
         """With those of other processes, which saw other data."""
+
         def total(size: int) -> int:
             return int(all_reduce(torch.tensor(size), reduce_op="sum"))
 
@@ -156,7 +199,8 @@ class Averages:
 def check_batch_of(loss: nn.Module, batch: dict[str, Tensor], num_data: int | None) -> None:
     """Run `check` on a loss that is made of a pair.
 
-    `num_data=None` with a loss that knows N: the batch is not of the training set, and may be larger.
+    `num_data=None` with a loss that knows N: the batch is not of the training set, and may be
+    larger.
     """
     if hasattr(loss, "member"):  # of losses side by side the first, on its data
         loss, batch = unwrap(loss.member(0)), loss.rows(batch, 0)

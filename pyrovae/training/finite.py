@@ -1,4 +1,5 @@
 """Whether gradients are finite, said by the device that has them without anybody waiting for it."""
+
 import functools
 import math
 from collections.abc import Sequence
@@ -9,7 +10,8 @@ from torch import Tensor
 
 @torch.no_grad()
 def are_finite(tensors: Sequence[Tensor]) -> Tensor:
-    """`()`, in one pass over them by the kernel that gradient scalers use (it multiplies them by 1).
+    """`()`, in one pass over them by the kernel that gradient scalers use (it multiplies them by
+    1).
 
     Example:
         >>> are_finite([torch.ones(2), torch.tensor([0.0, torch.nan])])
@@ -34,8 +36,12 @@ def each_finite(tensors: Sequence[Tensor]) -> Tensor:
         >>> each_finite([torch.ones(2), torch.tensor([0.0, torch.nan])])
         tensor([ True, False])
     """
-    return torch.stack([norm.float() for norm in torch._foreach_norm([_plain(tensor) for tensor in tensors], math.inf)]) \
-        .isfinite()
+    return torch.stack(
+        [
+            norm.float()
+            for norm in torch._foreach_norm([_plain(tensor) for tensor in tensors], math.inf)
+        ]
+    ).isfinite()
 
 
 @functools.cache

@@ -1,4 +1,5 @@
 """The training loop and nothing else: it knows no model, no data set and no file."""
+
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,15 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.data import RandomSampler
 
 from pyrovae.capture.auto import Compile
-from pyrovae.core.batching import Data, Like, batches, check_num_data, exemplar_of, generators_of, size_of
+from pyrovae.core.batching import (
+    Data,
+    Like,
+    batches,
+    check_num_data,
+    exemplar_of,
+    generators_of,
+    size_of,
+)
 from pyrovae.core.check import num_data_of
 from pyrovae.core.errors import NonFiniteLossError, PairError
 from pyrovae.core.param_store import local_param_scope
@@ -37,50 +46,73 @@ WORTH_COMPILING = 240.0
 
 
 @flush_subnormals()
-def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, names: Sequence[str] | None = None,
-        lr: float = 1e-3, optimizer: Callable[[list[Tensor]], torch.optim.Optimizer] | torch.optim.Optimizer | None = None,
-        schedule: Callable[[torch.optim.Optimizer], LRScheduler] | None = None, clip_norm: float | None = None,
-        hooks: Sequence[Callable[[Run], object]] = (), context: Callable[[], AbstractContextManager] = nullcontext,
-        compile: Compile = "auto", resume: str | Path | None = None, fabric: object | None = None) -> History:
-    r"""Minimise `loss(**batch)` over `epochs` passes through `data`; return one row of numbers an epoch.
+def fit(
+    loss: nn.Module,
+    data: Data,
+    *,
+    epochs: int,
+    valid: Data | None = None,
+    names: Sequence[str] | None = None,
+    lr: float = 1e-3,
+    optimizer: Callable[[list[Tensor]], torch.optim.Optimizer]
+    | torch.optim.Optimizer
+    | None = None,
+    schedule: Callable[[torch.optim.Optimizer], LRScheduler] | None = None,
+    clip_norm: float | None = None,
+    hooks: Sequence[Callable[[Run], object]] = (),
+    context: Callable[[], AbstractContextManager] = nullcontext,
+    compile: Compile = "auto",
+    resume: str | Path | None = None,
+    fabric: object | None = None,
+) -> History:
+    r"""Minimise `loss(**batch)` over `epochs` passes through `data`; return one row of numbers an
+    epoch.
 
-    loss: any module called with `**batch` that returns a scalar: `ElboLoss`, or `pyro.infer.Trace_ELBO()(model, guide)`.
-    data: an iterable that can be passed through again, of dict batches, or of tuples with `names`, e.g. a torchvision
-        DataLoader with `names=("x", "y")`. NumPy arrays become tensors; batches are moved to where the loss's parameters are
-        and take their precision, float32 or float64, where these are of one.
+    loss: any module called with `**batch` that returns a scalar: `ElboLoss`, or
+        `pyro.infer.Trace_ELBO()(model, guide)`.
+    data: an iterable that can be passed through again, of dict batches, or of tuples with `names`,
+        e.g. a torchvision DataLoader with `names=("x", "y")`. NumPy arrays become tensors; batches
+        are moved to where the loss's parameters are and take their precision, float32 or float64,
+        where these are of one.
     valid: the same, evaluated after each epoch in eval mode, with noise of its own.
     epochs: in all, those before `resume` included.
-    lr, optimizer: Adam at `lr`, or a function from parameters to an optimiser, or an optimiser, or one of Pyro's such as
-        `pyro.optim.ClippedAdam({"lr": 1e-2})`.
-    schedule: a function from the optimiser to a learning-rate schedule, stepped each epoch (a ReduceLROnPlateau by
-        valid_loss, or loss without `valid`).
+    lr, optimizer: Adam at `lr`, or a function from parameters to an optimiser, or an optimiser, or
+        one of Pyro's such as `pyro.optim.ClippedAdam({"lr": 1e-2})`.
+    schedule: a function from the optimiser to a learning-rate schedule, stepped each epoch (a
+        ReduceLROnPlateau by valid_loss, or loss without `valid`).
     clip_norm: largest gradient norm.
-    hooks: functions of the `Run`, called in order after each epoch (`pyrovae.training.hooks`); `begin` of one is called before the
-        first, when all that may be refused was read and accepted, `finish` at the end.
-    context: entered around each evaluation of the loss, e.g. `lambda: torch.autocast("cuda", torch.bfloat16)`.
-    compile: "on" captures the step as one graph, compiles it and replays it, which takes some seconds to a minute and
-        then less time a step than code written by hand (README, Speed); "off" runs the programs; "auto" compiles after the
-        first epoch if the rest would take more than four minutes; validation follows once 15 seconds went into it. What
-        cannot be captured (enumeration, programs that look at values) runs as it is, and the log of "pyrovae" says why.
-        Gradients are the same within rounding.
-    resume: a checkpoint of such a run (`training.hooks.Checkpoint`) to go on from; bit for bit on a CPU where compile is
-        the same.
-    fabric: for several processes, `pyrovae.Ranks()` under torchrun, or a lightning.fabric.Fabric: an object with
-        `setup(module, optimizer)`, `backward(loss)` and perhaps `all_reduce(tensor, reduce_op=...)` and `broadcast(tensor)`,
-        by which all end at the weights of the first.
+    hooks: functions of the `Run`, called in order after each epoch (`pyrovae.training.hooks`);
+        `begin` of one is called before the first, when all that may be refused was read and
+        accepted, `finish` at the end.
+    context: entered around each evaluation of the loss, e.g. `lambda: torch.autocast("cuda",
+        torch.bfloat16)`.
+    compile: "on" captures the step as one graph, compiles it and replays it, which takes some
+        seconds to a minute and then less time a step than code written by hand (README, Speed);
+        "off" runs the programs; "auto" compiles after the first epoch if the rest would take more
+        than four minutes; validation follows once 15 seconds went into it. What cannot be captured
+        (enumeration, programs that look at values) runs as it is, and the log of "pyrovae" says
+        why. Gradients are the same within rounding.
+    resume: a checkpoint of such a run (`training.hooks.Checkpoint`) to go on from; bit for bit on
+        a CPU where compile is the same.
+    fabric: for several processes, `pyrovae.Ranks()` under torchrun, or a lightning.fabric.Fabric:
+        an object with `setup(module, optimizer)`, `backward(loss)` and perhaps `all_reduce(tensor,
+        reduce_op=...)` and `broadcast(tensor)`, by which all end at the weights of the first.
 
-    Every row holds epoch, loss, lr and seconds, and for losses with `terms` elbo, reconstruction and kl in nats per
-    datum at beta = 1 (training: the average while the weights moved), the kl of each latent site where there are
-    several, active_units, the weight beta, and the same for `valid_`.
+    Every row holds epoch, loss, lr and seconds, and for losses with `terms` elbo, reconstruction
+    and kl in nats per datum at beta = 1 (training: the average while the weights moved), the kl of
+    each latent site where there are several, active_units, the weight beta, and the same for
+    `valid_`.
 
-    Before the first step the pair is checked on the first batch (`pyrovae.core.check`), and in the first epoch the data of
-    each batch against the support of their likelihood; within the loop Pyro's and torch's argument validation is off.
-    Where the model ends up ignoring its latent variables, a `CollapseWarning` says so and what to try. Subnormal numbers
-    (below 1.2e-38 in float32) are rounded to zero, here and in estimates and predictions: processors are slow at them.
+    Before the first step the pair is checked on the first batch (`pyrovae.core.check`), and in the
+    first epoch the data of each batch against the support of their likelihood; within the loop
+    Pyro's and torch's argument validation is off. Where the model ends up ignoring its latent
+    variables, a `CollapseWarning` says so and what to try. Subnormal numbers (below 1.2e-38 in
+    float32) are rounded to zero, here and in estimates and predictions: processors are slow at
+    them.
 
-    Raises: PairError for a pair or data that would train wrongly; TypeError for what is no loss of a pair;
-    NonFiniteLossError for a loss or a gradient that is not finite, before the step that would spoil the weights;
-    CheckpointError for a bad `resume`.
+    Raises: PairError for a pair or data that would train wrongly; TypeError for what is no loss of
+    a pair; NonFiniteLossError for a loss or a gradient that is not finite, before the step that
+    would spoil the weights; CheckpointError for a bad `resume`.
 
     Example:
         >>> from pyrovae import Guide, Model, Node, ElboLoss
@@ -101,9 +133,14 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
     if valid is not None:
         check_batch_of(pair, _first_batch(valid, names, like, loss), None)
     tied = hasattr(pair, "guide") and tied_to_rows(pair.guide, getattr(pair, "plate", DATA))
-    if tied and (getattr(data, "shuffle", False) or isinstance(getattr(data, "sampler", None), RandomSampler)):
-        raise PairError("the guide is an autoguide with parameters for each row of a batch, but the data are shuffled. "
-                        "Keep them in one order, or use an amortised guide.")
+    if tied and (
+        getattr(data, "shuffle", False)
+        or isinstance(getattr(data, "sampler", None), RandomSampler)
+    ):
+        raise PairError(
+            "the guide is an autoguide with parameters for each row of a batch, but the data are shuffled. "
+            "Keep them in one order, or use an amortised guide."
+        )
     run = _start(loss, first, data, epochs, lr, optimizer, schedule)
     if resume is not None:
         load_run(run, resume)
@@ -111,21 +148,36 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
         raise ValueError(f"compile={compile!r}, wanted one of {', '.join(Compile.__args__)}.")
     capturable = fabric is None or hasattr(fabric, "reduce") and clip_norm is None
     if compile == "on" and not capturable:
-        raise ValueError("compile='on' with a fabric that wraps the backward pass, or clips a norm over processes, which a "
-                         "captured step would leave out; use compile='auto'.")
+        raise ValueError(
+            "compile='on' with a fabric that wraps the backward pass, or clips a norm over processes, which a "
+            "captured step would leave out; use compile='auto'."
+        )
     run.compiled = compile == "on" or compile == "auto" and run.compiled and capturable
     module, optimizer, backward = loss, run.optimizer, Tensor.backward
     if fabric is not None:
         (module, optimizer), backward = fabric.setup(loss, run.optimizer), fabric.backward
     all_reduce = getattr(fabric, "all_reduce", lambda value, reduce_op: value)
-    steps = Steps(run, module, optimizer, backward, context, clip_norm, active_units=valid is None,
-                  reduce=getattr(fabric, "reduce", None), all_reduce=all_reduce,
-                  scaled=getattr(getattr(fabric, "_precision", None), "scaler", None) is not None)
-    evaluation = Evaluation(loss, names=names, context=context, compile="off" if compile == "off" else "auto")
+    steps = Steps(
+        run,
+        module,
+        optimizer,
+        backward,
+        context,
+        clip_norm,
+        active_units=valid is None,
+        reduce=getattr(fabric, "reduce", None),
+        all_reduce=all_reduce,
+        scaled=getattr(getattr(fabric, "_precision", None), "scaler", None) is not None,
+    )
+    evaluation = Evaluation(
+        loss, names=names, context=context, compile="off" if compile == "off" else "auto"
+    )
     unchecked, averages, index = True, None, 0
 
     def make_error(value: Tensor, at: int | None, names: list[str]) -> NonFiniteLossError:
-        return NonFiniteLossError(_post_mortem(value, names, run, index if at is None else at, pair))
+        return NonFiniteLossError(
+            _post_mortem(value, names, run, index if at is None else at, pair)
+        )
 
     for hook in hooks:
         getattr(hook, "begin", lambda run: None)(run)
@@ -140,12 +192,16 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
                 measured = steps(batch, check_data=unchecked, make_error=make_error)
                 averages.add(getattr(pair, "size_of", size_of)(batch), measured)
                 if index and tied:
-                    raise PairError("the guide is an autoguide with parameters for each row of a batch, but an epoch has "
-                                    "several batches, whose rows would share them. Train on one batch of all data, in one "
-                                    "order, or use an amortised guide.")
+                    raise PairError(
+                        "the guide is an autoguide with parameters for each row of a batch, but an epoch has "
+                        "several batches, whose rows would share them. Train on one batch of all data, in one "
+                        "order, or use an amortised guide."
+                    )
         if not averages.size:
-            raise PairError(f"the data yielded no batch in epoch {run.epoch + 1}; pass an iterable that starts again for "
-                            "each epoch (a DataLoader, pyrovae.data.Batches, a list), not a generator.")
+            raise PairError(
+                f"the data yielded no batch in epoch {run.epoch + 1}; pass an iterable that starts again for "
+                "each epoch (a DataLoader, pyrovae.data.Batches, a list), not a generator."
+            )
         unchecked = False  # one look at all data is enough
         steps.end_epoch(make_error)
         averages.merge(all_reduce)
@@ -153,9 +209,16 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
         row |= averages.row()
         getattr(fabric, "synchronize", lambda module: None)(loss)
         if valid is not None:
-            found = {name: float(all_reduce(torch.tensor(float(value), dtype=torch.float64), reduce_op="mean"))
-                     for name, value in evaluation(valid).items()}
-            row |= {name if name == "active_units" else f"valid_{name}": value for name, value in found.items()}
+            found = {
+                name: float(
+                    all_reduce(torch.tensor(float(value), dtype=torch.float64), reduce_op="mean")
+                )
+                for name, value in evaluation(valid).items()
+            }
+            row |= {
+                name if name == "active_units" else f"valid_{name}": value
+                for name, value in found.items()
+            }
         if isinstance(run.schedule, ReduceLROnPlateau):
             run.schedule.step(row.get("valid_loss", row["loss"]))
         elif run.schedule is not None:
@@ -163,27 +226,38 @@ def fit(loss: nn.Module, data: Data, *, epochs: int, valid: Data | None = None, 
         run.history.append({**row, "seconds": time.perf_counter() - start})
         if compile == "auto" and run.epoch == 1 and capturable:
             ahead = torch.tensor(run.history[-1]["seconds"] * (run.epochs - 1))
-            run.compiled = float(all_reduce(ahead, reduce_op="mean")) > WORTH_COMPILING  # the same on all processes
+            run.compiled = (
+                float(all_reduce(ahead, reduce_op="mean")) > WORTH_COMPILING
+            )  # the same on all processes
         for hook in hooks:
             hook(run)
-        run.stop = bool(all_reduce(torch.tensor(float(run.stop)), reduce_op="mean"))  # one process stops all
+        run.stop = bool(
+            all_reduce(torch.tensor(float(run.stop)), reduce_op="mean")
+        )  # one process stops all
     for hook in hooks:
         getattr(hook, "finish", lambda run: None)(run)
-    if hasattr(fabric, "broadcast"):  # hooks may have brought back other weights where they are: in the first process
+    if hasattr(
+        fabric, "broadcast"
+    ):  # hooks may have brought back other weights where they are: in the first process
         with torch.no_grad():
             for value in tensors_of(run).values():
                 value.copy_(fabric.broadcast(value))
     if averages is not None:
-        warn_if_collapsed(loss, run.history[-1], first, num_steps=run.epoch * (index + 1), num_data=averages.size)
+        warn_if_collapsed(
+            loss, run.history[-1], first, num_steps=run.epoch * (index + 1), num_data=averages.size
+        )
     return run.history
 
 
-def _first_batch(data: Data, names: Sequence[str] | None, like: Like,
-                 loss: nn.Module) -> dict[str, Tensor]:
+def _first_batch(
+    data: Data, names: Sequence[str] | None, like: Like, loss: nn.Module
+) -> dict[str, Tensor]:
     """A look at the data that leaves no trace in any random stream."""
     if isinstance(data, Iterator):
-        raise PairError(f"the data are a {type(data).__name__}, which is used up after one pass; pass an iterable that "
-                        "starts again for each epoch, e.g. a DataLoader, pyrovae.data.Batches or a list.")
+        raise PairError(
+            f"the data are a {type(data).__name__}, which is used up after one pass; pass an iterable that "
+            "starts again for each epoch, e.g. a DataLoader, pyrovae.data.Batches or a list."
+        )
     with preserve_state([loss], generators=generators_of(data)):
         first = next(batches(data, names, like), None)
     if first is None:
@@ -191,24 +265,44 @@ def _first_batch(data: Data, names: Sequence[str] | None, like: Like,
     return first
 
 
-def _start(loss: nn.Module, first: dict[str, Tensor], data: Data, epochs: int, lr: float, optimizer: object,
-           schedule: Callable | None) -> Run:
+def _start(
+    loss: nn.Module,
+    first: dict[str, Tensor],
+    data: Data,
+    epochs: int,
+    lr: float,
+    optimizer: object,
+    schedule: Callable | None,
+) -> Run:
     parameters = find_parameters(loss, first)
     if optimizer is None:
-        fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters.values())
+        fused = all(
+            p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters.values()
+        )
         optimizer = torch.optim.Adam(parameters.values(), lr=lr, fused=fused)
     elif not isinstance(optimizer, torch.optim.Optimizer):
         optimizer = build_optimizer(optimizer, list(parameters.values()))
     if isinstance(optimizer, torch.optim.LBFGS):
-        raise PairError("LBFGS re-evaluates a loss that must not change between calls, but an ELBO on minibatches draws "
-                        "anew each time; use Adam or SGD.")
+        raise PairError(
+            "LBFGS re-evaluates a loss that must not change between calls, but an ELBO on minibatches draws "
+            "anew each time; use Adam or SGD."
+        )
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     missing = [name for name, p in parameters.items() if id(p) not in held]
     if missing:
-        raise PairError(f"the optimizer does not hold {missing}, so they would not be trained. Pass a function, "
-                        "optimizer=lambda parameters: Adam(parameters, ...), or freeze them with requires_grad_(False).")
-    return Run(loss, parameters, optimizer, schedule(optimizer) if schedule else None, epochs, History(),
-               generators_of(data))
+        raise PairError(
+            f"the optimizer does not hold {missing}, so they would not be trained. Pass a function, "
+            "optimizer=lambda parameters: Adam(parameters, ...), or freeze them with requires_grad_(False)."
+        )
+    return Run(
+        loss,
+        parameters,
+        optimizer,
+        schedule(optimizer) if schedule else None,
+        epochs,
+        History(),
+        generators_of(data),
+    )
 
 
 def _beta(loss: nn.Module) -> dict[str, float]:
@@ -219,15 +313,32 @@ def _beta(loss: nn.Module) -> dict[str, float]:
 
 def _post_mortem(value: Tensor, names: list[str], run: Run, index: int, loss: nn.Module) -> str:
     where = f"in epoch {run.epoch + 1}, batch {index}"
-    text = f"the loss is {value.item()} {where}." if not names else (
-        f"the gradient of {', '.join(names[:8])}{' and more' if len(names) > 8 else ''} is not finite {where}, though the "
-        f"loss is {value.item():.6g}: some function has no finite slope there, as sqrt and log have none at 0.")
+    text = (
+        f"the loss is {value.item()} {where}."
+        if not names
+        else (
+            f"the gradient of {', '.join(names[:8])}{' and more' if len(names) > 8 else ''} is not finite {where}, though "
+            f"the loss is {value.item():.6g}: some function has no finite slope there, as sqrt and log have none at 0."
+        )
+    )
     terms = getattr(loss, "terms", None)
     if terms is not None:
         sites = {**terms.log_px, **terms.kl}
-        text += " Nats per datum by site: " + ", ".join(f"{name} {float(part):.4g}" for name, part in sites.items()) + "."
+        text += (
+            " Nats per datum by site: "
+            + ", ".join(f"{name} {float(part):.4g}" for name, part in sites.items())
+            + "."
+        )
     norms = {name: float(p.detach().norm()) for name, p in run.parameters.items()}
-    worst = sorted(norms, key=lambda name: -norms[name] if math.isfinite(norms[name]) else -math.inf)[:8]
-    text += " Largest parameter norms: " + ", ".join(f"{name} {norms[name]:.4g}" for name in worst) + "."
-    return text + (" The step was not taken and the last checkpoint is intact; try a lower lr, clip_norm, or a min_scale "
-                   "for normal likelihoods.")
+    worst = sorted(
+        norms, key=lambda name: -norms[name] if math.isfinite(norms[name]) else -math.inf
+    )[:8]
+    text += (
+        " Largest parameter norms: "
+        + ", ".join(f"{name} {norms[name]:.4g}" for name in worst)
+        + "."
+    )
+    return text + (
+        " The step was not taken and the last checkpoint is intact; try a lower lr, clip_norm, or a min_scale "
+        "for normal likelihoods."
+    )

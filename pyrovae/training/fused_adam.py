@@ -1,4 +1,5 @@
 """Torch's fused Adam, called by those who have the gradients in hand."""
+
 import torch
 from torch import Tensor
 
@@ -11,9 +12,17 @@ class FusedAdam:
         """None where the optimiser is another one or does more."""
         kinds = {torch.optim.Adam: torch._fused_adam_, torch.optim.AdamW: torch._fused_adamw_}
         hooks = [*optimizer._optimizer_step_pre_hooks, *optimizer._optimizer_step_post_hooks]
-        if type(optimizer) not in kinds or hooks or not all(
-                group.get("fused") and not group["amsgrad"] and not group["maximize"] and not isinstance(group["lr"], Tensor)
-                for group in optimizer.param_groups):
+        if (
+            type(optimizer) not in kinds
+            or hooks
+            or not all(
+                group.get("fused")
+                and not group["amsgrad"]
+                and not group["maximize"]
+                and not isinstance(group["lr"], Tensor)
+                for group in optimizer.param_groups
+            )
+        ):
             return None
         self = cls()
         self.optimizer, self.parameters, self.groups = optimizer, parameters, []
@@ -23,13 +32,28 @@ class FusedAdam:
             if not own:
                 continue
             states = [optimizer.state[parameter] for parameter in own]
-            counts = torch.stack([state["step"] for state in states])  # views of one tensor are counted up at once
+            counts = torch.stack(
+                [state["step"] for state in states]
+            )  # views of one tensor are counted up at once
             for state, count in zip(states, counts.unbind()):
                 state["step"] = count
-            decoupled = "decoupled_weight_decay" in optimizer.defaults and group["decoupled_weight_decay"]  # torch 2.7 on
+            decoupled = (
+                "decoupled_weight_decay" in optimizer.defaults and group["decoupled_weight_decay"]
+            )  # torch 2.7 on
             update = torch._fused_adamw_ if decoupled else kinds[type(optimizer)]
-            self.groups.append((update, group, own, [places[id(parameter)] for parameter in own], counts,
-                                *([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step"))))
+            self.groups.append(
+                (
+                    update,
+                    group,
+                    own,
+                    [places[id(parameter)] for parameter in own],
+                    counts,
+                    *(
+                        [state[name] for state in states]
+                        for name in ("exp_avg", "exp_avg_sq", "step")
+                    ),
+                )
+            )
         self.before = self._look()
         return self
 
@@ -39,16 +63,44 @@ class FusedAdam:
 
     def _look(self) -> list[object]:
         optimizer = self.optimizer
-        return [*map(id, [*optimizer._optimizer_step_pre_hooks.values(), *optimizer._optimizer_step_post_hooks.values()]), *(
-            ({name: value for name, value in group.items() if name != "params"},
-             [(id(parameter), *map(id, optimizer.state.get(parameter, {}).values())) for parameter in group["params"]])
-            for group in optimizer.param_groups)]
+        return [
+            *map(
+                id,
+                [
+                    *optimizer._optimizer_step_pre_hooks.values(),
+                    *optimizer._optimizer_step_post_hooks.values(),
+                ],
+            ),
+            *(
+                (
+                    {name: value for name, value in group.items() if name != "params"},
+                    [
+                        (id(parameter), *map(id, optimizer.state.get(parameter, {}).values()))
+                        for parameter in group["params"]
+                    ],
+                )
+                for group in optimizer.param_groups
+            ),
+        ]
 
     @torch.no_grad()
     def __call__(self, gradients: list[Tensor], *, skip: Tensor | None = None) -> None:
         """`skip`: 1.0 on the parameters' device for a step that is not to be taken."""
         for update, group, parameters, places, counts, first, second, steps in self.groups:
             counts += 1 if skip is None else 1 - skip
-            update(parameters, [gradients[place] for place in places], first, second, [], steps, lr=group["lr"],
-                   beta1=group["betas"][0], beta2=group["betas"][1], weight_decay=group["weight_decay"], eps=group["eps"],
-                   amsgrad=False, maximize=False, found_inf=skip)
+            update(
+                parameters,
+                [gradients[place] for place in places],
+                first,
+                second,
+                [],
+                steps,
+                lr=group["lr"],
+                beta1=group["betas"][0],
+                beta2=group["betas"][1],
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+                amsgrad=False,
+                maximize=False,
+                found_inf=skip,
+            )

@@ -1,4 +1,5 @@
 """One row of numbers an epoch."""
+
 import csv
 import io
 from collections.abc import Mapping, Sequence
@@ -8,7 +9,8 @@ from pyrovae.core.atomic_write import write_atomically
 
 
 class History(Sequence):
-    """Rows of a run, by epoch (`history[-1]["elbo"]`) or by name (`history["elbo"]`, NaN where a row lacks it).
+    """Rows of a run, by epoch (`history[-1]["elbo"]`) or by name (`history["elbo"]`, NaN where a
+    row lacks it).
 
     Example:
         >>> history = History([{"epoch": 1, "elbo": -2.0}])
@@ -26,7 +28,9 @@ class History(Sequence):
     def __getitem__(self, key: int | slice | str) -> object:
         if isinstance(key, str):
             if key not in self.names:
-                raise KeyError(f"no column {key!r} in this history; it has {', '.join(self.names)}.")
+                raise KeyError(
+                    f"no column {key!r} in this history; it has {', '.join(self.names)}."
+                )
             return [row.get(key, float("nan")) for row in self.rows]
         return self.rows[key]
 
@@ -49,5 +53,9 @@ class History(Sequence):
         write_atomically(path, text.getvalue().encode())
 
     def __repr__(self) -> str:
-        last = ", ".join(f"{name}={value:.4g}" for name, value in self.rows[-1].items()) if self.rows else "empty"
+        last = (
+            ", ".join(f"{name}={value:.4g}" for name, value in self.rows[-1].items())
+            if self.rows
+            else "empty"
+        )
         return f"History({len(self)} epochs; last: {last})"

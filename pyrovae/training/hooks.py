@@ -1,4 +1,6 @@
-"""Functions of the `Run` that `fit` calls after each epoch, in the order given; one with a `finish` gets a last call."""
+"""Functions of the `Run` that `fit` calls after each epoch, in the order given; one with a
+`finish` gets a last call."""
+
 import math
 from pathlib import Path
 
@@ -8,7 +10,8 @@ from pyrovae.training.run import Run
 
 
 class Checkpoint:
-    """Save the whole run to `path` after every `every` epochs and at the end, for `fit(resume=path)`."""
+    """Save the whole run to `path` after every `every` epochs and at the end, for
+    `fit(resume=path)`."""
 
     def __init__(self, path: str | Path, *, every: int = 1) -> None:
         self.path, self.every = Path(path), every
@@ -29,16 +32,19 @@ class HistoryFile:
 
 
 class EarlyStopping:
-    """Stop when `monitor` has not risen for `patience` epochs, and end every run at its best weights.
+    """Stop when `monitor` has not risen for `patience` epochs, and end every run at its best
+    weights.
 
-    The best weights are kept in the file `path`, and the waiting is read off the history, so a resumed run decides as
-    an unbroken one. `start`: epochs that do not count, e.g. those of a KL warm-up. Put it before `Checkpoint`, which
-    then also saves the decision.
+    The best weights are kept in the file `path`, and the waiting is read off the history, so a
+    resumed run decides as an unbroken one. `start`: epochs that do not count, e.g. those of a KL
+    warm-up. Put it before `Checkpoint`, which then also saves the decision.
 
     Raises: KeyError where the history has no such column (no `valid` data).
     """
 
-    def __init__(self, path: str | Path, *, patience: int, monitor: str = "valid_elbo", start: int = 0) -> None:
+    def __init__(
+        self, path: str | Path, *, patience: int, monitor: str = "valid_elbo", start: int = 0
+    ) -> None:
         if patience < 1:
             raise ValueError(f"patience={patience}, wanted at least one epoch.")
         self.path, self.patience, self.monitor, self.start = Path(path), patience, monitor, start
@@ -54,22 +60,32 @@ class EarlyStopping:
             load_weights(run, self.path)
 
     def _since_best(self, run: Run) -> int | None:
-        values = [-math.inf if math.isnan(value) else value for value in run.history[self.monitor][self.start:]]
-        return len(values) - 1 - max(range(len(values)), key=values.__getitem__) if values else None
+        values = [
+            -math.inf if math.isnan(value) else value
+            for value in run.history[self.monitor][self.start :]
+        ]
+        return (
+            len(values) - 1 - max(range(len(values)), key=values.__getitem__) if values else None
+        )
 
 
 class ProgressBar:
-    """Show epochs, time left and the latest ELBO on standard error (tqdm); `desc` stands before them."""
+    """Show epochs, time left and the latest ELBO on standard error (tqdm); `desc` stands before
+    them."""
 
     def __init__(self, desc: str | None = None) -> None:
         self.desc, self.bar = desc, None
 
     def __call__(self, run: Run) -> None:
         if self.bar is None:
-            self.bar = progress_bar(total=run.epochs, initial=run.epoch - 1, unit="epoch", desc=self.desc)
+            self.bar = progress_bar(
+                total=run.epochs, initial=run.epoch - 1, unit="epoch", desc=self.desc
+            )
         row = run.history[-1]
         names = ("elbo", "valid_elbo", "kl", "active_units") if "elbo" in row else ("loss",)
-        self.bar.set_postfix({name: f"{row[name]:.4g}" for name in names if name in row}, refresh=False)
+        self.bar.set_postfix(
+            {name: f"{row[name]:.4g}" for name in names if name in row}, refresh=False
+        )
         self.bar.update()
 
     def finish(self, run: Run) -> None:
@@ -78,13 +94,16 @@ class ProgressBar:
 
 
 class TensorBoard:
-    """Write every number of the history to TensorBoard event files in `folder` (needs the tensorboard package)."""
+    """Write every number of the history to TensorBoard event files in `folder` (needs the
+    tensorboard package)."""
 
     def __init__(self, folder: str | Path) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise ImportError("the TensorBoard hook needs the tensorboard package: pip install tensorboard") from error
+            raise ImportError(
+                "the TensorBoard hook needs the tensorboard package: pip install tensorboard"
+            ) from error
         self.writer = SummaryWriter(str(folder))
 
     def __call__(self, run: Run) -> None:

@@ -1,4 +1,6 @@
-"""What may stand for an optimiser in `fit`: a torch one, a function that builds it, or one of Pyro's."""
+"""What may stand for an optimiser in `fit`: a torch one, a function that builds it, or one of
+Pyro's."""
+
 from collections.abc import Callable
 
 import torch
@@ -10,15 +12,17 @@ from torch import Tensor, nn
 from pyrovae.core.errors import PairError
 
 
-def build_optimizer(optimizer: Callable[[list[Tensor]], torch.optim.Optimizer] | PyroOptim,
-                    parameters: list[Tensor]) -> torch.optim.Optimizer:
+def build_optimizer(
+    optimizer: Callable[[list[Tensor]], torch.optim.Optimizer] | PyroOptim,
+    parameters: list[Tensor],
+) -> torch.optim.Optimizer:
     """One torch optimiser over all parameters.
 
-    A `pyro.optim` optimiser, which makes a torch one for each parameter, becomes one for all: torch's update rules treat
-    each tensor by itself, so both take the same steps.
+    A `pyro.optim` optimiser, which makes a torch one for each parameter, becomes one for all:
+    torch's update rules treat each tensor by itself, so both take the same steps.
 
-    Raises: PairError for a Pyro optimiser whose arguments depend on the parameter, that clips, schedules or holds state,
-    and for what builds no torch optimiser.
+    Raises: PairError for a Pyro optimiser whose arguments depend on the parameter, that clips,
+    schedules or holds state, and for what builds no torch optimiser.
 
     Example:
         >>> import pyro.optim
@@ -29,43 +33,64 @@ def build_optimizer(optimizer: Callable[[list[Tensor]], torch.optim.Optimizer] |
         return _unwrap(optimizer)(parameters)
     built = optimizer(parameters) if callable(optimizer) else optimizer
     if not isinstance(built, torch.optim.Optimizer):
-        came = f"optimizer={optimizer!r} returned {type(built).__name__}" if callable(optimizer) else (
-            f"optimizer is {type(optimizer).__name__}")
-        raise PairError(f"{came}, expected a torch.optim.Optimizer or a function from parameters to one, e.g. "
-                        "optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-3).")
+        came = (
+            f"optimizer={optimizer!r} returned {type(built).__name__}"
+            if callable(optimizer)
+            else (f"optimizer is {type(optimizer).__name__}")
+        )
+        raise PairError(
+            f"{came}, expected a torch.optim.Optimizer or a function from parameters to one, e.g. "
+            "optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-3)."
+        )
     return built
 
 
 def _unwrap(optimizer: PyroOptim) -> Callable[[list[Tensor]], torch.optim.Optimizer]:
     constructor, args = optimizer.pt_optim_constructor, optimizer.pt_optim_args
     name = constructor.__name__
-    path = f"torch.optim.{name}" if hasattr(torch.optim, name) else f"{constructor.__module__}.{name}"
+    path = (
+        f"torch.optim.{name}" if hasattr(torch.optim, name) else f"{constructor.__module__}.{name}"
+    )
     if isinstance(optimizer, PyroLRScheduler):
         schedule = optimizer.pt_scheduler_constructor.__name__
-        raise PairError(f"the optimizer is Pyro's {schedule}, a schedule for each parameter; fit takes optimiser and "
-                        f"schedule apart: optimizer=lambda parameters: {path}(parameters{_options(args)}), schedule=lambda "
-                        f"optimizer: torch.optim.lr_scheduler.{schedule}(optimizer{_options(optimizer.kwargs)}), stepped "
-                        "once an epoch.")
+        raise PairError(
+            f"the optimizer is Pyro's {schedule}, a schedule for each parameter; fit takes optimiser and "
+            f"schedule apart: optimizer=lambda parameters: {path}(parameters{_options(args)}), schedule=lambda "
+            f"optimizer: torch.optim.lr_scheduler.{schedule}(optimizer{_options(optimizer.kwargs)}), stepped "
+            "once an epoch."
+        )
     if type(optimizer) is not PyroOptim:
-        raise PairError(f"the optimizer is a {type(optimizer).__name__}, which fit cannot rebuild for all parameters at "
-                        f"once; pass optimizer=lambda parameters: {path}(parameters, ...).")
+        raise PairError(
+            f"the optimizer is a {type(optimizer).__name__}, which fit cannot rebuild for all parameters at "
+            f"once; pass optimizer=lambda parameters: {path}(parameters, ...)."
+        )
     if callable(args):
-        raise PairError(f"the arguments of Pyro's {name} are a function of the parameter, but fit has one optimiser for "
-                        f"all: pass optimizer=lambda parameters: {path}([{{'params': [p], 'lr': ...}} for p in "
-                        "parameters]), with the arguments of each.")
+        raise PairError(
+            f"the arguments of Pyro's {name} are a function of the parameter, but fit has one optimiser for "
+            f"all: pass optimizer=lambda parameters: {path}([{{'params': [p], 'lr': ...}} for p in "
+            "parameters]), with the arguments of each."
+        )
     if optimizer.pt_clip_args:
-        raise PairError(f"Pyro's {name} clips the gradient of each parameter by {optimizer.pt_clip_args}, but fit clips the "
-                        f"norm of all: pass optimizer=lambda parameters: {path}(parameters{_options(args)}) and "
-                        "fit(..., clip_norm=...).")
+        raise PairError(
+            f"Pyro's {name} clips the gradient of each parameter by {optimizer.pt_clip_args}, but fit clips the "
+            f"norm of all: pass optimizer=lambda parameters: {path}(parameters{_options(args)}) and "
+            "fit(..., clip_norm=...)."
+        )
     if optimizer.optim_objs or optimizer._state_waiting_to_be_consumed:
-        raise PairError(f"this {name} of Pyro's has taken steps before, and fit would begin without what it remembers. "
-                        f"Pass a new one, pyro.optim.{name}({args}).")
+        raise PairError(
+            f"this {name} of Pyro's has taken steps before, and fit would begin without what it remembers. "
+            f"Pass a new one, pyro.optim.{name}({args})."
+        )
     return lambda parameters: constructor(parameters, **args)
 
 
 def _options(args: object) -> str:
     pairs = args.items() if isinstance(args, dict) else ()
-    return "".join(f", {name}={value!r}" for name, value in pairs if isinstance(value, (int, float, str, tuple, list)))
+    return "".join(
+        f", {name}={value!r}"
+        for name, value in pairs
+        if isinstance(value, (int, float, str, tuple, list))
+    )
 
 
 def check_loss(loss: object) -> None:
@@ -74,8 +99,12 @@ def check_loss(loss: object) -> None:
         return
     if isinstance(loss, ELBO) or isinstance(loss, type) and issubclass(loss, ELBO):
         name = loss.__name__ if isinstance(loss, type) else type(loss).__name__
-        raise TypeError(f"the loss is {name}, an estimator without a model and a guide. Pass pyrovae.ElboLoss(model, guide, "
-                        f"elbo={name}(...)) for nats per datum, or {name}(...)(model, guide) for the sum over a batch as "
-                        "Pyro scales it (pyrovae.losses.PyroLoss where it has no differentiable loss).")
-    raise TypeError(f"the loss is {type(loss).__name__}, expected a module that maps **batch to a scalar, e.g. "
-                    "pyrovae.ElboLoss(model, guide).")
+        raise TypeError(
+            f"the loss is {name}, an estimator without a model and a guide. Pass pyrovae.ElboLoss(model, guide, "
+            f"elbo={name}(...)) for nats per datum, or {name}(...)(model, guide) for the sum over a batch as "
+            "Pyro scales it (pyrovae.losses.PyroLoss where it has no differentiable loss)."
+        )
+    raise TypeError(
+        f"the loss is {type(loss).__name__}, expected a module that maps **batch to a scalar, e.g. "
+        "pyrovae.ElboLoss(model, guide)."
+    )

@@ -1,4 +1,5 @@
 """The state of a training run."""
+
 from dataclasses import dataclass, field
 
 import torch

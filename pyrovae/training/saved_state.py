@@ -1,4 +1,6 @@
-"""Whether the state of an optimiser, of a schedule and of random generators fits those it is for: before any is changed."""
+"""Whether the state of an optimiser, of a schedule and of random generators fits those it is for:
+before any is changed."""
+
 import math
 import random as python_random
 from collections import OrderedDict, defaultdict
@@ -12,35 +14,57 @@ from torch.optim.lr_scheduler import LRScheduler
 from pyrovae.core.preserve_state import preserve_state
 
 
-def check_optimizer(saved: object, optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str],
-                    weights: Mapping[str, Tensor]) -> None:
+def check_optimizer(
+    saved: object,
+    optimizer: torch.optim.Optimizer,
+    names: Mapping[Tensor, str],
+    weights: Mapping[str, Tensor],
+) -> None:
     """Raise ValueError, with the reason, for a state that `optimizer` cannot go on from.
 
-    names: of its parameters. weights: the saved ones, whose precision the state may have instead of the present one.
-    Each tensor is held against what one step of such an optimiser keeps for a parameter of that shape: fused updates go by
-    memory, and would read and write past a smaller one.
+    names: of its parameters. weights: the saved ones, whose precision the state may have instead
+    of the present one. Each tensor is held against what one step of such an optimiser keeps for a
+    parameter of that shape: fused updates go by memory, and would read and write past a smaller
+    one.
     """
-    if not isinstance(saved, dict) or not isinstance(saved.get("state"), dict) or not isinstance(
-            saved.get("param_groups"), list):
+    if (
+        not isinstance(saved, dict)
+        or not isinstance(saved.get("state"), dict)
+        or not isinstance(saved.get("param_groups"), list)
+    ):
         raise ValueError("its optimizer has no state and no parameter groups")
     groups = saved["param_groups"]
     if len(groups) != len(optimizer.param_groups):
-        raise ValueError(f"its optimizer has {len(groups)} groups of parameters, this one {len(optimizer.param_groups)}")
+        raise ValueError(
+            f"its optimizer has {len(groups)} groups of parameters, this one {len(optimizer.param_groups)}"
+        )
     known: set[object] = set()
     for index, (old, group) in enumerate(zip(groups, optimizer.param_groups)):
-        _alike(old, {key: value for key, value in group.items() if key != "params"}, f"group {index} of the optimizer")
+        _alike(
+            old,
+            {key: value for key, value in group.items() if key != "params"},
+            f"group {index} of the optimizer",
+        )
         places = old.get("params")
         if not isinstance(places, list) or len(places) != len(group["params"]):
-            raise ValueError(f"group {index} of its optimizer holds another number of parameters than this one's "
-                             f"{len(group['params'])}")
+            raise ValueError(
+                f"group {index} of its optimizer holds another number of parameters than this one's "
+                f"{len(group['params'])}"
+            )
         for place, parameter in zip(places, group["params"]):
             known.add(place)
             if place in saved["state"]:
                 name = names.get(parameter, f"parameter {place}")
-                wanted = optimizer.state.get(parameter) or _after_one_step(optimizer, {**group, **old}, parameter)
-                _check_state(saved["state"][place], wanted, name, weights.get(name, parameter).dtype)
+                wanted = optimizer.state.get(parameter) or _after_one_step(
+                    optimizer, {**group, **old}, parameter
+                )
+                _check_state(
+                    saved["state"][place], wanted, name, weights.get(name, parameter).dtype
+                )
     if lost := [place for place in saved["state"] if place not in known]:
-        raise ValueError(f"its optimizer holds state of parameters {lost[:3]}, which none of its groups has")
+        raise ValueError(
+            f"its optimizer holds state of parameters {lost[:3]}, which none of its groups has"
+        )
 
 
 def check_schedule(saved: object, schedule: LRScheduler) -> None:
@@ -49,7 +73,8 @@ def check_schedule(saved: object, schedule: LRScheduler) -> None:
 
 
 def check_random(saved: object, generators: Sequence[torch.Generator]) -> None:
-    """Raise ValueError for what generators of these kinds cannot be set to. Others' states may be more or fewer."""
+    """Raise ValueError for what generators of these kinds cannot be set to. Others' states may be
+    more or fewer."""
     try:
         torch.Generator().set_state(saved["torch"])
         np.random.RandomState(0).set_state(saved["numpy"])
@@ -59,12 +84,20 @@ def check_random(saved: object, generators: Sequence[torch.Generator]) -> None:
         for generator, state in zip(generators, saved["generators"]):
             torch.Generator(generator.device).set_state(state)
     except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise ValueError(f"its random states fit no generator ({str(error).strip().partition(chr(10))[0]})") from error
+        raise ValueError(
+            f"its random states fit no generator ({str(error).strip().partition(chr(10))[0]})"
+        ) from error
 
 
 def check_history(saved: object) -> None:
-    if not isinstance(saved, list) or not all(isinstance(row, dict) and all(
-            isinstance(name, str) and isinstance(value, (int, float)) for name, value in row.items()) for row in saved):
+    if not isinstance(saved, list) or not all(
+        isinstance(row, dict)
+        and all(
+            isinstance(name, str) and isinstance(value, (int, float))
+            for name, value in row.items()
+        )
+        for row in saved
+    ):
         raise ValueError("its history is no list of rows of numbers")
 
 
@@ -76,7 +109,9 @@ def _alike(saved: object, wanted: object, where: str) -> None:
         for key, value in wanted.items():
             if key in saved:
                 _alike(saved[key], value, f"{where}, {key}")
-            elif value is not None and not isinstance(value, bool):  # flags may be those of a newer torch
+            elif value is not None and not isinstance(
+                value, bool
+            ):  # flags may be those of a newer torch
                 raise ValueError(f"{where} lacks {key}")
     elif isinstance(wanted, (list, tuple)):
         if not isinstance(saved, (list, tuple)) or len(saved) < len(wanted):
@@ -93,7 +128,9 @@ def _alike(saved: object, wanted: object, where: str) -> None:
         raise ValueError(f"{where} is {_short(saved)}, wanted a {type(wanted).__name__}")
 
 
-def _check_state(saved: object, wanted: dict[str, object] | None, name: str, precision: torch.dtype) -> None:
+def _check_state(
+    saved: object, wanted: dict[str, object] | None, name: str, precision: torch.dtype
+) -> None:
     """What an optimiser keeps for one parameter. `wanted` None: it could not be tried."""
     if not isinstance(saved, dict):
         raise ValueError(f"the optimizer's state of {name} is {_short(saved)}")
@@ -105,21 +142,34 @@ def _check_state(saved: object, wanted: dict[str, object] | None, name: str, pre
             raise ValueError(f"{key} of {name} holds numbers that are not finite")
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{key} of {name} is {value}")
-        if isinstance(other, Tensor) and not (isinstance(value, Tensor) and value.shape == other.shape and (
-                value.dtype in (other.dtype, precision) or not value.dim() and value.is_floating_point())):
+        if isinstance(other, Tensor) and not (
+            isinstance(value, Tensor)
+            and value.shape == other.shape
+            and (
+                value.dtype in (other.dtype, precision)
+                or not value.dim()
+                and value.is_floating_point()
+            )
+        ):
             raise ValueError(f"{key} of {name} is {_short(value)}, wanted {_short(other)}")
         if isinstance(other, (int, float)) and not isinstance(value, (int, float)):
             raise ValueError(f"{key} of {name} is {_short(value)}, wanted a number")
 
 
-def _after_one_step(optimizer: torch.optim.Optimizer, group: dict[str, object],
-                    parameter: Tensor) -> dict[str, object] | None:
-    """What such an optimiser keeps for a parameter of that shape; None where it does not step without its own."""
+def _after_one_step(
+    optimizer: torch.optim.Optimizer, group: dict[str, object], parameter: Tensor
+) -> dict[str, object] | None:
+    """What such an optimiser keeps for a parameter of that shape; None where it does not step
+    without its own."""
     twin = torch.zeros_like(parameter, requires_grad=True)
     twin.grad = torch.zeros_like(twin)
     scratch = object.__new__(type(optimizer))
-    scratch.__dict__ |= {name: value for name, value in vars(optimizer).items() if name != "step"}  # schedules wrap it
-    scratch.__dict__ |= {name: OrderedDict() for name in vars(optimizer) if name.startswith("_optimizer_step_")}
+    scratch.__dict__ |= {
+        name: value for name, value in vars(optimizer).items() if name != "step"
+    }  # schedules wrap it
+    scratch.__dict__ |= {
+        name: OrderedDict() for name in vars(optimizer) if name.startswith("_optimizer_step_")
+    }
     scratch.state, scratch.param_groups = defaultdict(dict), [{**group, "params": [twin]}]
     try:
         with preserve_state([]):

@@ -1,4 +1,5 @@
 """Safetensors files with a digest of all they hold: what is read is what was written."""
+
 import hashlib
 import json
 from collections.abc import Collection, Mapping
@@ -16,20 +17,27 @@ UNKNOWN = 64 * "0"
 """Stands for the digest in the bytes that it is made of."""
 
 
-def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *,
-                  constant: Collection[str] = ()) -> None:
+def write_tensors(
+    path: str | Path,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str],
+    *,
+    constant: Collection[str] = (),
+) -> None:
     """Write tensors and texts, atomically; equal contents are equal files.
 
-    Raises: CheckpointError for NaN, and outside the tensors named `constant` (a mask of -inf, the bounds of a support) for
-    infinity; the file is then as it was.
+    Raises: CheckpointError for NaN, and outside the tensors named `constant` (a mask of -inf, the
+    bounds of a support) for infinity; the file is then as it was.
     """
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     for name, value in plain.items():
         bad = value.isnan() if name in constant else ~value.isfinite()
         if bad.any():
-            raise CheckpointError(f"{name} holds {int(bad.sum())} of {bad.numel()} numbers that are not finite, which are "
-                                  f"never saved; {path} is left as it was. Go on from the last checkpoint with a "
-                                  "lower lr, or clip_norm.")
+            raise CheckpointError(
+                f"{name} holds {int(bad.sum())} of {bad.numel()} numbers that are not finite, which are "
+                f"never saved; {path} is left as it was. Go on from the last checkpoint with a "
+                "lower lr, or clip_norm."
+            )
     content = _ordered(save(plain), {**metadata, DIGEST: UNKNOWN})
     write_atomically(path, content.replace(UNKNOWN.encode(), _digest(content).encode(), 1))
 
@@ -48,9 +56,13 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str], b
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged or no safetensors file ({error}).") from error
     known = metadata.pop(DIGEST, None)
-    if known is not None and known != _digest(content.replace(known.encode(), UNKNOWN.encode(), 1)):
-        raise CheckpointError(f"{path} is damaged: its content does not have the digest it was written with. Take a copy of "
-                              "it that is whole, or begin anew.")
+    if known is not None and known != _digest(
+        content.replace(known.encode(), UNKNOWN.encode(), 1)
+    ):
+        raise CheckpointError(
+            f"{path} is damaged: its content does not have the digest it was written with. Take a copy of "
+            "it that is whole, or begin anew."
+        )
     return tensors, metadata, known is not None
 
 
@@ -59,7 +71,7 @@ def _digest(content: bytes) -> str:
 
 
 def _header(content: bytes) -> dict:
-    return json.loads(content[8:8 + int.from_bytes(content[:8], "little")])
+    return json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
 
 
 def _ordered(content: bytes, metadata: Mapping[str, str]) -> bytes:
@@ -67,4 +79,8 @@ def _ordered(content: bytes, metadata: Mapping[str, str]) -> bytes:
     header = {"__metadata__": dict(sorted(metadata.items())), **_header(content)}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + content[8 + int.from_bytes(content[:8], "little"):]
+    return (
+        len(text).to_bytes(8, "little")
+        + text
+        + content[8 + int.from_bytes(content[:8], "little") :]
+    )

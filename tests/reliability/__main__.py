@@ -1,12 +1,14 @@
 """Attack the scripts and the library by hand, with counts of one's own.
 
-    python tests/reliability kills --full        100 kills, at random instants, of the five scripts that write
-    python tests/reliability mutations --full    300 changed files, read again
-    python tests/reliability inputs --full       500 bad settings and files
-    python tests/reliability soak --full         10^6 steps captured and as many not, 500 compiled fits
+    python tests/reliability kills --full        100 kills, at random instants, of the five scripts
+    that write python tests/reliability mutations --full    300 changed files, read again python
+    tests/reliability inputs --full       500 bad settings and files python tests/reliability soak
+    --full         10^6 steps captured and as many not, 500 compiled fits
 
-Without --full the counts are those of the test suite. The exit status is 1 where anything was lost, silent or hung.
+Without --full the counts are those of the test suite. The exit status is 1 where anything was
+lost, silent or hung.
 """
+
 import argparse
 import shutil
 import sys
@@ -18,12 +20,20 @@ from tqdm import tqdm
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("attack", choices=("kills", "mutations", "inputs", "soak"))
     parser.add_argument("--full", action="store_true")
-    parser.add_argument("--compile", default="off", choices=("off", "on"), help="of the runs that are killed")
+    parser.add_argument(
+        "--compile", default="off", choices=("off", "on"), help="of the runs that are killed"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--keep", action="store_true", help="keep the folder of runs and logs also where all went well")
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="keep the folder of runs and logs also where all went well",
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     folder = Path(tempfile.mkdtemp(prefix="pyrovae-"))
@@ -37,10 +47,18 @@ def main() -> int:
 
 def _kills(options: argparse.Namespace, folder: Path) -> bool:
     import kills
+
     reports = []
     for script in tqdm(kills.COMMANDS, unit="script"):
-        reports.append(kills.attack(script, folder / script, kills=20 if options.full else 1, seed=options.seed,
-                                    compile=options.compile))
+        reports.append(
+            kills.attack(
+                script,
+                folder / script,
+                kills=20 if options.full else 1,
+                seed=options.seed,
+                compile=options.compile,
+            )
+        )
         tqdm.write(f"{script}: {reports[-1]}")
     print(f"{sum(report.kills for report in reports)} kills in all, compile={options.compile}")
     return any(report.different or report.failed for report in reports)
@@ -48,9 +66,14 @@ def _kills(options: argparse.Namespace, folder: Path) -> bool:
 
 def _mutations(options: argparse.Namespace, folder: Path) -> bool:
     import mutations
+
     reports = []
     for writer in tqdm(mutations.READERS, unit="script"):
-        reports.append(mutations.attack(writer, folder / writer, mutations=60 if options.full else 4, seed=options.seed))
+        reports.append(
+            mutations.attack(
+                writer, folder / writer, mutations=60 if options.full else 4, seed=options.seed
+            )
+        )
         tqdm.write(f"{writer}: {reports[-1]}")
     print(f"{sum(report.mutations for report in reports)} mutations in all")
     return any(report.silent or report.tracebacks for report in reports)
@@ -58,6 +81,7 @@ def _mutations(options: argparse.Namespace, folder: Path) -> bool:
 
 def _inputs(options: argparse.Namespace, folder: Path) -> bool:
     import bad_inputs
+
     report = bad_inputs.attack(folder, inputs=500 if options.full else 40, seed=options.seed)
     print(report)
     print("accepted and run, to be looked at:", *report.accepted, sep="\n  ")
@@ -66,9 +90,14 @@ def _inputs(options: argparse.Namespace, folder: Path) -> bool:
 
 def _soak(options: argparse.Namespace, folder: Path) -> bool:
     import soak
+
     steps, fits = (1_000_000, 500) if options.full else (20_000, 10)
-    grown = {f"steps, compile={mode}": soak.growth(soak.steps(steps, compile=mode, every=steps // 10_000, say=tqdm.write))
-             for mode in ("on", "off")}
+    grown = {
+        f"steps, compile={mode}": soak.growth(
+            soak.steps(steps, compile=mode, every=steps // 10_000, say=tqdm.write)
+        )
+        for mode in ("on", "off")
+    }
     grown["compiled fits"] = soak.growth(soak.fits(fits, every=max(1, fits // 10), say=tqdm.write))
     for name, mib in grown.items():
         print(f"{name}: {mib:+.1f} MiB in the second half beyond the first")

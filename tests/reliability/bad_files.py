@@ -1,4 +1,5 @@
 """Files that nobody can learn from, in every form a user or a stranger may hand over."""
+
 import gzip
 import io
 import os
@@ -27,23 +28,27 @@ def _bytes(path: Path, data: bytes) -> Path:
 
 def _cut(path: Path, share: float) -> Path:
     data = path.read_bytes()
-    path.write_bytes(data[:int(share * len(data))])
+    path.write_bytes(data[: int(share * len(data))])
     return path
 
 
 def _declares(path: Path, shape: tuple[int, ...]) -> Path:
     """An .npy whose header promises more than is there."""
     file = io.BytesIO()
-    np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    np.lib.format.write_array_header_1_0(
+        file, {"descr": "<f8", "fortran_order": False, "shape": shape}
+    )
     return _bytes(path, file.getvalue() + bytes(64))
 
 
 def _bomb(path: Path) -> Path:
     """An .npz of some kilobytes whose x would take 8 GB."""
     header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10 ** 6, 1000)})
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<f8", "fortran_order": False, "shape": (10**6, 1000)}
+    )
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
-        file.writestr("x.npy", header.getvalue() + bytes(10 ** 7))
+        file.writestr("x.npy", header.getvalue() + bytes(10**7))
     return path
 
 
@@ -86,25 +91,29 @@ FILES: dict[str, Callable[[Path], Path]] = {
     "negative.npz": lambda p: _npz(p, x=X, y=LABELS - 1),
     "unseen.npz": lambda p: _npz(p, x=X, y=LABELS, x_test=X, y_test=LABELS + 5),
     "one_class.npz": lambda p: _npz(p, x=X, y=np.zeros(60, dtype=int)),
-    "huge_label.npz": lambda p: _npz(p, x=X, y=np.where(LABELS == 2, 2 ** 40, LABELS)),
+    "huge_label.npz": lambda p: _npz(p, x=X, y=np.where(LABELS == 2, 2**40, LABELS)),
     "one_row.npz": lambda p: _npz(p, x=X[:1], y=Y[:1]),
     "five_rows.npz": lambda p: _npz(p, x=X[:5], y=LABELS[:5]),
     "no_rows.npz": lambda p: _npz(p, x=X[:0], y=Y[:0]),
     "no_columns.npz": lambda p: _npz(p, x=X[:, :0], y=Y),
     "scalar.npz": lambda p: _npz(p, x=np.float64(3), y=np.float64(1)),
-    "wide_test.npz": lambda p: _npz(p, x=X, y=LABELS, x_test=np.zeros((10, 4)), y_test=LABELS[:10]),
+    "wide_test.npz": lambda p: _npz(
+        p, x=X, y=LABELS, x_test=np.zeros((10, 4)), y_test=LABELS[:10]
+    ),
     "boolean.npz": lambda p: _npz(p, x=X > 0, y=X[:, 0] > 0),
     "bomb.npz": _bomb,
     "member.npz": lambda p: _zip(p, "../../x.npy", b"x"),
     "pickle.npy": lambda p: _npy(p, np.array([print], dtype=object)),
-    "declares.npy": lambda p: _declares(p, (10 ** 9, 1000)),
+    "declares.npy": lambda p: _declares(p, (10**9, 1000)),
     "negative_shape.npy": lambda p: _declares(p, (-5, 3)),
     "five_images.npy": lambda p: _npy(p, np.zeros((5, 8, 8), dtype=np.uint8)),
     "constant.npy": lambda p: _npy(p, np.zeros((60, 8, 8), dtype=np.uint8)),
     "four_axes.npy": lambda p: _npy(p, np.zeros((60, 8, 8, 7, 2), dtype=np.uint8)),
     "cut.idx": lambda p: _bytes(p, IDX[:50]),
     "magic.idx": lambda p: _bytes(p, b"\1\2\3\4" + IDX[4:]),
-    "declares-idx3-ubyte": lambda p: _bytes(p, struct.pack(">4B3I", 0, 0, 8, 3, 2 ** 31, 2 ** 31, 2 ** 31) + bytes(9)),
+    "declares-idx3-ubyte": lambda p: _bytes(
+        p, struct.pack(">4B3I", 0, 0, 8, 3, 2**31, 2**31, 2**31) + bytes(9)
+    ),
     "no_gzip-idx3-ubyte.gz": lambda p: _bytes(p, b"no gzip"),
     "cut-idx3-ubyte.gz": lambda p: _cut(_bytes(p, gzip.compress(os.urandom(3000))), 0.5),
     "table.csv": lambda p: _bytes(p, b"a,b\n1,2\nx,y\n"),
@@ -125,7 +134,19 @@ FILES: dict[str, Callable[[Path], Path]] = {
 }
 """Name -> a function that makes it."""
 
-SPECIAL = ("/dev/zero", "/dev/null", "", ".", "..", "~", "minst", "a\nb", "x" * 5000, "-", "http://example.com/x.npz")
+SPECIAL = (
+    "/dev/zero",
+    "/dev/null",
+    "",
+    ".",
+    "..",
+    "~",
+    "minst",
+    "a\nb",
+    "x" * 5000,
+    "-",
+    "http://example.com/x.npz",
+)
 """Names that are no files to read."""
 
 

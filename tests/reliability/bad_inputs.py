@@ -1,4 +1,5 @@
 """Bad settings and bad files for every script: each is refused in one line, and nothing hangs."""
+
 import dataclasses
 import random
 import types
@@ -22,30 +23,65 @@ DATA_OPTIONS = {
 }
 """A script that reads users' data -> the option that names them, and a small run."""
 
-BAD = {int: ("-1", "0", "1.5", "many", "", "nan", "1e3"), float: ("nan", "inf", "-inf", "-1", "0", "", "much", "1e400"),
-       str: ("", "no-such-thing", "\t", "x" * 3000), Path: ("/dev/null/run", "/proc/run"), bool: ("maybe",)}
+BAD = {
+    int: ("-1", "0", "1.5", "many", "", "nan", "1e3"),
+    float: ("nan", "inf", "-inf", "-1", "0", "", "much", "1e400"),
+    str: ("", "no-such-thing", "\t", "x" * 3000),
+    Path: ("/dev/null/run", "/proc/run"),
+    bool: ("maybe",),
+}
 LONG = {"epochs", "steps", "epochs_per_task"}
 """Settings whose largest values are legitimate and take for ever."""
 CLASHES = (
-    ("train_vae.py", "--objective", "elbo", "--alpha", "0.3"), ("train_vae.py", "--objective", "iwae", "--particles", "1"),
-    ("train_vae.py", "--clip-norm", "0"), ("train_vae.py", "--seed", str(2 ** 64)), ("train_vae.py", "--threads", "4096"),
-    ("train_vae.py", "--capacity", "3"), ("train_vae.py", "--refine-steps", "2", "--objective", "score-function"),
-    ("train_vae.py", "--patience", "3", "--valid-size", "0"), ("train_vae.py", "--valid-size", "100000"),
-    ("train_vae.py", "--net", "conv", "--hidden"), ("train_vae.py", "--resume"), ("train_vae.py", "--device", "cuda:99"),
-    ("train_vae.py", "--device", "tpu"), ("train_vae.py", "--no-such-option", "1"), ("train_vae.py", "extra"),
-    ("train_bnn.py", "--ood", "noise"), ("train_bnn.py", "--temperature", "-1"), ("train_bnn.py", "--dataset", ""),
-    ("train_bnn.py", "--method", "map", "--members", "9"), ("train_bnn.py", "--mixture", "2", "1", "1"),
-    ("train_bnn.py", "--rate", "1.0", "--method", "mc-dropout"), ("train_bnn.py", "--splits", "0"),
-    ("train_bnn.py", "--valid-fraction", "1.5"), ("train_bnn.py", "--bands", "--dataset", "digits"),
-    ("compare_bnn.py", "--methods", ""), ("compare_bnn.py", "--methods", "map,,bbb"), ("compare_bnn.py", "--methods", "bbp"),
-    ("compare_bnn.py", "--methods", "map,map"), ("compare_vae.py", "--grid"), ("compare_vae.py", "--grid", "epochs=0"),
-    ("compare_vae.py", "--grid", "prior=standard,bogus"), ("compare_vae.py", "--grid", "dataset=../../x.npz"),
-    ("compare_vae.py", "--grid", "lr=nan"), ("compare_vae.py", "--grid", "="), ("compare_vae.py", "--grid", "prior="),
-    ("continual.py", "--methods", ""), ("continual.py", "--tasks", "99", "--problem", "split-digits"),
+    ("train_vae.py", "--objective", "elbo", "--alpha", "0.3"),
+    ("train_vae.py", "--objective", "iwae", "--particles", "1"),
+    ("train_vae.py", "--clip-norm", "0"),
+    ("train_vae.py", "--seed", str(2**64)),
+    ("train_vae.py", "--threads", "4096"),
+    ("train_vae.py", "--capacity", "3"),
+    ("train_vae.py", "--refine-steps", "2", "--objective", "score-function"),
+    ("train_vae.py", "--patience", "3", "--valid-size", "0"),
+    ("train_vae.py", "--valid-size", "100000"),
+    ("train_vae.py", "--net", "conv", "--hidden"),
+    ("train_vae.py", "--resume"),
+    ("train_vae.py", "--device", "cuda:99"),
+    ("train_vae.py", "--device", "tpu"),
+    ("train_vae.py", "--no-such-option", "1"),
+    ("train_vae.py", "extra"),
+    ("train_bnn.py", "--ood", "noise"),
+    ("train_bnn.py", "--temperature", "-1"),
+    ("train_bnn.py", "--dataset", ""),
+    ("train_bnn.py", "--method", "map", "--members", "9"),
+    ("train_bnn.py", "--mixture", "2", "1", "1"),
+    ("train_bnn.py", "--rate", "1.0", "--method", "mc-dropout"),
+    ("train_bnn.py", "--splits", "0"),
+    ("train_bnn.py", "--valid-fraction", "1.5"),
+    ("train_bnn.py", "--bands", "--dataset", "digits"),
+    ("compare_bnn.py", "--methods", ""),
+    ("compare_bnn.py", "--methods", "map,,bbb"),
+    ("compare_bnn.py", "--methods", "bbp"),
+    ("compare_bnn.py", "--methods", "map,map"),
+    ("compare_vae.py", "--grid"),
+    ("compare_vae.py", "--grid", "epochs=0"),
+    ("compare_vae.py", "--grid", "prior=standard,bogus"),
+    ("compare_vae.py", "--grid", "dataset=../../x.npz"),
+    ("compare_vae.py", "--grid", "lr=nan"),
+    ("compare_vae.py", "--grid", "="),
+    ("compare_vae.py", "--grid", "prior="),
+    ("continual.py", "--methods", ""),
+    ("continual.py", "--tasks", "99", "--problem", "split-digits"),
     ("continual.py", "--sort-by", "99", "--problem", "regression-stream"),
-    ("evaluate.py",), ("evaluate.py", "/nowhere"), ("evaluate.py", "."), ("evaluate.py", "/dev/null"),
-    ("gradient_variance.py", "--seed", "-1"), ("collapse.py", "--epochs", "0"), ("reproduce.py", "nothing"),
-    ("benchmark.py", "nothing"), ("benchmark.py", "tiny", "--rounds", "0"), ("benchmark.py", "tiny", "--threads", "0"))
+    ("evaluate.py",),
+    ("evaluate.py", "/nowhere"),
+    ("evaluate.py", "."),
+    ("evaluate.py", "/dev/null"),
+    ("gradient_variance.py", "--seed", "-1"),
+    ("collapse.py", "--epochs", "0"),
+    ("reproduce.py", "nothing"),
+    ("benchmark.py", "nothing"),
+    ("benchmark.py", "tiny", "--rounds", "0"),
+    ("benchmark.py", "tiny", "--threads", "0"),
+)
 """Settings that contradict each other, the data or the machine."""
 
 
@@ -55,7 +91,10 @@ class Case:
     arguments: tuple[str, ...]
 
     def __str__(self) -> str:
-        shown = " ".join(argument if len(argument) < 60 else argument[:57] + "..." for argument in self.arguments)
+        shown = " ".join(
+            argument if len(argument) < 60 else argument[:57] + "..."
+            for argument in self.arguments
+        )
         return repr(f"{self.script} {shown}")
 
 
@@ -68,24 +107,36 @@ class Report:
     hangs: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        return (f"{self.inputs} bad inputs: {self.refused} refused in a line, {len(self.accepted)} accepted and run; "
-                f"tracebacks: {', '.join(self.tracebacks) or 'none'}; hangs: {', '.join(self.hangs) or 'none'}")
+        return (
+            f"{self.inputs} bad inputs: {self.refused} refused in a line, {len(self.accepted)} accepted and run; "
+            f"tracebacks: {', '.join(self.tracebacks) or 'none'}; hangs: {', '.join(self.hangs) or 'none'}"
+        )
 
 
 def cases(folder: Path) -> list[Case]:
     """All that there are; the files are made in `folder`."""
     preload()
-    return [*_of_settings(), *(Case(script, arguments) for script, *arguments in CLASHES), *_of_files(folder)]
+    return [
+        *_of_settings(),
+        *(Case(script, arguments) for script, *arguments in CLASHES),
+        *_of_files(folder),
+    ]
 
 
 def attack(folder: Path, *, inputs: int | None, seed: int, limit: float = 60.0) -> Report:
     """So many of the cases, chosen at random (None for all), each in a process of its own."""
     report, every = Report(), cases(folder / "files")
-    chosen = every if inputs is None else random.Random(seed).sample(every, min(inputs, len(every)))
+    chosen = (
+        every if inputs is None else random.Random(seed).sample(every, min(inputs, len(every)))
+    )
     for index, case in enumerate(chosen):
         report.inputs += 1
         log = folder / f"log-{index}.txt"
-        out = () if case.script == "evaluate.py" or "--out" in case.arguments else ("--out", str(folder / f"run-{index}"))
+        out = (
+            ()
+            if case.script == "evaluate.py" or "--out" in case.arguments
+            else ("--out", str(folder / f"run-{index}"))
+        )
         try:
             status = run_script(case.script, *case.arguments, *out, log=log, limit=limit)
         except TimeoutError:
@@ -111,8 +162,14 @@ def _of_settings() -> Iterator[Case]:
     from evaluate import Evaluation
     from vae_settings import Settings
 
-    owners = {"train_vae.py": Settings, "train_bnn.py": BnnSettings, "compare_bnn.py": BnnSettings,
-              "continual.py": ContinualSettings, "compare_vae.py": Comparison, "evaluate.py": Evaluation}
+    owners = {
+        "train_vae.py": Settings,
+        "train_bnn.py": BnnSettings,
+        "compare_bnn.py": BnnSettings,
+        "continual.py": ContinualSettings,
+        "compare_vae.py": Comparison,
+        "evaluate.py": Evaluation,
+    }
     for script, owner in owners.items():
         hints = typing.get_type_hints(owner)
         for setting in dataclasses.fields(owner):

@@ -1,4 +1,6 @@
-"""What a folder of results holds, without what may differ between two runs of the same command: times, memory, dates."""
+"""What a folder of results holds, without what may differ between two runs of the same command:
+times, memory, dates."""
+
 import csv
 import hashlib
 import json
@@ -11,18 +13,26 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-VARIES = re.compile(r"second|memory|time|started|ended|session|host|pid|sha|digest|version|git|resume|out$|threads$|^files$", re.I)
+VARIES = re.compile(
+    r"second|memory|time|started|ended|session|host|pid|sha|digest|version|git|resume|out$|threads$|^files$",
+    re.I,
+)
 
 
 def contents(folder: Path) -> dict[str, object]:
     """File name -> what it says; pictures and Markdown only by their names."""
-    return {str(path.relative_to(folder)): _read(path) for path in sorted(folder.rglob("*"))
-            if path.is_file() and ".lock" not in path.name and "checkpoint" not in path.name}
+    return {
+        str(path.relative_to(folder)): _read(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and ".lock" not in path.name and "checkpoint" not in path.name
+    }
 
 
 def differences(one: dict[str, object], other: dict[str, object]) -> list[str]:
     """Names of files that are missing in one of the two, or say something else."""
-    return sorted(name for name in one.keys() | other.keys() if one.get(name, ()) != other.get(name, ()))
+    return sorted(
+        name for name in one.keys() | other.keys() if one.get(name, ()) != other.get(name, ())
+    )
 
 
 def _read(path: Path) -> object:
@@ -70,5 +80,9 @@ def _without_times(value: object) -> object:
 
 def _hash(array: np.ndarray) -> str:
     array = np.asarray(array)
-    data = repr(array.tolist()).encode() if array.dtype == object else np.ascontiguousarray(array).tobytes()
+    data = (
+        repr(array.tolist()).encode()
+        if array.dtype == object
+        else np.ascontiguousarray(array).tobytes()
+    )
     return f"{array.dtype} {array.shape} {hashlib.sha256(data).hexdigest()}"

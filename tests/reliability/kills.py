@@ -1,4 +1,6 @@
-"""Kill each script that writes results at random instants, go on, and compare with a run that nobody disturbed."""
+"""Kill each script that writes results at random instants, go on, and compare with a run that
+nobody disturbed."""
+
 import random
 import shutil
 import time
@@ -13,11 +15,32 @@ BNN = ("--steps", 60, "--hidden", 8, "--batch-size", 128, "--num-samples", 5)
 COMMANDS = {
     "train_vae.py": VAE,
     "train_bnn.py": ("--method", "bbb", "--splits", 1, *BNN),
-    "compare_vae.py": ("--grid", "prior=standard,mixture", *VAE, "--epochs", 2, "--score-particles", 20, "--score-data",
-                       50),
+    "compare_vae.py": (
+        "--grid",
+        "prior=standard,mixture",
+        *VAE,
+        "--epochs",
+        2,
+        "--score-particles",
+        20,
+        "--score-data",
+        50,
+    ),
     "compare_bnn.py": ("--methods", "map,bbb", "--splits", 1, *BNN),
-    "continual.py": ("--tasks", 2, "--methods", "plain,vcl", "--epochs", 2, "--hidden", 8, "--batch-size", 256,
-                     "--num-samples", 2),
+    "continual.py": (
+        "--tasks",
+        2,
+        "--methods",
+        "plain,vcl",
+        "--epochs",
+        2,
+        "--hidden",
+        8,
+        "--batch-size",
+        256,
+        "--num-samples",
+        2,
+    ),
 }
 """Script -> a small run of it."""
 RESUMED = ("train_vae.py", "train_bnn.py")
@@ -31,12 +54,17 @@ class Report:
     failed: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        return (f"{self.kills} kills; files lost or different: {', '.join(self.different) or 'none'}; calls that failed: "
-                f"{', '.join(self.failed) or 'none'}")
+        return (
+            f"{self.kills} kills; files lost or different: {', '.join(self.different) or 'none'}; calls that failed: "
+            f"{', '.join(self.failed) or 'none'}"
+        )
 
 
-def attack(script: str, folder: Path, *, kills: int, seed: int, compile: str = "off", limit: float = 300.0) -> Report:
-    """A run that is killed `kills` times, at instants uniform over an undisturbed run's duration, against that run."""
+def attack(
+    script: str, folder: Path, *, kills: int, seed: int, compile: str = "off", limit: float = 300.0
+) -> Report:
+    """A run that is killed `kills` times, at instants uniform over an undisturbed run's duration,
+    against that run."""
     preload()
     rng, report, log = random.Random(seed), Report(), folder / "log.txt"
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,8 +80,16 @@ def attack(script: str, folder: Path, *, kills: int, seed: int, compile: str = "
         while True:
             go_on = script in RESUMED and (out / "checkpoint.safetensors").exists()
             instant = rng.uniform(0, 1.05 * duration) if report.kills < kills else None
-            status = run_script(script, *command, "--out", out, *(["--resume"] if go_on else []), log=log, limit=limit,
-                                kill_after=instant)
+            status = run_script(
+                script,
+                *command,
+                "--out",
+                out,
+                *(["--resume"] if go_on else []),
+                log=log,
+                limit=limit,
+                kill_after=instant,
+            )
             if status != KILLED:
                 break
             report.kills += 1

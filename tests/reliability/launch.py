@@ -1,4 +1,6 @@
-"""Run the scripts in forked children, which start at once since everything is imported already, and can be killed."""
+"""Run the scripts in forked children, which start at once since everything is imported already,
+and can be killed."""
+
 import os
 import runpy
 import signal
@@ -27,11 +29,15 @@ def preload() -> None:
     import train_bnn  # noqa: F401
 
 
-def run_script(script: str, *arguments: object, log: Path, limit: float, kill_after: float | None = None) -> int:
+def run_script(
+    script: str, *arguments: object, log: Path, limit: float, kill_after: float | None = None
+) -> int:
     """Exit status of `script` in a child; KILLED where it was killed after so many seconds.
 
-    `log` receives what it prints. Raises: TimeoutError for a child that has not ended after `limit` seconds.
+    `log` receives what it prints. Raises: TimeoutError for a child that has not ended after
+    `limit` seconds.
     """
+
     def work() -> None:
         sys.argv = [str(SCRIPTS / script), *map(str, arguments)]
         runpy.run_path(sys.argv[0], run_name="__main__")
@@ -39,11 +45,15 @@ def run_script(script: str, *arguments: object, log: Path, limit: float, kill_af
     return in_child(work, log=log, limit=limit, kill_after=kill_after)
 
 
-def in_child(work: Callable[[], object], *, log: Path, limit: float, kill_after: float | None = None) -> int:
+def in_child(
+    work: Callable[[], object], *, log: Path, limit: float, kill_after: float | None = None
+) -> int:
     """Call `work` in a forked child; its exit status (1 where an exception came through)."""
     sys.stdout.flush(), sys.stderr.flush()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # fork beside threads, of which none holds a lock here
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # fork beside threads, of which none holds a lock here
         child = os.fork()
     if child == 0:
         _become(work, log)

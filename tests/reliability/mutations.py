@@ -1,4 +1,6 @@
-"""Change bytes of the files of finished runs: whatever reads them again refuses in one line, or reads what was there."""
+"""Change bytes of the files of finished runs: whatever reads them again refuses in one line, or
+reads what was there."""
+
 import random
 import shutil
 from collections.abc import Callable
@@ -21,19 +23,19 @@ def flip(data: bytes, rng: random.Random) -> bytes:
 
 
 def truncate(data: bytes, rng: random.Random) -> bytes:
-    return data[:rng.randrange(len(data))]
+    return data[: rng.randrange(len(data))]
 
 
 def drop(data: bytes, rng: random.Random) -> bytes:
     """A stretch of bytes is missing."""
     start = rng.randrange(len(data))
-    return data[:start] + data[start + rng.randrange(1, 100):]
+    return data[:start] + data[start + rng.randrange(1, 100) :]
 
 
 def double(data: bytes, rng: random.Random) -> bytes:
     """A stretch of bytes stands there twice."""
     start = rng.randrange(len(data))
-    return data[:start] + data[start:start + rng.randrange(1, 100)] + data[start:]
+    return data[:start] + data[start : start + rng.randrange(1, 100)] + data[start:]
 
 
 def zeros(data: bytes, rng: random.Random) -> bytes:
@@ -58,23 +60,46 @@ class Reader:
 VAE = COMMANDS["train_vae.py"]
 READERS = {
     "train_vae.py": (
-        Reader("train_vae.py", (*VAE, "--epochs", 7, "--resume", "--out", "{run}"), ("checkpoint.safetensors", "run.json")),
-        Reader("evaluate.py", ("{run}", "--num-particles", 5, "--max-data", 20), ("weights.safetensors", "run.json")),
+        Reader(
+            "train_vae.py",
+            (*VAE, "--epochs", 7, "--resume", "--out", "{run}"),
+            ("checkpoint.safetensors", "run.json"),
+        ),
+        Reader(
+            "evaluate.py",
+            ("{run}", "--num-particles", 5, "--max-data", 20),
+            ("weights.safetensors", "run.json"),
+        ),
     ),
     "train_bnn.py": (
-        Reader("train_bnn.py", (*COMMANDS["train_bnn.py"], "--resume", "--out", "{run}"),
-               ("checkpoint.safetensors", "run.json")),
+        Reader(
+            "train_bnn.py",
+            (*COMMANDS["train_bnn.py"], "--resume", "--out", "{run}"),
+            ("checkpoint.safetensors", "run.json"),
+        ),
     ),
     "compare_vae.py": (
-        Reader("compare_vae.py", (*COMMANDS["compare_vae.py"], "--out", "{run}"),
-               ("prior=standard/evidence.json", "prior=standard/evidence.npz", "prior=mixture/run.json",
-                "prior=standard/weights.safetensors")),
+        Reader(
+            "compare_vae.py",
+            (*COMMANDS["compare_vae.py"], "--out", "{run}"),
+            (
+                "prior=standard/evidence.json",
+                "prior=standard/evidence.npz",
+                "prior=mixture/run.json",
+                "prior=standard/weights.safetensors",
+            ),
+        ),
     ),
     "compare_bnn.py": (
-        Reader("compare_bnn.py", (*COMMANDS["compare_bnn.py"], "--out", "{run}"),
-               ("methods/map.json", "methods/bbb.json", "settings.json", "methods/bbb.npz")),
+        Reader(
+            "compare_bnn.py",
+            (*COMMANDS["compare_bnn.py"], "--out", "{run}"),
+            ("methods/map.json", "methods/bbb.json", "settings.json", "methods/bbb.npz"),
+        ),
     ),
-    "continual.py": (Reader("continual.py", (*COMMANDS["continual.py"], "--out", "{run}"), ("continual.json",)),),
+    "continual.py": (
+        Reader("continual.py", (*COMMANDS["continual.py"], "--out", "{run}"), ("continual.json",)),
+    ),
 }
 """The script that wrote a run -> what reads it again."""
 
@@ -88,12 +113,16 @@ class Report:
     tracebacks: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        return (f"{self.mutations} mutations: {self.refused} refused in a line, {self.same} read as what was there or "
-                f"rebuilt; silent differences: {', '.join(self.silent) or 'none'}; tracebacks: "
-                f"{', '.join(self.tracebacks) or 'none'}")
+        return (
+            f"{self.mutations} mutations: {self.refused} refused in a line, {self.same} read as what was there or "
+            f"rebuilt; silent differences: {', '.join(self.silent) or 'none'}; tracebacks: "
+            f"{', '.join(self.tracebacks) or 'none'}"
+        )
 
 
-def attack(writer: str, folder: Path, *, mutations: int, seed: int, limit: float = 300.0) -> Report:
+def attack(
+    writer: str, folder: Path, *, mutations: int, seed: int, limit: float = 300.0
+) -> Report:
     """Results of `mutations` changed copies of one finished run of `writer`, each read again."""
     preload()
     rng, report, log = random.Random(seed), Report(), folder / "log.txt"
@@ -102,7 +131,9 @@ def attack(writer: str, folder: Path, *, mutations: int, seed: int, limit: float
     if run_script(writer, *COMMANDS[writer], "--out", run, log=log, limit=limit):
         raise RuntimeError(f"{writer} fails undisturbed; see {log}")
     run.rename(original)
-    expected = {reader: _read_again(reader, original, run, log, limit)[1] for reader in READERS[writer]}
+    expected = {
+        reader: _read_again(reader, original, run, log, limit)[1] for reader in READERS[writer]
+    }
     for index in range(mutations):
         reader = rng.choice(READERS[writer])
         name, change = rng.choice(reader.files), rng.choice(MUTATIONS)
@@ -128,8 +159,14 @@ def attack(writer: str, folder: Path, *, mutations: int, seed: int, limit: float
     return report
 
 
-def _read_again(reader: Reader, original: Path, run: Path, log: Path, limit: float,
-                files: dict[str, bytes] | None = None) -> tuple[int, dict[str, object]]:
+def _read_again(
+    reader: Reader,
+    original: Path,
+    run: Path,
+    log: Path,
+    limit: float,
+    files: dict[str, bytes] | None = None,
+) -> tuple[int, dict[str, object]]:
     """Exit status and contents after the call, in a copy of the run where `files` were replaced."""
     shutil.rmtree(run, ignore_errors=True)
     shutil.copytree(original, run)

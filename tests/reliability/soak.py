@@ -1,4 +1,6 @@
-"""A long life in one process: many steps in one fit, and many compiled fits; memory and open files are to stay flat."""
+"""A long life in one process: many steps in one fit, and many compiled fits; memory and open files
+are to stay flat."""
+
 import gc
 import os
 import sys
@@ -34,22 +36,35 @@ class Reading:
     def take(cls, done: int) -> "Reading":
         gc.collect()
         pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return cls(done, pages * os.sysconf("SC_PAGE_SIZE") / 2 ** 20, len(os.listdir("/proc/self/fd")),
-                   sum(issubclass(type(item), torch.Tensor) for item in gc.get_objects()), len(sys.modules))
+        return cls(
+            done,
+            pages * os.sysconf("SC_PAGE_SIZE") / 2**20,
+            len(os.listdir("/proc/self/fd")),
+            sum(issubclass(type(item), torch.Tensor) for item in gc.get_objects()),
+            len(sys.modules),
+        )
 
     def __str__(self) -> str:
-        return (f"{self.done:>9,}: {self.memory_mib:7.1f} MiB resident, {self.open_files} open files, {self.tensors} "
-                f"tensors, {self.modules} Python modules")
+        return (
+            f"{self.done:>9,}: {self.memory_mib:7.1f} MiB resident, {self.open_files} open files, {self.tensors} "
+            f"tensors, {self.modules} Python modules"
+        )
 
 
 def vae() -> nn.Module:
     """So small that nearly all of a step is the engine."""
     model = pv.Model(z=StandardNormal(2), x=pv.Node(BernoulliHead(MLP(2, [4], 8)), "z"))
-    return pv.ElboLoss(model, pv.Guide(z=pv.Node(NormalHead(MLP(8, [4], 4)), "x")), elbo=TraceMeanField_ELBO())
+    return pv.ElboLoss(
+        model, pv.Guide(z=pv.Node(NormalHead(MLP(8, [4], 4)), "x")), elbo=TraceMeanField_ELBO()
+    )
 
 
 def data(batches: int = 1000, batch_size: int = 8) -> Batches:
-    return Batches(DictDataset(x=(torch.rand(batches * batch_size, 8) < 0.3).float()), batch_size, shuffle=True)
+    return Batches(
+        DictDataset(x=(torch.rand(batches * batch_size, 8) < 0.3).float()),
+        batch_size,
+        shuffle=True,
+    )
 
 
 def steps(total: int, *, compile: str, every: int = 10, say: Say = print) -> list[Reading]:
@@ -80,6 +95,9 @@ def fits(total: int, *, every: int = 50, say: Say = print) -> list[Reading]:
 
 
 def growth(readings: list[Reading]) -> float:
-    """MiB that the second half of the readings took beyond the first: what is needed once is there by then."""
+    """MiB that the second half of the readings took beyond the first: what is needed once is there
+    by then."""
     half = len(readings) // 2
-    return max(reading.memory_mib for reading in readings[half:]) - max(reading.memory_mib for reading in readings[:half])
+    return max(reading.memory_mib for reading in readings[half:]) - max(
+        reading.memory_mib for reading in readings[:half]
+    )

@@ -1,4 +1,5 @@
 """The standing attack at small counts: `python tests/reliability ATTACK --full` is the large one."""
+
 import os
 from pathlib import Path
 
@@ -32,4 +33,8 @@ def test_steps_and_fits_leave_nothing_behind() -> None:
     steps = soak.steps(4000, compile="on", every=1, say=lambda text: None)
     fits = soak.fits(6, every=1, say=lambda text: None)
     for readings in (steps[1:], fits[2:]):
-        assert len({reading.open_files for reading in readings}) == 1 == len({reading.tensors for reading in readings})
+        assert (
+            len({reading.open_files for reading in readings})
+            == 1
+            == len({reading.tensors for reading in readings})
+        )

@@ -1,4 +1,5 @@
 """One of S stored nets for each particle."""
+
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Size, Tensor
@@ -6,10 +7,11 @@ from torch.distributions import constraints
 
 
 class StratifiedIndex(TorchDistribution):
-    """An index into S things, each equally likely: K draws at once are spread evenly over them in order, one is at random.
+    """An index into S things, each equally likely: K draws at once are spread evenly over them in
+    order, one is at random.
 
-    So an ensemble of S nets under K = S particles is used whole, without the noise of drawing twice. Its log-probability
-    is left at 0: a guide of stored values has no density.
+    So an ensemble of S nets under K = S particles is used whole, without the noise of drawing
+    twice. Its log-probability is left at 0: a guide of stored values has no density.
     """
 
     has_rsample = True  # there is nothing to differentiate, and no score function is needed
@@ -27,10 +29,14 @@ class StratifiedIndex(TorchDistribution):
         shape = sample_shape + self.batch_shape
         if shape.numel() == 1:
             return torch.randint(self.count, shape, device=self.device)
-        return (torch.arange(shape.numel(), device=self.device) * self.count // shape.numel()).reshape(shape)
+        return (
+            torch.arange(shape.numel(), device=self.device) * self.count // shape.numel()
+        ).reshape(shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        return torch.zeros(torch.broadcast_shapes(value.shape, self.batch_shape), device=self.device)
+        return torch.zeros(
+            torch.broadcast_shapes(value.shape, self.batch_shape), device=self.device
+        )
 
     def expand(self, batch_shape: Size, _instance: object = None) -> "StratifiedIndex":
         return StratifiedIndex(self.count, self.device, Size(batch_shape))

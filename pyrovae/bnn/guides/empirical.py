@@ -1,4 +1,5 @@
 """Stored nets as a guide: draws of a Markov chain, and ensembles that train."""
+
 from collections.abc import Mapping, Sequence
 
 import pyro
@@ -12,14 +13,16 @@ from pyrovae.bnn.guides.sites import weight_sites
 from pyrovae.core.param_store import register_params
 
 INDEX = "_net."
-"""The auxiliary site that says which net a particle takes is this and the name of the first weight."""
+"""The auxiliary site that says which net a particle takes is this and the name of the first
+weight."""
 
 
 class Empirical(nn.Module):
-    r"""q(w) = 1/S sum_s delta(w - w_s), the draws of any sampler as a guide, e.g. for `predict` and `log_predictive`.
+    r"""q(w) = 1/S sum_s delta(w - w_s), the draws of any sampler as a guide, e.g. for `predict`
+    and `log_predictive`.
 
-    `samples` holds `(S, *shape)` for each site; all sites of one particle come from the same draw. S particles take each
-    draw once, fewer are spread evenly over the chain.
+    `samples` holds `(S, *shape)` for each site; all sites of one particle come from the same draw.
+    S particles take each draw once, fewer are spread evenly over the chain.
     Raises: ValueError where the sites differ in S.
 
     Example:
@@ -47,11 +50,14 @@ class Empirical(nn.Module):
 
 
 class Ensemble(nn.Module):
-    r"""M nets trained side by side, q(w) = 1/M sum_m delta(w - w_m): a deep ensemble of MAP estimates in one program.
+    r"""M nets trained side by side, q(w) = 1/M sum_m delta(w - w_m): a deep ensemble of MAP
+    estimates in one program.
 
-    `members` are nets of the architecture of `net`, whose weights are where each starts. Train with M vectorised
-    particles, `ElboLoss(..., elbo=Trace_ELBO(num_particles=M, vectorize_particles=True))`: each then has its gradient.
-    Source: Lakshminarayanan, Pritzel & Blundell 2017, arXiv:1612.01474, algorithm 1, without adversarial examples.
+    `members` are nets of the architecture of `net`, whose weights are where each starts. Train
+    with M vectorised particles, `ElboLoss(..., elbo=Trace_ELBO(num_particles=M,
+    vectorize_particles=True))`: each then has its gradient.
+    Source: Lakshminarayanan, Pritzel & Blundell 2017, arXiv:1612.01474, algorithm 1, without
+    adversarial examples.
 
     Example:
         >>> from pyrovae import Bayesian
@@ -68,12 +74,24 @@ class Ensemble(nn.Module):
         named = [dict(member.named_parameters()) for member in members]
         keys = [_key(site.name, named[0]) for site in self.sites]
         self.count = len(members)
-        self.loc = nn.ParameterList(torch.stack([site.unconstrained if key is None else
-                                                 site.transform.inv(parameters[key].detach()) for parameters in named])
-                                    for site, key in zip(self.sites, keys))
-        wrong = [site.name for site, loc in zip(self.sites, self.loc) if not torch.isfinite(loc).all()]
+        self.loc = nn.ParameterList(
+            torch.stack(
+                [
+                    site.unconstrained
+                    if key is None
+                    else site.transform.inv(parameters[key].detach())
+                    for parameters in named
+                ]
+            )
+            for site, key in zip(self.sites, keys)
+        )
+        wrong = [
+            site.name for site, loc in zip(self.sites, self.loc) if not torch.isfinite(loc).all()
+        ]
         if wrong:
-            raise ValueError(f"some members' weights {wrong} lie outside the support of their prior. Start them inside.")
+            raise ValueError(
+                f"some members' weights {wrong} lie outside the support of their prior. Start them inside."
+            )
 
     def forward(self, *args: object, **data: object) -> dict[str, Tensor]:
         register_params(self, "guide")
@@ -85,11 +103,23 @@ class Ensemble(nn.Module):
 
 def _choose(samples: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
     first, value = next(iter(samples.items()))
-    index = pyro.sample(INDEX + first, StratifiedIndex(count, value.device), infer={"is_auxiliary": True})
+    index = pyro.sample(
+        INDEX + first, StratifiedIndex(count, value.device), infer={"is_auxiliary": True}
+    )
     rows = index.reshape(-1)  # a lone number would be read as one, and the host wait for it
-    return {name: pyro.sample(name, dist.Delta(value.index_select(0, rows).reshape(index.shape + value.shape[1:]),
-                                               event_dim=value.dim() - 1)) for name, value in samples.items()}
+    return {
+        name: pyro.sample(
+            name,
+            dist.Delta(
+                value.index_select(0, rows).reshape(index.shape + value.shape[1:]),
+                event_dim=value.dim() - 1,
+            ),
+        )
+        for name, value in samples.items()
+    }
 
 
 def _key(site: str, parameters: Mapping[str, Tensor]) -> str | None:
-    return max((key for key in parameters if site.endswith(f".{key}")), key=len, default=None)  # "w.a.b" ends in "b" too
+    return max(
+        (key for key in parameters if site.endswith(f".{key}")), key=len, default=None
+    )  # "w.a.b" ends in "b" too

@@ -1,4 +1,5 @@
 """Independent normals over the weights: Bayes by backprop."""
+
 import math
 from collections.abc import Mapping
 
@@ -15,14 +16,15 @@ from pyrovae.core.param_store import register_params
 
 
 class MeanField(nn.Module):
-    r"""q(w) = prod_j N(w_j; mu_j, softplus(rho_j)^2), one site for each weight tensor: Bayes by backprop.
+    r"""q(w) = prod_j N(w_j; mu_j, softplus(rho_j)^2), one site for each weight tensor: Bayes by
+    backprop.
 
-    `net` is a `Bayesian` net, or any module that holds some. mu starts at the net's own weights, every standard deviation
-    at `init_scale`. A scale that the prior draws (`hierarchical`, `horseshoe`) is a log-normal, or a point where the prior
-    says so.
+    `net` is a `Bayesian` net, or any module that holds some. mu starts at the net's own weights,
+    every standard deviation at `init_scale`. A scale that the prior draws (`hierarchical`,
+    `horseshoe`) is a log-normal, or a point where the prior says so.
 
-    Sites are plain normals outside the plate, so KLs have closed forms (`TraceMeanField_ELBO`), and local
-    reparameterisation applies (`pyrovae.LocalReparameterization`).
+    Sites are plain normals outside the plate, so KLs have closed forms (`TraceMeanField_ELBO`),
+    and local reparameterisation applies (`pyrovae.LocalReparameterization`).
     Source: Blundell et al. 2015, arXiv:1505.05424, section 3.2.
 
     Example:
@@ -41,22 +43,30 @@ class MeanField(nn.Module):
             raise ValueError(f"init_scale={init_scale}, but a standard deviation is positive.")
         self.sites = elementwise(weight_sites(net))
         self.loc = nn.ParameterList(site.unconstrained for site in self.sites)
-        self.rho = nn.ParameterList(nn.Parameter(torch.full_like(loc, math.log(math.expm1(init_scale))), not site.point)
-                                    for site, loc in zip(self.sites, self.loc))
+        self.rho = nn.ParameterList(
+            nn.Parameter(torch.full_like(loc, math.log(math.expm1(init_scale))), not site.point)
+            for site, loc in zip(self.sites, self.loc)
+        )
 
     def forward(self, *args: object, **data: object) -> dict[str, Tensor]:
         register_params(self, "guide")
-        return {site.name: pyro.sample(site.name, _distribution(site, loc, rho))
-                for site, loc, rho in zip(self.sites, self.loc, self.rho)}
+        return {
+            site.name: pyro.sample(site.name, _distribution(site, loc, rho))
+            for site, loc, rho in zip(self.sites, self.loc, self.rho)
+        }
 
     def moments(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Mean and standard deviation of each real-valued site."""
-        return {site.name: (loc, F.softplus(rho)) for site, loc, rho in zip(self.sites, self.loc, self.rho)
-                if site.is_real}
+        return {
+            site.name: (loc, F.softplus(rho))
+            for site, loc, rho in zip(self.sites, self.loc, self.rho)
+            if site.is_real
+        }
 
     @torch.no_grad()
     def set(self, loc: Tensor, scale: Tensor) -> "MeanField":
-        """Put moments (P,) of all sites in their order in place of the parameters, on the unconstrained scale."""
+        """Put moments (P,) of all sites in their order in place of the parameters, on the
+        unconstrained scale."""
         sizes = [value.numel() for value in self.loc]
         for index, (mean, spread) in enumerate(zip(loc.split(sizes), scale.split(sizes))):
             self.loc[index].copy_(mean.reshape(self.loc[index].shape))
@@ -65,9 +75,11 @@ class MeanField(nn.Module):
 
     @torch.no_grad()
     def start_at(self, moments: Mapping[str, tuple[Tensor, Tensor]]) -> "MeanField":
-        """Put means and standard deviations, as `moments()` of another guide gives them, in place of the parameters.
+        """Put means and standard deviations, as `moments()` of another guide gives them, in place
+        of the parameters.
 
-        Sites that `moments` does not name stay as they are, and names without a site (the heads of other tasks) are ignored.
+        Sites that `moments` does not name stay as they are, and names without a site (the heads of
+        other tasks) are ignored.
         Raises: ValueError for another shape than the site's.
 
         Example:
@@ -81,9 +93,11 @@ class MeanField(nn.Module):
                 continue
             mean, spread = moments[site.name]
             if mean.shape != loc.shape or spread.shape != loc.shape:
-                raise ValueError(f"the moments of site {site.name!r} have shapes {tuple(mean.shape)} and "
-                                 f"{tuple(spread.shape)}, wanted {tuple(loc.shape)} for both. Give nets that differ names "
-                                 "that differ: Bayesian(net, prior, name).")
+                raise ValueError(
+                    f"the moments of site {site.name!r} have shapes {tuple(mean.shape)} and "
+                    f"{tuple(spread.shape)}, wanted {tuple(loc.shape)} for both. Give nets that differ names "
+                    "that differ: Bayesian(net, prior, name)."
+                )
             loc.copy_(mean)
             rho.copy_(_inverse_softplus(spread))
         return self
@@ -97,5 +111,6 @@ def _distribution(site: Site, loc: Tensor, rho: Tensor) -> Distribution:
     if site.point:
         return dist.Delta(site.transform(loc), event_dim=loc.dim())
     fn = dist.Normal(loc, F.softplus(rho))
-    return (fn if site.is_real else dist.TransformedDistribution(fn, [site.transform])).to_event(loc.dim())
-
+    return (fn if site.is_real else dist.TransformedDistribution(fn, [site.transform])).to_event(
+        loc.dim()
+    )

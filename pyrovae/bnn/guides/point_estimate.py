@@ -1,4 +1,5 @@
 """One value for each weight: maximum a posteriori, and the state of a sampler."""
+
 import pyro
 import pyro.distributions as dist
 import torch.nn as nn
@@ -9,11 +10,14 @@ from pyrovae.core.param_store import register_params
 
 
 class PointEstimate(nn.Module):
-    r"""q(w) = delta(w - mu): `ElboLoss` is then -(log p(y | mu) + log p(mu)) / N, whose minimum is the MAP estimate.
+    r"""q(w) = delta(w - mu): `ElboLoss` is then -(log p(y | mu) + log p(mu)) / N, whose minimum is
+    the MAP estimate.
 
-    mu starts at the net's own weights. A delta has no density on weights: its loss is no bound on the evidence.
-    jacobian: take the density of positive sites (a noise variance, scales of the prior) on the logarithmic scale on which
-    mu moves: for samplers, whose draws must follow the posterior of what they move.
+    mu starts at the net's own weights. A delta has no density on weights: its loss is no bound on
+    the evidence.
+    jacobian: take the density of positive sites (a noise variance, scales of the prior) on the
+    logarithmic scale on which mu moves: for samplers, whose draws must follow the posterior of
+    what they move.
 
     Example:
         >>> from pyrovae import Bayesian
@@ -29,14 +33,18 @@ class PointEstimate(nn.Module):
 
     def forward(self, *args: object, **data: object) -> dict[str, Tensor]:
         register_params(self, "guide")
-        return {site.name: pyro.sample(site.name, self._distribution(site, loc)) for site, loc in zip(self.sites, self.loc)}
+        return {
+            site.name: pyro.sample(site.name, self._distribution(site, loc))
+            for site, loc in zip(self.sites, self.loc)
+        }
 
     def values(self) -> dict[str, Tensor]:
         """The weights by site."""
         return {site.name: site.transform(loc) for site, loc in zip(self.sites, self.loc)}
 
     def unconstrained(self) -> dict[str, Tensor]:
-        """The numbers that training moves, by site: the weights themselves, the logarithms of positive sites."""
+        """The numbers that training moves, by site: the weights themselves, the logarithms of
+        positive sites."""
         return {site.name: loc for site, loc in zip(self.sites, self.loc)}
 
     def _distribution(self, site: Site, loc: Tensor) -> dist.Delta:

@@ -1,4 +1,5 @@
 """The radial posterior over weights."""
+
 import math
 
 import pyro
@@ -15,7 +16,8 @@ from pyrovae.core.param_store import register_params
 
 
 class RadialNormal(TorchDistribution):
-    r"""w = mu + sigma o e / ||e|| * r with e ~ N(0, I) and r ~ |N(0, 1)|, over D = numel(mu) weights.
+    r"""w = mu + sigma o e / ||e|| * r with e ~ N(0, I) and r ~ |N(0, 1)|, over D = numel(mu)
+    weights.
 
     log q(w) = log 2 N(r; 0, 1) - log(2 pi^{D/2} / Gamma(D/2)) - (D - 1) log r - sum log sigma,
     where r = ||(w - mu) / sigma||.
@@ -45,9 +47,13 @@ class RadialNormal(TorchDistribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         size = self.loc.numel()
-        radius = ((value - self.loc) / self.scale).reshape(*value.shape[:value.dim() - self.loc.dim()], size).norm(dim=-1)
+        radius = (
+            ((value - self.loc) / self.scale)
+            .reshape(*value.shape[: value.dim() - self.loc.dim()], size)
+            .norm(dim=-1)
+        )
         area = math.log(2) + 0.5 * size * math.log(math.pi) - math.lgamma(0.5 * size)
-        half_normal = math.log(2) - 0.5 * radius ** 2 - 0.5 * math.log(2 * math.pi)
+        half_normal = math.log(2) - 0.5 * radius**2 - 0.5 * math.log(2 * math.pi)
         return half_normal - area - (size - 1) * radius.log() - self.scale.log().sum()
 
     def expand(self, batch_shape: Size, _instance: object = None) -> "RadialNormal":
@@ -55,10 +61,13 @@ class RadialNormal(TorchDistribution):
 
 
 class Radial(nn.Module):
-    r"""A mean-field guide whose draws lie near their mean, however many weights there are: one radius for each tensor.
+    r"""A mean-field guide whose draws lie near their mean, however many weights there are: one
+    radius for each tensor.
 
-    A normal of D dims has its mass at distance sqrt(D) from the mean; here the distance is |N(0, 1)|, in units of sigma.
-    Source: Farquhar, Osborne & Gal 2020, "Radial Bayesian neural networks", arXiv:1907.00865, eq. 4.
+    A normal of D dims has its mass at distance sqrt(D) from the mean; here the distance is |N(0,
+    1)|, in units of sigma.
+    Source: Farquhar, Osborne & Gal 2020, "Radial Bayesian neural networks", arXiv:1907.00865, eq.
+    4.
 
     Example:
         >>> from pyrovae import Bayesian
@@ -72,11 +81,19 @@ class Radial(nn.Module):
             raise ValueError(f"init_scale={init_scale}, but a scale is positive.")
         self.sites = weight_sites(net)
         self.loc = nn.ParameterList(site.unconstrained for site in self.sites)
-        self.rho = nn.ParameterList(nn.Parameter(torch.full_like(loc, math.log(math.expm1(init_scale))), site.is_real)
-                                    for site, loc in zip(self.sites, self.loc))
+        self.rho = nn.ParameterList(
+            nn.Parameter(torch.full_like(loc, math.log(math.expm1(init_scale))), site.is_real)
+            for site, loc in zip(self.sites, self.loc)
+        )
 
     def forward(self, *args: object, **data: object) -> dict[str, Tensor]:
         register_params(self, "guide")
-        return {site.name: pyro.sample(site.name, RadialNormal(loc, F.softplus(rho)) if site.is_real
-                                       else dist.Delta(site.transform(loc), event_dim=loc.dim()))
-                for site, loc, rho in zip(self.sites, self.loc, self.rho)}
+        return {
+            site.name: pyro.sample(
+                site.name,
+                RadialNormal(loc, F.softplus(rho))
+                if site.is_real
+                else dist.Delta(site.transform(loc), event_dim=loc.dim()),
+            )
+            for site, loc, rho in zip(self.sites, self.loc, self.rho)
+        }

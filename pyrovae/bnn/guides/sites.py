@@ -1,4 +1,5 @@
 """What there is to infer in the Bayesian nets of a program."""
+
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +22,8 @@ class Site:
 
     name: str
     initial: Tensor
-    """Where a guide starts: the parameter of the user's net where the prior allows it, else the median of the prior."""
+    """Where a guide starts: the parameter of the user's net where the prior allows it, else the
+    median of the prior."""
     transform: Transform
     """From the reals to the support."""
     point: bool
@@ -37,33 +39,54 @@ class Site:
 
 
 def weight_sites(net: nn.Module) -> list[Site]:
-    """The sites outside the plate of a `Model`, or of a `Bayesian` net, or of all of them within a module.
+    """The sites outside the plate of a `Model`, or of a `Bayesian` net, or of all of them within a
+    module.
 
     Raises: ValueError where there is none.
     """
-    initial = {f"{part.name}.{key}": value for part in net.modules() if isinstance(part, Bayesian)
-               for key, value in part.initial.items()}
+    initial = {
+        f"{part.name}.{key}": value
+        for part in net.modules()
+        if isinstance(part, Bayesian)
+        for key, value in part.initial.items()
+    }
     with local_param_scope(), poutine.block(), preserve_state([net], seed=0), torch.no_grad():
         sites = poutine.trace(_draw).get_trace(net).nodes.values()
-        found = [Site(site["name"], _start(site, initial.get(site["name"])).detach(), _transform(site["fn"].support),
-                      site["infer"].get("point", False))
-                 for site in sites if site["type"] == "sample" and not site["is_observed"]]
+        found = [
+            Site(
+                site["name"],
+                _start(site, initial.get(site["name"])).detach(),
+                _transform(site["fn"].support),
+                site["infer"].get("point", False),
+            )
+            for site in sites
+            if site["type"] == "sample" and not site["is_observed"]
+        ]
     if not found:
-        raise ValueError(f"{type(net).__name__} holds no Bayesian net, so there are no weights to infer. "
-                         "Wrap the net: Bayesian(net, prior).")
+        raise ValueError(
+            f"{type(net).__name__} holds no Bayesian net, so there are no weights to infer. "
+            "Wrap the net: Bayesian(net, prior)."
+        )
     return found
 
 
 def _start(site: dict, value: Tensor | None) -> Tensor:
-    return value if value is not None and site["fn"].support.check(value).all() else init_to_median(site)
+    return (
+        value
+        if value is not None and site["fn"].support.check(value).all()
+        else init_to_median(site)
+    )
 
 
 def elementwise(sites: list[Site]) -> list[Site]:
-    """The sites, for guides with one normal for each number. Raises ValueError for supports such as the simplex."""
+    """The sites, for guides with one normal for each number. Raises ValueError for supports such
+    as the simplex."""
     for site in sites:
         if site.transform.domain.event_dim:
-            raise ValueError(f"site {site.name!r} has a support whose numbers depend on each other (a simplex, a matrix), "
-                             "but this guide has a normal for each. Use PointEstimate, or an autoguide.")
+            raise ValueError(
+                f"site {site.name!r} has a support whose numbers depend on each other (a simplex, a matrix), "
+                "but this guide has a normal for each. Use PointEstimate, or an autoguide."
+            )
     return sites
 
 

@@ -1,4 +1,5 @@
 """Laplace's approximation: a normal at the mode, with the curvature there."""
+
 import copy
 import math
 from collections.abc import Callable, Mapping
@@ -19,45 +20,65 @@ from pyrovae.core.param_store import local_param_scope
 from pyrovae.core.preserve_state import preserve_state
 from pyrovae.core.shapes import DATA
 from pyrovae.core.support import support_of
-from pyrovae.core.traces import plate_frame, log_prob, sample_sites
+from pyrovae.core.traces import log_prob, plate_frame, sample_sites
 
 
-def laplace(model: Callable, mode: Mapping[str, Tensor], data: Data, *, full: bool = False,
-            num_draws: int = 1) -> tuple[Tensor, Tensor]:
-    r"""Mean and Cholesky factor (P, P) (`full`), or mean and standard deviations (P,), of q(w) = N(w*, H^{-1}).
+def laplace(
+    model: Callable,
+    mode: Mapping[str, Tensor],
+    data: Data,
+    *,
+    full: bool = False,
+    num_draws: int = 1,
+) -> tuple[Tensor, Tensor]:
+    r"""Mean and Cholesky factor (P, P) (`full`), or mean and standard deviations (P,), of q(w) =
+    N(w*, H^{-1}).
 
-    H = -d^2 log p(w*) + sum_i F_i, the prior's curvature and the Fisher information of each datum, F_i = E[g g^T] with
-    g = d log p(y | x_i, w*) for y drawn from the model (`num_draws` of each): for the normal and the categorical the
-    generalised Gauss-Newton matrix. The diagonal alone is cheap for any net and knows nothing of how weights trade off;
-    for large nets the full one of the last layer (`weight_priors.last_layer`) is the usual choice.
+    H = -d^2 log p(w*) + sum_i F_i, the prior's curvature and the Fisher information of each datum,
+    F_i = E[g g^T] with g = d log p(y | x_i, w*) for y drawn from the model (`num_draws` of each):
+    for the normal and the categorical the generalised Gauss-Newton matrix. The diagonal alone is
+    cheap for any net and knows nothing of how weights trade off; for large nets the full one of
+    the last layer (`weight_priors.last_layer`) is the usual choice.
 
-    mode: w* by site, as `PointEstimate.values()` gives it. data: the training set; its observed values are not used.
-    Predict by the model of `linearize(model, mode)`, whose curvature this is, with the result in a guide:
-    `JointNormal(net).set(loc, scale_tril=...)`, or `MeanField(net).set(loc, scale)`.
-    Raises: PairError for a latent site outside the plate that the mode lacks, and for one that is not real-valued (a
-    variance): hold it fixed by `pyro.condition`.
-    Source: MacKay 1992, Neural Computation 4(3); with F for the Hessian: Martens 2020, arXiv:1412.1193, section 9.
+    mode: w* by site, as `PointEstimate.values()` gives it. data: the training set; its observed
+    values are not used. Predict by the model of `linearize(model, mode)`, whose curvature this is,
+    with the result in a guide: `JointNormal(net).set(loc, scale_tril=...)`, or
+    `MeanField(net).set(loc, scale)`.
+    Raises: PairError for a latent site outside the plate that the mode lacks, and for one that is
+    not real-valued (a variance): hold it fixed by `pyro.condition`.
+    Source: MacKay 1992, Neural Computation 4(3); with F for the Hessian: Martens 2020,
+    arXiv:1412.1193, section 9.
     """
     mode = {name: value.detach() for name, value in mode.items()}
     mode = {name: mode[name] for name in _sites(model, mode, data)}
     size = sum(value.numel() for value in mode.values())
     curvature = torch.diag(_prior(model, mode, data)) if full else _prior(model, mode, data)
-    with pyro.validation_enabled(False), local_param_scope(), preserve_state(find_modules(model).values(), training=False):
+    with (
+        pyro.validation_enabled(False),
+        local_param_scope(),
+        preserve_state(find_modules(model).values(), training=False),
+    ):
         for batch in batches(data, None, exemplar_of(model)):
             for _ in range(num_draws):
                 gradients = _gradients(model, mode, batch)
-                curvature += (gradients.T @ gradients if full else (gradients ** 2).sum(0)) / num_draws
+                curvature += (
+                    gradients.T @ gradients if full else (gradients**2).sum(0)
+                ) / num_draws
     loc = torch.cat([value.flatten() for value in mode.values()])
     if not full:
         return loc, curvature.rsqrt()
     # H = L L^T, so H^{-1} = L^{-T} L^{-1}; a lower factor of it by flipping both ways
-    upper = torch.linalg.solve_triangular(torch.linalg.cholesky(curvature.flip(0, 1)).flip(0, 1).T,
-                                          torch.eye(size, dtype=loc.dtype, device=loc.device), upper=False)
+    upper = torch.linalg.solve_triangular(
+        torch.linalg.cholesky(curvature.flip(0, 1)).flip(0, 1).T,
+        torch.eye(size, dtype=loc.dtype, device=loc.device),
+        upper=False,
+    )
     return loc, upper
 
 
 def linearize(model: nn.Module, mode: Mapping[str, Tensor]) -> nn.Module:
-    """A copy of a model whose `Bayesian` nets are `linearized` at w*, which `mode` holds by site: predict with it.
+    """A copy of a model whose `Bayesian` nets are `linearized` at w*, which `mode` holds by site:
+    predict with it.
 
     Example:
         >>> from pyrovae import Bayesian, Model, Node
@@ -79,23 +100,44 @@ def linearize(model: nn.Module, mode: Mapping[str, Tensor]) -> nn.Module:
 def _sites(model: Callable, mode: Mapping[str, Tensor], data: Data) -> list[str]:
     """The mode's sites in the order of the model, which is that of guides."""
     batch = next(batches(data, None, exemplar_of(model)))
-    with pyro.validation_enabled(False), local_param_scope(), preserve_state(find_modules(model).values()), poutine.block():
+    with (
+        pyro.validation_enabled(False),
+        local_param_scope(),
+        preserve_state(find_modules(model).values()),
+        poutine.block(),
+    ):
         sites = poutine.trace(model).get_trace(**batch).nodes
-    latent = {name: site for name, site in sites.items() if site["type"] == "sample" and not site["is_observed"]
-              and plate_frame(site, DATA) is None and not site_is_subsample(site)}
-    bounded = {name for name, site in latent.items() if support_of(site["fn"]) is not constraints.real}
+    latent = {
+        name: site
+        for name, site in sites.items()
+        if site["type"] == "sample"
+        and not site["is_observed"]
+        and plate_frame(site, DATA) is None
+        and not site_is_subsample(site)
+    }
+    bounded = {
+        name for name, site in latent.items() if support_of(site["fn"]) is not constraints.real
+    }
     wrong = sorted(latent.keys() ^ mode.keys() | bounded)
     if wrong:
-        raise PairError(f"sites {wrong} are in only one of the model and the mode, or not real-valued, so a normal at "
-                        "the mode is no posterior of theirs. Give the mode all weights, and hold the others fixed: "
-                        "laplace(pyro.condition(model, data={...}), ...).")
+        raise PairError(
+            f"sites {wrong} are in only one of the model and the mode, or not real-valued, so a normal at "
+            "the mode is no posterior of theirs. Give the mode all weights, and hold the others fixed: "
+            "laplace(pyro.condition(model, data={...}), ...)."
+        )
     return list(latent)
 
 
-def _site_log_probs(model: Callable, weights: Mapping[str, Tensor], batch: Mapping[str, Tensor], observed: bool) -> Tensor:
+def _site_log_probs(
+    model: Callable, weights: Mapping[str, Tensor], batch: Mapping[str, Tensor], observed: bool
+) -> Tensor:
     with poutine.block():
         trace = poutine.trace(poutine.condition(model, data=dict(weights))).get_trace(**batch)
-    sites = [site for name, site in sample_sites(trace, observed=True).items() if (name in weights) != observed]
+    sites = [
+        site
+        for name, site in sample_sites(trace, observed=True).items()
+        if (name in weights) != observed
+    ]
     return sum(log_prob(site).sum() for site in sites)
 
 
@@ -114,13 +156,29 @@ def _prior(model: Callable, mode: Mapping[str, Tensor], data: Data) -> Tensor:
 def _gradients(model: Callable, mode: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
     """`(B, P)`: the gradient of each datum's log-likelihood, at targets drawn from the model."""
     with torch.no_grad(), poutine.block():
-        trace = poutine.trace(poutine.condition(Uncondition(batch)(model), data=dict(mode))).get_trace(**batch)
-    drawn = {name: site["value"] for name, site in trace.nodes.items()
-             if site["type"] == "sample" and name not in mode and plate_frame(site, DATA) is not None}
+        trace = poutine.trace(
+            poutine.condition(Uncondition(batch)(model), data=dict(mode))
+        ).get_trace(**batch)
+    drawn = {
+        name: site["value"]
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample" and name not in mode and plate_frame(site, DATA) is not None
+    }
     rows = {**batch, **drawn}
 
     def one(weights: dict[str, Tensor], row: dict[str, Tensor]) -> Tensor:
-        return _site_log_probs(model, weights, {name: value.unsqueeze(0) for name, value in row.items()}, observed=True)
+        return _site_log_probs(
+            model,
+            weights,
+            {name: value.unsqueeze(0) for name, value in row.items()},
+            observed=True,
+        )
 
     result = torch.func.vmap(torch.func.grad(one), in_dims=(None, 0))(mode, rows)
-    return torch.cat([value.reshape(size_of(batch), math.prod(mode[name].shape)) for name, value in result.items()], dim=1)
+    return torch.cat(
+        [
+            value.reshape(size_of(batch), math.prod(mode[name].shape))
+            for name, value in result.items()
+        ],
+        dim=1,
+    )

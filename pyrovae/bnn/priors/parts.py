@@ -1,4 +1,5 @@
 """Priors for a part of a net."""
+
 from fnmatch import fnmatch
 
 import torch.nn as nn
@@ -9,12 +10,16 @@ from pyrovae.programs.bayesian import WeightPrior, standard
 
 
 def only(prior: WeightPrior, *patterns: str) -> WeightPrior:
-    """`prior` for the sites that match one of the shell-style patterns, e.g. "*.weight"; the others stay plain numbers."""
-    return lambda site, tensor: prior(site, tensor) if any(fnmatch(site, pattern) for pattern in patterns) else None
+    """`prior` for the sites that match one of the shell-style patterns, e.g. "*.weight"; the
+    others stay plain numbers."""
+    return lambda site, tensor: (
+        prior(site, tensor) if any(fnmatch(site, pattern) for pattern in patterns) else None
+    )
 
 
 def last_layer(net: nn.Module, prior: WeightPrior = standard) -> WeightPrior:
-    """`prior` for the parameters of the net's last module that has any; the others stay plain numbers.
+    """`prior` for the parameters of the net's last module that has any; the others stay plain
+    numbers.
 
     Example:
         >>> from pyrovae import Bayesian
@@ -23,11 +28,20 @@ def last_layer(net: nn.Module, prior: WeightPrior = standard) -> WeightPrior:
         ['2.bias', '2.weight']
     """
     keys = [key for key, _ in net.named_parameters()]
-    last = [name for name, part in net.named_modules() if any(True for _ in part.parameters(recurse=False))][-1]
-    wanted = {f"{last}.{name}" if last else name for name, _ in net.get_submodule(last).named_parameters(recurse=False)}
+    last = [
+        name
+        for name, part in net.named_modules()
+        if any(True for _ in part.parameters(recurse=False))
+    ][-1]
+    wanted = {
+        f"{last}.{name}" if last else name
+        for name, _ in net.get_submodule(last).named_parameters(recurse=False)
+    }
 
     def part(site: str, tensor: Tensor) -> Distribution | None:
-        matches = [key for key in keys if site.endswith(f".{key}")]  # "w.0.1.bias" ends in "1.bias" too
+        matches = [
+            key for key in keys if site.endswith(f".{key}")
+        ]  # "w.0.1.bias" ends in "1.bias" too
         return prior(site, tensor) if matches and max(matches, key=len) in wanted else None
 
     return part

@@ -1,4 +1,5 @@
 """Yesterday's posterior as today's prior."""
+
 from collections.abc import Mapping
 
 import pyro.distributions as dist
@@ -10,10 +11,11 @@ from pyrovae.programs.bayesian import WeightPrior, standard
 
 
 class Previous(nn.Module):
-    r"""The posterior of earlier data as the prior of the next: p_t(w) = q_{t-1}(w), as it is now, for mean-field guides.
+    r"""The posterior of earlier data as the prior of the next: p_t(w) = q_{t-1}(w), as it is now,
+    for mean-field guides.
 
-    `guide` gives independent normals (`weight_guides.MeanField`); its moments are copied. Sites that it does not know get
-    `otherwise`'s prior (the head of a new task).
+    `guide` gives independent normals (`weight_guides.MeanField`); its moments are copied. Sites
+    that it does not know get `otherwise`'s prior (the head of a new task).
     Source: Nguyen et al. 2018, "Variational continual learning", arXiv:1710.10628, eq. 2.
 
     Example:

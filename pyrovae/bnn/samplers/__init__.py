@@ -1,4 +1,6 @@
-"""Samplers of weights: optimisers with noise for `fit`, what keeps their draws, and Markov chains on all data at once."""
+"""Samplers of weights: optimisers with noise for `fit`, what keeps their draws, and Markov chains
+on all data at once."""
+
 from pyrovae.bnn.posthoc.laplace import laplace, linearize
 from pyrovae.bnn.posthoc.swag import swag
 from pyrovae.bnn.samplers.arviz import chains_to_arviz
@@ -8,5 +10,18 @@ from pyrovae.bnn.samplers.hmc import Chains, hmc
 from pyrovae.bnn.samplers.langevin import SGHMC, SGLD, cyclical
 from pyrovae.bnn.samplers.mcmc import mcmc
 
-__all__ = ["Chains", "Collect", "Gibbs", "SGHMC", "SGLD", "chains_to_arviz", "cyclical", "hmc", "laplace", "linearize",
-           "mcmc", "noise_variance", "swag"]
+__all__ = [
+    "Chains",
+    "Collect",
+    "Gibbs",
+    "SGHMC",
+    "SGLD",
+    "chains_to_arviz",
+    "cyclical",
+    "hmc",
+    "laplace",
+    "linearize",
+    "mcmc",
+    "noise_variance",
+    "swag",
+]

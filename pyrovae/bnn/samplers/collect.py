@@ -1,4 +1,5 @@
 """Keep what a chain visits."""
+
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,10 +13,12 @@ from pyrovae.training.tensor_file import read_tensors, write_tensors
 
 
 class Collect:
-    """A hook of `fit` that keeps `read()` after each epoch from `start` on, every `every` epochs, or where `when(epoch)`.
+    """A hook of `fit` that keeps `read()` after each epoch from `start` on, every `every` epochs,
+    or where `when(epoch)`.
 
-    read: a function to tensors by name, e.g. `guide.values` of a `PointEstimate`. folder: where each draw is written as a
-    safetensors file too; a run that resumes there goes on with the draws of the epochs before its checkpoint.
+    read: a function to tensors by name, e.g. `guide.values` of a `PointEstimate`. folder: where
+    each draw is written as a safetensors file too; a run that resumes there goes on with the draws
+    of the epochs before its checkpoint.
 
     Example:
         >>> from pyrovae.training.run import Run
@@ -24,13 +27,22 @@ class Collect:
         (None, None, torch.Size([1, 2]))
     """
 
-    def __init__(self, read: Callable[[], Mapping[str, Tensor]], *, start: int = 1, every: int = 1,
-                 when: Callable[[int], bool] | None = None, folder: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        read: Callable[[], Mapping[str, Tensor]],
+        *,
+        start: int = 1,
+        every: int = 1,
+        when: Callable[[int], bool] | None = None,
+        folder: str | Path | None = None,
+    ) -> None:
         self.read = read
         self.when = when or (lambda epoch: epoch >= start and (epoch - start) % every == 0)
         self.folder = None if folder is None else Path(folder)
         self.kept: dict[int, dict[str, Tensor]] = {}
-        for path in sorted(self.folder.glob("draw-*.safetensors")) if self.folder is not None else ():
+        for path in (
+            sorted(self.folder.glob("draw-*.safetensors")) if self.folder is not None else ()
+        ):
             self.kept[int(path.stem.removeprefix("draw-"))] = _read(path)
 
     def __call__(self, run: Run) -> None:
@@ -44,10 +56,14 @@ class Collect:
                 self._path(later).unlink(missing_ok=True)
         if not self.when(epoch):
             return
-        self.kept[epoch] = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-                            for name, value in self.read().items()}
+        self.kept[epoch] = {
+            name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, value in self.read().items()
+        }
         if self.folder is not None:
-            write_tensors(self._path(epoch), self.kept[epoch], {"names": json.dumps(list(self.kept[epoch]))})
+            write_tensors(
+                self._path(epoch), self.kept[epoch], {"names": json.dumps(list(self.kept[epoch]))}
+            )
 
     def _path(self, epoch: int) -> Path:
         return self.folder / f"draw-{epoch:06d}.safetensors"
@@ -55,14 +71,19 @@ class Collect:
     def draws(self) -> dict[str, Tensor]:
         """`(S, *shape)` by name. Raises ValueError before the first draw."""
         if not self.kept:
-            raise ValueError("no draw was kept: no epoch so far was one to keep. Train longer, or lower `start`.")
+            raise ValueError(
+                "no draw was kept: no epoch so far was one to keep. Train longer, or lower `start`."
+            )
         draws = list(self.kept.values())
         return {name: torch.stack([draw[name] for draw in draws]) for name in draws[0]}
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """In the order in which they were written: safetensors sorts, and `swag` goes by the order of the net."""
+    """In the order in which they were written: safetensors sorts, and `swag` goes by the order of
+    the net."""
     tensors, metadata, vouched_for = read_tensors(path)
     if not vouched_for or "names" not in metadata:
-        raise CheckpointError(f"{path} is no draw that this version wrote, or is damaged; begin the run anew.")
+        raise CheckpointError(
+            f"{path} is no draw that this version wrote, or is damaged; begin the run anew."
+        )
     return {name: tensors[name] for name in json.loads(metadata["names"])}

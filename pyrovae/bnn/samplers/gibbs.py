@@ -1,4 +1,5 @@
 """Sites with a conditional that can be drawn from exactly, beside a Markov chain for the others."""
+
 from collections.abc import Callable, Mapping
 
 import torch
@@ -14,16 +15,19 @@ from pyrovae.bnn.samplers.mcmc import Kernel, changed
 from pyrovae.core.traces import base_distribution, sample_sites
 
 Draw = Callable[[Trace], Tensor]
-"""A draw of p(site | all other sites, data), from a trace of the model in which these have their present values."""
+"""A draw of p(site | all other sites, data), from a trace of the model in which these have their
+present values."""
 
 
 class Gibbs(MCMCKernel):
-    r"""Metropolis within Gibbs: in turn a step of `kernel` on p(w | v, D) and exact draws v ~ p(v | w, D), for `mcmc`.
+    r"""Metropolis within Gibbs: in turn a step of `kernel` on p(w | v, D) and exact draws v ~ p(v
+    | w, D), for `mcmc`.
 
-    draws: how to draw each site v. kernel: makes, from a model, the kernel that moves the others, e.g. `NUTS`.
+    draws: how to draw each site v. kernel: makes, from a model, the kernel that moves the others,
+        e.g. `NUTS`.
     Raises: ValueError for a site that the model does not sample.
-    Source: Geman & Geman 1984, IEEE PAMI 6(6); within a chain over weights: Neal 1996, Bayesian Learning for Neural
-    Networks, section 3.2.
+    Source: Geman & Geman 1984, IEEE PAMI 6(6); within a chain over weights: Neal 1996, Bayesian
+    Learning for Neural Networks, section 3.2.
 
     Example:
         >>> from pyro.infer import NUTS
@@ -42,7 +46,9 @@ class Gibbs(MCMCKernel):
     def __init__(self, model: Callable, kernel: Kernel, **draws: Draw) -> None:
         self.model, self.draws = model, draws
         self.values: dict[str, Tensor] = {}
-        self.kernel = kernel(poutine.condition(model, data=self.values))  # it sees what `values` hold when it moves
+        self.kernel = kernel(
+            poutine.condition(model, data=self.values)
+        )  # it sees what `values` hold when it moves
         self._start: dict[str, Tensor] | None = None
         self._own: dict[str, Transform] = {}
 
@@ -53,7 +59,10 @@ class Gibbs(MCMCKernel):
 
     @property
     def initial_params(self) -> dict[str, Tensor]:
-        return {**self.kernel.initial_params, **{name: self._own[name](value) for name, value in self.values.items()}}
+        return {
+            **self.kernel.initial_params,
+            **{name: self._own[name](value) for name, value in self.values.items()},
+        }
 
     @initial_params.setter
     def initial_params(self, params: dict[str, Tensor]) -> None:
@@ -63,12 +72,20 @@ class Gibbs(MCMCKernel):
         self.data = args, kwargs
         trace = prune_subsample_sites(poutine.trace(self.model).get_trace(*args, **kwargs))
         nodes = trace.nodes
-        if missing := [name for name in self.draws if name not in nodes or nodes[name]["is_observed"]]:
-            raise ValueError(f"Gibbs is to draw {missing}, wanted some of the latent sites "
-                             f"{sorted(name for name in sample_sites(trace, observed=False))}.")
+        if missing := [
+            name for name in self.draws if name not in nodes or nodes[name]["is_observed"]
+        ]:
+            raise ValueError(
+                f"Gibbs is to draw {missing}, wanted some of the latent sites "
+                f"{sorted(name for name in sample_sites(trace, observed=False))}."
+            )
         for name in self.draws:
             self._own[name] = biject_to(nodes[name]["fn"].support).inv
-            self.values[name] = nodes[name]["value"] if self._start is None else self._own[name].inv(self._start[name])
+            self.values[name] = (
+                nodes[name]["value"]
+                if self._start is None
+                else self._own[name].inv(self._start[name])
+            )
         if self._start is not None:
             self.kernel.initial_params = self._others(self._start)
         self.kernel.setup(warmup_steps, *args, **kwargs)
@@ -97,21 +114,34 @@ class Gibbs(MCMCKernel):
 
 
 def noise_variance(variance: str = "variance", target: str = "y") -> Draw:
-    r"""v | r ~ InverseGamma(a + n / 2, b + sum r^2 / 2): exact where v ~ InverseGamma(a, b), n residuals r ~ N(0, v).
+    r"""v | r ~ InverseGamma(a + n / 2, b + sum r^2 / 2): exact where v ~ InverseGamma(a, b), n
+    residuals r ~ N(0, v).
 
-    For `Global(InverseGammaPrior(a, b))` and `SharedVarianceHead`; n counts every element of every target.
-    Raises: ValueError where prior or likelihood are others, for which the conditional is no inverse gamma.
+    For `Global(InverseGammaPrior(a, b))` and `SharedVarianceHead`; n counts every element of every
+    target.
+    Raises: ValueError where prior or likelihood are others, for which the conditional is no
+    inverse gamma.
     """
+
     def draw(trace: Trace) -> Tensor:
-        prior, likelihood = (base_distribution(trace.nodes[name]["fn"]) for name in (variance, target))
+        prior, likelihood = (
+            base_distribution(trace.nodes[name]["fn"]) for name in (variance, target)
+        )
         value = trace.nodes[variance]["value"]
-        if not (isinstance(prior, InverseGamma) and isinstance(likelihood, Normal)
-                and torch.allclose(likelihood.scale ** 2, value.expand(likelihood.scale.shape))):
-            raise ValueError(f"{variance!r} ~ {type(prior).__name__} and {target!r} ~ {type(likelihood).__name__}, wanted "
-                             f"an inverse gamma and a normal whose variance is {variance!r}: Global(InverseGammaPrior(...)) "
-                             "with SharedVarianceHead.")
+        if not (
+            isinstance(prior, InverseGamma)
+            and isinstance(likelihood, Normal)
+            and torch.allclose(likelihood.scale**2, value.expand(likelihood.scale.shape))
+        ):
+            raise ValueError(
+                f"{variance!r} ~ {type(prior).__name__} and {target!r} ~ {type(likelihood).__name__}, wanted "
+                f"an inverse gamma and a normal whose variance is {variance!r}: Global(InverseGammaPrior(...)) "
+                "with SharedVarianceHead."
+            )
         residuals = trace.nodes[target]["value"] - likelihood.loc
         half = residuals.square().sum() / 2
-        return InverseGamma(prior.concentration + residuals.numel() / 2, prior.rate + half).sample()
+        return InverseGamma(
+            prior.concentration + residuals.numel() / 2, prior.rate + half
+        ).sample()
 
     return draw

@@ -1,4 +1,5 @@
 """Pyro's Markov chains (NUTS, HMC, random walks) on any model, one chain after another."""
+
 import math
 from collections.abc import Callable, Mapping
 
@@ -20,23 +21,37 @@ Kernel = Callable[[Callable], MCMCKernel]
 """Makes a kernel of Pyro's from a model."""
 
 
-def mcmc(model: Callable, batch: Mapping[str, Tensor], kernel: Kernel, *, num_samples: int, warmup: int, num_chains: int = 1,
-         start: Mapping[str, Tensor] | None = None, jitter: float = 0.0,
-         progress: Callable[[int], object] = lambda iteration: None) -> Chains:
-    r"""Draws of p(sites | batch) by one of Pyro's kernels: every latent site of `model`, given all N data at once.
+def mcmc(
+    model: Callable,
+    batch: Mapping[str, Tensor],
+    kernel: Kernel,
+    *,
+    num_samples: int,
+    warmup: int,
+    num_chains: int = 1,
+    start: Mapping[str, Tensor] | None = None,
+    jitter: float = 0.0,
+    progress: Callable[[int], object] = lambda iteration: None,
+) -> Chains:
+    r"""Draws of p(sites | batch) by one of Pyro's kernels: every latent site of `model`, given all
+    N data at once.
 
-    kernel: makes one from a model: `NUTS`, `lambda model: HMC(model, num_steps=20)`, `RandomWalkKernel`, or
-        `lambda model: Gibbs(model, NUTS, variance=noise_variance())`.
-    start: the value of each latent site where chains begin, e.g. `guide.values()` of a trained `PointEstimate(model)`; by
-        default the kernel chooses (at random, on the unconstrained scale). jitter: standard deviation of the normal noise
-        that each chain adds to it there (on the logarithm of positive sites).
-    progress: called after each iteration, warm-up included, with its number; later chains count on.
+    kernel: makes one from a model: `NUTS`, `lambda model: HMC(model, num_steps=20)`,
+        `RandomWalkKernel`, or `lambda model: Gibbs(model, NUTS, variance=noise_variance())`.
+    start: the value of each latent site where chains begin, e.g. `guide.values()` of a trained
+        `PointEstimate(model)`; by default the kernel chooses (at random, on the unconstrained
+        scale). jitter: standard deviation of the normal noise that each chain adds to it there (on
+        the logarithm of positive sites).
+    progress: called after each iteration, warm-up included, with its number; later chains count
+        on.
 
-    Parameters of the model that are no sites stay as they are. The chains run in this process on torch's global generator;
-    Pyro's parameter store and settings are left alone. Of `sample_stats()`, energy is U + kinetic energy at the start of
-    each path in nats (U alone for random walks), acceptance_rate what the step size is adapted by.
+    Parameters of the model that are no sites stay as they are. The chains run in this process on
+    torch's global generator; Pyro's parameter store and settings are left alone. Of
+    `sample_stats()`, energy is U + kinetic energy at the start of each path in nats (U alone for
+    random walks), acceptance_rate what the step size is adapted by.
 
-    Raises: ValueError for numbers below 1, and for a `start` whose names or shapes are not those of the latent sites.
+    Raises: ValueError for numbers below 1, and for a `start` whose names or shapes are not those
+    of the latent sites.
     Source: NUTS: Hoffman & Gelman 2014, arXiv:1111.4246; the implementations are Pyro's.
 
     Example:
@@ -49,43 +64,80 @@ def mcmc(model: Callable, batch: Mapping[str, Tensor], kernel: Kernel, *, num_sa
         torch.Size([3, 2, 1, 1])
     """
     if min(num_samples, num_chains) < 1 or warmup < 0:
-        raise ValueError(f"num_samples={num_samples}, num_chains={num_chains}, warmup={warmup}, wanted at least 1 of the "
-                         "first two, and a warm-up of at least 0.")
+        raise ValueError(
+            f"num_samples={num_samples}, num_chains={num_chains}, warmup={warmup}, wanted at least 1 of the "
+            "first two, and a warm-up of at least 0."
+        )
     chains = []
     with local_param_scope(), poutine.block(), pyro.validation_enabled(False):
         first = None if start is None else _unconstrained(model, batch, start)
         for chain in range(num_chains):
-            begin = None if first is None else {name: value + jitter * torch.randn_like(value)
-                                                for name, value in first.items()}
-            chains.append(_run(kernel(model), batch, num_samples, warmup, begin,
-                               lambda i, done=chain * (warmup + num_samples): progress(done + i)))
+            begin = (
+                None
+                if first is None
+                else {
+                    name: value + jitter * torch.randn_like(value) for name, value in first.items()
+                }
+            )
+            chains.append(
+                _run(
+                    kernel(model),
+                    batch,
+                    num_samples,
+                    warmup,
+                    begin,
+                    lambda i, done=chain * (warmup + num_samples): progress(done + i),
+                )
+            )
     draws, accept, energy, divergent, step_size = zip(*chains)
-    return Chains({name: torch.stack([draw[name] for draw in draws], 1) for name in draws[0]}, torch.stack(accept, 1),
-                  torch.stack(energy, 1), torch.stack(divergent, 1), torch.stack(step_size))
+    return Chains(
+        {name: torch.stack([draw[name] for draw in draws], 1) for name in draws[0]},
+        torch.stack(accept, 1),
+        torch.stack(energy, 1),
+        torch.stack(divergent, 1),
+        torch.stack(step_size),
+    )
 
 
 def changed(kernel: MCMCKernel, params: Mapping[str, Tensor]) -> None:
-    """Make a kernel go on from `params`, where it stands or not, under a density that need not be what it was."""
+    """Make a kernel go on from `params`, where it stands or not, under a density that need not be
+    what it was."""
     if isinstance(kernel, RandomWalkKernel):
         kernel._energy_last = kernel.potential_fn(params)
     elif hasattr(kernel, "clear_cache"):
         kernel.clear_cache()
 
 
-def _unconstrained(model: Callable, batch: Mapping[str, Tensor], start: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _unconstrained(
+    model: Callable, batch: Mapping[str, Tensor], start: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     trace = prune_subsample_sites(poutine.trace(model).get_trace(**batch))
-    sites = {name: site for name, site in sample_sites(trace, observed=False).items()
-             if not site["fn"].has_enumerate_support}  # Pyro sums those out
+    sites = {
+        name: site
+        for name, site in sample_sites(trace, observed=False).items()
+        if not site["fn"].has_enumerate_support
+    }  # Pyro sums those out
     wanted = {name: tuple(site["value"].shape) for name, site in sites.items()}
     given = {name: tuple(value.shape) for name, value in start.items()}
     if given != wanted:
-        raise ValueError(f"the chains are to start at values of shapes {given}, but the latent sites have {wanted}. "
-                         "Name each, and no other.")
-    return {name: biject_to(site["fn"].support).inv(start[name].detach()).clone() for name, site in sites.items()}
+        raise ValueError(
+            f"the chains are to start at values of shapes {given}, but the latent sites have {wanted}. "
+            "Name each, and no other."
+        )
+    return {
+        name: biject_to(site["fn"].support).inv(start[name].detach()).clone()
+        for name, site in sites.items()
+    }
 
 
-def _run(kernel: MCMCKernel, batch: Mapping[str, Tensor], num_samples: int, warmup: int, begin: dict[str, Tensor] | None,
-         progress: Callable[[int], object]) -> tuple[dict[str, Tensor], Tensor, Tensor, Tensor, Tensor]:
+def _run(
+    kernel: MCMCKernel,
+    batch: Mapping[str, Tensor],
+    num_samples: int,
+    warmup: int,
+    begin: dict[str, Tensor] | None,
+    progress: Callable[[int], object],
+) -> tuple[dict[str, Tensor], Tensor, Tensor, Tensor, Tensor]:
     """Constrained draws, acceptance, energy, divergence and step size of one chain."""
     if begin is not None:
         kernel.initial_params = begin
@@ -102,7 +154,9 @@ def _run(kernel: MCMCKernel, batch: Mapping[str, Tensor], num_samples: int, warm
             params = kernel.sample(params)
         if iteration >= warmup:
             count, mean = iteration - warmup + 1, float(mover._mean_accept_prob)
-            accept.append(min(1.0, max(0.0, count * mean - (count - 1) * before)))  # Pyro keeps the running mean
+            accept.append(
+                min(1.0, max(0.0, count * mean - (count - 1) * before))
+            )  # Pyro keeps the running mean
             energy.append(potential.detach() + momentum.kinetic)
             kept.append(params)
             before = mean
@@ -111,7 +165,9 @@ def _run(kernel: MCMCKernel, batch: Mapping[str, Tensor], num_samples: int, warm
     draws = {name: kernel.transforms[name].inv(value) for name, value in draws.items()}
     divergent = torch.zeros(num_samples, dtype=torch.bool)
     divergent[mover.diagnostics().get("divergences", [])] = True
-    step_size = math.exp(mover._log_step_size) if isinstance(mover, RandomWalkKernel) else mover.step_size
+    step_size = (
+        math.exp(mover._log_step_size) if isinstance(mover, RandomWalkKernel) else mover.step_size
+    )
     return draws, torch.tensor(accept), torch.stack(energy), divergent, torch.as_tensor(step_size)
 
 
