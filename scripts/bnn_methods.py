@@ -23,7 +23,8 @@ from torch import Tensor
 import pyrovae as pv
 from pyrovae.bnn import priors as weight_priors
 from pyrovae.bnn.guides import Empirical, JointNormal, MCDropout, MeanField, PointEstimate, Radial
-from pyrovae.bnn.samplers import SGHMC, SGLD, Collect, cyclical, laplace, linearize, swag
+from pyrovae.bnn.posthoc import laplace, linearize, swag
+from pyrovae.bnn.samplers import SGHMC, SGLD, Collect, cyclical
 from pyrovae.bnn.samplers.hmc import Chains, hmc
 from pyrovae.data import Batches, DictDataset, StackedBatches
 from pyrovae.heads import CategoricalHead, NormalHead, SharedVarianceHead

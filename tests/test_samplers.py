@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 import pyrovae as pv
 from pyrovae.bnn.guides import JointNormal, MeanField, PointEstimate
-from pyrovae.bnn.samplers import SGHMC, SGLD, Collect, cyclical, laplace, swag
+from pyrovae.bnn.posthoc import laplace, swag
+from pyrovae.bnn.samplers import SGHMC, SGLD, Collect, cyclical
 from pyrovae.bnn.samplers.hmc import hmc
 from pyrovae.heads import CategoricalHead, FixedScaleNormalHead, SharedVarianceHead
 from pyrovae.nets import MLP

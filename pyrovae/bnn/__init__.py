@@ -1,0 +1,1 @@
+"""Bayesian neural networks: guides, priors and samplers of weights."""

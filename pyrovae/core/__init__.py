@@ -1,0 +1,1 @@
+"""What all floors above share: the law of shapes, traces, handlers, checks."""

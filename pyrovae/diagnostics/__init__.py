@@ -1,0 +1,1 @@
+"""What a trained pair does with its latent variables, and how noisy its gradients are."""

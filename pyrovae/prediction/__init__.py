@@ -1,0 +1,1 @@
+"""Posterior predictions and their densities."""

@@ -3,6 +3,7 @@
 from pyrovae.programs.bayesian import Bayesian, WeightPrior
 from pyrovae.programs.graph import Global, Guide, Joint, Model, Node, Value
 from pyrovae.programs.interop import as_svi
+from pyrovae.programs.semi_amortized import SemiAmortized
 
 __all__ = [
     "Bayesian",
@@ -11,6 +12,7 @@ __all__ = [
     "Joint",
     "Model",
     "Node",
+    "SemiAmortized",
     "Value",
     "WeightPrior",
     "as_svi",

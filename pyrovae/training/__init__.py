@@ -1,0 +1,1 @@
+"""Training: `fit`, its steps, checkpoints, history, hooks and several processes."""

@@ -1,8 +1,6 @@
 """Samplers of weights: optimisers with noise for `fit`, what keeps their draws, and Markov chains
 on all data at once."""
 
-from pyrovae.bnn.posthoc.laplace import laplace, linearize
-from pyrovae.bnn.posthoc.swag import swag
 from pyrovae.bnn.samplers.arviz import chains_to_arviz
 from pyrovae.bnn.samplers.collect import Collect
 from pyrovae.bnn.samplers.gibbs import Gibbs, noise_variance
@@ -19,9 +17,6 @@ __all__ = [
     "chains_to_arviz",
     "cyclical",
     "hmc",
-    "laplace",
-    "linearize",
     "mcmc",
     "noise_variance",
-    "swag",
 ]
