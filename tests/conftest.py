@@ -1,15 +1,12 @@
 """Every test starts alike: one thread, float64, seed 0, Pyro's validation on, an empty parameter
 store."""
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pyro
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 torch.set_num_threads(1)
 
 

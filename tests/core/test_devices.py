@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch.utils.backend_registration
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent.parent
 NUMBERS_OF_OTHERS = {  # which torch lets meet tensors of any device
     "objective RenyiELBO",
     "objective RenyiELBO, vectorised",
