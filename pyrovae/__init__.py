@@ -58,6 +58,7 @@ __all__ = [
     "elbo_surgery",
     "evaluate",
     "fit",
+    "load_run",
     "load_weights",
     "log_evidence",
     "log_predictive",
@@ -68,3 +69,12 @@ __all__ = [
     "save_weights",
     "to_inference_data",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """`load_run` when it is asked for: the recipes bring data sets and settings."""
+    if name == "load_run":
+        from pyrovae.recipes.load import load_run
+
+        return load_run
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -24,17 +24,19 @@ from pathlib import Path
 from typing import Annotated
 
 import benchmark_works as works
-import bounds
 import command_line
 import pyro
 import torch
 import tyro
-from bounds import Count, OutFolder, Positive, Some, Threads
-from run_folder import Refusal, choose_device, refuse_politely
+from script_context import script_context
 from tqdm.auto import tqdm
 
 import pyrovae as pv
 from pyrovae.core.atomic_write import write_atomically
+from pyrovae.recipes import bounds
+from pyrovae.recipes.bounds import Count, OutFolder, Positive, Some, Threads
+from pyrovae.recipes.refusal import Refusal
+from pyrovae.recipes.run_folder import choose_device
 
 WORKS = ("train", "tiny", "bnn", "evidence", "predict", "import")
 PROFILE = "profile"
@@ -223,5 +225,5 @@ def main(b: Benchmark) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    with refuse_politely():
+    with script_context():
         main(command_line.parse(Benchmark, __doc__))

@@ -13,15 +13,11 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import bounds
 import command_line
 import pyro
 import torch
-from bounds import Count, FromZero, NotNegative, OutFolder, Positive, Seed, Threads
-from folder_lock import owned
 from progress import evidence_bar, progress_bar, say
-from results import find_result, write_result, write_table
-from run_folder import Refusal, as_json, refuse_politely
+from script_context import script_context
 
 import pyrovae as pv
 import pyrovae.plots as plots
@@ -31,6 +27,12 @@ from pyrovae.heads import AutoregressiveBernoulliHead, BernoulliHead, NormalHead
 from pyrovae.losses import CapacityLoss, Lagging, unwrap
 from pyrovae.nets import MLP
 from pyrovae.priors import StandardNormal
+from pyrovae.recipes import bounds
+from pyrovae.recipes.bounds import Count, FromZero, NotNegative, OutFolder, Positive, Seed, Threads
+from pyrovae.recipes.folder_lock import owned
+from pyrovae.recipes.refusal import Refusal
+from pyrovae.recipes.results import find_result, write_result, write_table
+from pyrovae.recipes.run_folder import as_json
 from pyrovae.training.hooks import EarlyStopping, ProgressBar
 
 X = 64
@@ -252,5 +254,5 @@ def _main(s: Study) -> None:
 
 
 if __name__ == "__main__":
-    with refuse_politely():
+    with script_context():
         main(command_line.parse(Study, __doc__))

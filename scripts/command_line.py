@@ -12,9 +12,10 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, TypeVar
 
 import tyro
-from bounds import bound_of, metadata
-from run_folder import Refusal
-from uses import Only, refuse_unused
+
+from pyrovae.recipes.bounds import bound_of, metadata
+from pyrovae.recipes.refusal import Refusal
+from pyrovae.recipes.uses import Only, refuse_unused
 
 T = TypeVar("T")
 

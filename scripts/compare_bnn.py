@@ -15,26 +15,28 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-import bounds
 import command_line
 import torch
 import tyro
-from bnn_figures import bands, figures, refuse_bands
-from bnn_methods import refuse_short, train
-from bnn_report import Scores, markdown, read_scores, save_scores, score, to_arviz
-from bnn_settings import EXPLAINED, METHODS, BnnSettings
-from bnn_task import Task, load_task, load_unknown
-from bounds import OutFolder
-from data_choice import did_you_mean
-from folder_lock import owned
 from progress import progress_bar, say
-from results import find_result, read_result, write_result, write_table
-from run_folder import Refusal, as_json, choose_device, refuse_politely
+from script_context import script_context
 from torch import Tensor
 
 import pyrovae as pv
 import pyrovae.plots as plots
 from pyrovae.core.atomic_write import write_atomically
+from pyrovae.recipes import bounds
+from pyrovae.recipes.bnn_figures import bands, figures, refuse_bands
+from pyrovae.recipes.bnn_methods import refuse_short, train
+from pyrovae.recipes.bnn_report import Scores, markdown, read_scores, save_scores, score, to_arviz
+from pyrovae.recipes.bnn_settings import EXPLAINED, METHODS, BnnSettings
+from pyrovae.recipes.bnn_task import Task, load_task, load_unknown
+from pyrovae.recipes.bounds import OutFolder
+from pyrovae.recipes.data_choice import did_you_mean
+from pyrovae.recipes.folder_lock import owned
+from pyrovae.recipes.refusal import Refusal
+from pyrovae.recipes.results import find_result, read_result, write_result, write_table
+from pyrovae.recipes.run_folder import as_json, choose_device
 
 WORKS = 7 * 24 * 3600.0
 """Seconds that a process which has done its share of the works waits for those of the others."""
@@ -184,5 +186,5 @@ def write(scores: dict[str, Scores], out: Path) -> None:
 
 
 if __name__ == "__main__":
-    with refuse_politely():
+    with script_context():
         compare(command_line.parse(Comparison, __doc__))

@@ -18,23 +18,26 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-import bounds
 import command_line
 import torch
-from bounds import Count
 from evaluate import Evaluation, Trained, evaluate, split_gap
-from folder_lock import owned
 from matplotlib.figure import Figure
 from progress import progress_bar, say
-from results import find_result, read_arrays, read_result, write_table
-from run_folder import Folder, Refusal, refuse_politely
-from train_vae import refuse_set, train
-from uses import Only
-from vae_settings import Settings
+from script_context import script_context
+from train_vae import train
 
 import pyrovae as pv
 import pyrovae.plots as plots
 from pyrovae.core.atomic_write import write_atomically
+from pyrovae.recipes import bounds
+from pyrovae.recipes.bounds import Count
+from pyrovae.recipes.folder_lock import owned
+from pyrovae.recipes.refusal import Refusal
+from pyrovae.recipes.results import find_result, read_arrays, read_result, write_table
+from pyrovae.recipes.run_folder import Folder
+from pyrovae.recipes.uses import Only
+from pyrovae.recipes.vae import refuse_set
+from pyrovae.recipes.vae_settings import Settings
 
 WORKS = 7 * 24 * 3600.0
 """Seconds that a process which has done its share of the works waits for those of the others."""
@@ -317,5 +320,5 @@ def table(
 
 
 if __name__ == "__main__":
-    with refuse_politely():
+    with script_context():
         main(command_line.parse(Comparison, __doc__))

@@ -16,25 +16,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-import bounds
 import command_line
 import pyro
 import torch
 import tyro
-from bounds import OutFolder
-from continual_learners import Online, Plain, Together, nothing
-from continual_settings import ContinualSettings
-from continual_tasks import Stream, load_stream
-from folder_lock import owned
 from progress import progress_bar, say
-from results import find_result, write_result
-from run_folder import Refusal, as_json, choose_device, refuse_politely
+from script_context import script_context
 
 import pyrovae as pv
 import pyrovae.plots as plots
 from pyrovae import metrics
 from pyrovae.core.atomic_write import write_atomically
 from pyrovae.data import Batches
+from pyrovae.recipes import bounds
+from pyrovae.recipes.bounds import OutFolder
+from pyrovae.recipes.continual_learners import Online, Plain, Together, nothing
+from pyrovae.recipes.continual_settings import ContinualSettings
+from pyrovae.recipes.continual_tasks import Stream, load_stream
+from pyrovae.recipes.folder_lock import owned
+from pyrovae.recipes.refusal import Refusal
+from pyrovae.recipes.results import find_result, write_result
+from pyrovae.recipes.run_folder import as_json, choose_device
 
 METHODS = {
     "vcl": Online,
@@ -186,5 +188,5 @@ def figures(results: dict[str, Result], stream: Stream) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    with refuse_politely():
+    with script_context():
         main(command_line.parse(Continual, __doc__))

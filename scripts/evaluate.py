@@ -11,18 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
-import bounds
 import command_line
 import torch
 import tyro
-from bounds import Count, FromZero, OutFolder, Seed, Share
 from progress import evidence_bar, progress_bar, say
-from results import write_arrays, write_result
-from run_folder import Folder, Refusal, choose_device, peak_memory_mib, refuse_politely
-from train_vae import make_loss, prepare, proposal_of, some_rows
-from uses import Only
-from vae_parts import DENSITIES, build
-from vae_settings import Settings
+from script_context import script_context
 
 import pyrovae as pv
 from pyrovae.core.atomic_write import write_atomically
@@ -37,6 +30,15 @@ from pyrovae.evidence import (
     quadrature,
 )
 from pyrovae.programs.semi_amortized import SemiAmortized
+from pyrovae.recipes import bounds
+from pyrovae.recipes.bounds import Count, FromZero, OutFolder, Seed, Share
+from pyrovae.recipes.refusal import Refusal
+from pyrovae.recipes.results import write_arrays, write_result
+from pyrovae.recipes.run_folder import Folder, choose_device, peak_memory_mib
+from pyrovae.recipes.uses import Only
+from pyrovae.recipes.vae import make_loss, prepare, proposal_of, some_rows
+from pyrovae.recipes.vae_parts import DENSITIES, build
+from pyrovae.recipes.vae_settings import Settings
 
 SAMPLING = ("is", "psis")
 ANNEALING = Only(method="ais", table=True)
@@ -324,5 +326,5 @@ def main(evaluation: Evaluation) -> None:
 
 
 if __name__ == "__main__":
-    with refuse_politely():
+    with script_context():
         main(command_line.parse(Evaluation, __doc__))

@@ -11,14 +11,11 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated
 
-import bounds
 import command_line
 import pyro
 import torch
-from bounds import Count, FromZero, OutFolder, Positive, Range, Seed, Some, Threads
 from progress import progress_bar, say
-from results import write_table
-from run_folder import refuse_politely
+from script_context import script_context
 
 import pyrovae as pv
 import pyrovae.plots as plots
@@ -28,6 +25,9 @@ from pyrovae.heads import BernoulliHead, NormalHead
 from pyrovae.nets import MLP
 from pyrovae.posteriors import NonReparameterized
 from pyrovae.priors import StandardNormal
+from pyrovae.recipes import bounds
+from pyrovae.recipes.bounds import Count, FromZero, OutFolder, Positive, Range, Seed, Some, Threads
+from pyrovae.recipes.results import write_table
 from pyrovae.training.hooks import ProgressBar
 from pyrovae.training.run import Run
 
@@ -158,5 +158,5 @@ def main(s: Study) -> None:
 
 
 if __name__ == "__main__":
-    with refuse_politely():
+    with script_context():
         main(command_line.parse(Study, __doc__))

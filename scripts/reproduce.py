@@ -15,24 +15,26 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-import bounds
 import command_line
 import torch
 import torch.nn as nn
 import tyro
-from bounds import Count, OutFolder, Positive, Seed, Threads
-from folder_lock import owned
 from progress import evidence_bar, progress_bar, say
-from results import find_result, read_arrays, write_arrays, write_result
-from run_folder import Refusal, choose_device, refuse_politely
-from train_vae import make_loss, prepare, refuse_set, some_rows
-from vae_parts import build, fit_constants
-from vae_settings import Settings
+from script_context import script_context
 
 import pyrovae as pv
 from pyrovae.core.atomic_write import write_atomically
 from pyrovae.data import Batches
 from pyrovae.nets import GatedMLP
+from pyrovae.recipes import bounds
+from pyrovae.recipes.bounds import Count, OutFolder, Positive, Seed, Threads
+from pyrovae.recipes.folder_lock import owned
+from pyrovae.recipes.refusal import Refusal
+from pyrovae.recipes.results import find_result, read_arrays, write_arrays, write_result
+from pyrovae.recipes.run_folder import choose_device
+from pyrovae.recipes.vae import make_loss, prepare, refuse_set, some_rows
+from pyrovae.recipes.vae_parts import build, fit_constants
+from pyrovae.recipes.vae_settings import Settings
 from pyrovae.training.hooks import Checkpoint, HistoryFile, ProgressBar
 
 PARTS = 10
@@ -330,5 +332,5 @@ def main(ours: Reproduction) -> None:
 
 
 if __name__ == "__main__":
-    with refuse_politely():
+    with script_context():
         main(command_line.parse(Reproduction, __doc__))

@@ -12,21 +12,22 @@ import time
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-import bounds
 import command_line
 import torch
 import tyro
-from bnn_figures import bands, figures, refuse_bands
-from bnn_methods import train
-from bnn_report import markdown, score, to_arviz
-from bnn_settings import EXPLAINED, BnnSettings, Method
-from bnn_task import epochs_of, load_task, load_unknown
-from bounds import OutFolder
 from progress import say
-from run_folder import Folder, OnceAccepted, choose_device, peak_memory_mib, refuse_politely
+from script_context import script_context
 
 import pyrovae as pv
 import pyrovae.plots as plots
+from pyrovae.recipes import bounds
+from pyrovae.recipes.bnn_figures import bands, figures, refuse_bands
+from pyrovae.recipes.bnn_methods import stored_guides, train
+from pyrovae.recipes.bnn_report import markdown, score, to_arviz
+from pyrovae.recipes.bnn_settings import EXPLAINED, BnnSettings, Method
+from pyrovae.recipes.bnn_task import epochs_of, load_task, load_unknown
+from pyrovae.recipes.bounds import OutFolder
+from pyrovae.recipes.run_folder import Folder, OnceAccepted, choose_device, peak_memory_mib
 from pyrovae.training.hooks import Checkpoint, HistoryFile
 
 
@@ -76,6 +77,11 @@ def _main(t: Training, folder: Folder) -> Path:
         "source": task.source,
         "num_train": task.num_data,
         "num_splits": task.num_splits,
+        "kind": task.kind,
+        "num_features": task.num_features,
+        "outputs": task.outputs,
+        "y_mean": task.y_mean.tolist(),
+        "y_scale": task.y_scale.tolist(),
         "sha256": task.digest(),
     }
     if t.resume:
@@ -98,11 +104,14 @@ def _main(t: Training, folder: Folder) -> Path:
         ),
     )
     pv.save_weights(trained.loss, folder.weights)
+    if (guides := stored_guides(t.method, trained.pairs)) is not None:
+        pv.save_weights(guides, folder.posterior)
     scores = score(trained, s, task, unknown)
     folder.record(
         metrics=scores.summary(),
         train_seconds=trained.seconds,
         steps=trained.steps,
+        num_samples=trained.num_samples,
         wall_seconds=time.perf_counter() - start,
     )
     to_arviz(trained, task, folder.path / "arviz.nc")
@@ -125,6 +134,6 @@ def _main(t: Training, folder: Folder) -> Path:
 
 
 if __name__ == "__main__":
-    with refuse_politely():
+    with script_context():
         main(command_line.parse(Training, __doc__))
     sys.exit(0)

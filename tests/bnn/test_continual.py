@@ -5,9 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from continual_learners import Nets, Online
-from continual_settings import ContinualSettings
-from continual_tasks import load_stream
 from test_scripts import run
 from torch import Tensor, nn
 
@@ -16,6 +13,9 @@ from pyrovae.bnn.guides import MeanField, PointEstimate
 from pyrovae.bnn.priors import Previous, WeightPrior, normal, standard
 from pyrovae.data import DictDataset
 from pyrovae.heads import FixedScaleNormalHead
+from pyrovae.recipes.continual_learners import Nets, Online
+from pyrovae.recipes.continual_settings import ContinualSettings
+from pyrovae.recipes.continual_tasks import load_stream
 
 NOISE = 0.4
 QUICK = (

@@ -11,7 +11,7 @@ import oracles
 import pytest
 import torch
 from progress import evidence_bar, quiet_bars, say
-from run_folder import Refusal, refuse_politely
+from script_context import script_context
 from test_scripts import QUICK, run
 
 import pyrovae as pv
@@ -19,6 +19,7 @@ from pyrovae.core.progress import progress_bar
 from pyrovae.data import Batches, DictDataset
 from pyrovae.evidence import inference_gaps, quadrature
 from pyrovae.heads import NormalHead
+from pyrovae.recipes.refusal import Refusal
 from pyrovae.training.hooks import ProgressBar
 
 
@@ -99,7 +100,7 @@ def test_bars_in_a_log_file(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_refusal_stands_on_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    with pytest.raises(SystemExit), refuse_politely():
+    with pytest.raises(SystemExit), script_context():
         for _ in progress_bar(range(3), desc="outer"):
             for _ in progress_bar(range(3), desc="inner"):
                 raise Refusal("no")

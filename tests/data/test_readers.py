@@ -12,16 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bnn_settings import BnnSettings
-from bnn_task import load_task
-from continual_tasks import load_stream
-from data_choice import with_classes
 from PIL import Image
-from run_folder import Refusal
 from test_scripts import run
 
 from pyrovae.data import DataError, DictDataset, Splits, load_path, load_uci_folder
 from pyrovae.data.sizes import memory
+from pyrovae.recipes.bnn_settings import BnnSettings
+from pyrovae.recipes.bnn_task import load_task
+from pyrovae.recipes.continual_tasks import load_stream
+from pyrovae.recipes.data_choice import with_classes
+from pyrovae.recipes.refusal import Refusal
 
 RNG = np.random.default_rng(0)
 HUGE = 2**50

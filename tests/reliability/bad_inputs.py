@@ -156,11 +156,12 @@ def attack(folder: Path, *, inputs: int | None, seed: int, limit: float = 60.0) 
 
 def _of_settings() -> Iterator[Case]:
     """One bad value for one setting, of every script."""
-    from bnn_settings import BnnSettings
     from compare_vae import Comparison
-    from continual_settings import ContinualSettings
     from evaluate import Evaluation
-    from vae_settings import Settings
+
+    from pyrovae.recipes.bnn_settings import BnnSettings
+    from pyrovae.recipes.continual_settings import ContinualSettings
+    from pyrovae.recipes.vae_settings import Settings
 
     owners = {
         "train_vae.py": Settings,

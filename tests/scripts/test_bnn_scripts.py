@@ -8,13 +8,13 @@ import arviz as az
 import numpy as np
 import pytest
 import torch
-from bnn_methods import train
-from bnn_report import score
-from bnn_settings import METHODS, BnnSettings
-from bnn_task import load_task
 from test_scripts import boxes_of, run
 
 import pyrovae as pv
+from pyrovae.recipes.bnn_methods import train
+from pyrovae.recipes.bnn_report import score
+from pyrovae.recipes.bnn_settings import METHODS, BnnSettings
+from pyrovae.recipes.bnn_task import load_task
 
 QUICK = ("--steps", "80", "--hidden", "8", "--batch-size", "128", "--num-samples", "5")
 OF_METHODS = (
@@ -137,7 +137,7 @@ def test_a_users_files(tmp_path: Path) -> None:
 def test_training_resumes_to_the_same_end(
     tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bnn_figures.STEPS", 60)
+    monkeypatch.setattr("pyrovae.recipes.bnn_figures.STEPS", 60)
     common = ("--method", method, "--splits", "2", *QUICK[2:])
     run("train_bnn.py", *common, "--steps", "60", "--out", tmp_path / "whole")
     contents = json.loads((tmp_path / "whole" / "run.json").read_text())
@@ -176,7 +176,7 @@ def test_help_explains_every_method(script: str, monkeypatch: pytest.MonkeyPatch
 
 def test_pictures_are_of_the_users_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Predictions in the units of the data; the toy only where it is asked for, and named."""
-    monkeypatch.setattr("bnn_figures.STEPS", 60)
+    monkeypatch.setattr("pyrovae.recipes.bnn_figures.STEPS", 60)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(60, 3))
     np.savez(tmp_path / "own.npz", x=x, y=np.column_stack([1000 + 10 * x[:, 0], x[:, 1]]))

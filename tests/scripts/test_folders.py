@@ -10,13 +10,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from folder_lock import NAME, owned
-from refusal import Refusal
-from results import find_result, read_arrays, read_result, write_arrays, write_result, write_table
 from test_bnn_scripts import QUICK as BNN
 from test_scripts import QUICK, run
 
 from pyrovae.core.processes import host, is_running, machine, started
+from pyrovae.recipes.folder_lock import NAME, owned
+from pyrovae.recipes.refusal import Refusal
+from pyrovae.recipes.results import (
+    find_result,
+    read_arrays,
+    read_result,
+    write_arrays,
+    write_result,
+    write_table,
+)
 
 QUIET = (*QUICK, "--dataset", "mine.npz")
 """Of files that can be changed."""
@@ -112,7 +119,7 @@ def test_whose_a_lock_is(tmp_path: Path, change: dict, free: bool) -> None:
 def test_a_lock_that_its_process_never_wrote(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("folder_lock.PAUSE", 0.0)
+    monkeypatch.setattr("pyrovae.recipes.folder_lock.PAUSE", 0.0)
     (tmp_path / NAME).write_text("")
     with owned(tmp_path):
         pass

@@ -16,18 +16,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conditions import Task
 from safetensors.torch import load_file
 from torch import nn
-from vae_figures import _pairs, draw_figures
-from vae_parts import DENSITIES
-from vae_settings import SCALED
 
 import pyrovae as pv
 from pyrovae.data import load_digits
 from pyrovae.heads import BernoulliHead, NormalHead
 from pyrovae.nets import MLP
 from pyrovae.priors import MixtureOfNormals, StandardNormal
+from pyrovae.recipes.conditions import Task
+from pyrovae.recipes.vae_figures import _pairs, draw_figures
+from pyrovae.recipes.vae_parts import DENSITIES
+from pyrovae.recipes.vae_settings import SCALED
 
 SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
 QUICK = ("--epochs", "2", "--hidden", "16", "--eval-particles", "20", "--eval-data", "50")

@@ -7,14 +7,17 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-import bounds
 import command_line
 import pytest
 import torch
-from bounds import Count, Positive, Range, Seed, Share, Threads, Widths
-from run_folder import Refusal, choose_device, refuse_politely
+from script_context import script_context
 from test_scripts import run
-from uses import Naming, NotWith, Only, Several, refuse_unused
+
+from pyrovae.recipes import bounds
+from pyrovae.recipes.bounds import Count, Positive, Range, Seed, Share, Threads, Widths
+from pyrovae.recipes.refusal import Refusal
+from pyrovae.recipes.run_folder import choose_device
+from pyrovae.recipes.uses import Naming, NotWith, Only, Several, refuse_unused
 
 
 @dataclasses.dataclass(frozen=True)
@@ -325,7 +328,7 @@ def test_a_grid_shares_settings_that_some_of_its_runs_use(tmp_path: Path) -> Non
 def test_what_the_machine_lacks_is_one_line(
     error: Exception, words: str, capsys: pytest.CaptureFixture
 ) -> None:
-    with pytest.raises(SystemExit) as stop, refuse_politely():
+    with pytest.raises(SystemExit) as stop, script_context():
         raise error
     text = capsys.readouterr().err
     assert stop.value.code == 2 and words in text and len(text.splitlines()) == 1
@@ -333,7 +336,7 @@ def test_what_the_machine_lacks_is_one_line(
 
 def test_bugs_keep_their_traceback() -> None:
     for error in (RuntimeError("shapes"), ValueError("x"), KeyError("y")):
-        with pytest.raises(type(error)), refuse_politely():
+        with pytest.raises(type(error)), script_context():
             raise error
 
 

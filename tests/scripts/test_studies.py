@@ -4,8 +4,9 @@ import csv
 from pathlib import Path
 
 import pytest
-from results import read_result, write_result
 from test_scripts import run
+
+from pyrovae.recipes.results import read_result, write_result
 
 
 def test_gradient_variance_writes_a_table_and_a_picture(tmp_path: Path) -> None:

@@ -4,8 +4,6 @@ from collections.abc import Callable
 
 import torch
 import torch.nn as nn
-from continual_settings import ContinualSettings
-from continual_tasks import Stream
 from pyro.infer import TraceMeanField_ELBO
 from torch import Tensor
 from torch.optim.lr_scheduler import CosineAnnealingLR
@@ -16,6 +14,8 @@ from pyrovae.bnn.priors import Previous, WeightPrior
 from pyrovae.data import Batches, DictDataset, split_valid
 from pyrovae.heads import CategoricalHead, NormalHead
 from pyrovae.nets import MLP
+from pyrovae.recipes.continual_settings import ContinualSettings
+from pyrovae.recipes.continual_tasks import Stream
 from pyrovae.training.hooks import ProgressBar
 
 Pair = tuple[Callable, Callable]

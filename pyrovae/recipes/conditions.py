@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from run_folder import Refusal
 from torch import Tensor
 
 from pyrovae.data import Batches, DictDataset
+from pyrovae.recipes.refusal import Refusal
 
 Batch = dict[str, Tensor]
 NOISY_PART = 0.2

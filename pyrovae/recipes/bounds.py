@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar, Union
 
-from run_folder import Refusal
+from pyrovae.recipes.refusal import Refusal
 
 T = TypeVar("T")
 LARGEST = 2**32 - 1

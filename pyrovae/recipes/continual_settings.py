@@ -3,12 +3,11 @@
 import dataclasses
 from typing import Annotated, Literal
 
-import bounds
-from bounds import Count, FromZero, Positive, Range, Scale, Seed, Threads, Widths
-from continual_tasks import PAIRS, Problem
-from uses import Naming, NotWith, Only
-
 from pyrovae.bnn import priors as weight_priors
+from pyrovae.recipes import bounds
+from pyrovae.recipes.bounds import Count, FromZero, Positive, Range, Scale, Seed, Threads, Widths
+from pyrovae.recipes.continual_tasks import PAIRS, Problem
+from pyrovae.recipes.uses import Naming, NotWith, Only
 
 PAIRED = NotWith(
     f"is more than there are: ten classes make {PAIRS} tasks",

@@ -1,4 +1,4 @@
-"""What the scripts share: a run's folder on disk, the choice of a device, and one-line refusals."""
+"""The folder of a run on disk: what is written when, who may write, what a resumed run may change."""
 
 import dataclasses
 import datetime
@@ -8,18 +8,16 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
-from folder_lock import owned
-from progress import quiet_bars
-from refusal import Refusal
-from results import read_result, write_result
 
 import pyrovae as pv
-from pyrovae.data import DataError
+from pyrovae.recipes.folder_lock import owned
+from pyrovae.recipes.refusal import Refusal
+from pyrovae.recipes.results import read_result, write_result
 
 MAY_CHANGE = {
     "epochs",
@@ -34,12 +32,11 @@ MAY_CHANGE = {
     "bands",
 }
 """Settings that a resumed run may change."""
-SCHEMA = 1
+SCHEMA = 2
 """Of run.json: raised where its keys change their meaning."""
 KEYS = ("script", "arguments", "seed", "data", "sessions")
 RESULTS = ("evidence*.json", "evidence*.npz", "gaps.json", "table.md")
 """Files that evaluate.py leaves, true of the weights it found."""
-KEPT = "Files that were complete stay as they are"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +49,7 @@ class Folder:
     run = property(lambda self: self.path / "run.json")
     history = property(lambda self: self.path / "history.csv")
     weights = property(lambda self: self.path / "weights.safetensors")
+    posterior = property(lambda self: self.path / "posterior.safetensors")
     best = property(lambda self: self.path / "best.safetensors")
     checkpoint = property(lambda self: self.path / "checkpoint.safetensors")
     figures = property(lambda self: self.path / "figures")
@@ -259,79 +257,6 @@ def peak_memory_mib() -> float | None:
 
 def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
-
-
-@contextmanager
-def refuse_politely() -> Iterator[None]:
-    """Turn what a user can act on into one line and exit status 2: refusals, a full disk, a folder
-    that cannot be written, too little memory. Bugs keep their traceback.
-
-    What the library logs, such as what was compiled or why not, goes to the terminal, above the
-    bars.
-    """
-    try:
-        with quiet_bars():
-            yield
-    except (Refusal, DataError, pv.PairError, pv.CheckpointError, pv.NonFiniteLossError) as error:
-        sys.exit(_complain(f"error: {error}", 2))
-    except BrokenPipeError:  # whoever read the output has enough of it
-        _forget_output()
-        sys.exit(1)
-    except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        sys.exit(
-            _complain(
-                f"error: {place}{error.strerror or _line(error)}. {KEPT}; mend that, or choose another --out, "
-                "and start again with the same command (train_*.py --resume goes on from the checkpoint).",
-                2,
-            )
-        )
-    except (MemoryError, RuntimeError) as error:
-        if not _lacks_memory(error):
-            raise
-        sys.exit(
-            _complain(
-                f"error: too little memory ({_line(error)}). {KEPT}; ask for less: a smaller net or data "
-                "set, fewer particles or draws, a lower --batch-size.",
-                2,
-            )
-        )
-    except KeyboardInterrupt:
-        sys.exit(
-            _complain(
-                "interrupted; what was saved is intact: train_*.py goes on with --out DIR --resume, the other "
-                "scripts with the same command.",
-                130,
-            )
-        )
-
-
-def _lacks_memory(error: Exception) -> bool:
-    words = (
-        "allocate memory",
-        "not enough memory",
-        "out of memory",
-        "Storage size calculation overflowed",
-        "numel: integer multiplication overflow",
-    )
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
-        word in str(error) for word in words
-    )
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-def _forget_output() -> None:
-    """So that Python, as it ends, does not try to write to a closed pipe once more."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _complain(message: str, status: int) -> int:
-    print(message, file=sys.stderr)
-    return status
 
 
 def _version(package: str) -> str | None:

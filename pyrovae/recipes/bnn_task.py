@@ -6,10 +6,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from bnn_settings import BnnSettings
-from data_choice import refuse_unknown, with_classes
-from regression_choice import load_regression
-from run_folder import Refusal
 from torch import Tensor
 
 from pyrovae.core.digests import digest_of
@@ -24,6 +20,10 @@ from pyrovae.data import (
     load_path,
     split_valid,
 )
+from pyrovae.recipes.bnn_settings import BnnSettings
+from pyrovae.recipes.data_choice import refuse_unknown, with_classes
+from pyrovae.recipes.refusal import Refusal
+from pyrovae.recipes.regression_choice import load_regression
 
 PATHS = "the path of an .npz with x and y, of a folder of images or IDX files, or of a folder in the UCI layout"
 IMAGES = {

@@ -3,8 +3,8 @@
 import dataclasses
 from typing import Annotated, ClassVar, Literal
 
-import bounds
-from bounds import (
+from pyrovae.recipes import bounds
+from pyrovae.recipes.bounds import (
     Count,
     FromZero,
     NotNegative,
@@ -16,8 +16,8 @@ from bounds import (
     Threads,
     Widths,
 )
-from run_folder import Refusal
-from uses import NotWith, Only, Several
+from pyrovae.recipes.refusal import Refusal
+from pyrovae.recipes.uses import NotWith, Only, Several
 
 Prior = Literal["standard", "mixture", "vamp", "flow", "conditional"]
 Guide = Literal[

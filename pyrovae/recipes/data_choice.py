@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from bounds import shown
-from run_folder import Refusal
-from vae_settings import Settings
 
 from pyrovae.data import DictDataset, Splits
 from pyrovae.data.sizes import refuse_special
+from pyrovae.recipes.bounds import shown
+from pyrovae.recipes.refusal import Refusal
+from pyrovae.recipes.vae_settings import Settings
 
 COUNTS = ("poisson", "negative-binomial")
 ON_THE_UNIT_INTERVAL = {

@@ -8,8 +8,8 @@ import dataclasses
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 
-from bounds import HERE, flag, metadata, shown
-from run_folder import Refusal
+from pyrovae.recipes.bounds import HERE, flag, metadata, shown
+from pyrovae.recipes.refusal import Refusal
 
 Values = Mapping[str, object]
 

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from refusal import Refusal
-
 from pyrovae.core.processes import host, is_running, machine, started
+from pyrovae.recipes.refusal import Refusal
 
 NAME, TRIES, PAUSE = ".lock", 50, 0.02
 """Of the file that says whose the folder is; how often and with which pause it is looked at while

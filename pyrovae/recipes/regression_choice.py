@@ -4,9 +4,6 @@ import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 
-from data_choice import refuse_unknown
-from run_folder import Refusal
-
 from pyrovae.data import (
     Regression,
     data_root,
@@ -17,6 +14,8 @@ from pyrovae.data import (
     load_uci_folder,
 )
 from pyrovae.data.user_files import read_file
+from pyrovae.recipes.data_choice import refuse_unknown
+from pyrovae.recipes.refusal import Refusal
 
 UCI = (
     "bostonHousing",

@@ -3,7 +3,6 @@
 import contextlib
 
 import torch
-from conditions import Task
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -12,6 +11,7 @@ import pyrovae.plots as plots
 from pyrovae.data import Batches, Splits
 from pyrovae.diagnostics.active_units import kl_per_dim
 from pyrovae.priors import StandardNormal
+from pyrovae.recipes.conditions import Task
 
 Values = dict[str, Tensor]
 DRAWS = 50

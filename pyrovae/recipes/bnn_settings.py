@@ -3,8 +3,8 @@
 import dataclasses
 from typing import Annotated, ClassVar, Literal
 
-import bounds
-from bounds import (
+from pyrovae.recipes import bounds
+from pyrovae.recipes.bounds import (
     Count,
     FromZero,
     Networks,
@@ -16,7 +16,7 @@ from bounds import (
     Share,
     Threads,
 )
-from uses import NotWith, Only
+from pyrovae.recipes.uses import NotWith, Only
 
 METHODS = {
     "map": "the most probable weights, a point estimate",

@@ -13,11 +13,7 @@ import pyro
 import pyro.poutine as poutine
 import torch
 import torch.nn as nn
-from bnn_settings import SAMPLERS, BnnSettings
-from bnn_task import Task, epochs_of
-from progress import progress_bar
 from pyro.infer import TraceMeanField_ELBO
-from run_folder import Refusal
 from torch import Tensor
 
 import pyrovae as pv
@@ -26,10 +22,14 @@ from pyrovae.bnn.guides import Empirical, JointNormal, MCDropout, MeanField, Poi
 from pyrovae.bnn.posthoc import laplace, linearize, swag
 from pyrovae.bnn.samplers import SGHMC, SGLD, Collect, cyclical
 from pyrovae.bnn.samplers.hmc import Chains, hmc
+from pyrovae.core.progress import progress_bar
 from pyrovae.data import Batches, DictDataset, StackedBatches
 from pyrovae.heads import CategoricalHead, NormalHead, SharedVarianceHead
 from pyrovae.nets import MLP
 from pyrovae.priors import InverseGammaPrior
+from pyrovae.recipes.bnn_settings import SAMPLERS, BnnSettings
+from pyrovae.recipes.bnn_task import Task, epochs_of
+from pyrovae.recipes.refusal import Refusal
 from pyrovae.training.history import History
 from pyrovae.training.hooks import ProgressBar
 
@@ -127,6 +127,56 @@ def build_loss(method: str, s: BnnSettings, task: Task) -> pv.ElboLoss:
     )
 
 
+def _sizes(method: str, s: BnnSettings, task: Task) -> tuple[int, bool, int]:
+    """Members of an ensemble, whether all networks see the same data, and the number of problems."""
+    members = s.members if method == "ensemble" else 1
+    return members, task.num_splits == 1, task.num_splits * s.seeds
+
+
+def untrained(method: str, s: BnnSettings, task: Task) -> nn.Module:
+    """The loss of all networks as `train` builds it, for weights that are read from a file."""
+    members, shared, problems = _sizes(method, s, task)
+    losses = [build_loss(method, s, task) for _ in range(problems * members)]
+    return losses[0] if len(losses) == 1 else pv.Stacked(losses, shared=shared)
+
+
+AFTERWARDS = (*SAMPLERS, "hmc", "swag", "laplace")
+"""Methods whose posterior is no part of the loss: it is stored beside the weights."""
+
+
+def stored_guides(method: str, pairs: list[tuple[Callable, Callable]]) -> nn.ModuleList | None:
+    """What of the posteriors the weights of the loss do not hold; None where they hold all."""
+    return nn.ModuleList(guide for _, guide in pairs) if method in AFTERWARDS else None
+
+
+def pairs_of(
+    method: str, s: BnnSettings, task: Task, loss: nn.Module, num_draws: int
+) -> list[tuple[Callable, Callable]]:
+    """Models and guides of a trained loss, as in `Trained.pairs`; those of `stored_guides` have
+    the right structure, `num_draws` draws among it, and numbers that are to be read."""
+    members, _, problems = _sizes(method, s, task)
+    pairs = []
+    for index in range(problems):
+        own = loss.member(index * members) if isinstance(loss, pv.Stacked) else loss
+        model, guide = own.model, own.guide
+        if method in (*SAMPLERS, "hmc"):
+            values = guide.values()
+            guide = Empirical(
+                {name: v.new_zeros(num_draws, *v.shape) for name, v in values.items()}
+            )
+        elif method == "swag":
+            guide = JointNormal(model, rank=s.swag_rank)
+        elif method == "laplace":
+            values = guide.values()
+            net, rest = _net_and_rest(model, values)
+            normal = MeanField(net) if s.laplace == "diagonal" else JointNormal(net)
+            model, guide = linearize(model, values), _beside(normal, rest)
+        elif method == "ensemble":
+            guide = _ensemble(loss, members, index)
+        pairs.append((model, guide))
+    return pairs
+
+
 def refuse_short(method: str, s: BnnSettings, task: Task) -> None:
     """Raise Refusal where training would end before a sampler has kept its draws."""
     epochs = epochs_of(s, task)
@@ -155,9 +205,7 @@ def train(
     `draws`: a folder where samplers keep their draws, so that a run that resumes has them.
     """
     pyro.set_rng_seed(s.seed)
-    members = s.members if method == "ensemble" else 1
-    shared = task.num_splits == 1
-    problems = task.num_splits * s.seeds
+    members, shared, problems = _sizes(method, s, task)
     losses = [build_loss(method, s, task) for _ in range(problems * members)]
     first = {name: value[0, : s.batch_size] for name, value in task.train.tensors.items()}
     pv.check(losses[0].model, losses[0].guide, first, num_data=task.num_data)
@@ -321,12 +369,7 @@ def _pair(
     own = loss.member(index * members) if isinstance(loss, pv.Stacked) else loss
     model, guide = own.model, own.guide
     if method == "ensemble":
-        values = [
-            loss.member(index * members + member).guide.values() for member in range(members)
-        ]
-        return model, Empirical(
-            {name: torch.stack([value[name] for value in values]) for name in values[0]}
-        )
+        return model, _ensemble(loss, members, index)
     if method == "hmc":
         return model, Empirical({name: value[:, index] for name, value in chains.draws.items()})
     if method in SAMPLERS:
@@ -348,14 +391,36 @@ def _pair(
     return model, guide
 
 
+def _ensemble(loss: nn.Module, members: int, index: int) -> Empirical:
+    values = [loss.member(index * members + member).guide.values() for member in range(members)]
+    return Empirical({name: torch.stack([value[name] for value in values]) for name in values[0]})
+
+
+def _net_and_rest(
+    model: pv.Model, values: Mapping[str, Tensor]
+) -> tuple[pv.Bayesian, dict[str, Tensor]]:
+    """The net, and the values of sites that are none of its weights."""
+    net = next(part for part in model.modules() if isinstance(part, pv.Bayesian))
+    return net, {
+        name: value.detach()
+        for name, value in values.items()
+        if not name.startswith(f"{net.name}.")
+    }
+
+
+def _beside(normal: nn.Module, rest: Mapping[str, Tensor]) -> nn.Module:
+    """A guide of the net's weights, and the other sites where they are."""
+    fixed = Empirical({name: value.unsqueeze(0) for name, value in rest.items()}) if rest else None
+    return normal if fixed is None else pv.Joint(normal, fixed)
+
+
 def _laplace(
     model: pv.Model, guide: PointEstimate, s: BnnSettings, task: Task, split: int
 ) -> nn.Module:
     """A normal over the weights, with the noise variance at its mode."""
-    net = next(part for part in model.modules() if isinstance(part, pv.Bayesian))
     values = {name: value.detach() for name, value in guide.values().items()}
-    weights = {name: value for name, value in values.items() if name.startswith(f"{net.name}.")}
-    rest = {name: value for name, value in values.items() if name not in weights}
+    net, rest = _net_and_rest(model, values)
+    weights = {name: value for name, value in values.items() if name not in rest}
     rows = DictDataset(**{name: value[split] for name, value in task.train.tensors.items()})
     full = s.laplace != "diagonal"
     loc, spread = laplace(
@@ -364,8 +429,4 @@ def _laplace(
     normal = (
         JointNormal(net).set(loc, scale_tril=spread) if full else MeanField(net).set(loc, spread)
     )
-    return (
-        pv.Joint(normal, Empirical({name: value.unsqueeze(0) for name, value in rest.items()}))
-        if rest
-        else normal
-    )
+    return _beside(normal, rest)

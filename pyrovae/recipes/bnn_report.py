@@ -9,10 +9,6 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 import torch.nn.functional as F
-from bnn_methods import Trained
-from bnn_settings import BnnSettings
-from bnn_task import Task
-from results import read_arrays, read_result, write_arrays, write_result
 from torch import Tensor
 
 import pyrovae as pv
@@ -20,6 +16,10 @@ from pyrovae import metrics
 from pyrovae.core.atomic_write import write_atomically
 from pyrovae.core.batching import device_of
 from pyrovae.data import Batches, DictDataset
+from pyrovae.recipes.bnn_methods import Trained
+from pyrovae.recipes.bnn_settings import BnnSettings
+from pyrovae.recipes.bnn_task import Task
+from pyrovae.recipes.results import read_arrays, read_result, write_arrays, write_result
 
 REPLICATES = 1000
 """Draws of y behind CRPS and coverage."""

@@ -4,17 +4,17 @@ import dataclasses
 from collections.abc import Mapping
 
 import torch
-from bnn_methods import train
-from bnn_report import ANGLES, TURNED, Scores
-from bnn_settings import BnnSettings
-from bnn_task import Task, load_task
 from matplotlib.figure import Figure
-from run_folder import Refusal
 
 import pyrovae as pv
 import pyrovae.plots as plots
 from pyrovae import metrics
 from pyrovae.data import gap1d_function
+from pyrovae.recipes.bnn_methods import train
+from pyrovae.recipes.bnn_report import ANGLES, TURNED, Scores
+from pyrovae.recipes.bnn_settings import BnnSettings
+from pyrovae.recipes.bnn_task import Task, load_task
+from pyrovae.recipes.refusal import Refusal
 
 
 def figures(scores: Mapping[str, Scores], task: Task) -> dict[str, Figure]:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 import torch
 import torch.nn as nn
 import zuko
-from vae_settings import Settings
 
 import pyrovae as pv
 from pyrovae import heads
@@ -18,6 +17,7 @@ from pyrovae.posteriors import (
     PrecisionWeighted,
 )
 from pyrovae.priors import MixtureOfNormals, StandardNormal, VampPrior
+from pyrovae.recipes.vae_settings import Settings
 
 Shape = tuple[int, ...]
 Net = Callable[[int], nn.Module]

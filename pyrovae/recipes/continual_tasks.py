@@ -6,11 +6,11 @@ from typing import Literal
 
 import numpy as np
 import torch
-from regression_choice import LAYOUTS, load_regression
-from run_folder import Refusal
 from torch import Tensor
 
 from pyrovae.data import DictDataset, Regression, load_digits, load_mnist
+from pyrovae.recipes.refusal import Refusal
+from pyrovae.recipes.regression_choice import LAYOUTS, load_regression
 
 PAIRS = 5
 """Pairs of classes, a task each, of the split problems."""

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from refusal import Refusal
 
 from pyrovae.core.atomic_write import write_atomically
+from pyrovae.recipes.refusal import Refusal
 
 DIGEST, FILES = "sha256", "digests"
 ANEW = "remove it and give the same command again, which makes it anew"

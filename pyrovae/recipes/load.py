@@ -1,0 +1,175 @@
+"""A finished run, loaded back from its folder."""
+
+import csv
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn as nn
+
+from pyrovae.data import Batches, DictDataset
+from pyrovae.losses import unwrap
+from pyrovae.recipes import bnn_methods
+from pyrovae.recipes.bnn_settings import BnnSettings
+from pyrovae.recipes.bnn_task import Task, load_task
+from pyrovae.recipes.bounds import from_json
+from pyrovae.recipes.refusal import Refusal
+from pyrovae.recipes.run_folder import Folder, choose_device
+from pyrovae.recipes.vae import make_loss, prepare
+from pyrovae.recipes.vae_parts import build
+from pyrovae.recipes.vae_settings import Settings
+from pyrovae.training.checkpoint import load_weights
+from pyrovae.training.history import History
+from pyrovae.training.tensor_file import read_tensors
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedRun:
+    """What `load_run` gives back, in eval mode.
+
+    model, guide: the trained pair; of a Bayesian net with several splits or seeds, the first.
+    pairs: all of them, split by split, the seeds of one after another.
+    loss: the objective with the trained weights. settings: those of the script, typed.
+    history: a row an epoch (None for chains that `fit` did not train). metrics: those of run.json.
+    num_samples: the draws of the weights that the scores of a Bayesian net took (None for a VAE).
+    """
+
+    path: Path
+    settings: Settings | BnnSettings
+    model: Callable
+    guide: Callable
+    pairs: list[tuple[Callable, Callable]]
+    loss: nn.Module
+    history: History | None
+    metrics: dict
+    run: dict
+    num_samples: int | None = None
+
+    def data(self, split: str = "test", *, network: int = 0) -> Batches:
+        """Batches of a split ("train", "valid" or "test") as the run saw it: scaled, binarised,
+        flattened; of a Bayesian net, those of the given network's own split.
+
+        Raises: Refusal where the data are not those of the run, or have no such split; DataError
+        where they cannot be had.
+        """
+        if split not in ("train", "valid", "test"):
+            raise Refusal(f"there is no split {split!r}; expected train, valid or test.")
+        folder = Folder(self.path, self.run["script"])
+        if isinstance(self.settings, Settings):
+            prepared = prepare(self.settings)
+            folder.refuse_other_data(prepared.digest())
+            found = getattr(prepared, split)
+        else:
+            task = load_task(self.settings)
+            folder.refuse_other_data(task.digest())
+            part, row = getattr(task, split), task.split_of(network, self.settings.seeds)
+            found = part and Batches(
+                DictDataset(**{name: value[row] for name, value in part.tensors.items()}), 1000
+            )
+        if found is None:
+            raise Refusal(f"the run in {self.path} held out no {split} data.")
+        return found
+
+
+def load_run(path: str | Path, *, device: str | torch.device = "cpu") -> LoadedRun:
+    """The model, guide, loss, settings, history and metrics of a run that `train_vae.py` or
+    `train_bnn.py` finished, on any device; the data are loaded by `.data(split)` alone.
+
+    Raises: Refusal (a ValueError) for a folder that holds no finished run, or one of another
+    version; CheckpointError for weights that are damaged or of another structure.
+
+    Example:
+        >>> load_run("runs/nothing-here")
+        Traceback (most recent call last):
+            ...
+        pyrovae.recipes.refusal.Refusal: runs/nothing-here is no folder; expected one of a run.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise Refusal(f"{path} is no folder; expected one of a run.")
+    script = _script_of(path)
+    if script not in _LOADERS:
+        raise Refusal(f"{path} holds a run of {script}; expected one of {' or '.join(_LOADERS)}.")
+    folder = Folder(path, script)
+    run = folder.read()
+    if "metrics" not in run or not folder.weights.exists():
+        raise Refusal(f"the run in {path} has not come to its end; go on with it by --resume.")
+    loaded = _LOADERS[script](folder, run, choose_device(str(device)))
+    loaded.loss.eval()
+    for pair in loaded.pairs:
+        for program in pair:
+            if isinstance(program, nn.Module):
+                program.eval()
+    return loaded
+
+
+def _script_of(path: Path) -> str:
+    """Whose run.json it is; `Folder.read` checks the rest."""
+    try:
+        return str(json.loads((path / "run.json").read_text())["script"])
+    except FileNotFoundError as error:
+        raise Refusal(f"{path} holds no run.json, so it is no folder of a run.") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Refusal(f"{path / 'run.json'} is damaged or of another version.") from error
+
+
+def _load_vae(folder: Folder, run: dict, device: torch.device) -> LoadedRun:
+    settings, data = Settings.from_json(run["arguments"]), run["data"]
+    model, guide = build(settings, tuple(data["x_shape"]), data["levels"], data["num_conditions"])
+    loss = make_loss(model, guide, settings, steps_per_epoch=data["steps_per_epoch"])
+    load_weights(loss, folder.weights)
+    loss.to(device)
+    pair = unwrap(loss).model, unwrap(loss).guide
+    history = _history(folder)
+    return LoadedRun(folder.path, settings, *pair, [pair], loss, history, run["metrics"], run)
+
+
+def _load_bnn(folder: Folder, run: dict, device: torch.device) -> LoadedRun:
+    arguments, data = run["arguments"], run["data"]
+    settings = from_json(BnnSettings, arguments["settings"])
+    rows, splits = data["num_train"], data["num_splits"]
+    task = Task(  # of the right sizes, and without the numbers, which take no memory
+        data["name"],
+        data["kind"],
+        DictDataset(x=torch.zeros(()).expand(splits, rows, data["num_features"])),
+        None,
+        DictDataset(x=torch.zeros(()).expand(splits, rows, data["num_features"])),
+        data["outputs"],
+        torch.tensor(data["y_mean"]),
+        torch.tensor(data["y_scale"]),
+    )
+    method, count = arguments["method"], run["num_samples"]
+    loss = bnn_methods.untrained(method, settings, task)
+    load_weights(loss, folder.weights)
+    pairs = bnn_methods.pairs_of(method, settings, task, loss, _num_draws(folder))
+    if (guides := bnn_methods.stored_guides(method, pairs)) is not None:
+        load_weights(guides, folder.posterior)
+    loss.to(device)
+    for pair in pairs:
+        for program in pair:
+            program.to(device)
+    history = _history(folder)
+    return LoadedRun(
+        folder.path, settings, *pairs[0], pairs, loss, history, run["metrics"], run, count
+    )
+
+
+def _num_draws(folder: Folder) -> int:
+    """How many draws the posterior beside the weights holds, where it is one of draws."""
+    if not folder.posterior.exists():
+        return 1
+    tensors, *_ = read_tensors(folder.posterior)
+    return next((len(value) for name, value in tensors.items() if name.endswith("draws_0")), 1)
+
+
+def _history(folder: Folder) -> History | None:
+    if not folder.history.exists():
+        return None
+    with folder.history.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return History([{name: float(text) for name, text in row.items() if text} for row in rows])
+
+
+_LOADERS = {"train_vae.py": _load_vae, "train_bnn.py": _load_bnn}

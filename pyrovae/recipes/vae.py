@@ -1,0 +1,195 @@
+"""From the settings of a VAE to its data, its pair and its loss."""
+
+import dataclasses
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import pyro
+import torch
+
+import pyrovae as pv
+from pyrovae.core.digests import digest_of
+from pyrovae.data import (
+    Batches,
+    Splits,
+    load_binarized_mnist,
+    load_digits,
+    load_fashion_mnist,
+    load_kmnist,
+    load_mnist,
+    load_path,
+)
+from pyrovae.losses import CapacityLoss, Lagging, unwrap
+from pyrovae.programs import SemiAmortized
+from pyrovae.recipes.conditions import Task, conditioned
+from pyrovae.recipes.data_choice import refuse_unfit, refuse_unknown, with_classes
+from pyrovae.recipes.refusal import Refusal
+from pyrovae.recipes.vae_parts import COUNTS, LEVELS, VECTORS_ONLY
+from pyrovae.recipes.vae_settings import Settings
+
+DATASETS: dict[str, Callable[[Settings], Splits]] = {
+    "digits": lambda s: load_digits(valid_size=s.valid_size),
+    "mnist": lambda s: load_mnist(valid_size=s.valid_size),
+    "fashion-mnist": lambda s: load_fashion_mnist(valid_size=s.valid_size),
+    "kmnist": lambda s: load_kmnist(valid_size=s.valid_size),
+    "binarized-mnist": lambda s: load_binarized_mnist(),
+}
+
+ELBOS = {
+    "elbo": pyro.infer.Trace_ELBO,
+    "score-function": pyro.infer.Trace_ELBO,
+    "capacity": pyro.infer.TraceMeanField_ELBO,
+    "analytic-kl": pyro.infer.TraceMeanField_ELBO,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A data set as a run sees it."""
+
+    splits: Splits
+    binarize: str
+    task: Task | None
+    train: Batches
+    valid: Batches | None
+    test: Batches
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.train.take(1)["x"].shape[1:])
+
+    def digest(self) -> str:
+        """Of all that is learned from and scored, in the order in which it is."""
+        parts = {"train": self.splits.train, "valid": self.splits.valid, "test": self.splits.test}
+        return digest_of(
+            {
+                f"{part}/{name}": value
+                for part, data in parts.items()
+                if data is not None
+                for name, value in data.tensors.items()
+            }
+        )
+
+    @property
+    def num_conditions(self) -> int:
+        return self.train.take(1)["c"].shape[1] if self.task else 0
+
+
+def refuse_set(name: str) -> None:
+    """Raise Refusal for what is no data set: neither a name nor a path."""
+    refuse_unknown(
+        "--dataset",
+        name,
+        DATASETS,
+        "the path of an .npy, .npz or IDX file or of a folder of images",
+    )
+
+
+def prepare(s: Settings) -> Prepared:
+    """The data in the units of the likelihood, as x and, for conditional models, c."""
+    refuse_set(s.dataset)
+    load = DATASETS.get(s.dataset) or (lambda s: load_path(s.dataset, valid_size=s.valid_size))
+    splits = load(s)
+    refuse_unfit(s, splits)
+    if s.net == "conv" and len(splits.event_shape) != 3:
+        raise Refusal(
+            f"--net conv takes images, but {s.dataset} holds {tuple(splits.event_shape)} vectors; use --net mlp."
+        )
+    binary = s.likelihood in ("bernoulli", "autoregressive-bernoulli")
+    if s.likelihood in LEVELS + COUNTS:
+        if s.binarize not in (None, "none"):
+            raise Refusal(
+                f"--likelihood {s.likelihood} scores grey levels, which --binarize {s.binarize} throws "
+                "away; drop --binarize, or use --likelihood bernoulli."
+            )
+        splits, binarize = (
+            splits.as_levels() if s.likelihood in LEVELS or splits.levels else splits,
+            "none",
+        )
+    else:
+        usual = "threshold" if s.dataset == "digits" else "dynamic"
+        binarize = s.binarize or (usual if binary else "none")
+    splits, classes = with_classes(s.dataset, splits) if s.condition == "label" else (splits, 0)
+    flat = s.likelihood in VECTORS_ONLY and s.condition == "none"
+    parts = splits.batches(binarize, batch_size=s.batch_size, flatten=flat)
+    task = None
+    if s.condition != "none":
+        task = Task(s.condition, tuple(splits.event_shape), classes)
+        parts = tuple(
+            part and conditioned(part, task, fixed=i > 0) for i, part in enumerate(parts)
+        )
+    return Prepared(splits, "none" if splits.is_binary else binarize, task, *parts)
+
+
+def make_loss(
+    model: pv.Model, guide: pv.Guide, s: Settings, steps_per_epoch: int
+) -> torch.nn.Module:
+    """The objective; `proposal_of` it is the guide, refined if the settings say so."""
+    guide = SemiAmortized(guide, model, steps=s.refine_steps) if s.refine_steps else guide
+    if s.objective in ("iwae", "dreg", "stl", "renyi"):
+        alpha = {"stl": 1.0, "renyi": s.alpha}.get(s.objective, 0.0)
+        gradient = {"stl": "stl", "dreg": "dreg"}.get(s.objective, "plain")
+        loss = pv.IwaeLoss(model, guide, num_particles=s.particles, gradient=gradient, alpha=alpha)
+    else:
+        elbo = ELBOS[s.objective](
+            num_particles=s.particles, vectorize_particles=s.particles > 1, max_plate_nesting=1
+        )
+        steps = s.kl_warmup * steps_per_epoch
+        if s.objective == "capacity":
+            loss = CapacityLoss(
+                model,
+                guide,
+                gamma=s.gamma,
+                elbo=elbo,
+                capacity=pv.LinearWarmup(steps, stop=s.capacity) if steps else s.capacity,
+            )
+        else:
+            loss = pv.ElboLoss(
+                model,
+                guide,
+                elbo=elbo,
+                free_bits=s.free_bits,
+                beta=pv.LinearWarmup(steps, stop=s.beta) if steps else s.beta,
+            )
+    return Lagging(loss, guide_steps=s.guide_steps) if s.guide_steps > 1 else loss
+
+
+def proposal_of(loss: torch.nn.Module) -> torch.nn.Module:
+    return unwrap(loss).guide
+
+
+def learning_rates(
+    s: Settings,
+) -> Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler] | None:
+    if not s.lr_decay_epochs:
+        return None
+    start = s.epochs - s.lr_decay_epochs
+
+    def factor(epoch: int) -> float:
+        return s.lr_decay ** (max(0, epoch + 1 - start) / s.lr_decay_epochs)
+
+    return lambda optimizer: torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def some_rows(batches: Batches, count: int, seed: int) -> Batches:
+    """At most `count` rows, chosen at random by a seed of their own."""
+    rows = torch.randperm(len(batches.data), generator=torch.Generator().manual_seed(seed))[:count]
+    return Batches(
+        type(batches.data)(**batches.data[rows]), batches.batch_size, transform=batches.transform
+    )
+
+
+def autocast(s: Settings, device: torch.device) -> Callable[[], AbstractContextManager]:
+    return (
+        (lambda: torch.autocast(device.type, torch.bfloat16))
+        if s.precision == "bf16"
+        else nullcontext
+    )
+
+
+def stored(data: Prepared) -> torch.Tensor:
+    """The training data without their binarisation, in the layout of the model's x."""
+    x = data.splits.train.tensors["x"]
+    if data.task:
+        return data.task.split(data.splits.train.tensors)["x"]
+    return x.reshape(len(x), *data.shape)
