@@ -45,7 +45,7 @@ def save_weights(module: nn.Module | Run, path: str | Path) -> None:
         path,
         tensors_of(module),
         {"format": FORMAT, "kind": "weights"},
-        constant=_buffers_of(module, ""),
+        constant=_constants_of(module, ""),
     )
 
 
@@ -86,7 +86,7 @@ def save_run(run: Run, path: str | Path) -> None:
         path,
         tensors,
         {"format": FORMAT, "kind": "run", "state": packed},
-        constant=_buffers_of(run.loss, "weights/"),
+        constant=_constants_of(run.loss, "weights/"),
     )
 
 
@@ -150,12 +150,12 @@ def tensors_of(holder: nn.Module | Run) -> dict[str, Tensor]:
     return {**dict(holder.named_parameters()), **dict(holder.named_buffers())}
 
 
-def _buffers_of(holder: nn.Module | Run, prefix: str) -> list[str]:
-    """Constants may be infinite: a mask, the bounds of a support."""
-    return [
-        f"{prefix}{name}"
-        for name, _ in (holder.loss if isinstance(holder, Run) else holder).named_buffers()
-    ]
+def _constants_of(holder: nn.Module | Run, prefix: str) -> list[str]:
+    """What training leaves alone may be infinite: a mask, the bounds of a support, a fixed rate
+    of 0 on the logit scale."""
+    module = holder.loss if isinstance(holder, Run) else holder
+    frozen = [name for name, value in module.named_parameters() if not value.requires_grad]
+    return [f"{prefix}{name}" for name in (*frozen, *dict(module.named_buffers()))]
 
 
 def _refuse_unlike(source: dict[str, Tensor], target: dict[str, Tensor], path: str | Path) -> None:

@@ -303,3 +303,14 @@ def test_save_and_load_run_are_inverse(tmp_path: Path) -> None:
         and run.epoch == 1
         and run.history[0]["elbo"] != run.history[0]["elbo"]
     )
+
+
+def test_a_parameter_that_is_not_trained_may_be_infinite(tmp_path: Path) -> None:
+    net = nn.Linear(1, 1)
+    net.fixed = nn.Parameter(torch.tensor(-torch.inf), requires_grad=False)  # a rate of 0, say
+    pv.save_weights(net, tmp_path / "weights.safetensors")
+    pv.load_weights(net, tmp_path / "weights.safetensors")
+    assert net.fixed == -torch.inf
+    net.fixed.requires_grad_()
+    with pytest.raises(pv.CheckpointError, match="not finite"):
+        pv.save_weights(net, tmp_path / "weights.safetensors")
