@@ -30,7 +30,7 @@ from pyrovae.core.atomic_write import write_atomically
 from pyrovae.data import Batches
 from pyrovae.recipes import bounds
 from pyrovae.recipes.bounds import OutFolder
-from pyrovae.recipes.continual_learners import Online, Plain, Together, nothing
+from pyrovae.recipes.continual_learners import Online, Plain, Together, coreset_size, nothing
 from pyrovae.recipes.continual_settings import ContinualSettings
 from pyrovae.recipes.continual_tasks import Stream, load_stream
 from pyrovae.recipes.folder_lock import owned
@@ -40,7 +40,9 @@ from pyrovae.recipes.run_folder import as_json, choose_device
 
 METHODS = {
     "vcl": Online,
-    "vcl-coreset": lambda stream, s, device: Online(stream, s, device, coreset=s.coreset),
+    "vcl-coreset": lambda stream, s, device: Online(
+        stream, s, device, coreset=coreset_size(stream, s)
+    ),
     "together": Together,
     "plain": Plain,
 }
@@ -74,6 +76,8 @@ def main(c: Continual) -> dict[str, Result]:
         raise Refusal(
             f"--methods together: the tasks of {s.problem} have heads of their own, so no one fit has them all."
         )
+    if "vcl-coreset" in methods:
+        coreset_size(stream, s)  # before any other method has taken its time
     with owned(c.out):
         results = results_of(methods, stream, c, device)
         table = markdown(results)

@@ -149,7 +149,7 @@ def _to_float(arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str
         )
     if not vectors and (low < 0 or high > 1):
         raise DataError(
-            f"the images range over [{low:.4g}, {high:.4g}], wanted [0, 1]. Rescale them, (x - min) / (max "
+            f"the images range over [{low:.9g}, {high:.9g}], wanted [0, 1]. Rescale them, (x - min) / (max "
             "- min) or np.clip; data of any range may be stored as vectors, (N, D)."
         )
     return floats, "floats as stored"

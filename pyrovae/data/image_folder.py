@@ -9,6 +9,10 @@ from pyrovae.data.errors import DataError
 from pyrovae.data.sizes import refuse_large
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
+ORIENTATION = 0x0112
+"""The EXIF tag that says how an image is to be turned."""
+OTHERS = (".webp", ".tif", ".tiff", ".heic", ".avif", ".jp2", ".ppm", ".pgm")
+"""Images that are not read, and are not to be left out without a word."""
 _SPLIT_NAMES = {"train", "training", "valid", "val", "validation", "test", "testing"}
 
 
@@ -46,6 +50,12 @@ def read_image_folder(folder: Path) -> tuple[dict[str, np.ndarray], str]:
             f"{folder} has no images in it; wanted files ending in {', '.join(SUFFIXES)}. "
             "For arrays give the .npy or .npz file itself."
         )
+    unread = next((path for path in folder.rglob("*") if path.suffix.lower() in OTHERS), None)
+    if unread is not None:
+        raise DataError(
+            f"{unread} is an image of a kind that is not read; wanted {', '.join(SUFFIXES)}. "
+            "Convert such files, or move them out of the folder."
+        )
     owners = [
         path.relative_to(folder).parts[0] if path.parent != folder else None for path in files
     ]
@@ -78,7 +88,7 @@ def _read(path: Path, like: tuple[Path, tuple[int, int]] | None) -> np.ndarray:
     """One image; `like`: another and its width and height, compared before memory is taken for the
     pixels."""
     try:
-        from PIL import Image
+        from PIL import Image, ImageOps
     except ImportError as error:
         raise DataError(
             f"image files are read by Pillow, which cannot be imported ({error}). "
@@ -89,6 +99,8 @@ def _read(path: Path, like: tuple[Path, tuple[int, int]] | None) -> np.ndarray:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(path)
         with image:
+            if image.getexif().get(ORIENTATION, 1) != 1:  # as cameras store what was held upright
+                ImageOps.exif_transpose(image, in_place=True)
             if like is not None and image.size != like[1]:
                 sizes = [f"{height} x {width}" for width, height in (like[1], image.size)]
                 raise DataError(
@@ -101,6 +113,8 @@ def _read(path: Path, like: tuple[Path, tuple[int, int]] | None) -> np.ndarray:
                     f"{path} has more than 8 bits a pixel (mode {image.mode}); wanted 8. Convert it, or "
                     "save the pixels as floats in [0, 1] in an .npy file."
                 )
+            if "transparency" in image.info:  # of a grey level or palette entry
+                image = image.convert("RGBA")
             if "A" in image.getbands() and image.getchannel("A").getextrema()[0] < 255:
                 raise DataError(
                     f"{path} has transparent pixels, whose colour is undefined. "

@@ -16,6 +16,7 @@ from pyrovae.heads import CategoricalHead, NormalHead
 from pyrovae.nets import MLP
 from pyrovae.recipes.continual_settings import ContinualSettings
 from pyrovae.recipes.continual_tasks import Stream
+from pyrovae.recipes.refusal import Refusal
 from pyrovae.training.hooks import ProgressBar
 
 Pair = tuple[Callable, Callable]
@@ -108,6 +109,18 @@ class Together:
 
     def pairs(self, tasks: list[int]) -> list[Pair]:
         return [self.pair for _ in tasks]
+
+
+def coreset_size(stream: Stream, s: ContinualSettings) -> int:
+    """Points of each task that are kept. Raises Refusal where that leaves none to train on."""
+    least = min(len(stream.train(task)) for task in range(stream.num_tasks))
+    size = min(200, max(1, least // 4)) if s.coreset is None else s.coreset
+    if size >= least:
+        raise Refusal(
+            f"--coreset {size} of each task, but the smallest of {stream.name} has {least} data; "
+            f"take fewer, {max(1, least // 4)} say, or fewer --tasks."
+        )
+    return size
 
 
 class Online:

@@ -36,8 +36,9 @@ class ContinualSettings:
     batch_size: Count = 256
     lr: Positive = 5e-3
     """Adam's at the start of each task; it falls to 0 along a cosine."""
-    coreset: Annotated[Count, CORESET] = 200
-    """Random points of each task that it keeps for the end."""
+    coreset: Annotated[Count | None, CORESET] = None
+    """Random points of each task that it keeps for the end; by default 200, or a quarter of the
+    smallest task where that is less."""
     coreset_epochs: Annotated[Count, CORESET] = 50
     init_scale: Scale = 1e-2
     """Initial standard deviation of weights that no earlier task has seen."""

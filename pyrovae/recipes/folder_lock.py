@@ -53,6 +53,8 @@ def _take(lock: Path, mine: str) -> None:
         except FileExistsError:
             theirs = _content(lock)
             if theirs is None:  # given back just now
+                if lock.is_symlink():
+                    raise Refusal(f"{lock} is a link to nowhere; remove it.") from None
                 continue
             empty += not theirs
             if theirs:
@@ -68,7 +70,7 @@ def _take(lock: Path, mine: str) -> None:
 
 def _content(lock: Path) -> str | None:
     try:
-        return lock.read_text()
+        return lock.read_text(errors="replace")
     except FileNotFoundError:
         return None
 

@@ -97,6 +97,12 @@ class Folder:
             raise Refusal(
                 f"{self.run} lacks the settings {', '.join(lacking)}, so it is of an earlier version; begin anew."
             )
+        epochs = find_epochs(old, new)
+        if epochs is not None:
+            raise Refusal(
+                f"the run in {self.path} has trained {epochs} epochs; --epochs counts from its "
+                f"beginning, so give at least as many, not {new['epochs']}."
+            )
         changed = [
             f"--{name.replace('_', '-')} was {old['arguments'][name]}, is {new[name]}"
             for name in new
@@ -205,6 +211,12 @@ class Folder:
 
     def _write(self, content: dict) -> None:
         write_result(self.run, content)
+
+
+def find_epochs(old: dict, new: dict) -> int | None:
+    """The epochs of a run that are more than those asked for now."""
+    done = old.get("epochs_done")
+    return done if isinstance(done, int) and new.get("epochs", done) < done else None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -186,7 +186,7 @@ def fit(
         loss.train()
         if run.compiled and isinstance(steps, Steps):
             steps = CapturedSteps(steps)
-        row = {"epoch": run.epoch + 1, "lr": run.optimizer.param_groups[0]["lr"], **_beta(pair)}
+        row = {"epoch": run.epoch + 1, **_learning_rate(run.optimizer), **_beta(pair)}
         with pyro.validation_enabled(False), local_param_scope():
             for index, batch in enumerate(batches(data, names, like)):
                 measured = steps(batch, check_data=unchecked, make_error=make_error)
@@ -303,6 +303,13 @@ def _start(
         History(),
         generators_of(data),
     )
+
+
+def _learning_rate(optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """That of the first group, as a number of its own; some of Pyro's optimisers call it eta."""
+    group = optimizer.param_groups[0]
+    rate = group.get("lr", group.get("eta"))
+    return {} if rate is None else {"lr": float(rate)}
 
 
 def _beta(loss: nn.Module) -> dict[str, float]:

@@ -269,3 +269,10 @@ def test_another_setting_needs_another_folder(tmp_path: Path) -> None:
     assert "other settings (epochs)" in run(
         "continual.py", "--tasks", 1, "--epochs", 2, "--out", tmp_path, status=2
     )
+
+
+def test_a_coreset_fits_its_tasks(tmp_path: Path) -> None:
+    command = ("continual.py", "--problem", "regression-stream", "--tasks", 10, "--epochs", 1)
+    command = (*command, "--coreset-epochs", 1, "--methods", "vcl-coreset", "--out", tmp_path)
+    assert "--coreset 200" in run(*command, "--coreset", 200, status=2)
+    run(*command)  # by default it takes what there is

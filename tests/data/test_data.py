@@ -21,6 +21,7 @@ from PIL import Image
 
 from pyrovae import data
 from pyrovae.data import Batches, DataError, DictDataset, Splits
+from pyrovae.data.image_folder import read_image_folder
 
 IDX = {"train": "train", "test": "t10k"}
 
@@ -962,3 +963,31 @@ def test_image_folder_without_pillow(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     with refused("Pillow", "pip install"):
         data.load_path(tmp_path)
+
+
+def test_images_are_turned_as_their_camera_says(tmp_path):
+    x = np.zeros((6, 4), np.uint8)
+    x[:3] = 255
+    for i, turn in enumerate((1, 3, 6)):  # upright, upside down, on its side
+        stored = {1: x, 3: x[::-1, ::-1], 6: np.rot90(x)}[turn]
+        exif = Image.Exif()
+        exif[0x0112] = turn
+        Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / f"{i}.png", exif=exif)
+    read, _ = read_image_folder(tmp_path)
+    assert all(np.array_equal(image, x) for image in read["x"])
+
+
+@pytest.mark.parametrize("mode", ["L", "P"])
+def test_a_transparent_grey_level_or_palette_entry_is_refused(tmp_path, mode):
+    for i in range(3):
+        image = Image.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4)).convert(mode)
+        image.save(tmp_path / f"{i}.png", transparency=0)
+    with refused("transparent pixels"):
+        read_image_folder(tmp_path)
+
+
+def test_images_of_a_kind_that_is_not_read_are_not_left_out_in_silence(tmp_path):
+    for name in ("a.png", "b.webp"):
+        Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / name)
+    with refused("b.webp", "not read"):
+        read_image_folder(tmp_path)

@@ -17,7 +17,6 @@ from pyrovae.recipes.bnn_task import load_task
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.vae import some_rows
 
-
 OWN = {
     "hmc": ("--draws", 5, "--hmc-warmup", 5, "--hmc-samples", 5, "--hmc-leapfrogs", 3),
     "sgld": ("--draws", 5),

@@ -326,3 +326,19 @@ def test_continual_results_are_checked(tmp_path: Path) -> None:
     run(*ask)
     (tmp_path / "continual.json").write_text((tmp_path / "continual.json").read_text()[:-100])
     assert "continual.json is damaged" in run(*ask, status=2)
+
+
+def test_a_lock_that_is_a_link_to_nowhere_or_no_text(tmp_path: Path) -> None:
+    (tmp_path / ".lock").symlink_to(tmp_path / "nowhere")
+    assert "link to nowhere" in run("train_vae.py", *QUICK, "--out", tmp_path, status=2)
+    (tmp_path / ".lock").unlink()
+    (tmp_path / ".lock").write_bytes(b"\xff\xfe\x00")
+    assert "is being written to" in run("train_vae.py", *QUICK, "--out", tmp_path, status=2)
+
+
+def test_a_run_does_not_shrink(tmp_path: Path) -> None:
+    run("train_vae.py", *QUICK, "--out", tmp_path / "run")
+    before = (tmp_path / "run" / "run.json").read_bytes()
+    command = ("train_vae.py", *QUICK, "--epochs", 1, "--resume", "--out", tmp_path / "run")
+    assert "has trained 2 epochs" in run(*command, status=2)
+    assert (tmp_path / "run" / "run.json").read_bytes() == before

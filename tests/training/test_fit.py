@@ -864,3 +864,28 @@ def test_a_loss_of_pyro_takes_global_latents_as_it_scales_them(uses_param_store:
         pv.fit(pv.IwaeLoss(model, guide, num_particles=2), [batch], epochs=1)
     with pytest.raises(pv.PairError, match="pass num_data"):
         pv.fit(pv.ElboLoss(model, guide), [batch], epochs=1)
+
+
+def test_a_learning_rate_in_a_tensor_is_written_down_as_a_number(tmp_path: object) -> None:
+    loss, path = vae_loss(), tmp_path / "checkpoint.safetensors"
+
+    def run(epochs: int, **settings: object) -> pv.History:
+        return pv.fit(
+            loss,
+            [{"x": X}],
+            epochs=epochs,
+            optimizer=lambda parameters: torch.optim.Adam(parameters, lr=torch.tensor(0.1)),
+            schedule=lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5),
+            hooks=[Checkpoint(path)],
+            **settings,
+        )
+
+    assert run(3)["lr"] == pytest.approx([0.1, 0.05, 0.025])
+    assert run(4, resume=path)["lr"] == pytest.approx([0.1, 0.05, 0.025, 0.0125])
+
+
+def test_an_optimiser_that_calls_its_rate_eta() -> None:
+    history = pv.fit(
+        vae_loss(), [{"x": X}], epochs=1, optimizer=pyro.optim.AdagradRMSProp({"eta": 0.5})
+    )
+    assert history["lr"] == [0.5]
