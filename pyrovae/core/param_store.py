@@ -6,12 +6,13 @@ train nothing, in silence. `register_params` makes those statements. The engine 
 enters the store.
 """
 
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 import pyro
 import torch.nn as nn
+from pyro.params.param_store import ParamStoreDict
 from pyro.poutine.runtime import am_i_wrapped
 from torch import Tensor
 
@@ -79,7 +80,7 @@ def register_params(module: nn.Module, prefix: str) -> None:
             pyro.param(known or _unused(store, f"{prefix}.{name}"), parameter)
 
 
-def _unused(store: Container[str], name: str) -> str:
+def _unused(store: ParamStoreDict, name: str) -> str:
     candidate, count = name, 1
     while candidate in store:
         count += 1
