@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from pyro.distributions import Categorical, TorchDistribution
 from torch import Size, Tensor
 from torch.distributions import constraints
+from torch.types import _size
 
 
 class DiscretizedLogisticMixture(TorchDistribution):
@@ -47,7 +48,7 @@ class DiscretizedLogisticMixture(TorchDistribution):
         return constraints.integer_interval(0, self.levels - 1)
 
     def expand(
-        self, batch_shape: Size, _instance: TorchDistribution | None = None
+        self, batch_shape: _size, _instance: TorchDistribution | None = None
     ) -> "DiscretizedLogisticMixture":
         new = self._get_checked_instance(DiscretizedLogisticMixture, _instance)
         for name in self.arg_constraints:
@@ -69,7 +70,7 @@ class DiscretizedLogisticMixture(TorchDistribution):
         return (self.logits.log_softmax(-1) + mass).logsumexp(-1)
 
     @torch.no_grad()
-    def sample(self, sample_shape: Size = torch.Size()) -> Tensor:
+    def sample(self, sample_shape: _size = torch.Size()) -> Tensor:
         shape = self._extended_shape(sample_shape)
         component = Categorical(logits=self.logits).sample(sample_shape).unsqueeze(-1)
         loc, log_scale = (
