@@ -139,7 +139,7 @@ def generators_of(data: Data) -> list[torch.Generator]:
     )
 
 
-def rebatch(data: Iterator[dict[str, Tensor]], size: int) -> Iterator[dict[str, Tensor]]:
+def rebatch(data: Iterator[Mapping[str, Tensor]], size: int) -> Iterator[dict[str, Tensor]]:
     """The same rows in the same order, `size` at a time whatever the batches were; the last tile
     may be ragged."""
     rest: dict[str, Tensor] = {}

@@ -3,7 +3,7 @@ is made of."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import cast
+from typing import TypeGuard, cast
 
 import pyro
 import torch
@@ -19,7 +19,7 @@ from pyrovae.core.errors import PairError
 from pyrovae.core.modules import find_modules
 from pyrovae.core.param_store import local_param_scope, localize
 from pyrovae.core.shapes import DATA, PARTICLES, PARTICLES_DIM
-from pyrovae.core.types import PlateFrame, Site, nodes_of
+from pyrovae.core.types import LocalGuide, PlateFrame, Site, nodes_of
 
 Batch = Mapping[str, Tensor]
 
@@ -68,8 +68,12 @@ def run_model(
 def for_batch(guide: Callable, batch: Batch) -> Callable:
     """The guide itself, or what a guide with a method `for_batch` returns: one that was refined on
     these data."""
-    adapt = getattr(guide, "for_batch", None)
-    return guide if adapt is None else adapt(batch)
+    return guide.for_batch(batch) if is_local(guide) else guide
+
+
+def is_local(guide: Callable | None) -> TypeGuard[LocalGuide]:
+    """Whether a guide makes another one of itself for each batch."""
+    return hasattr(guide, "for_batch")
 
 
 @contextmanager
