@@ -73,7 +73,7 @@ def _random(tensors: list[Tensor]) -> list[Tensor]:
 def place_of(error: Exception) -> str:
     """The last line on the way to an error that is the user's own: not torch's, Pyro's or this
     package's."""
-    others = tuple(str(Path(package.__file__).parent) for package in (torch, pyro)) + (
+    others = tuple(package.__path__[0] for package in (torch, pyro)) + (
         str(Path(__file__).parent),
         "<",
     )

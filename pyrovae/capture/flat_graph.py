@@ -1,6 +1,7 @@
 """Graphs of operations as functions of tensors alone."""
 
 import random
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -18,16 +19,17 @@ def has_known_shape(value: object) -> bool:
     )
 
 
-def distinct(batch: dict[str, Tensor]) -> list[Tensor]:
+def distinct(batch: Mapping[str, Tensor]) -> list[Tensor]:
     """Its tensors, in copies where one has two names: tracing would merge them into one input."""
     seen: set[int] = set()
-    return [
-        value.clone() if id(value) in seen else (seen.add(id(value)) or value)
-        for value in batch.values()
-    ]
+    result = []
+    for value in batch.values():
+        result.append(value.clone() if id(value) in seen else value)
+        seen.add(id(value))
+    return result
 
 
-def kinds_of(batch: dict[str, Tensor]) -> str:
+def kinds_of(batch: Mapping[str, Tensor]) -> str:
     """Names, shapes and dtypes of a batch in words."""
     return ", ".join(
         f"{name} {tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"

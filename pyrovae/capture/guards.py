@@ -1,7 +1,7 @@
 """What programs keep in Python beside their tensors, which a recording would hold fixed."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -54,7 +54,7 @@ def guard_state(roots: Iterable[object]) -> tuple[list[object], list[object]]:
     return state, kept
 
 
-def _module_state(part: nn.Module, tell: object) -> tuple:
+def _module_state(part: nn.Module, tell: Callable[[object], object]) -> tuple:
     """What torch keeps in attributes of its own."""
     return (
         part.training,

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import CellType, CodeType, FunctionType, ModuleType
+from typing import Any
 
 import numpy as np
 import torch.nn as nn
@@ -42,7 +43,7 @@ MODULE_STATE = set(vars(nn.Module())) | {"terms"}
 LIMIT = 20_000
 """Holders after which the search ends: a program that reaches more reaches a data set."""
 
-Content = dict[object, object]
+Content = dict[Any, Any]
 
 
 @dataclass(frozen=True)
