@@ -54,6 +54,11 @@ def programs_of(loss: nn.Module) -> tuple[Callable, Callable] | None:
     return pair.model, pair.guide
 
 
+def guide_of(loss: nn.Module) -> Callable | None:
+    """The guide, of a loss that has one."""
+    return getattr(loss, "guide", None)
+
+
 def plate_of(loss: nn.Module) -> str:
     """The name of the plate over data."""
     return getattr(loss, "plate", DATA)
