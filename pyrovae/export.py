@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -24,6 +24,14 @@ SAMPLED = (
 )
 FIXED = ("observed_data", "constant_data")
 IMAGE = ("channel", "height", "width")
+
+
+@runtime_checkable
+class KnowsPlates(Protocol):
+    """Draws as `pyrovae.prediction.posterior_draws` makes them."""
+
+    plates: dict[str, tuple[str, ...]]
+    """Of each site, in the order of its dims after K."""
 
 
 def to_inference_data(
@@ -71,7 +79,9 @@ def to_inference_data(
 
     arrays = _arrays(draws)
     given = {dim: np.asarray(list(labels)) for dim, labels in (coords or {}).items()}
-    names = _dim_names(arrays, dict(dims or {}), given, getattr(draws, "plates", {}))
+    names = _dim_names(
+        arrays, dict(dims or {}), given, draws.plates if isinstance(draws, KnowsPlates) else {}
+    )
     labels = _labels(arrays, names, given)
     attrs = {"inference_library": "pyrovae", "created_at": datetime.now(UTC).isoformat()}
     groups = {"/": xarray.Dataset(attrs=attrs)}

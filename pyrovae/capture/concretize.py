@@ -96,7 +96,7 @@ def _for_real() -> Iterator[None]:
 @contextmanager
 def without_nan_warnings() -> Iterator[None]:
     """Without Pyro's look at the values of losses and gradients, which no setting turns off."""
-    looks = {name: getattr(pyro.util, name) for name in ("torch_isnan", "torch_isinf")}
+    looks = {"torch_isnan": pyro.util.torch_isnan, "torch_isinf": pyro.util.torch_isinf}
     try:
         for name in looks:
             setattr(pyro.util, name, lambda value: False)

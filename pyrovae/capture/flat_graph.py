@@ -43,6 +43,7 @@ def lift(graph: fx.GraphModule) -> list[Tensor]:
     """Make inputs of the tensors that the program closed over; they are returned in the order of
     those inputs."""
     nodes: dict[str, fx.Node] = {}
+    constants: list[Tensor] = []
     last = [node for node in graph.graph.nodes if node.op == "placeholder"][-1:]
     for node in list(graph.graph.nodes):
         if node.op != "get_attr":
@@ -54,13 +55,14 @@ def lift(graph: fx.GraphModule) -> list[Tensor]:
                 else graph.graph.inserting_before(node)
             ):
                 nodes[node.target] = graph.graph.placeholder(f"constant_{len(nodes)}")
-            nodes[node.target].meta["val"] = getattr(graph, node.target).detach()
+            constants.append(getattr(graph, node.target))
+            nodes[node.target].meta["val"] = constants[-1].detach()
             last.append(nodes[node.target])
         node.replace_all_uses_with(nodes[node.target])
         graph.graph.erase_node(node)
     graph.graph.set_codegen(fx.graph.CodeGen())  # flat arguments, a flat result
     graph.recompile()
-    return [getattr(graph, name) for name in nodes]
+    return constants
 
 
 def are_close(wanted: list[Tensor], seen: list[Tensor]) -> bool:

@@ -23,7 +23,7 @@ from pyrovae.capture.flat_graph import (
 from pyrovae.capture.guards import has_backward_hooks, watch_user_code
 from pyrovae.capture.inductor import compile_graph, forget_sources
 from pyrovae.capture.onednn import use_fastest_route
-from pyrovae.capture.reachable import is_user_code
+from pyrovae.capture.reachable import is_user_code, module_of
 from pyrovae.capture.rollback import UndoWrites, rolled_back
 from pyrovae.core.errors import CaptureError, first_line
 from pyrovae.core.preserve_state import preserve_state
@@ -87,7 +87,7 @@ class Captured(Generic[Result]):
         self.reads = [
             *modules,
             *reads,
-            *([program] if is_user_code(getattr(program, "__module__", None)) else []),
+            *([program] if is_user_code(module_of(program)) else []),
         ]
         try:
             with forget_sources():

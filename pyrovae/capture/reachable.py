@@ -82,6 +82,22 @@ def is_user_code(module: str | None) -> bool:
     )  # whose constructors are generated
 
 
+def module_of(value: object) -> str | None:
+    """The name of the module in which a function, or the class of an object, was written."""
+    return getattr(value, "__module__", None)
+
+
+def hooks_of(module: nn.Module) -> Iterator[Callable]:
+    """What torch calls before or after it, forward and backward."""
+    for hooks in (
+        module._forward_hooks,
+        module._forward_pre_hooks,
+        module._backward_hooks,
+        module._backward_pre_hooks,
+    ):
+        yield from hooks.values()
+
+
 def holders(roots: Iterable[object]) -> list[Holder]:
     """All that is mutable and reached from modules, functions and objects; each once."""
     search = _Search()
@@ -150,9 +166,8 @@ class _Search:
         self._add(name, module, read, write, True)
         for key, value in read().items():
             self.visit(value, f"{name}.{key}", True)
-        for kind in ("forward", "forward_pre", "backward", "backward_pre"):
-            for hook in getattr(module, f"_{kind}_hooks").values():
-                self.visit(hook, _name(hook), True)
+        for hook in hooks_of(module):
+            self.visit(hook, _name(hook), True)
         self.visit(type(module), name, True)
         for child in module._modules.values():
             self.visit(child, "", True)

@@ -168,8 +168,10 @@ class Annealing:
 
     def __post_init__(self) -> None:
         counts = {
-            name: getattr(self, name)
-            for name in ("num_chains", "num_steps", "num_leapfrog", "pilot_chains")
+            "num_chains": self.num_chains,
+            "num_steps": self.num_steps,
+            "num_leapfrog": self.num_leapfrog,
+            "pilot_chains": self.pilot_chains,
         }
         if min(counts.values()) < 1:
             raise ValueError(f"{counts}, wanted at least 1 of each.")

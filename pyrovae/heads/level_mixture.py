@@ -51,9 +51,10 @@ class DiscretizedLogisticMixture(TorchDistribution):
         self, batch_shape: _size, _instance: TorchDistribution | None = None
     ) -> "DiscretizedLogisticMixture":
         new = self._get_checked_instance(DiscretizedLogisticMixture, _instance)
-        for name in self.arg_constraints:
-            parameter = getattr(self, name)
-            setattr(new, name, parameter.expand(*batch_shape, parameter.shape[-1]))
+        new.logits, new.loc, new.log_scale = (
+            parameter.expand(*batch_shape, parameter.shape[-1])
+            for parameter in (self.logits, self.loc, self.log_scale)
+        )
         new.levels = self.levels
         super(DiscretizedLogisticMixture, new).__init__(Size(batch_shape), validate_args=False)
         new._validate_args = self._validate_args

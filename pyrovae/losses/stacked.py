@@ -11,6 +11,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from pyrovae.core.check import ANY_NUMBER, num_data_of
 from pyrovae.core.provenance import renewed
 from pyrovae.core.traces import is_subsample
 from pyrovae.core.types import Site
@@ -123,7 +124,8 @@ class Stacked(nn.Module):
 
     @property
     def num_data(self) -> int | None:
-        return getattr(unwrap(self.template[0]), "num_data", None)
+        known = num_data_of(unwrap(self.template[0]))
+        return None if known == ANY_NUMBER else known
 
     def rows(self, batch: Mapping[str, Tensor], index: int) -> dict[str, Tensor]:
         """What member `index` sees of a batch."""
@@ -174,17 +176,14 @@ class _FreshNoise(Messenger):
 
 
 RANDOM = {
-    getattr(torch.Tensor, name)
-    for name in (
-        "bernoulli_",
-        "cauchy_",
-        "exponential_",
-        "geometric_",
-        "log_normal_",
-        "normal_",
-        "random_",
-        "uniform_",
-    )
+    Tensor.bernoulli_,
+    Tensor.cauchy_,
+    Tensor.exponential_,
+    Tensor.geometric_,
+    Tensor.log_normal_,
+    Tensor.normal_,
+    Tensor.random_,
+    Tensor.uniform_,
 }
 
 

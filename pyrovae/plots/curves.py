@@ -1,7 +1,7 @@
 """Training curves."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,6 +19,7 @@ PANELS = {
 }
 
 
+@runtime_checkable
 class Table(Protocol):
     """What has its series in columns, as the `History` that `fit` returns."""
 
@@ -49,9 +50,11 @@ def curves(history: Mapping[str, Sequence[float]] | Table, *, title: str | None 
         >>> [axes.get_title() for axes in curves(history).axes]
         ['ELBO (nats per datum)']
     """
-    columns = getattr(history, "columns", None)  # of a data frame they are no method
-    found: Any = columns() if callable(columns) else history
-    if not hasattr(found, "get"):  # a mapping, or a data frame
+    # of a data frame `columns` is no method
+    found: Any = history
+    if isinstance(history, Table) and callable(history.columns):
+        found = history.columns()
+    if not hasattr(found, "get"):  # as mappings and data frames have
         raise TypeError(
             f"history is {type(found).__name__}, expected what fit returned, or a mapping from names such as "
             f"{next(iter(PANELS.values()))[0]!r} to numbers."

@@ -45,9 +45,7 @@ class ReplayedStep:
             for parameter in group["params"]
             if parameter.requires_grad
         ]
-        if any(
-            getattr(parameter, "_post_accumulate_grad_hooks", None) for parameter in parameters
-        ):
+        if any(parameter._post_accumulate_grad_hooks for parameter in parameters):
             raise CaptureError(
                 "a parameter has hooks after the accumulation of its gradient, which a replay does not do."
             )

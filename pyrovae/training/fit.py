@@ -12,7 +12,6 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from torch.utils.data import RandomSampler
 
 from pyrovae.capture.auto import Compile
 from pyrovae.core.batching import (
@@ -22,6 +21,7 @@ from pyrovae.core.batching import (
     check_num_data,
     exemplar_of,
     generators_of,
+    is_shuffled,
 )
 from pyrovae.core.check import num_data_of
 from pyrovae.core.errors import NonFiniteLossError, PairError
@@ -133,10 +133,7 @@ def fit(
         check_batch_of(pair, _first_batch(valid, names, like, loss), None)
     guide = guide_of(pair)
     tied = guide is not None and tied_to_rows(guide, plate_of(pair))
-    if tied and (
-        getattr(data, "shuffle", False)
-        or isinstance(getattr(data, "sampler", None), RandomSampler)
-    ):
+    if tied and is_shuffled(data):
         raise PairError(
             "the guide is an autoguide with parameters for each row of a batch, but the data are shuffled. "
             "Keep them in one order, or use an amortised guide."
@@ -204,7 +201,7 @@ def fit(
         unchecked = False  # one look at all data is enough
         steps.end_epoch(make_error)
         averages.merge(processes.all_reduce)
-        check_num_data(getattr(pair, "num_data", None), data, averages.size)
+        check_num_data(num_data_of(pair), data, averages.size)
         row |= averages.row()
         processes.synchronize(loss)
         if valid is not None:

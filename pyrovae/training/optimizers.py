@@ -53,7 +53,7 @@ def _unwrap(optimizer: PyroOptim) -> Callable[[list[Tensor]], torch.optim.Optimi
     args = optimizer.pt_optim_args
     name = constructor.__name__
     path = (
-        f"torch.optim.{name}" if hasattr(torch.optim, name) else f"{constructor.__module__}.{name}"
+        f"torch.optim.{name}" if name in vars(torch.optim) else f"{constructor.__module__}.{name}"
     )
     if isinstance(optimizer, PyroLRScheduler):
         schedule = optimizer.pt_scheduler_constructor.__name__

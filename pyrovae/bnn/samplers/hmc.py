@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pyrovae.bnn.guides.point_estimate import PointEstimate
+from pyrovae.core.check import ANY_NUMBER, num_data_of
 from pyrovae.core.param_store import local_param_scope
 from pyrovae.core.types import sum_of
 from pyrovae.losses.base import guide_of, unwrap
@@ -119,7 +120,9 @@ def hmc(
 
 def _check_energy(loss: Stacked, num_data: int, size: int) -> None:
     pair = unwrap(loss.template[0])
-    known = getattr(pair, "num_data", num_data)
+    known = num_data_of(pair)
+    if known == ANY_NUMBER:  # a loss that does not count
+        known = num_data
     if not known == num_data == size:
         raise ValueError(
             f"num_data={num_data}, the loss has num_data={known}, and each chain sees {size} data, but "
