@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -24,6 +24,14 @@ SAMPLED = (
 )
 FIXED = ("observed_data", "constant_data")
 IMAGE = ("channel", "height", "width")
+
+
+@runtime_checkable
+class KnowsPlates(Protocol):
+    """Draws as `pyrovae.prediction.posterior_draws` makes them."""
+
+    plates: dict[str, tuple[str, ...]]
+    """Of each site, in the order of its dims after K."""
 
 
 def to_inference_data(
@@ -70,11 +78,13 @@ def to_inference_data(
     import xarray
 
     arrays = _arrays(draws)
-    coords = {dim: np.asarray(list(labels)) for dim, labels in (coords or {}).items()}
-    names = _dim_names(arrays, dict(dims or {}), coords, getattr(draws, "plates", {}))
-    labels = _labels(arrays, names, coords)
+    given = {dim: np.asarray(list(labels)) for dim, labels in (coords or {}).items()}
+    names = _dim_names(
+        arrays, dict(dims or {}), given, draws.plates if isinstance(draws, KnowsPlates) else {}
+    )
+    labels = _labels(arrays, names, given)
     attrs = {"inference_library": "pyrovae", "created_at": datetime.now(UTC).isoformat()}
-    tree = {"/": xarray.Dataset(attrs=attrs)}
+    groups = {"/": xarray.Dataset(attrs=attrs)}
     for group in dict.fromkeys(group for group, _ in arrays):
         members = {name: array for (g, name), array in arrays.items() if g == group}
         lead = _chains(group, members, num_chains)
@@ -86,8 +96,8 @@ def to_inference_data(
             variables[name] = (dim_names, array.reshape(shape), units)
         used = {dim: labels[dim] for name in members for dim in names[group, name]}
         used |= {dim: np.arange(size) for dim, size in lead.items()}
-        tree[f"/{group}"] = xarray.Dataset(variables, coords=used, attrs=attrs | units)
-    tree = xarray.DataTree.from_dict(tree)
+        groups[f"/{group}"] = xarray.Dataset(variables, coords=used, attrs=attrs | units)
+    tree = xarray.DataTree.from_dict(groups)
     # ArviZ 1.x answers to the name InferenceData too, with a warning: ask the module's own
     # dictionary
     inference_data = vars(arviz).get("InferenceData")
@@ -168,7 +178,7 @@ def _dim_names(
     images = {rest[1:] for (_, name), rest in local.items() if len(rest) == 4 and name not in dims}
     result = {}
     for (group, name), rest in rests.items():
-        lead = ("data",) if (group, name) in local else ()
+        lead: tuple[str, ...] = ("data",) if (group, name) in local else ()
         event = rest[len(lead) :]
         if lead and name in plates:
             lead = plates[name]

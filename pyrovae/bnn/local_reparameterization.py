@@ -1,7 +1,9 @@
 """Weight noise drawn for each datum: local reparameterisation and flipout, as effect handlers."""
 
 from collections.abc import Callable
+from contextvars import Token
 from dataclasses import replace
+from types import TracebackType
 
 import pyro.distributions as dist
 import torch
@@ -10,9 +12,13 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import Distribution
 
+from pyrovae.bnn.guides.dropped import DropoutWeight
+from pyrovae.bnn.guides.mean_field import MeanField
 from pyrovae.capture.guards import has_foreign_code
 from pyrovae.core.provenance import Origins, Provenance, origin_of, origins
 from pyrovae.core.traces import base_distribution
+from pyrovae.core.types import Site
+from pyrovae.programs.bayesian import Bayesian
 
 Operation = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
@@ -52,8 +58,14 @@ class LocalReparameterization:
         _enter(self)
         return self
 
-    def __exit__(self, *error: object) -> None:
-        _exit(self, *error)
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        origins.reset(self.remember.token)
+        self.remember.__exit__(kind, error, traceback)
 
 
 class Flipout:
@@ -72,59 +84,66 @@ class Flipout:
         _enter(self)
         return self
 
-    def __exit__(self, *error: object) -> None:
-        _exit(self, *error)
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        origins.reset(self.remember.token)
+        self.remember.__exit__(kind, error, traceback)
 
 
 def _enter(handler: LocalReparameterization | Flipout) -> None:
     handler.remember.__enter__()
     handler.remember.known = Origins(type(handler))
-    handler.token = origins.set(handler.remember.known)
-
-
-def _exit(handler: LocalReparameterization | Flipout, *error: object) -> None:
-    origins.reset(handler.token)
-    handler.remember.__exit__(*error)
+    handler.remember.token = origins.set(handler.remember.known)
 
 
 class _Remember(Messenger):
-    """Note of each weight that is drawn outside all data which distribution drew it."""
+    """Note of each weight that is drawn outside all data which distribution drew it.
+
+    known, token: from the entry on.
+    """
+
+    known: Origins
+    token: Token[Origins | None]
 
     def __init__(self, normal_rule: Callable[..., Tensor]) -> None:
         super().__init__()
         self.normal_rule = normal_rule
-        self.known: Origins | None = None
 
-    def _pyro_sample(self, msg: dict) -> None:
+    def _pyro_sample(self, msg: Site) -> None:
         if msg["done"]:  # replayed: whoever drew it, it was not this site
             self.known.setdefault(id(msg["value"]), (msg["value"], None))
         elif not (self.known.draws or msg["is_observed"]) and isinstance(
-            base_distribution(msg["fn"]), dist.Normal
+            base := base_distribution(msg["fn"]), dist.Normal
         ):
-            origin = self._origin(msg["fn"])
+            origin = _provenance(self.normal_rule, msg["fn"], (base.loc, base.scale))
             msg["value"], msg["done"] = (
                 torch.full_like(origin.parts[0][..., :1], torch.nan).expand_as(origin.parts[0]),
                 True,
             )
             self.known[id(msg["value"])] = msg["value"], replace(origin, is_drawn=False)
 
-    def _pyro_post_sample(self, msg: dict) -> None:
+    def _pyro_post_sample(self, msg: Site) -> None:
         value = msg["value"]
         if not msg["is_observed"] and isinstance(value, Tensor):
             self.known.setdefault(id(value), (value, self._origin(msg["fn"])))
 
     def _origin(self, fn: Distribution) -> Provenance | None:
         base = base_distribution(fn)
-        rule, parts = getattr(base, "local_rule", None), getattr(base, "local_parts", None)
         if isinstance(base, dist.Normal):
-            rule, parts = self.normal_rule, (base.loc, base.scale)
-        return (
-            None
-            if parts is None
-            else Provenance(
-                rule, tuple(part.expand(fn.batch_shape + fn.event_shape) for part in parts)
-            )
-        )
+            return _provenance(self.normal_rule, fn, (base.loc, base.scale))
+        if isinstance(base, DropoutWeight) and (parts := base.local_parts) is not None:
+            return _provenance(base.local_rule, fn, parts)
+        return None
+
+
+def _provenance(
+    rule: Callable[..., Tensor], fn: Distribution, parts: tuple[Tensor, ...]
+) -> Provenance:
+    return Provenance(rule, tuple(part.expand(fn.batch_shape + fn.event_shape) for part in parts))
 
 
 def _of_normal(
@@ -177,12 +196,13 @@ def layers_draw(model: Callable, guide: Callable) -> bool:
         known is None
         or known.renew is not LocalReparameterization
         or not isinstance(model, nn.Module)
-        or not getattr(guide, "is_independent_normal", False)
+        or not isinstance(guide, MeanField)
+        or not guide.is_independent_normal
         or has_foreign_code(model)
         or has_foreign_code(guide)
     ):
         return False
-    nets = [part for part in model.modules() if hasattr(part, "only_layers_use")]
+    nets = [part for part in model.modules() if isinstance(part, Bayesian)]
     weights = {f"{net.name}.{key}" for net in nets for key in net.initial}
     return weights >= {site.name for site in guide.sites if site.is_real} and all(
         net.only_layers_use for net in nets

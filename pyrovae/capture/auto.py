@@ -3,13 +3,13 @@
 import logging
 import time
 from collections.abc import Callable, Iterable
-from typing import Literal
+from typing import Generic, Literal, get_args
 
 import torch
 import torch.nn as nn
 from torch import Tensor
 
-from pyrovae.capture.graph import Batch, Captured
+from pyrovae.capture.graph import Batch, Captured, Result
 from pyrovae.core.errors import CaptureError, first_line
 
 logger = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ PATIENCE = 15.0
 that at most twice the least time is spent whatever lies ahead."""
 
 
-class AutoCapture:
+class AutoCapture(Generic[Result]):
     """`program(batch)`, in time captured and replayed (see `Captured`) for the shapes that take
     the most of it.
 
@@ -35,15 +35,15 @@ class AutoCapture:
 
     def __init__(
         self,
-        program: Callable[[Batch], object],
+        program: Callable[[Batch], Result],
         modules: Iterable[nn.Module] = (),
         *,
         reads: Iterable[object] = (),
         compile: Compile = "auto",
         limit: int = 4,
     ) -> None:
-        if compile not in Compile.__args__:
-            raise ValueError(f"compile={compile!r}, wanted one of {', '.join(Compile.__args__)}.")
+        if compile not in get_args(Compile):
+            raise ValueError(f"compile={compile!r}, wanted one of {', '.join(get_args(Compile))}.")
         self.program, self.modules, self.reads, self.compile = (
             program,
             list(modules),
@@ -51,10 +51,10 @@ class AutoCapture:
             compile,
         )
         self.limit = 0 if compile == "off" else limit
-        self.captured: dict[tuple, Captured] = {}
+        self.captured: dict[tuple, Captured[Result]] = {}
         self.spent: dict[tuple, float] = {}
 
-    def __call__(self, batch: Batch) -> object:
+    def __call__(self, batch: Batch) -> Result:
         if not self.limit:
             return self.program(batch)
         key = shapes_of(batch)
@@ -94,7 +94,7 @@ class AutoCapture:
         )
 
 
-def shapes_of(batch: dict[str, Tensor]) -> tuple:
+def shapes_of(batch: Batch) -> tuple:
     """What a capture is valid for."""
     kinds = (
         (value.shape, value.stride(), value.dtype, value.device)

@@ -73,7 +73,7 @@ def _random(tensors: list[Tensor]) -> list[Tensor]:
 def place_of(error: Exception) -> str:
     """The last line on the way to an error that is the user's own: not torch's, Pyro's or this
     package's."""
-    others = tuple(str(Path(package.__file__).parent) for package in (torch, pyro)) + (
+    others = tuple(package.__path__[0] for package in (torch, pyro)) + (
         str(Path(__file__).parent),
         "<",
     )
@@ -96,7 +96,7 @@ def _for_real() -> Iterator[None]:
 @contextmanager
 def without_nan_warnings() -> Iterator[None]:
     """Without Pyro's look at the values of losses and gradients, which no setting turns off."""
-    looks = {name: getattr(pyro.util, name) for name in ("torch_isnan", "torch_isinf")}
+    looks = {"torch_isnan": pyro.util.torch_isnan, "torch_isinf": pyro.util.torch_isinf}
     try:
         for name in looks:
             setattr(pyro.util, name, lambda value: False)

@@ -1,6 +1,7 @@
 """Graphs of operations as functions of tensors alone."""
 
 import random
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -18,16 +19,17 @@ def has_known_shape(value: object) -> bool:
     )
 
 
-def distinct(batch: dict[str, Tensor]) -> list[Tensor]:
+def distinct(batch: Mapping[str, Tensor]) -> list[Tensor]:
     """Its tensors, in copies where one has two names: tracing would merge them into one input."""
     seen: set[int] = set()
-    return [
-        value.clone() if id(value) in seen else (seen.add(id(value)) or value)
-        for value in batch.values()
-    ]
+    result = []
+    for value in batch.values():
+        result.append(value.clone() if id(value) in seen else value)
+        seen.add(id(value))
+    return result
 
 
-def kinds_of(batch: dict[str, Tensor]) -> str:
+def kinds_of(batch: Mapping[str, Tensor]) -> str:
     """Names, shapes and dtypes of a batch in words."""
     return ", ".join(
         f"{name} {tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
@@ -41,6 +43,7 @@ def lift(graph: fx.GraphModule) -> list[Tensor]:
     """Make inputs of the tensors that the program closed over; they are returned in the order of
     those inputs."""
     nodes: dict[str, fx.Node] = {}
+    constants: list[Tensor] = []
     last = [node for node in graph.graph.nodes if node.op == "placeholder"][-1:]
     for node in list(graph.graph.nodes):
         if node.op != "get_attr":
@@ -52,13 +55,14 @@ def lift(graph: fx.GraphModule) -> list[Tensor]:
                 else graph.graph.inserting_before(node)
             ):
                 nodes[node.target] = graph.graph.placeholder(f"constant_{len(nodes)}")
-            nodes[node.target].meta["val"] = getattr(graph, node.target).detach()
+            constants.append(getattr(graph, node.target))
+            nodes[node.target].meta["val"] = constants[-1].detach()
             last.append(nodes[node.target])
         node.replace_all_uses_with(nodes[node.target])
         graph.graph.erase_node(node)
     graph.graph.set_codegen(fx.graph.CodeGen())  # flat arguments, a flat result
     graph.recompile()
-    return [getattr(graph, name) for name in nodes]
+    return constants
 
 
 def are_close(wanted: list[Tensor], seen: list[Tensor]) -> bool:

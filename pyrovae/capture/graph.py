@@ -1,8 +1,9 @@
 """Record what a program does to tensors, once, and replay it without the program: no handlers, no
 Python, compiled."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
+from typing import Generic, TypeVar, cast
 
 import torch
 import torch.nn as nn
@@ -22,13 +23,14 @@ from pyrovae.capture.flat_graph import (
 from pyrovae.capture.guards import has_backward_hooks, watch_user_code
 from pyrovae.capture.inductor import compile_graph, forget_sources
 from pyrovae.capture.onednn import use_fastest_route
-from pyrovae.capture.reachable import is_user_code
+from pyrovae.capture.reachable import is_user_code, module_of
 from pyrovae.capture.rollback import UndoWrites, rolled_back
 from pyrovae.core.errors import CaptureError, first_line
 from pyrovae.core.preserve_state import preserve_state
 from pyrovae.core.recording import recording
 
-Batch = dict[str, Tensor]
+Batch = Mapping[str, Tensor]
+Result = TypeVar("Result")
 DEPENDS_ON_VALUES = (
     "DataDependentOutputException",
     "DynamicOutputShapeException",
@@ -37,7 +39,7 @@ DEPENDS_ON_VALUES = (
 """What torch calls a look at the value of a tensor that has none."""
 
 
-class Captured:
+class Captured(Generic[Result]):
     r"""What `program(batch)` computes, as one flat graph that is replayed for other batches of the
     same shapes.
 
@@ -74,7 +76,7 @@ class Captured:
 
     def __init__(
         self,
-        program: Callable[[Batch], object],
+        program: Callable[[Batch], Result],
         batch: Batch,
         *,
         modules: Iterable[nn.Module] = (),
@@ -85,7 +87,7 @@ class Captured:
         self.reads = [
             *modules,
             *reads,
-            *([program] if is_user_code(getattr(program, "__module__", None)) else []),
+            *([program] if is_user_code(module_of(program)) else []),
         ]
         try:
             with forget_sources():
@@ -99,7 +101,7 @@ class Captured:
 
     def _capture(
         self,
-        program: Callable[[Batch], object],
+        program: Callable[[Batch], Result],
         batch: Batch,
         modules: list[nn.Module],
         compiled: bool,
@@ -117,7 +119,7 @@ class Captured:
             for name, buffer in part._buffers.items()
             if buffer is not None and buffer.dtype == torch.bool
         ]
-        self.buffers = [part._buffers[name] for part, name in self.slots]
+        self.buffers = self._buffers()
         self.names = list(batch)
         odd = [name for name, value in batch.items() if not isinstance(value, Tensor)]
         if odd:
@@ -135,7 +137,8 @@ class Captured:
                 graph = self._trace(program, batch)
             self.constants = lift(graph)
             self.program, self.shapes = program, kinds_of(batch)
-            self.graph, self.run = graph, graph
+            self.graph = graph
+            self.run: Callable[..., list[Tensor]] = graph
             self.kinds = list(map(_kind, self.constants))
             versions = [constant._version for constant in self.constants]
             with rolled_back(self.reads):
@@ -155,7 +158,7 @@ class Captured:
                     for constant, copy in zip(self.written, copies):
                         constant.copy_(copy)
 
-    def __call__(self, batch: Batch) -> object:
+    def __call__(self, batch: Batch) -> Result:
         if (kinds := kinds_of(batch)) != self.shapes:
             raise CaptureError(f"captured for {self.shapes}, called with {kinds}.")
         return self.unflatten(
@@ -172,7 +175,7 @@ class Captured:
         for index, (part, name) in enumerate(self.slots):
             buffer = part._buffers[name]
             if buffer is not self.buffers[index]:
-                if _kind(buffer) != _kind(self.buffers[index]):
+                if buffer is None or _kind(buffer) != _kind(self.buffers[index]):
                     return False
                 self.buffers[index] = part._buffers[name] = buffer.clone()
         return all(part._buffers[name] is mask for part, name, mask in self.masks)
@@ -223,17 +226,20 @@ class Captured:
             epilogue(leaves)
         return leaves
 
-    def unflatten(self, leaves: list[Tensor]) -> object:
+    def unflatten(self, leaves: list[Tensor]) -> Result:
         return pytree.tree_unflatten(leaves, self.layout)
+
+    def _buffers(self) -> list[Tensor]:
+        return cast("list[Tensor]", [part._buffers[name] for part, name in self.slots])
 
     def _inputs(self, batch: Batch) -> list[Tensor]:
         return [
             *(batch[name] for name in self.names),
-            *(part._buffers[name] for part, name in self.slots),
+            *self._buffers(),
             *self.constants,
         ]
 
-    def _trace(self, program: Callable[[Batch], object], batch: Batch) -> fx.GraphModule:
+    def _trace(self, program: Callable[[Batch], Result], batch: Batch) -> fx.GraphModule:
         from torch.fx.experimental.proxy_tensor import (
             make_fx,
         )  # which loads a computer algebra system
@@ -249,16 +255,17 @@ class Captured:
             for (part, name), buffer in zip(self.slots, buffers):
                 new = part._buffers[name]
                 if new is not buffer:
-                    if (new.shape, new.dtype) != (buffer.shape, buffer.dtype):
+                    if new is None or (new.shape, new.dtype) != (buffer.shape, buffer.dtype):
+                        kind = None if new is None else f"{tuple(new.shape)} {new.dtype}"
                         raise CaptureError(
                             f"buffer {name!r} of {type(part).__name__} was {tuple(buffer.shape)} "
-                            f"{buffer.dtype} and becomes {tuple(new.shape)} {new.dtype}."
+                            f"{buffer.dtype} and becomes {kind}."
                         )
                     buffer.copy_(new)
             found.append(layout)
             return leaves
 
-        own = [part._buffers[name] for part, name in self.slots]
+        own = self._buffers()
         values = [
             (parameter, parameter.data)
             for part in self.parts
@@ -367,7 +374,7 @@ class Captured:
                         run({name: value.clone() for name, value in batch.items()})
                     )
                 ]
-                return results + [part._buffers[name].clone() for part, name in self.slots]
+                return results + [buffer.clone() for buffer in self._buffers()]
             except Exception as error:
                 raise CaptureError(
                     f"run once more, the program fails ({type(error).__name__}: {first_line(error)})."

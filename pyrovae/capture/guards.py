@@ -1,7 +1,7 @@
 """What programs keep in Python beside their tensors, which a recording would hold fixed."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -11,7 +11,7 @@ import torch.nn as nn
 from pyro.poutine import runtime
 from torch.nn.modules import module as torch_module
 
-from pyrovae.capture.reachable import MODULE_STATE, holders, is_user_code
+from pyrovae.capture.reachable import MODULE_STATE, holders, hooks_of, is_user_code, module_of
 
 WATCHED = 1000
 """Entries of one container that are looked at for changes; of longer ones, their number."""
@@ -28,10 +28,10 @@ def guard_state(roots: Iterable[object]) -> tuple[list[object], list[object]]:
     roots, kept = list(roots), []
     roots += [
         *runtime._PYRO_STACK,
-        *(
-            getattr(torch_module, f"_global_{kind}_hooks")
-            for kind in ("forward", "forward_pre", "backward", "backward_pre")
-        ),
+        torch_module._global_forward_hooks,
+        torch_module._global_forward_pre_hooks,
+        torch_module._global_backward_hooks,
+        torch_module._global_backward_pre_hooks,
     ]
 
     def tell(value: object) -> object:
@@ -54,7 +54,7 @@ def guard_state(roots: Iterable[object]) -> tuple[list[object], list[object]]:
     return state, kept
 
 
-def _module_state(part: nn.Module, tell: object) -> tuple:
+def _module_state(part: nn.Module, tell: Callable[[object], object]) -> tuple:
     """What torch keeps in attributes of its own."""
     return (
         part.training,
@@ -74,11 +74,7 @@ def _module_state(part: nn.Module, tell: object) -> tuple:
             for name, value in part._buffers.items()
             if value is not None and value.dtype == torch.bool
         ],
-        [
-            tell(hook)
-            for kind in ("forward", "forward_pre", "backward", "backward_pre")
-            for hook in getattr(part, f"_{kind}_hooks").values()
-        ],
+        list(map(tell, hooks_of(part))),
     )
 
 
@@ -125,4 +121,4 @@ def is_foreign(value: object) -> bool:
     """Whether it is, or holds, a class or function from outside the packages that are known."""
     if isinstance(value, (list, tuple, dict)):
         return any(map(is_foreign, value.values() if isinstance(value, dict) else value))
-    return callable(value) and is_user_code(getattr(value, "__module__", None))
+    return callable(value) and is_user_code(module_of(value))

@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 from torch import Tensor, fx
@@ -38,7 +39,7 @@ def compile_graph(graph: fx.GraphModule, inputs: list[Tensor]) -> Callable[..., 
         with config.patch(fallback_random=True), torch.no_grad():
             try:
                 with tracing(TracingContext(shapes)):
-                    run = compile_fx(graph, inputs)
+                    run = cast("Callable[..., list[Tensor]]", compile_fx(graph, inputs))
                 run(*inputs)  # compiles
                 return run
             except Exception as error:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import CellType, CodeType, FunctionType, ModuleType
+from typing import Any
 
 import numpy as np
 import torch.nn as nn
@@ -42,7 +43,7 @@ MODULE_STATE = set(vars(nn.Module())) | {"terms"}
 LIMIT = 20_000
 """Holders after which the search ends: a program that reaches more reaches a data set."""
 
-Content = dict[object, object]
+Content = dict[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,22 @@ def is_user_code(module: str | None) -> bool:
     return root not in KNOWN and not root.startswith(
         "namedtuple_"
     )  # whose constructors are generated
+
+
+def module_of(value: object) -> str | None:
+    """The name of the module in which a function, or the class of an object, was written."""
+    return getattr(value, "__module__", None)
+
+
+def hooks_of(module: nn.Module) -> Iterator[Callable]:
+    """What torch calls before or after it, forward and backward."""
+    for hooks in (
+        module._forward_hooks,
+        module._forward_pre_hooks,
+        module._backward_hooks,
+        module._backward_pre_hooks,
+    ):
+        yield from hooks.values()
 
 
 def holders(roots: Iterable[object]) -> list[Holder]:
@@ -149,9 +166,8 @@ class _Search:
         self._add(name, module, read, write, True)
         for key, value in read().items():
             self.visit(value, f"{name}.{key}", True)
-        for kind in ("forward", "forward_pre", "backward", "backward_pre"):
-            for hook in getattr(module, f"_{kind}_hooks").values():
-                self.visit(hook, _name(hook), True)
+        for hook in hooks_of(module):
+            self.visit(hook, _name(hook), True)
         self.visit(type(module), name, True)
         for child in module._modules.values():
             self.visit(child, "", True)

@@ -1,11 +1,12 @@
 """Run programs for a look at them, and undo whatever they changed."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
@@ -61,7 +62,7 @@ def _same(before: object, now: object) -> bool:
         return True
     if type(before) is not type(now):
         return False
-    if isinstance(before, np.ndarray):
+    if isinstance(before, np.ndarray) and isinstance(now, np.ndarray):
         return before.shape == now.shape and bool(
             ((before == now) | ((before != before) & (now != now))).all()
         )
@@ -85,7 +86,7 @@ class UndoWrites(TorchDispatchMode):
         self.copies: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __torch_dispatch__(
-        self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None
+        self, func: OpOverload, types: tuple, args: tuple = (), kwargs: dict | None = None
     ) -> object:
         kwargs = kwargs or {}
         if func._schema.is_mutable:

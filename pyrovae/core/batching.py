@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import RandomSampler
 
 from pyrovae.core.errors import PairError
 from pyrovae.core.modules import find_modules
@@ -122,14 +123,14 @@ def device_of(*programs: Callable) -> torch.device | None:
 
 def generators_of(data: Data) -> list[torch.Generator]:
     """The private generators that a DataLoader shuffles with: part of the random state of a run."""
-    batch_sampler = getattr(data, "batch_sampler", None)
+    batch_sampler = _of_loader(data, "batch_sampler")
     owners = (
         data,
-        getattr(data, "sampler", None),
+        _of_loader(data, "sampler"),
         batch_sampler,
-        getattr(batch_sampler, "sampler", None),
+        _of_loader(batch_sampler, "sampler"),
     )
-    found = (getattr(owner, "generator", None) for owner in owners)
+    found = (_of_loader(owner, "generator") for owner in owners)
     return list(
         {
             id(generator): generator
@@ -139,7 +140,19 @@ def generators_of(data: Data) -> list[torch.Generator]:
     )
 
 
-def rebatch(data: Iterator[dict[str, Tensor]], size: int) -> Iterator[dict[str, Tensor]]:
+def is_shuffled(data: Data) -> bool:
+    """Whether each pass has an order of its own, as far as the data say so."""
+    return bool(_of_loader(data, "shuffle")) or isinstance(
+        _of_loader(data, "sampler"), RandomSampler
+    )
+
+
+def _of_loader(owner: object, name: str) -> object:
+    """An attribute of a DataLoader or its samplers, which other iterables may have too, or not."""
+    return getattr(owner, name, None)
+
+
+def rebatch(data: Iterator[Mapping[str, Tensor]], size: int) -> Iterator[dict[str, Tensor]]:
     """The same rows in the same order, `size` at a time whatever the batches were; the last tile
     may be ragged."""
     rest: dict[str, Tensor] = {}

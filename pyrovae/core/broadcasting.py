@@ -25,6 +25,7 @@ from pyrovae.core.traces import (
     sample_sites,
     set_up,
 )
+from pyrovae.core.types import Site, nodes_of
 
 logger = logging.getLogger(__name__)
 TRIED = 3
@@ -117,10 +118,10 @@ def stacked(traces: list[Trace]) -> Trace:
     Raises: PairError where the draws differ in their sites.
     """
     names = [
-        {name for name, site in trace.nodes.items() if site["type"] == "sample"}
+        {name for name, site in nodes_of(trace).items() if site["type"] == "sample"}
         for trace in traces
     ]
-    odd = set.union(*names) - set.intersection(*names)
+    odd = set[str].union(*names) - set[str].intersection(*names)
     if odd:
         raise PairError(
             f"sites {sorted(odd)} appear in some draws of the program and not in others, so they make no tensor "
@@ -128,7 +129,7 @@ def stacked(traces: list[Trace]) -> Trace:
         )
     result = Trace()
     for name in (name for name in traces[0].nodes if name in names[0]):
-        sites = [trace.nodes[name] for trace in traces]
+        sites = [nodes_of(trace)[name] for trace in traces]
         first, event_dim = sites[0], len(sites[0]["fn"].event_shape)
         values = (
             first["value"]
@@ -151,7 +152,7 @@ def stacked(traces: list[Trace]) -> Trace:
     return result
 
 
-def _is_data(site: dict) -> bool:
+def _is_data(site: Site) -> bool:
     return site["is_observed"] and not site["infer"].get("_deterministic")
 
 
@@ -167,9 +168,10 @@ class _ReplayOne(Messenger):
         super().__init__()
         self.draw = draw
 
-    def _pyro_sample(self, msg: dict) -> None:
+    def _pyro_sample(self, msg: Site) -> None:
         if msg["name"] in self.draw.nodes and not msg["is_observed"]:
-            value, shape = self.draw.nodes[msg["name"]]["value"], torch.Size(msg["fn"].shape())
+            value = nodes_of(self.draw)[msg["name"]]["value"]
+            shape = torch.Size(msg["fn"].shape())
             msg["value"], msg["done"] = (
                 value.reshape(shape) if value.numel() == shape.numel() else value,
                 True,
@@ -190,7 +192,7 @@ def _fault(
     do not."""
     try:
         together = run()
-        for site in together.nodes.values():
+        for site in nodes_of(together).values():
             if site["type"] == "sample":
                 log_prob(site)
     except PairError:
@@ -219,7 +221,7 @@ def _fault(
 def _difference(together: Trace, single: Trace, count: int, index: int) -> str | None:
     """The first site that is not what it is in a trace of that draw alone."""
     sites, others = (
-        {name: site for name, site in trace.nodes.items() if site["type"] == "sample"}
+        {name: site for name, site in nodes_of(trace).items() if site["type"] == "sample"}
         for trace in (together, single)
     )
     if sites.keys() != others.keys():
@@ -229,13 +231,13 @@ def _difference(together: Trace, single: Trace, count: int, index: int) -> str |
     )
 
 
-def _same(many: dict, one: dict, count: int, index: int) -> bool:
+def _same(many: Site, one: Site, count: int, index: int) -> bool:
     if one["infer"].get("_deterministic"):
         ours, alone = many["value"], one["value"]
     elif isinstance(
         base_distribution(one["fn"]), Delta
     ):  # its density is 0 where the value is off by rounding
-        ours, alone = base_distribution(many["fn"]).v, base_distribution(one["fn"]).v
+        ours, alone = (base_distribution(part["fn"]).__dict__["v"] for part in (many, one))
     else:
         ours, alone = log_prob(many), log_prob(one)
         shape = (count, *(alone.shape or (1,)))

@@ -28,6 +28,7 @@ from pyrovae.core.traces import (
     run_model,
     sample_sites,
 )
+from pyrovae.core.types import Site, nodes_of
 
 ANY_NUMBER = 2**62
 """Of data: for checks where the number N has no part in what is computed."""
@@ -90,7 +91,7 @@ def check(
             _check_value(site, batch)
         for name, site in sample_sites(model_trace, observed=False).items():
             if name in guide_trace.nodes:
-                check_latent(site, guide_trace.nodes[name])
+                check_latent(site, nodes_of(guide_trace)[name])
         for role, trace in (("model", model_trace), ("guide", guide_trace)):
             for site in {
                 **sample_sites(trace, observed=True),
@@ -215,7 +216,7 @@ def _misspelt(sites: Iterable[str], batch: Mapping[str, Tensor]) -> str:
     )
 
 
-def _check_site(role: str, site: dict, size: int, num_data: int | None, plate: str) -> None:
+def _check_site(role: str, site: Site, size: int, num_data: int | None, plate: str) -> None:
     name, inside = site["name"], plate_frame(site, plate)
     if inside is None and site["is_observed"]:
         refuse_other_plate(site, size, plate)
@@ -256,7 +257,7 @@ def _check_site(role: str, site: dict, size: int, num_data: int | None, plate: s
         )
 
 
-def _check_rows(site: dict, size: int, plate: str) -> None:
+def _check_rows(site: Site, size: int, plate: str) -> None:
     fn, value = site["fn"], site["value"]
     rows = value.shape[: value.dim() - len(fn.event_shape)]
     inside = plate_frame(site, plate)
@@ -272,7 +273,7 @@ def _check_rows(site: dict, size: int, plate: str) -> None:
         )
 
 
-def _check_value(site: dict, batch: Mapping[str, Tensor]) -> None:
+def _check_value(site: Site, batch: Mapping[str, Tensor]) -> None:
     """A site of a batch key's name observes its rows in their order; what a model makes of each
     row is its own affair."""
     name, value = site["name"], site["value"]
@@ -299,7 +300,7 @@ def _check_neighbours(
     for name, site in sample_sites(guide_trace, observed=False).items():
         inside, event_dim = plate_frame(site, plate), len(site["fn"].event_shape)
         if inside is not None:
-            part.nodes[name] = {
+            nodes_of(part)[name] = {
                 **site,
                 "value": site["value"].narrow(inside.dim - event_dim, 0, half),
             }
@@ -308,11 +309,14 @@ def _check_neighbours(
     except Exception:  # a program that only takes batches of this size cannot be asked
         return
     for name, site in sample_sites(whole, observed=True).items():
-        inside, other = plate_frame(site, plate), plate_frame(alone.nodes.get(name, site), plate)
+        inside, other = (
+            plate_frame(site, plate),
+            plate_frame(nodes_of(alone).get(name, site), plate),
+        )
         if inside is not None and other is not None and other.size == half:
             together, apart = (
                 log_prob(site).narrow(inside.dim, 0, half),
-                log_prob(alone.nodes[name]),
+                log_prob(nodes_of(alone)[name]),
             )
             if together.shape != apart.shape or _close(together, apart):
                 continue
@@ -326,11 +330,11 @@ def _check_neighbours(
 
 
 def _is_noisy(
-    model: Callable, guide_trace: Trace, batch: Mapping[str, Tensor], site: dict
+    model: Callable, guide_trace: Trace, batch: Mapping[str, Tensor], site: Site
 ) -> bool:
     """Whether the model draws numbers outside its sites: then no two runs agree, be the rows
     others or the same."""
-    again = (run_model(model, guide_trace, batch).nodes[site["name"]] for _ in range(4))
+    again = (nodes_of(run_model(model, guide_trace, batch))[site["name"]] for _ in range(4))
     return not all(_close(log_prob(site), log_prob(other)) for other in again)
 
 

@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from pyro.poutine.messenger import Messenger
+from torch import Tensor
 
 from pyrovae.core.modules import find_modules
+from pyrovae.core.types import Site
 
 
 @contextmanager
@@ -16,7 +18,7 @@ def frozen(*programs: Callable) -> Iterator[None]:
     Unlike `requires_grad_(False)` this leaves graphs alone that were built before or are built
     after.
     """
-    swapped = [
+    swapped: list[tuple[dict, str, Tensor]] = [
         (part._parameters, name, parameter)
         for module in find_modules(*programs).values()
         for part in module.modules()
@@ -34,5 +36,5 @@ def frozen(*programs: Callable) -> Iterator[None]:
 
 
 class _DetachParams(Messenger):
-    def _pyro_post_param(self, msg: dict) -> None:
+    def _pyro_post_param(self, msg: Site) -> None:
         msg["value"] = msg["value"].detach()

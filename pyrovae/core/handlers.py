@@ -4,12 +4,13 @@ and a look at its data."""
 from collections.abc import Collection
 
 from pyro.poutine.messenger import Messenger
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from pyrovae.core.errors import PairError
 from pyrovae.core.shapes import PARTICLES
 from pyrovae.core.support import check_support, lies_in_support, refuse_other_plate
+from pyrovae.core.traces import is_subsample
+from pyrovae.core.types import Site
 
 
 class ScaleLogProb(Messenger):
@@ -32,8 +33,8 @@ class ScaleLogProb(Messenger):
         self.plate, self.num_data, self.beta, self.batch_size = plate, num_data, beta, batch_size
         self.size = num_data
 
-    def _pyro_sample(self, msg: dict) -> None:
-        if site_is_subsample(msg):
+    def _pyro_sample(self, msg: Site) -> None:
+        if is_subsample(msg):
             return
         msg["own_scale"] = msg["scale"]
         inside = next(
@@ -75,7 +76,7 @@ class Uncondition(Messenger):
         super().__init__()
         self.data = data
 
-    def _pyro_sample(self, msg: dict) -> None:
+    def _pyro_sample(self, msg: Site) -> None:
         if msg["is_observed"] and (
             msg["name"] in self.data
             or any(plate_frame.name != PARTICLES for plate_frame in msg["cond_indep_stack"])
@@ -91,7 +92,7 @@ class ValidateSupport(Messenger):
     runs inside: a loss without sites is not checked.
     """
 
-    def _pyro_sample(self, msg: dict) -> None:
+    def _pyro_sample(self, msg: Site) -> None:
         if msg["is_observed"] and not msg["infer"].get("_deterministic"):
             check_support(msg)
 
@@ -103,7 +104,7 @@ class RecordSupport(Messenger):
         super().__init__()
         self.good: list[Tensor] = []
 
-    def _pyro_sample(self, msg: dict) -> None:
+    def _pyro_sample(self, msg: Site) -> None:
         if msg["is_observed"] and not msg["infer"].get("_deterministic"):
             good = lies_in_support(msg)
             if good is not None:

@@ -11,6 +11,7 @@ from torch import Size, Tensor
 from torch.distributions import Distribution, constraints
 
 from pyrovae.core.traces import Batch, run_pair, sample_sites
+from pyrovae.core.types import Shape, Site, nodes_of
 
 LOOKS = 10
 """Draws that tell whether a support moves: with continuous latent values two would do."""
@@ -33,24 +34,26 @@ class ZeroOutside(TorchDistribution):
         super().__init__(base_dist.batch_shape, base_dist.event_shape, validate_args=False)
 
     @property
-    def has_rsample(self) -> bool:
+    def has_rsample(self) -> bool:  # type: ignore[override]  # as torch's own Independent has it
         return self.base_dist.has_rsample
 
     @property
-    def support(self) -> constraints.Constraint:
+    def support(self) -> constraints.Constraint | None:
         return self.base_dist.support
 
-    def rsample(self, sample_shape: Size = Size()) -> Tensor:
+    def rsample(self, sample_shape: Shape = Size()) -> Tensor:
         return self.base_dist.rsample(sample_shape)
 
-    def sample(self, sample_shape: Size = Size()) -> Tensor:
+    def sample(self, sample_shape: Shape = Size()) -> Tensor:
         return self.base_dist.sample(sample_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        score = self.base_dist.log_prob(value)
-        return torch.where(self.support.check(value), score, torch.full_like(score, -torch.inf))
+        score, support = self.base_dist.log_prob(value), self.support
+        if support is None:
+            return score
+        return torch.where(support.check(value), score, torch.full_like(score, -torch.inf))
 
-    def expand(self, batch_shape: Size, _instance: object = None) -> "ZeroOutside":
+    def expand(self, batch_shape: Shape, _instance: object = None) -> "ZeroOutside":
         return ZeroOutside(self.base_dist.expand(batch_shape))
 
 
@@ -62,7 +65,7 @@ class AllowOutside(Messenger):
         super().__init__()
         self.names = names
 
-    def _pyro_sample(self, msg: dict) -> None:
+    def _pyro_sample(self, msg: Site) -> None:
         if (
             msg["is_observed"]
             and (self.names is None or msg["name"] in self.names)
@@ -77,9 +80,16 @@ def bounds_of(fn: Distribution) -> list[Tensor]:
         support = fn.support
     except (NotImplementedError, AttributeError, ValueError):
         return []
+    if support is None:
+        return []
+    return [bound for bound in vars(base_support(support)).values() if isinstance(bound, Tensor)]
+
+
+def base_support(support: constraints.Constraint) -> constraints.Constraint:
+    """That of one element."""
     while hasattr(support, "base_constraint"):  # of independent elements, and of mixtures
         support = support.base_constraint
-    return [bound for bound in vars(support).values() if isinstance(bound, Tensor)]
+    return support
 
 
 def moving_supports(model: Callable, guide: Callable, batch: Batch, seen: Trace) -> set[str]:
@@ -90,7 +100,7 @@ def moving_supports(model: Callable, guide: Callable, batch: Batch, seen: Trace)
     ]
     if not names:
         return set()
-    draws = [run_pair(model, guide, batch)[0].nodes for _ in range(LOOKS)]
+    draws = [nodes_of(run_pair(model, guide, batch)[0]) for _ in range(LOOKS)]
     return {
         name
         for name in names

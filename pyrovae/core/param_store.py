@@ -6,12 +6,14 @@ train nothing, in silence. `register_params` makes those statements. The engine 
 enters the store.
 """
 
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import pyro
 import torch.nn as nn
+from pyro.params.param_store import ParamStoreDict
 from pyro.poutine.runtime import am_i_wrapped
 from torch import Tensor
 
@@ -44,20 +46,24 @@ def localize(module: nn.Module) -> None:
     Pyro gives a module's context its local store only at construction; one more attribute changes
     nothing elsewhere.
     """
-    for part in module.modules():
-        context = getattr(part, "_pyro_context", None)
-        if context is not None and not hasattr(context, "param_state"):
-            context.param_state = {"params": {}, "constraints": {}}
+    for context in _contexts(module):
+        if "param_state" not in context:
+            context["param_state"] = {"params": {}, "constraints": {}}
 
 
 def local_parameters(module: nn.Module) -> dict[str, Tensor]:
     """Unconstrained tensors of the `pyro.param` statements that `PyroModule`s ran inside
     `local_param_scope`."""
-    states = (
-        getattr(getattr(part, "_pyro_context", None), "param_state", None)
-        for part in module.modules()
-    )
-    return {name: tensor for state in states if state for name, tensor in state["params"].items()}
+    states = (context["param_state"] for context in _contexts(module) if "param_state" in context)
+    return {name: tensor for state in states for name, tensor in state["params"].items()}
+
+
+def _contexts(module: nn.Module) -> Iterator[dict[str, Any]]:
+    """The attributes of what Pyro keeps for each module of its own."""
+    for part in module.modules():
+        context = part.__dict__.get("_pyro_context")
+        if context is not None:
+            yield vars(context)
 
 
 def register_params(module: nn.Module, prefix: str) -> None:
@@ -79,7 +85,7 @@ def register_params(module: nn.Module, prefix: str) -> None:
             pyro.param(known or _unused(store, f"{prefix}.{name}"), parameter)
 
 
-def _unused(store: Container[str], name: str) -> str:
+def _unused(store: ParamStoreDict, name: str) -> str:
     candidate, count = name, 1
     while candidate in store:
         count += 1

@@ -33,13 +33,11 @@ def find_parameters(loss: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tens
             preserve_state([loss], training=training),
         ):
             leaves |= set(_leaves(loss(**batch)))
-    named = {
+    named: dict[str, Tensor] = {
         name: parameter for name, parameter in loss.named_parameters() if parameter.requires_grad
     }
     known, store = set(named.values()), pyro.get_param_store()
-    stored = {
-        name: store[name].unconstrained() for name in sorted(store.keys())
-    } | local_parameters(loss)
+    stored = dict(sorted(store.named_parameters())) | local_parameters(loss)
     named |= {
         f"param_store.{name}": tensor
         for name, tensor in stored.items()

@@ -3,12 +3,22 @@
 import random as python_random
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
 import torch.nn as nn
+from torch import Tensor
 
-RandomState = dict[str, object]
+
+class RandomState(TypedDict):
+    """What `random_state` returns."""
+
+    torch: Tensor
+    cuda: list[Tensor]
+    numpy: Any
+    python: tuple[Any, ...]
+    generators: list[Tensor]
 
 
 def random_state(generators: Sequence[torch.Generator] = ()) -> RandomState:

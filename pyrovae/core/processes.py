@@ -54,7 +54,8 @@ def is_running(pid: int) -> bool:
 def _is_running_on_windows(pid: int) -> bool:
     import ctypes
 
-    kernel, status = ctypes.windll.kernel32, ctypes.c_ulong()
+    kernel = ctypes.windll.kernel32  # type: ignore[attr-defined]  # there on Windows alone
+    status = ctypes.c_ulong()
     handle = kernel.OpenProcess(MAY_ASK, False, pid)
     if not handle:
         return kernel.GetLastError() == 5  # it is there, but another user's

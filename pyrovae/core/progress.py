@@ -2,13 +2,16 @@
 
 import sys
 from collections.abc import Iterable
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO, cast
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 LOG_SECONDS = 30.0
 """Between two lines of one bar in a log file."""
 
 
-def progress_bar(iterable: Iterable | None = None, **options: object) -> Iterable:
+def progress_bar(iterable: Iterable | None = None, **options: object) -> "tqdm":
     """tqdm's bar on standard error: one within another vanishes when it is done; to a file each
     state is a line.
 
@@ -25,7 +28,7 @@ def progress_bar(iterable: Iterable | None = None, **options: object) -> Iterabl
     """
     from tqdm.auto import tqdm
 
-    stream = options.pop("file", None) or sys.stderr
+    stream = cast(TextIO, options.pop("file", None) or sys.stderr)
     if stream.isatty() or "ipykernel" in sys.modules:
         return tqdm(iterable, **{"file": stream, "leave": None, "dynamic_ncols": True, **options})
     return tqdm(

@@ -70,6 +70,8 @@ def skip_weight_sampling() -> Iterator[None]:
     """Within it, under a handler that redraws outputs, normal weights are not drawn: NaN stands
     for them."""
     known = origins.get()
+    if known is None:
+        raise LookupError("no handler runs that redraws outputs")
     known.draws = False
     try:
         yield

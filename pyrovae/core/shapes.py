@@ -24,6 +24,8 @@ class _Whole(pyro.plate):
     """A plate without a site of row indices, which only those that subsample need: the engine's
     steps are faster."""
 
-    @staticmethod
-    def _subsample(name: str, size: int, *_: object) -> tuple[int, int, None]:
+    @staticmethod  # pyro.plate always passes the size
+    def _subsample(  # type: ignore[override]
+        name: str, size: int, *_: object
+    ) -> tuple[int, int, None]:
         return size, size, None

@@ -7,11 +7,13 @@ import torch
 from pyro.distributions import Unit, constraints
 from pyro.poutine import Trace
 from torch import Tensor
+from torch.distributions import Distribution
 
 from pyrovae.core.errors import PairError
-from pyrovae.core.moving_support import ZeroOutside
+from pyrovae.core.moving_support import ZeroOutside, base_support
 from pyrovae.core.shapes import DATA_DIM
 from pyrovae.core.traces import base_distribution, sample_sites
+from pyrovae.core.types import Site
 
 BOUNDED = (
     constraints.interval,
@@ -24,7 +26,7 @@ CIRCULAR = (dist.VonMises, dist.SineBivariateVonMises)
 """Densities of angles, normalised over one turn although their support says the whole line."""
 
 
-def check_support(site: dict) -> None:
+def check_support(site: Site) -> None:
     """Raise PairError where an observed value lies outside the support of its likelihood, or has
     another shape."""
     value, fn = site["value"], site["fn"]
@@ -48,12 +50,12 @@ def check_support(site: dict) -> None:
             "data to x = (x (N - 1) + 0.5) / N for N data."
         )
     low, high = float(value.min()), float(value.max())
-    outside = value[~_base_support(support).check(value)].flatten()
+    outside = value[~base_support(support).check(value)].flatten()
     example = f"{float(outside[0]):.4g}" if len(outside) else f"{high:.4g}"
     text = f"site {site['name']!r} is {type(base).__name__} "
     if low != low:
         text += "and its data hold NaN. Remove or impute them before training."
-    elif _base_support(support) is constraints.boolean and 0 <= low and high <= 1:
+    elif base_support(support) is constraints.boolean and 0 <= low and high <= 1:
         text += (
             f"on {{0, 1}}, but the data hold grey values such as {example}; that is not a density. Binarise the "
             "data (dynamic, static or threshold), or use ContinuousBernoulliHead."
@@ -65,21 +67,21 @@ def check_support(site: dict) -> None:
     ):
         text += f"on [0, 1], but the data reach {high:g}: they look like 0-255 pixels. Divide by 255 first."
     elif (
-        isinstance(_base_support(support), constraints.integer_interval) and 0 <= low and high <= 1
+        isinstance(base_support(support), constraints.integer_interval) and 0 <= low and high <= 1
     ):
         text += (
-            f"on whole levels, {_base_support(support)}, but the data hold grey values such as {example}. Make them "
+            f"on whole levels, {base_support(support)}, but the data hold grey values such as {example}. Make them "
             "levels, e.g. by the data set's as_levels()."
         )
     else:
         text += (
-            f"with support {_base_support(support)}, but the data lie in [{low:g}, {high:g}], e.g. {example}. "
+            f"with support {base_support(support)}, but the data lie in [{low:g}, {high:g}], e.g. {example}. "
             "Change the likelihood or the scale of the data."
         )
     raise PairError(text)
 
 
-def lies_in_support(site: dict) -> Tensor | None:
+def lies_in_support(site: Site) -> Tensor | None:
     """For each observed value whether it lies in the support; None where a mask or the
     distribution leaves that open."""
     if masks_of(site) or isinstance(site["fn"], ZeroOutside):
@@ -95,7 +97,7 @@ def lies_in_support(site: dict) -> Tensor | None:
     return good
 
 
-def check_parameters(role: str, site: dict) -> None:
+def check_parameters(role: str, site: Site) -> None:
     """Raise PairError where a distribution has parameters that it does not allow."""
     base = base_distribution(site["fn"])
     for name, constraint in getattr(base, "arg_constraints", {}).items():
@@ -117,7 +119,7 @@ def check_parameters(role: str, site: dict) -> None:
             )
 
 
-def check_latent(site: dict, guide_site: dict) -> None:
+def check_latent(site: Site, guide_site: Site) -> None:
     """Raise PairError where model and guide disagree on the plates, scale, shape or support of a
     latent site."""
     name, fn, q = site["name"], site["fn"], guide_site["fn"]
@@ -174,7 +176,7 @@ def check_latent(site: dict, guide_site: dict) -> None:
             )
 
 
-def refuse_other_plate(site: dict, size: int, plate: str) -> None:
+def refuse_other_plate(site: Site, size: int, plate: str) -> None:
     """Raise PairError where an observed site lies in a plate of `size` data that has another name
     than `plate`."""
     other = next(
@@ -193,22 +195,25 @@ def refuse_other_plate(site: dict, size: int, plate: str) -> None:
         )
 
 
-def support_of(fn: dist.Distribution) -> constraints.Constraint | None:
+def support_of(fn: Distribution) -> constraints.Constraint | None:
     """The support of one element; None where the distribution does not know it."""
     base = base_distribution(fn)
     if isinstance(base, CIRCULAR):
         return constraints.interval(-math.pi, math.pi)
     try:
-        support = _base_support(fn.support)
+        support = fn.support
     except (NotImplementedError, AttributeError):
         return None
+    if support is None:
+        return None
+    support = base_support(support)
     if support is constraints.real and isinstance(base, dist.TransformedDistribution):
         # torch asks only the last of the transforms, but one before it may bound the values
         return None
     return support
 
 
-def masks_of(site: dict) -> list[Tensor | bool]:
+def masks_of(site: Site) -> list[Tensor | bool]:
     """The masks round and inside a site's distribution: where one is False, the value need not lie
     in the support."""
     fn, masks = site["fn"], [] if site["mask"] is None else [site["mask"]]
@@ -219,13 +224,7 @@ def masks_of(site: dict) -> list[Tensor | bool]:
     return masks
 
 
-def _base_support(support: constraints.Constraint) -> constraints.Constraint:
-    while hasattr(support, "base_constraint"):  # of independent elements, and of mixtures
-        support = support.base_constraint
-    return support
-
-
-def describe(fn: dist.Distribution) -> str:
+def describe(fn: Distribution) -> str:
     return f"{type(base_distribution(fn)).__name__}(batch {tuple(fn.batch_shape)}, event {tuple(fn.event_shape)})"
 
 

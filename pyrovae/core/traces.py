@@ -3,13 +3,15 @@ is made of."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from typing import TypeGuard, cast
 
 import pyro
 import torch
 from pyro import poutine
 from pyro.infer.autoguide import AutoGuide
 from pyro.poutine import Trace
-from pyro.poutine.util import prune_subsample_sites
+from pyro.poutine.runtime import Message
+from pyro.poutine.util import prune_subsample_sites, site_is_subsample
 from torch import Tensor
 from torch.distributions import Distribution, TransformedDistribution
 
@@ -17,6 +19,7 @@ from pyrovae.core.errors import PairError
 from pyrovae.core.modules import find_modules
 from pyrovae.core.param_store import local_param_scope, localize
 from pyrovae.core.shapes import DATA, PARTICLES, PARTICLES_DIM
+from pyrovae.core.types import LocalGuide, PlateFrame, Site, nodes_of
 
 Batch = Mapping[str, Tensor]
 
@@ -65,8 +68,12 @@ def run_model(
 def for_batch(guide: Callable, batch: Batch) -> Callable:
     """The guide itself, or what a guide with a method `for_batch` returns: one that was refined on
     these data."""
-    adapt = getattr(guide, "for_batch", None)
-    return guide if adapt is None else adapt(batch)
+    return guide.for_batch(batch) if is_local(guide) else guide
+
+
+def is_local(guide: Callable | None) -> TypeGuard[LocalGuide]:
+    """Whether a guide makes another one of itself for each batch."""
+    return hasattr(guide, "for_batch")
 
 
 @contextmanager
@@ -139,19 +146,19 @@ def _autoguides(guide: Callable) -> list[AutoGuide]:
     ]
 
 
-def sample_sites(trace: Trace, *, observed: bool) -> dict[str, dict]:
+def sample_sites(trace: Trace, *, observed: bool) -> dict[str, Site]:
     """The observed, or the latent, sample sites of a trace by name; `pyro.deterministic` notes are
     neither."""
     return {
         name: site
-        for name, site in trace.nodes.items()
+        for name, site in nodes_of(trace).items()
         if site["type"] == "sample"
         and site["is_observed"] == observed
         and not site["infer"].get("_deterministic")
     }
 
 
-def log_prob(site: dict) -> Tensor:
+def log_prob(site: Site) -> Tensor:
     """The site's log-density in nats as the author wrote it: masked, but without any scaling for
     training."""
     if "unscaled_log_prob" not in site:
@@ -173,7 +180,7 @@ def base_distribution(fn: Distribution) -> Distribution:
     return fn
 
 
-def plate_frame(site: dict, plate: str) -> object | None:
+def plate_frame(site: Site, plate: str) -> PlateFrame | None:
     """The plate's frame if the site lies inside it, else None."""
     return next(
         (plate_frame for plate_frame in site["cond_indep_stack"] if plate_frame.name == plate),
@@ -241,7 +248,12 @@ def check_matched(model_trace: Trace, guide_trace: Trace) -> None:
         )
 
 
-def is_auxiliary(site: dict) -> bool:
+def is_subsample(site: Site) -> bool:
+    """Whether a site is the statement of a plate's row indices."""
+    return site_is_subsample(cast("Message", site))
+
+
+def is_auxiliary(site: Site) -> bool:
     return bool(site["infer"].get("is_auxiliary"))
 
 
@@ -260,7 +272,7 @@ def log_joint(
     return sum(values[1:], values[0]) if values else torch.zeros(())
 
 
-def _per_datum(site: dict, num_particles: int, plate: str | None) -> Tensor:
+def _per_datum(site: Site, num_particles: int, plate: str | None) -> Tensor:
     value, name = log_prob(site), site["name"]
     inside = None if plate is None else plate_frame(site, plate)
     if inside is None and plate is not None:

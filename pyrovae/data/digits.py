@@ -5,7 +5,7 @@ import torch
 
 from pyrovae.data.batches import DictDataset
 from pyrovae.data.errors import DataError
-from pyrovae.data.holdout import split_valid
+from pyrovae.data.holdout import hold_out, split_valid
 from pyrovae.data.splits import Splits
 
 
@@ -42,7 +42,7 @@ def load_digits(*, valid_size: int | None = None) -> Splits:
     raw = datasets.load_digits()
     x = torch.from_numpy((raw.images / 16).astype(np.float32)).unsqueeze(1)
     y = torch.from_numpy(raw.target.astype(np.int64))
-    rest, test = split_valid(DictDataset(x=x, y=y), len(x) // 5, seed=1)
+    rest, test = hold_out(DictDataset(x=x, y=y), len(x) // 5, seed=1)
     train, valid = split_valid(rest, valid_size)
     return Splits(
         "digits",

@@ -1,5 +1,7 @@
 """The one exception of the data package, and the refusal that several of its files need."""
 
+from typing import SupportsIndex
+
 
 class DataError(ValueError):
     """Data were refused; the message says what was seen, what was wanted and what to do.
@@ -24,7 +26,11 @@ def whole_number(value: int, name: str, *, at_least: int) -> int:
         >>> whole_number(3, "n", at_least=1)
         3
     """
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < at_least:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, SupportsIndex)
+        or value.__index__() < at_least
+    ):
         raise DataError(
             f"{name} is {value!r}, wanted a whole number of rows, at least {at_least}."
         )

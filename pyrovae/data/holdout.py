@@ -34,11 +34,14 @@ def split_valid(
     if valid_size is None:
         valid_size = max(1, min(1000, len(data) // 10))
     size = whole_number(valid_size, "valid_size", at_least=0)
+    return hold_out(data, size, seed=seed) if size else (data, None)
+
+
+def hold_out(data: DictDataset, size: int, *, seed: int) -> tuple[DictDataset, DictDataset]:
+    """`split_valid` for a size above 0."""
     if size >= len(data):
         raise DataError(
             f"holding out {size} of {len(data)} rows leaves none to train on. Hold out fewer."
         )
-    if size == 0:
-        return data, None
     order = torch.from_numpy(np.random.RandomState(seed).permutation(len(data)))
     return DictDataset(**data[order[size:]]), DictDataset(**data[order[:size]])

@@ -1,6 +1,7 @@
 """IDX, the file format of MNIST and its kin, plain or gzipped."""
 
 import gzip
+import io
 import math
 import re
 import zlib
@@ -130,7 +131,7 @@ def read_idx_folder(folder: Path) -> tuple[dict[str, np.ndarray], str] | None:
     )
 
 
-def _open(path: Path) -> gzip.GzipFile:
+def _open(path: Path) -> io.BufferedIOBase:
     with open(path, "rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
     return gzip.open(path, "rb") if packed else open(path, "rb")

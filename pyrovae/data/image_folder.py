@@ -59,7 +59,7 @@ def read_image_folder(folder: Path) -> tuple[dict[str, np.ndarray], str]:
     owners = [
         path.relative_to(folder).parts[0] if path.parent != folder else None for path in files
     ]
-    names = sorted(set(owners) - {None})
+    names = sorted({owner for owner in owners if owner is not None})
     if {name.lower() for name in names} & _SPLIT_NAMES:
         raise DataError(
             f"{folder} has subfolders {names}, which look like train and test parts and would be read as "
@@ -69,7 +69,7 @@ def read_image_folder(folder: Path) -> tuple[dict[str, np.ndarray], str]:
     note = f"{len(files)} {colour} images"
     if None in owners:
         return {"x": x}, note
-    y = np.array([names.index(owner) for owner in owners], np.int64)
+    y = np.array([names.index(owner) for owner in owners if owner is not None], np.int64)
     return {"x": x, "y": y}, f"{note} in classes {', '.join(names)}"
 
 
@@ -113,9 +113,8 @@ def _read(path: Path, like: tuple[Path, tuple[int, int]] | None) -> np.ndarray:
                     f"{path} has more than 8 bits a pixel (mode {image.mode}); wanted 8. Convert it, or "
                     "save the pixels as floats in [0, 1] in an .npy file."
                 )
-            if "transparency" in image.info:  # of a grey level or palette entry
-                image = image.convert("RGBA")
-            if "A" in image.getbands() and image.getchannel("A").getextrema()[0] < 255:
+            bands = image.convert("RGBA") if "transparency" in image.info else image
+            if "A" in bands.getbands() and (np.asarray(bands.getchannel("A")) < 255).any():
                 raise DataError(
                     f"{path} has transparent pixels, whose colour is undefined. "
                     "Put it on a background first."

@@ -91,11 +91,11 @@ def read_family(family: Family, raw: Path, download: bool) -> tuple[dict[str, np
             "%s is not read: it holds files of an old torchvision, and such files may run code.",
             old,
         )
-    paths = {key: _find(family.known(key), raw) for key in NAMES}
-    missing = [family.known(key) for key, path in paths.items() if path is None]
+    found = {key: _find(family.known(key), raw) for key in NAMES}
+    missing = [family.known(key) for key, path in found.items() if path is None]
     if missing:
         _download(family, missing, raw, download)
-        paths = {key: path or raw / family.known(key).name for key, path in paths.items()}
+    paths = {key: path or raw / family.known(key).name for key, path in found.items()}
     checked = True
     for key, path in paths.items():
         known = family.known(key)

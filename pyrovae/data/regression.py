@@ -134,7 +134,8 @@ class Regression:
             else torch.arange(len(train))
         )
         rows = {"train": train[order[size:]], "valid": train[order[:size]], "test": test}
-        moments = {key: _moments(getattr(self, key)[rows["train"]]) for key in ("x", "y")}
+        values = {"x": self.x, "y": self.y}
+        moments = {key: _moments(value[rows["train"]]) for key, value in values.items()}
 
         def part(name: str) -> DictDataset:
             return DictDataset(
@@ -142,12 +143,12 @@ class Regression:
                     key: ((value[rows[name]].double() - moments[key][0]) / moments[key][1]).to(
                         value.dtype
                     )
-                    for key, value in (("x", self.x), ("y", self.y))
+                    for key, value in values.items()
                 }
             )
 
         numbers = {
-            f"{key}_{kind}": number.to(getattr(self, key).dtype)
+            f"{key}_{kind}": number.to(values[key].dtype)
             for key, pair in moments.items()
             for kind, number in zip(("mean", "scale"), pair)
         }

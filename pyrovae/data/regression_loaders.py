@@ -130,12 +130,12 @@ def gap1d(num_data: int = 100, noise: float = 0.1, seed: int = 0) -> Regression:
         raise DataError(f"noise is {noise}, wanted a standard deviation, at least 0.")
     state = np.random.RandomState(seed)
     side = np.where(np.arange(num_data) % 2, 1.0, -1.0)
-    x = np.concatenate([side * state.uniform(1, 3, num_data), state.uniform(-4, 4, num_data)])[
-        :, None
-    ]
+    inputs = np.concatenate(
+        [side * state.uniform(1, 3, num_data), state.uniform(-4, 4, num_data)]
+    )[:, None]
     x, error = (
         torch.from_numpy(array).to(torch.get_default_dtype())
-        for array in (x, noise * state.randn(*x.shape))
+        for array in (inputs, noise * state.randn(*inputs.shape))
     )
     rows = torch.arange(2 * num_data)
     return Regression(

@@ -5,7 +5,7 @@ import os
 import stat
 import zipfile
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import numpy as np
 
@@ -99,7 +99,7 @@ def check_numpy(file: BinaryIO, path: Path, names: list[str]) -> None:
     file.seek(0)
 
 
-def _check_header(file: BinaryIO, size: int, path: Path) -> None:
+def _check_header(file: IO[bytes], size: int, path: Path) -> None:
     if file.seekable():
         file.seek(0)
     version = np.lib.format.read_magic(file)

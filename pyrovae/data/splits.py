@@ -1,7 +1,7 @@
 """A data set as train, valid and test parts, and how they become minibatches."""
 
 import dataclasses
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -92,7 +92,7 @@ class Splits:
 
         Source: see ``pyrovae.data.dynamic`` and ``pyrovae.data.static``.
         """
-        if binarize not in (choices := Binarize.__args__):
+        if binarize not in (choices := get_args(Binarize)):
             raise DataError(
                 f"binarize is {binarize!r}, wanted one of {', '.join(map(repr, choices))}."
             )
@@ -101,11 +101,8 @@ class Splits:
                 check_unit(data.tensors["x"], f"x of {part}")
             binarize = "none" if self.is_binary else binarize
 
-        def make(part: str, salt: int) -> Batches | None:
-            data = self._parts().get(part)
-            if data is None:
-                return None
-            x, is_train = data.tensors["x"], part == "train"
+        def make(data: DictDataset, salt: int, *, is_train: bool = False) -> Batches:
+            x = data.tensors["x"]
             resample = binarize == "dynamic" and is_train
             if binarize == "threshold":
                 x = threshold(x)
@@ -119,7 +116,8 @@ class Splits:
                 transform=dynamic if resample else None,
             )
 
-        return make("train", 0), make("valid", 1), make("test", 2)
+        valid = None if self.valid is None else make(self.valid, 1)
+        return make(self.train, 0, is_train=True), valid, make(self.test, 2)
 
     def as_levels(self) -> "Splits":
         """Same data with x as whole numbers 0..levels-1 (still float32), for a categorical
@@ -153,7 +151,9 @@ class Splits:
                     f"{self.levels} promises. Round it, or set levels=None for continuous data."
                 )
             parts[part] = _with_x(data, level)
-        return dataclasses.replace(self, **parts)
+        return dataclasses.replace(
+            self, train=parts["train"], valid=parts.get("valid"), test=parts["test"]
+        )
 
     def _parts(self) -> dict[str, DictDataset]:
         parts = {"train": self.train, "valid": self.valid, "test": self.test}

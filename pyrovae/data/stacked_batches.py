@@ -52,4 +52,5 @@ class StackedBatches:
 
     @property
     def _size(self) -> tuple[int, int]:
-        return tuple(next(iter(self.data.tensors.values())).shape[:2])
+        count, size = next(iter(self.data.tensors.values())).shape[:2]
+        return count, size

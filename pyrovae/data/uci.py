@@ -5,6 +5,7 @@ import hashlib
 import os
 import warnings
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -113,8 +114,8 @@ def load_uci_folder(path: str | os.PathLike) -> Regression:
         )
     table = torch.from_numpy(_read(folder / "data.txt", 2))
     files = [folder / f"index_{kind}.txt" for kind in ("features", "target")]
-    columns = [_whole(file) for file in files]
-    check_indices(*columns, table.shape[1], *map(str, files), of="column")
+    columns = features, target = _whole(files[0]), _whole(files[1])
+    check_indices(features, target, table.shape[1], str(files[0]), str(files[1]), of="column")
     unused = torch.ones(table.shape[1], dtype=torch.bool).index_fill(0, torch.cat(columns), False)
     check_matrix(str(folder / "data.txt"), table.masked_fill(unused, 0.0))
     x, y = (table[:, some].to(torch.get_default_dtype()) for some in columns)
@@ -170,7 +171,7 @@ def _whole(path: Path) -> torch.Tensor:
     return torch.from_numpy(numbers.astype(np.int64))
 
 
-def _read(path: Path, dimensions: int) -> np.ndarray:
+def _read(path: Path, dimensions: Literal[1, 2]) -> np.ndarray:
     if not path.is_file():
         raise DataError(f"{path} is missing. Wanted a folder with {_LAYOUT}.")
     try:

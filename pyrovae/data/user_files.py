@@ -10,7 +10,7 @@ import numpy as np
 from pyrovae.data.arrays import PIXELS, convert_x, convert_y, refuse_small_range
 from pyrovae.data.batches import DictDataset
 from pyrovae.data.errors import DataError
-from pyrovae.data.holdout import split_valid
+from pyrovae.data.holdout import hold_out, split_valid
 from pyrovae.data.idx import is_idx, read_idx, read_idx_folder
 from pyrovae.data.image_folder import SUFFIXES, read_image_folder
 from pyrovae.data.sizes import check_numpy, refuse_special
@@ -59,10 +59,10 @@ def load_path(path: str | os.PathLike, *, valid_size: int | None = None) -> Spli
     )
     _check_names(arrays, path)
     try:
-        xs = {name: arrays[name] for name in _KEYS if name in arrays}
+        raw = {name: arrays[name] for name in _KEYS if name in arrays}
         if not path.is_dir():
-            refuse_small_range(xs)
-        xs, levels, how = convert_x(xs)
+            refuse_small_range(raw)
+        xs, levels, how = convert_x(raw)
         parts = {
             name: DictDataset(
                 x=x,
@@ -95,7 +95,7 @@ def load_path(path: str | os.PathLike, *, valid_size: int | None = None) -> Spli
         )
     train, test = parts["x"], parts.get("x_test")
     if test is None:
-        train, test = split_valid(train, max(1, rows // 10), seed=1)
+        train, test = hold_out(train, max(1, rows // 10), seed=1)
     train, valid = (
         (train, parts["x_valid"]) if "x_valid" in parts else split_valid(train, valid_size)
     )

@@ -11,6 +11,7 @@ from pyrovae.core.errors import PairError
 from pyrovae.core.modules import find_modules
 from pyrovae.core.preserve_state import preserve_state
 from pyrovae.core.traces import run_pair
+from pyrovae.core.types import Site, nodes_of
 
 
 class ActiveUnits:
@@ -32,7 +33,8 @@ class ActiveUnits:
     threshold = 0.01
 
     def __init__(self) -> None:
-        self.size, self.sums = 0, 0.0
+        self.size = 0
+        self.sums: Tensor | float = 0.0
 
     def add(self, first: Tensor, second: Tensor) -> None:
         self.add_sums(len(first), self.sums_of(first, second))
@@ -47,7 +49,7 @@ class ActiveUnits:
         self.size, self.sums = self.size + size, self.sums + sums
 
     def variance(self) -> Tensor:
-        first, second, product = self.sums
+        first, second, product = torch.as_tensor(self.sums)
         return product / self.size - first * second / self.size**2
 
     def count(self) -> int:
@@ -78,11 +80,12 @@ def kl_per_dim(
         >>> kl_per_dim(model, guide, {"x": torch.ones(3, 4)}).shape
         torch.Size([2])
     """
-    total, size = 0.0, 0
+    total: Tensor | float = 0.0
+    size = 0
     with torch.no_grad(), preserve_state(find_modules(model, guide).values(), training=False):
         for batch in batches(data, names, exemplar_of(model, guide)):
             traces = run_pair(model, guide, batch)
-            p, q = (factors(trace.nodes[site]) for trace in traces)
+            p, q = (factors(nodes_of(trace)[site]) for trace in traces)
             try:
                 kl = kl_divergence(q, p)
             except NotImplementedError as error:
@@ -91,10 +94,10 @@ def kl_per_dim(
                 ) from error
             total = total + kl.double().sum(0).flatten()
             size += size_of(batch)
-    return (total / size).cpu()
+    return torch.as_tensor(total / size).cpu()
 
 
-def factors(site: dict) -> Distribution:
+def factors(site: Site) -> Distribution:
     """The one-dimensional factors, batch `(B, *event)`, of a site that factorises over its event."""
     fn, event_dim = site["fn"], len(site["fn"].event_shape)
     while type(fn).__name__ in ("ExpandedDistribution", "Independent"):

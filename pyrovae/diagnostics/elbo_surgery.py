@@ -28,6 +28,7 @@ from pyrovae.core.traces import (
     sample_sites,
     tied_to_rows,
 )
+from pyrovae.core.types import nodes_of
 from pyrovae.diagnostics.active_units import ActiveUnits, factors
 from pyrovae.evidence.importance import refuse_point_masses
 from pyrovae.evidence.result import standard_error
@@ -149,12 +150,19 @@ def elbo_surgery(
             units.add(*_means(run_guide(own, tile, 2 * DRAWS)))
             kl_per_unit.add(model_trace, guide_trace, size_of(tile))
     kl, marginal = (torch.cat(parts, dim=1).mean(0) for parts in (log_ratios, log_marginals))
-    numbers = [
-        number
-        for part in (kl, kl - marginal, marginal)
-        for number in (part.mean().item(), standard_error(part))
-    ]
-    return Surgery(*numbers, kl_per_unit.mean(num_data), units.count(), num_data, num_draws)
+    information = kl - marginal
+    return Surgery(
+        kl=kl.mean().item(),
+        kl_se=standard_error(kl),
+        mutual_information=information.mean().item(),
+        mutual_information_se=standard_error(information),
+        marginal_kl=marginal.mean().item(),
+        marginal_kl_se=standard_error(marginal),
+        kl_per_unit=kl_per_unit.mean(num_data),
+        active_units=units.count(),
+        num_data=num_data,
+        num_draws=num_draws,
+    )
 
 
 def _means(guide_trace: Trace) -> tuple[Tensor, Tensor]:
@@ -189,7 +197,7 @@ def _log_marginal(
             foreign = guide_trace.copy()
             for name, site in sites.items():
                 part = flat[name][start : start + step]
-                foreign.nodes[name] = {
+                nodes_of(foreign)[name] = {
                     **site,
                     "value": part.expand(-1, size_of(tile), *part.shape[2:]),
                 }
@@ -217,17 +225,18 @@ class _PerUnit:
     """KL of each dimension, where it has a closed form."""
 
     def __init__(self) -> None:
-        self.totals: dict[str, Tensor | float] = {}
+        self.totals: dict[str, Tensor] = {}
 
     def add(self, model_trace: Trace, guide_trace: Trace, size: int) -> None:
         for name, site in sample_sites(guide_trace, observed=False).items():
             try:
-                kl = kl_divergence(factors(site), factors(model_trace.nodes[name]))
+                kl = kl_divergence(factors(site), factors(nodes_of(model_trace)[name]))
             except (PairError, NotImplementedError):
                 continue
             event_dim = len(site["fn"].event_shape)
             kl = kl.double().reshape(-1, *kl.shape[kl.dim() - event_dim :]).mean(0).flatten()
-            self.totals[name] = self.totals.get(name, 0.0) + size * kl.cpu()
+            kl = size * kl.cpu()
+            self.totals[name] = self.totals[name] + kl if name in self.totals else kl
 
     def mean(self, num_data: int) -> dict[str, Tensor]:
         return {name: total / num_data for name, total in self.totals.items()}

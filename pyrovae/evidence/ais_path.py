@@ -3,6 +3,7 @@ weigh."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from pyrovae.capture.auto import AutoCapture, Compile, shapes_of
 from pyrovae.core.errors import PairError
 from pyrovae.core.handlers import ValidateSupport
 from pyrovae.core.modules import find_modules
-from pyrovae.core.traces import Batch, run_guide, run_model
+from pyrovae.core.traces import Batch, is_local, run_guide, run_model
 from pyrovae.evidence.densities import (
     FromPrior,
     Layout,
@@ -117,9 +118,9 @@ class GradientCache:
             find_modules(*(program for program in (model, guide) if program is not None)).values()
         )
         self.compile = (
-            "off" if hasattr(guide, "for_batch") else compile
+            "off" if is_local(guide) else compile
         )  # which makes another guide for each tile
-        self.replays: dict[tuple, AutoCapture] = {}
+        self.replays: dict[tuple, AutoCapture[tuple[Tensor, Tensor]]] = {}
 
     def __call__(self, path: AnnealedDensity, place: Tensor) -> Points:
         if self.compile == "off":
@@ -167,8 +168,10 @@ class Annealing:
 
     def __post_init__(self) -> None:
         counts = {
-            name: getattr(self, name)
-            for name in ("num_chains", "num_steps", "num_leapfrog", "pilot_chains")
+            "num_chains": self.num_chains,
+            "num_steps": self.num_steps,
+            "num_leapfrog": self.num_leapfrog,
+            "pilot_chains": self.pilot_chains,
         }
         if min(counts.values()) < 1:
             raise ValueError(f"{counts}, wanted at least 1 of each.")
@@ -210,7 +213,8 @@ class Annealing:
         ladder = self.ladder.tolist()
         if backward:
             ladder, steps = ladder[::-1], steps.flip(0)
-        points, total = path.at(start), 0.0
+        points = path.at(start)
+        total: Tensor | float = 0.0
         for index in self._shown(range(self.num_steps)):
             old, new = path.weights(ladder[index]), path.weights(ladder[index + 1])
             total = total + sum(
@@ -218,7 +222,7 @@ class Annealing:
             )
             if index < self.num_steps - 1:
                 points, _ = move(points, path, new, steps[index], self.num_leapfrog)
-        return total
+        return cast(Tensor, total)
 
     def _shown(self, temperatures: Iterable) -> Iterable:
         return temperatures if self.progress is None else self.progress(temperatures)

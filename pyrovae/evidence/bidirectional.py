@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from pyro import poutine
@@ -13,6 +14,7 @@ from pyrovae.core.detach import frozen
 from pyrovae.core.errors import PairError
 from pyrovae.core.shapes import DATA
 from pyrovae.core.traces import Batch, for_batch, run_guide
+from pyrovae.core.types import nodes_of
 from pyrovae.evidence.ais_path import (
     AnnealedDensity,
     Annealing,
@@ -156,7 +158,7 @@ def simulate(
     given = {
         name: value if device is None else value.to(device) for name, value in conditions.items()
     }
-    call = given if set(observed) <= set(given) else {"num": num_data, **given}
+    call: Mapping[str, Any] = given if set(observed) <= set(given) else {"num": num_data, **given}
     try:
         trace = run_guide(poutine.uncondition(model), call)
     except TypeError as error:
@@ -170,7 +172,7 @@ def simulate(
     fixed = {
         name
         for name in set(values) - set(observed)
-        if trace.nodes[name]["infer"].get("was_observed")
+        if nodes_of(trace)[name]["infer"].get("was_observed")
     }
     if absent or fixed:
         raise PairError(

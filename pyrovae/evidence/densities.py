@@ -10,7 +10,6 @@ from pyro import poutine
 from pyro.distributions import constraints
 from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from pyrovae.core.check import check
@@ -20,12 +19,14 @@ from pyrovae.core.traces import (
     Batch,
     base_distribution,
     is_auxiliary,
+    is_subsample,
     log_joint,
     plate_frame,
     replay_guide,
     run_model,
     sample_sites,
 )
+from pyrovae.core.types import Site
 
 Values = Mapping[str, Tensor]
 """Latent values by site, `(K, B, *event)` each."""
@@ -69,7 +70,7 @@ class Layout:
         }
 
 
-def values_of(trace: Trace) -> Values:
+def values_of(trace: Trace) -> dict[str, Tensor]:
     return {name: site["value"] for name, site in sample_sites(trace, observed=False).items()}
 
 
@@ -122,12 +123,12 @@ class SiteRequirement(Messenger):
     latents of each datum".
     """
 
-    def __init__(self, purpose: str, *faults: Callable[[dict], Fault | None]) -> None:
+    def __init__(self, purpose: str, *faults: Callable[[Site], Fault | None]) -> None:
         super().__init__()
         self.purpose, self.faults = purpose, faults
 
-    def _pyro_sample(self, site: dict) -> None:
-        if site["is_observed"] or site["infer"].get("_deterministic") or site_is_subsample(site):
+    def _pyro_sample(self, site: Site) -> None:
+        if site["is_observed"] or site["infer"].get("_deterministic") or is_subsample(site):
             return
         for fault in self.faults:
             if (found := fault(site)) is not None:
@@ -136,7 +137,7 @@ class SiteRequirement(Messenger):
                 )
 
 
-def outside(plate: str) -> Callable[[dict], Fault | None]:
+def outside(plate: str) -> Callable[[Site], Fault | None]:
     return lambda site: (
         None
         if plate_frame(site, plate) is not None
@@ -148,7 +149,7 @@ def outside(plate: str) -> Callable[[dict], Fault | None]:
     )
 
 
-def without_density(site: dict) -> Fault | None:
+def without_density(site: Site) -> Fault | None:
     base = base_distribution(site["fn"])
     if isinstance(base, dist.Delta) or is_auxiliary(site):
         return (
@@ -160,7 +161,7 @@ def without_density(site: dict) -> Fault | None:
     return None
 
 
-def not_real(site: dict) -> Fault | None:
+def not_real(site: Site) -> Fault | None:
     if any(not torch.as_tensor(mask).all() for mask in masks_of(site)):
         return "is masked", OTHERWISE
     support = support_of(site["fn"])

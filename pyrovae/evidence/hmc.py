@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -52,10 +53,17 @@ class Points:
         )
 
 
+@runtime_checkable
+class OwnGradients(Protocol):
+    """Terms that know a way of their own to their gradients."""
+
+    def at(self, place: Tensor) -> Points:
+        """Both terms and their gradients."""
+
+
 def points_at(place: Tensor, terms: Terms) -> Points:
     """By the terms' own way, `at(place)`, where they have one."""
-    at = getattr(terms, "at", None)
-    return Points.at(place, terms) if at is None else at(place)
+    return terms.at(place) if isinstance(terms, OwnGradients) else Points.at(place, terms)
 
 
 def _gradient(value: Tensor, place: Tensor) -> Tensor:

@@ -119,7 +119,11 @@ def log_evidence(
         _refuse_flat_priors(seen)
         moving = moving_supports(model, own, first, seen)
         model = AllowOutside(moving)(model) if moving else model
-        mixture = Mixture(model, defensive, num_particles, chunk, plate) if defensive else None
+        mixture = (
+            Mixture(model, defensive, num_particles, chunk, plate)
+            if defensive and plate is not None
+            else None
+        )
         if mixture:
             mixture.check(guide, first)
         blocks = Blocks(model, guide, chunk, plate, compile, particles)

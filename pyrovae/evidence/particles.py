@@ -11,7 +11,15 @@ from pyrovae.core.broadcasting import Particles
 from pyrovae.core.errors import PairError
 from pyrovae.core.handlers import RecordSupport, ValidateSupport
 from pyrovae.core.modules import find_modules
-from pyrovae.core.traces import Batch, check_matched, log_joint, plate_frame, sample_sites
+from pyrovae.core.traces import (
+    Batch,
+    check_matched,
+    is_local,
+    log_joint,
+    plate_frame,
+    sample_sites,
+)
+from pyrovae.core.types import nodes_of
 
 
 class Blocks:
@@ -40,8 +48,8 @@ class Blocks:
         )
         # a guide with `for_batch` makes another for each tile, and draws one at a time would make
         # a graph of them all
-        self.compile = "off" if hasattr(guide, "for_batch") or not particles.at_once else compile
-        self.replays: dict[int, AutoCapture] = {}
+        self.compile = "off" if is_local(guide) or not particles.at_once else compile
+        self.replays: dict[int, AutoCapture[dict[str, Tensor]]] = {}
 
     def __call__(self, guide: Callable, tile: Batch, num: int) -> Tensor:
         """`guide` is the pair's, or what it became for this tile."""
@@ -91,7 +99,7 @@ class Blocks:
 def _particles_of(trace: Trace, start: int, size: int) -> Trace:
     part = trace.copy()
     for name, site in sample_sites(trace, observed=False).items():
-        part.nodes[name] = {**site, "value": site["value"][start : start + size]}
+        nodes_of(part)[name] = {**site, "value": site["value"][start : start + size]}
     return part
 
 

@@ -46,14 +46,15 @@ class Evidence:
     def of(cls, summaries: Sequence[WeightSummary]) -> "Evidence":
         """From the weights of each batch of data, in their order; all batches have one number of
         particles."""
-        fields = (
+        rows = (
             [s.log_mean, s.se, s.mean, s.mean_se, s.ess, s.khat, s.psis, s.jackknife]
             for s in summaries
         )
-        return cls(
-            *(torch.cat([part.cpu() for part in parts]) for parts in zip(*fields)),
-            summaries[0].num_particles,
+        log_px, se, elbo, elbo_se, ess, khat, psis, jackknife = (
+            torch.cat([part.cpu() for part in parts]) for parts in zip(*rows)
         )
+        num = summaries[0].num_particles
+        return cls(log_px, se, elbo, elbo_se, ess, khat, psis, jackknife, num)
 
     @property
     def mean(self) -> float:

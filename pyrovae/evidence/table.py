@@ -136,7 +136,8 @@ def evidence_table(
     kept = list(
         batches(data, names, exemplar_of(model, guide))
     )  # every method has to see the same data
-    rows, elbo = [], None
+    first: list[Row] = []
+    rows: list[Row] = []
     for num in sorted(num_particles):
         evidence, seconds = _timed(
             lambda num=num: log_evidence(
@@ -146,7 +147,7 @@ def evidence_table(
         rows.append(
             Row.of("IS", num, evidence.log_px, evidence.monte_carlo_se, evidence.khat, seconds)
         )
-        elbo = Row.of("ELBO", num, evidence.elbo, _of_mean(evidence.elbo_se), None, seconds)
+        first = [Row.of("ELBO", num, evidence.elbo, _of_mean(evidence.elbo_se), None, seconds)]
     if num_steps is not None:
         evidence, seconds = _timed(
             lambda: annealed_importance(
@@ -170,7 +171,7 @@ def evidence_table(
         rows.append(
             Row.of("quadrature", None, result.log_px, result.error.mean().item(), None, seconds)
         )
-    return EvidenceTable([elbo, *rows], len(evidence.log_px))
+    return EvidenceTable([*first, *rows], len(evidence.log_px))
 
 
 def _timed(estimate: Callable) -> tuple:

@@ -57,11 +57,13 @@ class WeightSummary:
         self.num_particles = num_particles
         self.num_tail = min(num_particles // 5, math.ceil(3 * num_particles**0.5))
         self.num_kept = min(num_particles, max(self.num_tail + 1, KEPT))
-        self.top: Tensor | None = None
+        self.is_empty = True
+        self.top: Tensor
 
     def add(self, log_weights: Tensor) -> None:
         lw = log_weights.detach().double()
-        if self.top is None:
+        if self.is_empty:
+            self.is_empty = False
             self.top, self.total, self.squares = (
                 lw.new_empty(0, lw.shape[1]),
                 *lw.new_zeros(2, lw.shape[1]),

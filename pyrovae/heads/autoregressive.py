@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from pyro.distributions import TorchDistribution
 from torch import Size, Tensor
 from torch.distributions import constraints
+from torch.types import _size
 from zuko.nn import MaskedLinear
 
 from pyrovae.heads.precision import at_least_float32
@@ -77,7 +78,7 @@ class AutoregressiveBernoulli(TorchDistribution):
         super().__init__(z.shape[:-1], direct.shape[:1], validate_args=validate_args)
 
     def expand(
-        self, batch_shape: Size, _instance: TorchDistribution | None = None
+        self, batch_shape: _size, _instance: TorchDistribution | None = None
     ) -> "AutoregressiveBernoulli":
         new = self._get_checked_instance(AutoregressiveBernoulli, _instance)
         new.z, new.direct, new.layers = (
@@ -112,7 +113,7 @@ class AutoregressiveBernoulli(TorchDistribution):
         ).sum(-1)
 
     @torch.no_grad()
-    def sample(self, sample_shape: Size = torch.Size()) -> Tensor:
+    def sample(self, sample_shape: _size = torch.Size()) -> Tensor:
         x = self.z.new_zeros(self._extended_shape(sample_shape))
         for i in range(x.shape[-1]):
             x[..., i] = torch.bernoulli(self.logits(x)[..., i].sigmoid())

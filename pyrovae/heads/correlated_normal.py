@@ -30,6 +30,8 @@ class FullRankNormalHead(nn.Module):
         torch.Size([3])
     """
 
+    below: Tensor
+
     def __init__(self, net: nn.Module, features: int, *, min_scale: float = 0.0) -> None:
         super().__init__()
         self.net = net

@@ -35,6 +35,8 @@ class DiscretizedLogisticMixtureHead(nn.Module):
         torch.Size([6])
     """
 
+    offset: Tensor
+
     def __init__(
         self, net: nn.Module, num_components: int, *, levels: int, event_shape: Sequence[int]
     ) -> None:

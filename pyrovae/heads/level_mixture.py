@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from pyro.distributions import Categorical, TorchDistribution
 from torch import Size, Tensor
 from torch.distributions import constraints
+from torch.types import _size
 
 
 class DiscretizedLogisticMixture(TorchDistribution):
@@ -47,12 +48,13 @@ class DiscretizedLogisticMixture(TorchDistribution):
         return constraints.integer_interval(0, self.levels - 1)
 
     def expand(
-        self, batch_shape: Size, _instance: TorchDistribution | None = None
+        self, batch_shape: _size, _instance: TorchDistribution | None = None
     ) -> "DiscretizedLogisticMixture":
         new = self._get_checked_instance(DiscretizedLogisticMixture, _instance)
-        for name in self.arg_constraints:
-            parameter = getattr(self, name)
-            setattr(new, name, parameter.expand(*batch_shape, parameter.shape[-1]))
+        new.logits, new.loc, new.log_scale = (
+            parameter.expand(*batch_shape, parameter.shape[-1])
+            for parameter in (self.logits, self.loc, self.log_scale)
+        )
         new.levels = self.levels
         super(DiscretizedLogisticMixture, new).__init__(Size(batch_shape), validate_args=False)
         new._validate_args = self._validate_args
@@ -69,7 +71,7 @@ class DiscretizedLogisticMixture(TorchDistribution):
         return (self.logits.log_softmax(-1) + mass).logsumexp(-1)
 
     @torch.no_grad()
-    def sample(self, sample_shape: Size = torch.Size()) -> Tensor:
+    def sample(self, sample_shape: _size = torch.Size()) -> Tensor:
         shape = self._extended_shape(sample_shape)
         component = Categorical(logits=self.logits).sample(sample_shape).unsqueeze(-1)
         loc, log_scale = (

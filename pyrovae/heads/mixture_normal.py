@@ -33,6 +33,8 @@ class MixtureNormalHead(nn.Module):
         (torch.Size([5, 2]), torch.Size([5, 2]))
     """
 
+    offset: Tensor
+
     def __init__(
         self,
         net: nn.Module,

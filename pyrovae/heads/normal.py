@@ -49,6 +49,8 @@ class FixedScaleNormalHead(nn.Module):
         torch.Size([3])
     """
 
+    scale: Tensor
+
     def __init__(self, net: nn.Module, *, scale: float, event_dim: int = 1) -> None:
         super().__init__()
         if not scale > 0:

@@ -1,5 +1,7 @@
 """Nets may compute in 16 bits; densities never do."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
@@ -12,7 +14,7 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 def log_prob_in_float64(
-    family: type[Distribution],
+    family: Callable[..., Distribution],
     value: Tensor,
     *,
     validate_args: bool | None = None,

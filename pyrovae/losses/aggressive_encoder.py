@@ -1,5 +1,7 @@
 """Train the guide more often than the model."""
 
+from typing import cast
+
 import torch
 import torch.nn as nn
 from torch import Tensor
@@ -7,7 +9,7 @@ from torch import Tensor
 from pyrovae.core.detach import frozen
 from pyrovae.core.errors import CaptureError, PairError
 from pyrovae.core.recording import is_recording
-from pyrovae.losses.base import unwrap
+from pyrovae.losses.base import Loss, unwrap
 
 
 class Lagging(nn.Module):
@@ -36,6 +38,8 @@ class Lagging(nn.Module):
         [True, True, True, True]
     """
 
+    step: Tensor
+
     def __init__(
         self, loss: nn.Module, *, guide_steps: int, stop_after: int | None = None
     ) -> None:
@@ -57,7 +61,7 @@ class Lagging(nn.Module):
         step, self.step = int(self.step), self.step + 1
         if step % self.guide_steps == 0 or self.stop_after is not None and step >= self.stop_after:
             return self.inner(**batch)
-        with frozen(unwrap(self).model):
+        with frozen(cast(Loss, unwrap(self)).model):
             loss = self.inner(**batch)
         if torch.is_grad_enabled() and not loss.requires_grad:
             raise PairError(

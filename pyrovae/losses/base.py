@@ -1,11 +1,18 @@
 """What every loss on a (model, guide) pair does with the pair."""
 
 from collections.abc import Callable
+from typing import Protocol, TypeVar, cast, runtime_checkable
 
 import torch.nn as nn
+from torch import Tensor
 
 from pyrovae.core.modules import find_modules
 from pyrovae.core.param_store import localize
+from pyrovae.core.shapes import DATA
+from pyrovae.losses.elbo_terms import Terms
+from pyrovae.losses.schedules import Schedule
+
+Told = TypeVar("Told")
 
 
 def hold(loss: nn.Module, *programs: Callable) -> nn.ModuleDict:
@@ -25,6 +32,65 @@ def hold(loss: nn.Module, *programs: Callable) -> nn.ModuleDict:
 
 def unwrap(loss: nn.Module) -> nn.Module:
     """The loss on a pair inside losses that wrap another, which they keep as `inner`."""
-    while isinstance(getattr(loss, "inner", None), nn.Module):
-        loss = loss.inner
+    while isinstance(inner := _told(loss, "inner", None), nn.Module):
+        loss = inner
     return loss
+
+
+@runtime_checkable
+class HasValue(Protocol):
+    """A schedule that tells its present weight without counting a step."""
+
+    def value(self) -> float | Tensor:
+        """That of the next step."""
+
+
+class Loss(Protocol):
+    """What a loss on a pair may tell of itself, each part being optional: `Trace_ELBO()(model,
+    guide)` has the programs alone. Ask by the functions below."""
+
+    model: Callable
+    guide: Callable
+    plate: str
+    beta: float | Schedule
+    terms: Terms | None
+
+
+def programs_of(loss: nn.Module) -> tuple[Callable, Callable] | None:
+    """Model and guide, of a loss that is made of them."""
+    if not (hasattr(loss, "model") and hasattr(loss, "guide")):
+        return None
+    pair = cast(Loss, loss)
+    return pair.model, pair.guide
+
+
+def guide_of(loss: nn.Module) -> Callable | None:
+    """The guide, of a loss that has one."""
+    return _told(loss, "guide", None)
+
+
+def plate_of(loss: nn.Module) -> str:
+    """The name of the plate over data."""
+    return _told(loss, "plate", DATA)
+
+
+def terms_of(loss: nn.Module) -> Terms | None:
+    """The parts of the last evaluation; None for a loss that keeps none."""
+    return _told(loss, "terms", None)
+
+
+def set_terms(loss: nn.Module, terms: Terms | None) -> None:
+    """Put others in their place."""
+    cast(Loss, loss).terms = terms
+
+
+def beta_of(loss: nn.Module) -> float | Tensor | None:
+    """The present weight of the KL, where it is a number or a schedule that tells it."""
+    beta: object = _told(loss, "beta", None)
+    value = beta.value() if isinstance(beta, HasValue) else beta
+    return value if isinstance(value, (int, float, Tensor)) else None
+
+
+def _told(loss: nn.Module, name: str, otherwise: Told) -> Told:
+    """What a loss has under a name of `Loss`: by `getattr`, since any module may be a loss."""
+    return getattr(loss, name, otherwise)

@@ -1,13 +1,22 @@
 """The capacity objective: a KL that is held at a value which grows."""
 
 from collections.abc import Callable
+from typing import TypedDict, Unpack
 
 import torch.nn as nn
+from pyro.infer import ELBO
 from torch import Tensor
 
 from pyrovae.core.shapes import DATA
 from pyrovae.losses.elbo import ElboLoss
 from pyrovae.losses.schedules import Schedule, weight_of
+
+
+class ElboOptions(TypedDict, total=False):
+    """Those of `ElboLoss` that are left to choose."""
+
+    num_data: int | None
+    elbo: ELBO | None
 
 
 class CapacityLoss(nn.Module):
@@ -48,7 +57,7 @@ class CapacityLoss(nn.Module):
         capacity: float | Schedule,
         gamma: float = 1000.0,
         plate: str = DATA,
-        **options: object,
+        **options: Unpack[ElboOptions],
     ) -> None:
         super().__init__()
         if gamma < 0:
@@ -58,7 +67,7 @@ class CapacityLoss(nn.Module):
 
     def forward(self, **batch: Tensor) -> Tensor:
         loss, terms, kl = self.inner.parts(batch, purpose="CapacityLoss")
-        self.inner.terms = terms.detach()
+        self.inner.terms = terms and terms.detach()
         values, weights = zip(*kl.values())
         return (
             loss

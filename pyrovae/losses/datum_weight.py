@@ -53,6 +53,6 @@ def _own_scale(site: dict) -> float | Tensor:
 
 def _are_equal(one: float | Tensor, other: float | Tensor) -> bool:
     try:
-        return bool(torch.isclose(*map(torch.as_tensor, (one, other))).all())
+        return bool(torch.isclose(torch.as_tensor(one), torch.as_tensor(other)).all())
     except RuntimeError:  # under vmap, whose tensors have no values to look at
         return True

@@ -3,6 +3,7 @@
 import copy
 import warnings
 from collections.abc import Callable
+from typing import cast
 
 import torch
 import torch.nn as nn
@@ -20,7 +21,7 @@ from pyro.poutine import Trace
 from torch import Tensor
 
 from pyrovae.core.batching import size_of
-from pyrovae.core.errors import CaptureError
+from pyrovae.core.errors import CaptureError, PairError
 from pyrovae.core.handlers import ScaleLogProb
 from pyrovae.core.param_store import local_param_scope
 from pyrovae.core.recording import is_recording
@@ -143,6 +144,8 @@ class ElboLoss(nn.Module):
                 guide,
                 batch,
             )
+        if weights.size is None:
+            raise PairError("the pair has no sample sites, so there is nothing to train.")
         loss = loss / weights.size
         terms = read_terms(traces, self.plate, self.num_data, _vectorized(self.elbo))
         if purpose and terms is None:
@@ -167,7 +170,8 @@ class ElboLoss(nn.Module):
         return loss, terms, kl
 
 
-def _usable(elbo: ELBO) -> ELBO:
+def _usable(elbo: ELBO) -> Trace_ELBO:
+    """The estimator, which then has the methods of `Trace_ELBO` that are called here."""
     if isinstance(elbo, type):
         raise TypeError(f"elbo={elbo.__name__} is a class; pass an instance, {elbo.__name__}().")
     name = type(elbo).__name__
@@ -187,10 +191,12 @@ def _usable(elbo: ELBO) -> ELBO:
     if elbo.max_plate_nesting == float("inf"):
         elbo = copy.copy(elbo)
         elbo.max_plate_nesting = MAX_PLATE_NESTING + (_vectorized(elbo) > 1)
-    return elbo
+    return cast(Trace_ELBO, elbo)
 
 
-def _evaluate(elbo: ELBO, model: Callable, guide: Callable, batch: dict[str, Tensor]) -> Tensor:
+def _evaluate(
+    elbo: Trace_ELBO, model: Callable, guide: Callable, batch: dict[str, Tensor]
+) -> Tensor:
     """The loss, with a surrogate's gradient where gradients are on."""
     if type(elbo) in KNOWN:
         pairs, closed_form = (
@@ -227,7 +233,9 @@ def _pathwise(elbo: ELBO) -> str | None:
     return type(elbo).__name__ if isinstance(elbo, TraceMeanField_ELBO) else None
 
 
-def _recording(elbo: ELBO, traces: list[tuple[Trace, Trace]], purpose: str | None) -> ELBO:
+def _recording(
+    elbo: Trace_ELBO, traces: list[tuple[Trace, Trace]], purpose: str | None
+) -> Trace_ELBO:
     """A shallow copy of the estimator that also appends the traces it makes, refusing those
     without a path to `purpose`."""
     recorder, make_trace = (
@@ -241,5 +249,5 @@ def _recording(elbo: ELBO, traces: list[tuple[Trace, Trace]], purpose: str | Non
             refuse_score_functions(traces[-1][1], purpose)
         return traces[-1]
 
-    recorder._get_trace = get_trace
+    vars(recorder)["_get_trace"] = get_trace
     return recorder

@@ -3,6 +3,7 @@ evidence."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from pyro.distributions import Delta
@@ -10,6 +11,7 @@ from pyro.poutine import Trace
 from torch import Tensor
 
 from pyrovae.core.traces import base_distribution, log_prob, plate_frame, sample_sites
+from pyrovae.core.types import Site, nodes_of, sum_of
 
 DRAWS = 50
 """Draws of z in each of two averages that stand for a posterior mean without a formula."""
@@ -34,18 +36,16 @@ class Terms:
 
     @property
     def reconstruction(self) -> Tensor:
-        return sum(self.log_px.values())
+        return sum_of(self.log_px.values())
 
     @property
     def elbo(self) -> Tensor:
-        return self.reconstruction - sum(self.kl.values())
+        return self.reconstruction - sum_of(self.kl.values())
 
     def detach(self) -> "Terms":
         return Terms(
-            *(
-                {name: value.detach() for name, value in part.items()}
-                for part in (self.log_px, self.kl)
-            ),
+            {name: value.detach() for name, value in self.log_px.items()},
+            {name: value.detach() for name, value in self.kl.items()},
             {
                 name: (first.detach(), second.detach())
                 for name, (first, second) in self.means.items()
@@ -67,17 +67,18 @@ def read_terms(
     ):
         return None
 
+    def size_of(site: Site) -> int:
+        inside = plate_frame(site, plate)
+        # sites outside the plate were refused where N is unknown
+        return cast(int, num_data) if inside is None else inside.size
+
     def mean(*sides: tuple[int, str, float]) -> Tensor:
         """Signed sum of sites (0 model or 1 guide, name, sign), averaged over draws, in nats per
         datum."""
-        total = 0.0
-        for pair in traces:
-            for side, name, sign in sides:
-                site = pair[side].nodes[name]
-                inside = plate_frame(site, plate)
-                total = total + sign * log_prob(site).sum() / (
-                    inside.size if inside is not None else num_data
-                )
+        sites = (
+            (nodes_of(pair[side])[name], sign) for pair in traces for side, name, sign in sides
+        )
+        total = sum_of(sign * log_prob(site).sum() / size_of(site) for site, sign in sites)
         return total / (len(traces) * num_particles)
 
     matched = [name for name in latent if name in model.nodes]
@@ -95,13 +96,13 @@ def read_terms(
         means={
             name: means
             for name in matched
-            if plate_frame(guide.nodes[name], plate) is not None
-            and (means := posterior_means(guide.nodes[name])) is not None
+            if plate_frame(latent[name], plate) is not None
+            and (means := posterior_means(latent[name])) is not None
         },
     )
 
 
-def posterior_means(site: dict) -> tuple[Tensor, Tensor] | None:
+def posterior_means(site: Site) -> tuple[Tensor, Tensor] | None:
     """E_q[z | x] twice, `(B, *event)`: exact where the distribution knows its mean, else two
     averages of fresh draws.
 
@@ -118,4 +119,8 @@ def posterior_means(site: dict) -> tuple[Tensor, Tensor] | None:
             return None
         first, second = (torch.stack([fn() for _ in range(DRAWS)]).mean(0) for _ in range(2))
     extra = first.dim() - len(fn.event_shape) - 1
-    return tuple(mean.mean(tuple(range(extra))) if extra > 0 else mean for mean in (first, second))
+
+    def over_draws(mean: Tensor) -> Tensor:
+        return mean.mean(tuple(range(extra))) if extra > 0 else mean
+
+    return over_draws(first), over_draws(second)

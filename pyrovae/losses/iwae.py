@@ -3,7 +3,7 @@ gradient."""
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn as nn
@@ -23,6 +23,7 @@ from pyrovae.core.traces import (
     run_model,
     sample_sites,
 )
+from pyrovae.core.types import nodes_of
 from pyrovae.losses.base import hold
 from pyrovae.losses.datum_weight import datum_weight
 from pyrovae.losses.elbo_terms import Terms, read_terms
@@ -85,9 +86,9 @@ class IwaeLoss(nn.Module):
         self.found = hold(self, model, guide)
         if num_particles < 1:
             raise ValueError(f"num_particles={num_particles}, wanted at least 1.")
-        if gradient not in Gradient.__args__:
+        if gradient not in get_args(Gradient):
             raise ValueError(
-                f"gradient={gradient!r}, wanted one of {', '.join(Gradient.__args__)}."
+                f"gradient={gradient!r}, wanted one of {', '.join(get_args(Gradient))}."
             )
         if not math.isfinite(alpha):
             raise ValueError(
@@ -163,5 +164,5 @@ def _boundary(guide_trace: Trace) -> tuple[Trace, Callable[[Tensor], None]]:
                     gradient * factor[0][(...,) + (None,) * event_dim] if factor else gradient
                 )
             )
-        draws.nodes[name] = {**site, "value": value}
+        nodes_of(draws)[name] = {**site, "value": value}
     return draws, factor.append

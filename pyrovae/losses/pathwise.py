@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from pyrovae.core.traces import base_distribution, sample_sites
+from pyrovae.core.types import Site, nodes_of, sum_of
 
 KNOWN = (Trace_ELBO, TraceMeanField_ELBO)
 """The estimators that are read here rather than run, so that a step can be vmapped and captured as
@@ -30,7 +31,7 @@ def negative_elbo(model_trace: Trace, guide_trace: Trace, *, closed_form: bool) 
     of a `Delta`, which Pyro's closed form leaves out.
     """
     model, guide = _samples(model_trace), _samples(guide_trace)
-    loss = 0.0
+    loss: Tensor | float = 0.0
     for name, site in model.items():
         kl = closed_form_kl(site, guide[name]) if closed_form and not site["is_observed"] else None
         if kl is None:
@@ -43,14 +44,14 @@ def negative_elbo(model_trace: Trace, guide_trace: Trace, *, closed_form: bool) 
             mask, scale = guide[name]["mask"], guide[name]["scale"]
             loss = loss + torch.as_tensor(scale_and_mask(kl, scale=scale, mask=mask)).sum()
             del guide[name]
-    return loss + sum(site["log_prob_sum"] for site in guide.values())  # auxiliary sites
+    return loss + sum_of(site["log_prob_sum"] for site in guide.values())  # auxiliary sites
 
 
-def _samples(trace: Trace) -> dict[str, dict]:
-    return {name: site for name, site in trace.nodes.items() if site["type"] == "sample"}
+def _samples(trace: Trace) -> dict[str, Site]:
+    return {name: site for name, site in nodes_of(trace).items() if site["type"] == "sample"}
 
 
-def closed_form_kl(model_site: dict, guide_site: dict) -> Tensor | None:
+def closed_form_kl(model_site: Site, guide_site: Site) -> Tensor | None:
     """KL(q || p) of one site in the shape of its batch, without scale and mask; None where there
     is no formula."""
     if isinstance(base_distribution(guide_site["fn"]), Delta):

@@ -49,7 +49,7 @@ def squared_jacobian(net: Callable[[Tensor], Tensor], x: Tensor, *, num_draws: i
         >>> squared_jacobian(lambda x: 3 * x, torch.randn(2000, 1), num_draws=10).round()
         tensor(9.)
     """
-    out, pull_back = torch.func.vjp(
+    out, pull_back, *_ = torch.func.vjp(
         net, x.detach()
     )  # no leaf for x, which the engine would take for a lost parameter
     gradients = (pull_back(torch.randn_like(out))[0] for _ in range(num_draws))

@@ -37,6 +37,8 @@ class LinearWarmup(nn.Module):
         [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
     """
 
+    step: Tensor
+
     def __init__(self, num_steps: int, *, start: float = 0.0, stop: float = 1.0) -> None:
         super().__init__()
         if num_steps < 1:

@@ -8,12 +8,14 @@ import torch
 import torch.nn as nn
 from pyro import poutine
 from pyro.poutine.messenger import Messenger
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from pyrovae.core.check import ANY_NUMBER, num_data_of
 from pyrovae.core.provenance import renewed
-from pyrovae.losses.base import unwrap
+from pyrovae.core.traces import is_subsample
+from pyrovae.core.types import Site
+from pyrovae.losses.base import set_terms, terms_of, unwrap
 from pyrovae.losses.elbo_terms import Terms
 
 
@@ -69,7 +71,7 @@ class Stacked(nn.Module):
     def losses(self, batch: dict[str, Tensor]) -> Tensor:
         """The loss of each member, `(R,)`."""
         template = self.template[0].train(self.training)
-        template.terms = None
+        set_terms(template, None)
         wrong = {
             name: tuple(value.shape)
             for name, value in batch.items()
@@ -84,20 +86,18 @@ class Stacked(nn.Module):
         def one(tensors: dict[str, Tensor], batch: dict[str, Tensor]) -> tuple:
             with poutine.block(), renewed(), _FreshNoise():
                 loss = torch.func.functional_call(template, tensors, (), batch)
-            terms = getattr(template, "terms", None)
+            terms = terms_of(template)
             return (loss, terms.log_px, terms.kl) if terms is not None else (loss, {}, {})
 
         with pyro.validation_enabled(False):  # it looks at values
             losses, log_px, kl = torch.vmap(
                 one, in_dims=(0, None if self.shared else 0), randomness="different"
             )(self._tensors(), batch)
-        template.terms = None
+        set_terms(template, None)
         if log_px:
             self.terms = Terms(
-                *(
-                    {name: value.detach().mean() for name, value in part.items()}
-                    for part in (log_px, kl)
-                ),
+                {name: value.detach().mean() for name, value in log_px.items()},
+                {name: value.detach().mean() for name, value in kl.items()},
                 {},
             )
         return losses
@@ -124,7 +124,8 @@ class Stacked(nn.Module):
 
     @property
     def num_data(self) -> int | None:
-        return getattr(unwrap(self.template[0]), "num_data", None)
+        known = num_data_of(unwrap(self.template[0]))
+        return None if known == ANY_NUMBER else known
 
     def rows(self, batch: Mapping[str, Tensor], index: int) -> dict[str, Tensor]:
         """What member `index` sees of a batch."""
@@ -168,30 +169,27 @@ class _FreshNoise(Messenger):
     """Draws under vmap: numbers filled into an empty tensor, which it takes for one shared by all
     members, are made anew."""
 
-    def _pyro_sample(self, msg: dict) -> None:
-        if msg["value"] is None and not msg["done"] and not site_is_subsample(msg):
+    def _pyro_sample(self, msg: Site) -> None:
+        if msg["value"] is None and not msg["done"] and not is_subsample(msg):
             with _OutOfPlace():
                 msg["value"] = msg["fn"](*msg["args"], **msg["kwargs"])
 
 
 RANDOM = {
-    getattr(torch.Tensor, name)
-    for name in (
-        "bernoulli_",
-        "cauchy_",
-        "exponential_",
-        "geometric_",
-        "log_normal_",
-        "normal_",
-        "random_",
-        "uniform_",
-    )
+    Tensor.bernoulli_,
+    Tensor.cauchy_,
+    Tensor.exponential_,
+    Tensor.geometric_,
+    Tensor.log_normal_,
+    Tensor.normal_,
+    Tensor.random_,
+    Tensor.uniform_,
 }
 
 
 class _OutOfPlace(TorchFunctionMode):
     def __torch_function__(
-        self, func: object, types: tuple, args: tuple = (), kwargs: dict | None = None
+        self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None
     ) -> object:
         if func in RANDOM:
             args = (

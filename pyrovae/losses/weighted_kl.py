@@ -1,11 +1,14 @@
 """The KL as the objective weighs it, for what differentiates it by itself: free bits and the
 capacity."""
 
+from typing import cast
+
 import torch
 from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
 from pyrovae.core.traces import log_prob, plate_frame, sample_sites
+from pyrovae.core.types import Site, nodes_of, sum_of
 from pyrovae.losses.elbo_terms import Traces
 from pyrovae.losses.pathwise import closed_form_kl
 
@@ -31,39 +34,36 @@ def weighted_kl(
     )
     count = len(traces) * num_particles
 
-    def size_of(site: dict) -> int:
+    def size_of(site: Site) -> int:
         inside = plate_frame(site, plate)
-        return num_data if inside is None else inside.full_size or inside.size
+        # sites outside the plate were refused where N is unknown
+        return cast(int, num_data) if inside is None else inside.full_size or inside.size
 
-    def scaled(site: dict, value: Tensor) -> Tensor:
+    def scaled(site: Site, value: Tensor) -> Tensor:
         value = torch.as_tensor(scale_and_mask(value, scale=site["own_scale"], mask=site["mask"]))
         return value.sum() / (count * size_of(site))
 
-    result = {}
+    result: WeightedKl = {}
     for name, members in groups.items():
-        kl = 0.0
-        for p, q in traces:
+        kl: Tensor | float = 0.0
+        for p, q in ((nodes_of(model), nodes_of(guide)) for model, guide in traces):
             formula = (
-                closed_form_kl(p.nodes[name], q.nodes[name])
-                if closed_form and members == [name]
-                else None
+                closed_form_kl(p[name], q[name]) if closed_form and members == [name] else None
             )
             if formula is not None:
-                kl = kl + scaled(q.nodes[name], formula.expand(log_prob(q.nodes[name]).shape))
+                kl = kl + scaled(q[name], formula.expand(log_prob(q[name]).shape))
                 continue
-            kl = kl + sum(scaled(q.nodes[member], log_prob(q.nodes[member])) for member in members)
-            kl = kl - sum(
-                scaled(p.nodes[member], log_prob(p.nodes[member]))
-                for member in members
-                if member in p.nodes
+            kl = kl + sum_of(scaled(q[member], log_prob(q[member])) for member in members)
+            kl = kl - sum_of(
+                scaled(p[member], log_prob(p[member])) for member in members if member in p
             )
-        sites = [model.nodes[member] for member in members if member in matched]
+        sites = [nodes_of(model)[member] for member in members if member in matched]
         weights = [_weight(site, size_of(site), plate) for site in sites]
-        result[name] = kl, sum(weights) / len(weights)
+        result[name] = cast(Tensor, kl), sum(weights) / len(weights)
     return result
 
 
-def _weight(site: dict, size: int, plate: str) -> float | Tensor:
+def _weight(site: Site, size: int, plate: str) -> float | Tensor:
     inside, scale = plate_frame(site, plate), site["own_scale"]
     mean = scale.expand(log_prob(site).shape).mean() if isinstance(scale, Tensor) else scale
     return mean if inside is None else mean * (inside.size / size)

@@ -15,7 +15,7 @@ class Reliability(NamedTuple):
     """Mean probability of the predicted class, `(bins,)`."""
     accuracy: Tensor
     """Share of right predictions, `(bins,)`."""
-    count: Tensor
+    count: Tensor  # type: ignore[assignment]  # hides tuple.count, which nobody calls here
     """Number of data, `(bins,)`, int64."""
 
 
@@ -49,10 +49,10 @@ def reliability(probs: Tensor, y: Tensor, bins: int = 15, adaptive: bool = False
         ends = inner.double() / bins
     index = torch.searchsorted(ends, confidence)
     count = torch.bincount(index, minlength=bins)
-    means = [
+    confidence, right = (
         torch.bincount(index, values, minlength=bins) / count for values in (confidence, right)
-    ]
-    return Reliability(*means, count)
+    )
+    return Reliability(confidence, right, count)
 
 
 def calibration_error(probs: Tensor, y: Tensor, bins: int = 15, adaptive: bool = False) -> Tensor:

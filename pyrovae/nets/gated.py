@@ -27,8 +27,9 @@ class GatedMLP(nn.Module):
         self.in_shape, self.out_shape = as_shape(in_shape), as_shape(out_shape)
         sizes = [self.in_shape.numel(), *hidden]
         gated = [nn.Linear(fan_in, 2 * fan_out) for fan_in, fan_out in zip(sizes[:-1], sizes[1:])]
-        self.layers = nn.ModuleList([*gated, nn.Linear(sizes[-1], self.out_shape.numel())])
-        for layer in self.layers:
+        layers = [*gated, nn.Linear(sizes[-1], self.out_shape.numel())]
+        self.layers = nn.ModuleList(layers)
+        for layer in layers:
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 

@@ -18,6 +18,9 @@ class Standardized(nn.Module):
         torch.Size([5, 2])
     """
 
+    mean: Tensor
+    scale: Tensor
+
     def __init__(self, net: nn.Module, mean: Tensor | float, scale: Tensor | float) -> None:
         super().__init__()
         self.net = net

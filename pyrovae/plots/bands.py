@@ -1,6 +1,6 @@
 """Predictions of a curve, with what is not known of it and what is noise."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -71,10 +71,14 @@ def regression_bands(
 
 
 def _check(name: str, panel: Bands) -> Bands:
-    panel = Bands(
-        *(None if values is None else to_array(values).astype(float) for values in panel)
+    x, mean, epistemic, total, train_x, train_y = (
+        to_array(values).astype(float) for values in panel[:6]
     )
-    for pair, first in ((panel[:4] + panel[6:], "x"), (panel[4:6], "train_x")):
+    truth = None if panel.truth is None else to_array(panel.truth).astype(float)
+    for pair, first in (
+        ((x, mean, epistemic, total, truth), "x"),
+        ((train_x, train_y), "train_x"),
+    ):
         for values in pair:
             if values is not None and (
                 values.shape != pair[0].shape or values.ndim != 1 or not np.isfinite(values).all()
@@ -83,17 +87,20 @@ def _check(name: str, panel: Bands) -> Bands:
                     f"{name!r} holds a tensor of shape {values.shape} with {np.isfinite(values).sum()} finite values, "
                     f"wanted vectors as long as {first} {pair[0].shape}, all finite. Drop a trailing 1 with squeeze(-1)."
                 )
-    if (panel.epistemic < 0).any() or (panel.total < panel.epistemic * (1 - 1e-5)).any():
+    if (epistemic < 0).any() or (total < epistemic * (1 - 1e-5)).any():
         raise ValueError(
             f"{name!r} has a negative epistemic deviation or a total one below it. Wanted standard deviations, total = "
             "sqrt(epistemic^2 + noise^2)."
         )
-    order = np.argsort(panel.x)
+    order = np.argsort(x)
     return Bands(
-        *(
-            values if values is None or 4 <= index < 6 else values[order]
-            for index, values in enumerate(panel)
-        )
+        x[order],
+        mean[order],
+        epistemic[order],
+        total[order],
+        train_x,
+        train_y,
+        None if truth is None else truth[order],
     )
 
 
@@ -126,8 +133,8 @@ def _draw(axes: Axes, panel: Bands) -> None:
     )  # fmt: skip
 
 
-def _ends(arrays: list[np.ndarray]) -> tuple[float, float]:
-    values = np.concatenate(arrays)
+def _ends(arrays: Sequence[Array]) -> tuple[float, float]:
+    values = np.concatenate([to_array(part) for part in arrays])
     return float(values.min()), float(values.max())
 
 

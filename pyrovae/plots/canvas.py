@@ -5,6 +5,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 Array = torch.Tensor | np.ndarray
 
@@ -102,7 +103,7 @@ def show(axes: Axes, pixels: np.ndarray) -> None:
     axes.spines[:].set_visible(False)
 
 
-def tidy(axes: Axes, **labels: str) -> None:
+def tidy(axes: Axes, **labels: str | tuple[float, float]) -> None:
     """Set the labels of a graph and leave only what carries information: two spines, a faint grid.
 
     Example:
@@ -135,8 +136,7 @@ def figure_for(
         max(width * scale + extra[0], 0.1 * len(title or "")),
         height * scale + extra[1] + room,
     )
-    figure = Figure(figsize=size, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.05, h_pad=0.05)
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.05))
     axes = figure.subplots()
     show(axes, pixels)
     if title:

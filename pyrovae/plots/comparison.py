@@ -58,9 +58,9 @@ def comparison(
     for index, (name, line) in enumerate(series.items()):
         colour, marker, style = STYLES[index % len(STYLES)]
         solid = index < len(STYLES)
-        x, y, se = (
-            None if values is None else to_array(values).astype(float) for values in Line(*line)
-        )
+        line = Line(*line)
+        x, y = (to_array(values).astype(float) for values in (line.x, line.y))
+        se = None if line.se is None else to_array(line.se).astype(float)
         if (
             x.ndim != 1
             or not len(x)

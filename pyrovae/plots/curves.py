@@ -1,11 +1,12 @@
 """Training curves."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from pyrovae.plots.canvas import TRAIN, VALID, tidy
@@ -18,6 +19,7 @@ PANELS = {
 }
 
 
+@runtime_checkable
 class Table(Protocol):
     """What has its series in columns, as the `History` that `fit` returns."""
 
@@ -48,14 +50,16 @@ def curves(history: Mapping[str, Sequence[float]] | Table, *, title: str | None 
         >>> [axes.get_title() for axes in curves(history).axes]
         ['ELBO (nats per datum)']
     """
-    columns = getattr(history, "columns", None)
-    history = columns() if callable(columns) else history
-    if not hasattr(history, "get"):  # a mapping, or a data frame
+    # of a data frame `columns` is no method
+    found: Any = history
+    if isinstance(history, Table) and callable(history.columns):
+        found = history.columns()
+    if not hasattr(found, "get"):  # as mappings and data frames have
         raise TypeError(
-            f"history is {type(history).__name__}, expected what fit returned, or a mapping from names such as "
+            f"history is {type(found).__name__}, expected what fit returned, or a mapping from names such as "
             f"{next(iter(PANELS.values()))[0]!r} to numbers."
         )
-    series = {key: _points(history, key) for keys in PANELS.values() for key in keys}
+    series = {key: _points(found, key) for keys in PANELS.values() for key in keys}
     panels = {name: keys for name, keys in PANELS.items() if any(len(series[key]) for key in keys)}
     units = set(series["active_units"][:, 1].tolist())
     if len(units) == 1 and (kl := "KL (nats per datum)") in panels:
@@ -66,15 +70,17 @@ def curves(history: Mapping[str, Sequence[float]] | Table, *, title: str | None 
         }
     if not panels:
         raise ValueError(
-            f"history holds {sorted(history)} and no finite value to draw, wanted one or more of {sorted(series)}. "
+            f"history holds {sorted(found)} and no finite value to draw, wanted one or more of {sorted(series)}. "
             "Pass what fit returned, after at least one epoch."
         )
-    columns = 2 if len(panels) == 4 else len(panels)
-    rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(4.0 * columns, 2.9 * rows + 0.3), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
+    width = 2 if len(panels) == 4 else len(panels)
+    rows = -(-len(panels) // width)
+    figure = Figure(
+        figsize=(4.0 * width, 2.9 * rows + 0.3),
+        layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08),
+    )
     for axes, (name, keys) in zip(
-        figure.subplots(rows, columns, squeeze=False).flat, panels.items(), strict=True
+        figure.subplots(rows, width, squeeze=False).flat, panels.items(), strict=True
     ):
         _panel(axes, name, {key: series[key] for key in keys if len(series[key])})
     if title is not None:

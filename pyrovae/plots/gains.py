@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from pyrovae.plots.canvas import TRAIN, tidy
 
@@ -56,9 +57,8 @@ def paired_scores(
     sizes = [len(group) for group in groups.values()]
     figure = Figure(
         figsize=(9.6, sum(0.34 * size + 1.15 for size in sizes) + (0.3 if title else 0.0)),
-        layout="constrained",
+        layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08),
     )
-    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
     rows = figure.subfigures(
         len(groups), 1, height_ratios=[0.34 * size + 1.15 for size in sizes], squeeze=False
     )[:, 0]

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 
 def columns_for(panels: int, most: int) -> int:
@@ -44,9 +46,8 @@ def panel_grid(
     width = widths[0] if columns == 1 else max(widths[2], widths[1] / columns)
     figure = Figure(
         figsize=(width * columns, (heights[0] * width + heights[1]) * rows + 0.6),
-        layout="constrained",
+        layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06),
     )
-    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06)
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axes in grid.flat[len(names) :]:
         axes.remove()
@@ -72,13 +73,17 @@ def legend_below(figure: Figure, *, ncols: int, title: str | None) -> None:
     """
     handles = dict(_labelled(figure))
     figure.legend(
-        handles.values(), handles, loc="outside lower center", ncols=ncols, frameon=False
+        list(handles.values()),
+        list(handles),
+        loc="outside lower center",
+        ncols=ncols,
+        frameon=False,
     )
     if title is not None:
         figure.suptitle(title)
 
 
-def _labelled(figure: Figure) -> Iterator[tuple[str, object]]:
+def _labelled(figure: Figure) -> Iterator[tuple[str, Artist]]:
     for axes in reversed(figure.axes):
         handles, labels = axes.get_legend_handles_labels()
         yield from zip(labels, handles)

@@ -69,7 +69,8 @@ def reconstructions(inputs: Array, outputs: Array, *, title: str | None = None) 
         )
     count, height, width, channels = above.shape
     columns, gap = min(count, 10), gap_of(above)
-    bands, ticks = [], []
+    bands: list[np.ndarray] = []
+    ticks: list[float] = []
     for start in range(0, count, columns):
         top = sum(len(band) for band in bands)
         part = slice(start, start + columns)

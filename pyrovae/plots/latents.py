@@ -1,9 +1,10 @@
 """The latent space: where the data went, and which dimensions carry them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import color_sequences
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Patch
@@ -47,7 +48,7 @@ def latent_scatter(
     figure = Figure(figsize=(5.2 if y is None else 6.0, 5.5), layout="constrained")
     axes = figure.subplots()
     alpha = float(np.clip(0.8 * (3000 / len(z)) ** 0.5, 0.15, 0.8))
-    style = {
+    style: dict[str, Any] = {
         "s": float(np.clip(15000 / len(z), 4, 25)),
         "alpha": alpha,
         "linewidths": 0,
@@ -63,7 +64,7 @@ def latent_scatter(
             )
         classes = np.unique(y)
         if len(classes) <= 20:
-            colours = colormaps["tab10" if len(classes) <= 10 else "tab20"].colors
+            colours = color_sequences["tab10" if len(classes) <= 10 else "tab20"]
             order = np.searchsorted(classes, y)
             # one call in data order, so that no class hides another by being drawn last
             axes.scatter(across, up, c=[colours[index] for index in order], **style)
@@ -78,7 +79,8 @@ def latent_scatter(
             points = axes.scatter(across, up, c=y, cmap="viridis", **style)
             bar = figure.colorbar(points, ax=axes, shrink=0.8)
             bar.outline.set_visible(False)
-            bar.solids.set_alpha(1)
+            if bar.solids is not None:
+                bar.solids.set_alpha(1)
     if standard_prior:
         for radius in (1, 2):
             axes.add_patch(

@@ -38,10 +38,10 @@ def gradient_variance(
     for name, series in (
         (name, series) for panel in panels.values() for name, series in panel.items()
     ):
-        values = np.asarray(series, dtype=float)
-        if values.shape != (len(epochs),) or not (np.isfinite(values) & (values > 0)).all():
+        array = np.asarray(series, dtype=float)
+        if array.shape != (len(epochs),) or not (np.isfinite(array) & (array > 0)).all():
             raise ValueError(
-                f"{name!r} holds {values.tolist()}, wanted {len(epochs)} positive variances, one for each epoch."
+                f"{name!r} holds {array.tolist()}, wanted {len(epochs)} positive variances, one for each epoch."
             )
     figure = Figure(figsize=(4.4 * len(panels), 4.2), layout="constrained")
     for axes, (name, panel) in zip(

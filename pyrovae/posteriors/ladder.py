@@ -5,7 +5,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
-from torch.distributions import Distribution
+from torch.distributions import Distribution, Independent
 
 
 class PrecisionWeighted(nn.Module):
@@ -33,18 +33,20 @@ class PrecisionWeighted(nn.Module):
         self.recognition, self.generative = recognition, generative
 
     def forward(self, d: Tensor, *above: Tensor) -> dist.Independent:
-        q, p = _factors(self.recognition(d)), _factors(self.generative(*above))
-        log_ratio = 2 * (
-            p.scale.log() - q.scale.log()
-        )  # of the precisions; on this scale none overflows
-        scale = q.scale * (0.5 * F.logsigmoid(log_ratio)).exp()
-        return dist.Normal(torch.lerp(p.loc, q.loc, log_ratio.sigmoid()), scale).to_event(1)
+        (q_loc, q_scale), (p_loc, p_scale) = (
+            _factors(self.recognition(d)),
+            _factors(self.generative(*above)),
+        )
+        # of the precisions; on this scale none overflows
+        log_ratio = 2 * (p_scale.log() - q_scale.log())
+        scale = q_scale * (0.5 * F.logsigmoid(log_ratio)).exp()
+        return dist.Normal(torch.lerp(p_loc, q_loc, log_ratio.sigmoid()), scale).to_event(1)
 
 
-def _factors(fn: Distribution) -> Distribution:
-    base = getattr(fn, "base_dist", fn)
-    if not hasattr(base, "loc") or not hasattr(base, "scale") or len(fn.event_shape) != 1:
+def _factors(fn: Distribution) -> tuple[Tensor, Tensor]:
+    base = fn.base_dist if isinstance(fn, Independent) else fn
+    if not (hasattr(base, "loc") and hasattr(base, "scale")) or len(fn.event_shape) != 1:
         raise TypeError(
             f"PrecisionWeighted multiplies diagonal normals, got {fn}. Use NormalHead on both sides."
         )
-    return base
+    return base.loc, base.scale

@@ -3,8 +3,9 @@
 import torch
 import torch.nn as nn
 from pyro.contrib.zuko import ZukoToPyro
-from torch import Size, Tensor
+from torch import Tensor
 from torch.distributions import Distribution, constraints
+from torch.types import _size
 
 
 class NonReparameterized(nn.Module):
@@ -37,7 +38,7 @@ class _Detached(ZukoToPyro):
 
     has_rsample = False
 
-    def __call__(self, sample_shape: Size = torch.Size()) -> Tensor:
+    def __call__(self, sample_shape: _size = torch.Size()) -> Tensor:
         with torch.no_grad():
             return self.dist.sample(sample_shape)
 
@@ -47,12 +48,12 @@ class _Detached(ZukoToPyro):
         return self.dist.log_prob(value)
 
     @property
-    def support(self) -> constraints.Constraint:
+    def support(self) -> constraints.Constraint | None:
         return self.dist.support
 
     @property
     def mean(self) -> Tensor:
         return self.dist.mean
 
-    def expand(self, batch_shape: Size, _instance: object = None) -> "_Detached":
+    def expand(self, batch_shape: _size, _instance: object = None) -> "_Detached":
         return _Detached(self.dist.expand(batch_shape))

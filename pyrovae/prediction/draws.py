@@ -16,6 +16,7 @@ from pyrovae.core.preserve_state import preserve_state
 from pyrovae.core.shapes import DATA, DATA_DIM
 from pyrovae.core.subnormals import flush_subnormals
 from pyrovae.core.traces import is_auxiliary, log_prob, plate_frame, sample_sites
+from pyrovae.core.types import nodes_of
 
 
 def predict(
@@ -54,7 +55,7 @@ def predict(
         guide_trace = particles.run_guide(guide, batch, num_samples)
         trace = particles.run_model(Uncondition(batch)(model), guide_trace, batch, num_samples)
     values = {
-        name: site["value"] for name, site in trace.nodes.items() if site["type"] == "sample"
+        name: site["value"] for name, site in nodes_of(trace).items() if site["type"] == "sample"
     }
     unknown = set(sites or ()) - set(values)
     if unknown:
@@ -114,7 +115,7 @@ def posterior_draws(
             Uncondition(batch)(model), guide_trace, batch, num_samples
         )
         latent = {
-            name: model_trace.nodes.get(name, site)
+            name: nodes_of(model_trace).get(name, site)
             for name, site in sample_sites(guide_trace, observed=False).items()
             if not is_auxiliary(site)
         }
@@ -130,7 +131,7 @@ def posterior_draws(
             {
                 "posterior": {name: site["value"] for name, site in latent.items()},
                 "posterior_predictive": {
-                    name: replicated.nodes[name]["value"]
+                    name: nodes_of(replicated)[name]["value"]
                     for name in scored
                     if not replicated.nodes[name]["is_observed"]
                 },

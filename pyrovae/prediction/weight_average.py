@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from pyro import poutine
@@ -32,12 +33,14 @@ from pyrovae.core.traces import (
     sample_sites,
     set_up,
 )
+from pyrovae.core.types import nodes_of, sum_of
 from pyrovae.prediction.draws import evaluating
 
 ROWS = 4096
 """Draws times data that go through the nets at once: enough to keep the machine busy, and small in
 memory."""
 DRAW = "draw of "
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ def log_predictive(
                 f"the model observes nothing in plate {plate!r} on these data, so there is nothing to score. "
                 "Name the targets after their site."
             )
-        return sum(inside).double().logsumexp(0)
+        return sum_of(inside).double().logsumexp(0)
 
     results = []
     with evaluating(model, guide):
@@ -159,10 +162,9 @@ def predict_moments(
         ):
             results.append(_moments(*(sum(each) / num_samples for each in zip(*parts))))
     return Moments(
-        *(
-            torch.cat([getattr(result, name) for result in results])
-            for name in ("mean", "aleatoric", "epistemic")
-        )
+        torch.cat([result.mean for result in results]),
+        torch.cat([result.aleatoric for result in results]),
+        torch.cat([result.epistemic for result in results]),
     )
 
 
@@ -208,7 +210,7 @@ def _moments(mean: Tensor, noise: Tensor, square: Tensor) -> Moments:
 def _only(trace: Trace, name: str | None, plate: str) -> torch.distributions.Distribution:
     sites = {
         key: site
-        for key, site in trace.nodes.items()
+        for key, site in nodes_of(trace).items()
         if site["type"] == "sample" and plate_frame(site, plate) is not None
     }
     if name is None and len(sites) == 1:
@@ -227,11 +229,11 @@ def _run(
     num_samples: int,
     names: Sequence[str] | None,
     plate: str,
-    read: Callable[[Trace, int], object],
+    read: Callable[[Trace, int], Read],
     compile: Compile,
     *,
     redraw: bool,
-) -> Iterator[Iterator[object]]:
+) -> Iterator[Iterator[Read]]:
     """For each batch what is read of the model under parts of the same S draws; `redraw`: what it
     observes is drawn too."""
     if num_samples < 1:
@@ -241,9 +243,9 @@ def _run(
         _broadcast(model, guide),
         Uncondition(())(model) if redraw else model,
     )
-    draws = particles = None
+    draws, particles, is_first = poutine.Trace(), Particles(), True
 
-    def program(inputs: Batch) -> object:
+    def program(inputs: Batch) -> Read:
         """Those inputs that are named for it are draws."""
         part = draws.copy()
         values = {
@@ -252,7 +254,7 @@ def _run(
             if name.startswith(DRAW)
         }
         for name, value in values.items():
-            part.nodes[name] = {**draws.nodes[name], "value": value}
+            nodes_of(part)[name] = {**nodes_of(draws)[name], "value": value}
         size = len(next(iter(values.values()))) if values else num_samples
         batch = {name: value for name, value in inputs.items() if not name.startswith(DRAW)}
         return read(particles.run_model(model, part, batch, size), size)
@@ -261,7 +263,8 @@ def _run(
         program, find_modules(model, guide).values(), compile="off" if are_noted() else compile
     )
     for batch in batches(data, names, exemplar_of(model, guide)):
-        if draws is None:
+        if is_first:
+            is_first = False
             with skip_weight_sampling() if lean else nullcontext():
                 draws, particles = _draw(model, guide, batch, num_samples, plate, known)
         rows = ROWS if particles.model_broadcasts else 1
@@ -278,7 +281,7 @@ def _draw(
     look = run_model(model, poutine.Trace(), batch)
     targets = set(sample_sites(look, observed=True)) | {
         name
-        for name, site in look.nodes.items()
+        for name, site in nodes_of(look).items()
         if site["type"] == "sample" and plate_frame(site, plate) is not None
     }
     cause = None

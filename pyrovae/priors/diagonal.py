@@ -44,10 +44,10 @@ class MixtureOfDiagonals(dist.MixtureSameFamily):
 def mixture(logits: Tensor, components: dist.TorchDistribution) -> dist.MixtureSameFamily:
     """A mixture of components with batch `(C,)`; diagonal normals take the short cut."""
     weights = dist.Categorical(logits=logits)
-    base = getattr(components, "base_dist", None)
     diagonal = (
-        isinstance(base, dist.Normal)
-        and base.loc.dim() == 2
+        isinstance(components, dist.Independent)
+        and isinstance(components.base_dist, dist.Normal)
+        and components.base_dist.loc.dim() == 2
         and components.reinterpreted_batch_ndims == 1
     )
     return (MixtureOfDiagonals if diagonal else dist.MixtureSameFamily)(weights, components)

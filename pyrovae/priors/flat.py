@@ -41,6 +41,9 @@ class Laplace(nn.Module):
         torch.Size([5, 2])
     """
 
+    loc: torch.Tensor
+    scale: torch.Tensor
+
     def __init__(self, *shape: int, scale: float = 1.0) -> None:
         super().__init__()
         if not scale > 0:

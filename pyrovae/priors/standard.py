@@ -16,6 +16,9 @@ class StandardNormal(nn.Module):
         torch.Size([5])
     """
 
+    loc: torch.Tensor
+    scale: torch.Tensor
+
     def __init__(self, *shape: int) -> None:
         super().__init__()
         self.register_buffer("loc", torch.zeros(shape))

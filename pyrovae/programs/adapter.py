@@ -3,20 +3,22 @@
 import torch
 from pyro.contrib.zuko import ZukoToPyro
 from pyro.distributions.torch_distribution import TorchDistributionMixin
-from torch import Size, Tensor
+from torch import Tensor
 from torch.distributions import Distribution
+
+from pyrovae.core.types import Shape
 
 
 class Adapted(ZukoToPyro):
     """Pyro's adapter, which only draws and scores, with what `Predictive`, MCMC and `check` also
     ask for."""
 
-    def sample(self, sample_shape: Size = torch.Size()) -> Tensor:
+    def sample(self, sample_shape: Shape = torch.Size()) -> Tensor:
         with torch.no_grad():
             return self.dist.sample(sample_shape)
 
-    def rsample(self, sample_shape: Size = torch.Size()) -> Tensor:
-        return self(sample_shape)
+    def rsample(self, sample_shape: Shape = torch.Size()) -> Tensor:
+        return self(torch.Size(sample_shape))
 
     def log_prob(self, x: Tensor) -> Tensor:
         shape = torch.broadcast_shapes(
@@ -25,14 +27,14 @@ class Adapted(ZukoToPyro):
         return super().log_prob(x if x.shape == shape else x.expand(shape))
 
     @property
-    def support(self) -> torch.distributions.constraints.Constraint:
+    def support(self) -> torch.distributions.constraints.Constraint | None:
         return self.dist.support
 
     @property
     def mean(self) -> Tensor:
         return self.dist.mean
 
-    def expand(self, batch_shape: Size, _instance: object = None) -> "Adapted":
+    def expand(self, batch_shape: Shape, _instance: object = None) -> "Adapted":
         return Adapted(self.dist.expand(batch_shape))
 
 

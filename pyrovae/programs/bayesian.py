@@ -3,7 +3,7 @@
 import copy
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
@@ -12,6 +12,7 @@ import pyro.distributions as dist
 import torch
 import torch.nn as nn
 from pyro import poutine
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 from torch.distributions import Distribution
 from torch.nn.modules.conv import _ConvNd
@@ -114,7 +115,7 @@ class Bayesian(nn.Module):
         other.expanded_at = {key: at[f"{self.name}.{key}"].detach() for key in self.initial}
         return other
 
-    def prior_of(self, key: str, value: Tensor) -> Distribution | None:
+    def prior_of(self, key: str, value: Tensor) -> TorchDistributionMixin | None:
         """The prior of a parameter with all its dims in the event."""
         result = self.prior(f"{self.name}.{key}", value)
         if result is None:
@@ -136,8 +137,9 @@ class Bayesian(nn.Module):
             self.net.named_parameters()
         )  # not `initial`: `functional_call` may have put others in their place
         return {
-            key: pyro.sample(f"{self.name}.{key}", self.prior_of(key, present[key]))
+            key: pyro.sample(f"{self.name}.{key}", prior)
             for key in self.initial
+            if (prior := self.prior_of(key, present[key])) is not None
         }
 
     @property
@@ -192,9 +194,9 @@ class Bayesian(nn.Module):
                 f"weights of batch shape {tuple(batch)} were drawn inside the plate over data, wanted "
                 "(K, 1): one net for all data. Draw them before the plate opens."
             )
-        return self._many(xs, batch[:-1])
+        return self._many(self.weights, xs, batch[:-1])
 
-    def _many(self, xs: tuple[Tensor, ...], lead: torch.Size) -> Tensor:
+    def _many(self, drawn: dict[str, Tensor], xs: tuple[Tensor, ...], lead: torch.Size) -> Tensor:
         """Apply the nets of all particles, `lead` = (K,), at once."""
         count = math.prod(lead)
 
@@ -210,9 +212,7 @@ class Bayesian(nn.Module):
             return value[(0,) * (len(lead) + 1)], None
 
         sources = {
-            key: origin
-            for key, value in self.weights.items()
-            if (origin := origin_of(value)) is not None
+            key: origin for key, value in drawn.items() if (origin := origin_of(value)) is not None
         }
         shared = {
             key: [share(part, self.initial[key].shape) for part in origin.parts]
@@ -220,15 +220,16 @@ class Bayesian(nn.Module):
         }
         parts = {key: tuple(part for part, _ in pairs) for key, pairs in shared.items()}
         part_dims = {key: tuple(dim for _, dim in pairs) for key, pairs in shared.items()}
-        drawn = {key for key in self.weights if key not in sources or sources[key].is_drawn}
+        numbers = {key for key in drawn if key not in sources or sources[key].is_drawn}
         weights = {
             key: stack(value, self.initial[key].shape)
-            if key in drawn
+            if key in numbers
             else torch.full_like(parts[key][0], torch.nan)
-            for key, value in self.weights.items()
+            for key, value in drawn.items()
         }
-        weight_dims = {key: 0 if key in drawn else part_dims[key][0] for key in weights}
-        inputs, dims = [], []
+        weight_dims = {key: 0 if key in numbers else part_dims[key][0] for key in weights}
+        inputs: list[Tensor] = []
+        dims: list[int | None] = []
         for x in xs:
             rows = x.shape[: x.dim() - self.event_dim]
             if len(rows) > 1 and torch.broadcast_shapes(rows[:-1], lead) != lead:
@@ -262,13 +263,13 @@ class Bayesian(nn.Module):
 
     def _output(self, weights: Mapping[str, Tensor], xs: tuple[Tensor, ...]) -> Tensor:
         if self.expanded_at is None:
-            return torch.func.functional_call(self.net, weights, xs)
+            return torch.func.functional_call(self.net, dict(weights), xs)
         step = {key: weights[key] - value for key, value in self.expanded_at.items()}
         with warnings.catch_warnings():
             warnings.filterwarnings(
                 "ignore", ".*torch.jit.script"
             )  # torch's own, at the first jvp
-            output, change = torch.func.jvp(
+            output, change, *_ = torch.func.jvp(
                 lambda at: torch.func.functional_call(self.net, at, xs),
                 (self.expanded_at,),
                 (step,),
@@ -290,9 +291,10 @@ def drawn(program: nn.Module) -> Iterator[None]:
 
 
 def _event_dim(net: nn.Module) -> int:
-    in_shape = getattr(net, "in_shape", None)
-    if in_shape is not None or hasattr(net, "event_dim"):
-        return len(in_shape) if in_shape is not None else net.event_dim
+    if isinstance(in_shape := getattr(net, "in_shape", None), Sequence):
+        return len(in_shape)
+    if isinstance(event_dim := getattr(net, "event_dim", None), int):
+        return event_dim
     first = next(
         part for part in net.modules() if any(True for _ in part.parameters(recurse=False))
     )

@@ -1,15 +1,17 @@
 """Programs as wiring: conditionals (modules that return distributions) joined into Pyro sample
 sites."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
+from typing import cast
 
 import pyro
 import torch.nn as nn
 from pyro import poutine
+from pyro.distributions.torch_distribution import TorchDistributionMixin
+from pyro.poutine.runtime import InferDict
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
-from torch.distributions import Distribution
 
 from pyrovae.core.param_store import register_params
 from pyrovae.core.shapes import data_plate
@@ -44,9 +46,9 @@ class Node(nn.Module):
             raise TypeError(f"the parents of a Node are names of sites or data, got {parents!r}.")
         self.conditional = conditional
         self.parents = parents
-        self.infer = infer or {}
+        self.infer = cast(InferDict, infer or {})
 
-    def forward(self, values: Mapping[str, Tensor]) -> Distribution:
+    def forward(self, values: Mapping[str, Tensor]) -> TorchDistributionMixin:
         return as_pyro(self.conditional(*(values[parent] for parent in self.parents)))
 
     def extra_repr(self) -> str:
@@ -136,14 +138,16 @@ class Model(nn.Module):
             shared = _sample_globals("Model", self.nodes, values)
             values |= shared
             with data_plate(size):
-                for name, node in self.nodes.items():
+                for name, node in _items(self.nodes):
                     if name in shared:
                         continue
-                    result = _run("Model", name, node, values)
+                    _check_parents("Model", name, node, values)
                     values[name] = (
-                        result
+                        node(values)
                         if isinstance(node, Value)
-                        else pyro.sample(name, result, obs=values.get(name), infer=node.infer)
+                        else pyro.sample(
+                            name, node(values), obs=values.get(name), infer=node.infer
+                        )
                     )
         return values
 
@@ -184,13 +188,15 @@ class Guide(nn.Module):
         size = plate_size(num, values)
         values |= sampled
         with data_plate(size):
-            for name, node in self.nodes.items():
+            for name, node in _items(self.nodes):
                 if name in values:
                     continue
-                values[name] = _run("Guide", name, node, values)
-                if isinstance(node, Node):
+                _check_parents("Guide", name, node, values)
+                if isinstance(node, Value):
+                    values[name] = node(values)
+                else:
                     values[name] = sampled[name] = pyro.sample(
-                        name, values[name], infer=node.infer
+                        name, node(values), infer=node.infer
                     )
         return sampled
 
@@ -246,6 +252,10 @@ def _as_nodes(nodes: Mapping[str, nn.Module | Node]) -> nn.ModuleDict:
     )
 
 
+def _items(nodes: nn.ModuleDict) -> Iterable[tuple[str, "Node | Value"]]:
+    return cast("Iterable[tuple[str, Node | Value]]", nodes.items())
+
+
 def _sample_globals(
     program: str, nodes: nn.ModuleDict, data: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
@@ -255,34 +265,36 @@ def _sample_globals(
             f"the data name the Global sites {given}, which have one value for all data, not one for each. "
             "Fix them by pyro.condition(model, data={...})."
         )
-    values = {}
+    values: dict[str, Tensor] = {}
     for name, node in nodes.items():
         if isinstance(node, Global):
-            values[name] = pyro.sample(name, _run(program, name, node, values), infer=node.infer)
+            _check_parents(program, name, node, values)
+            values[name] = pyro.sample(name, node(values), infer=node.infer)
     return values
 
 
 def plate_size(num: int | None, data: Mapping[str, Tensor]) -> int:
     """B, from `num` or from the leading size of the data."""
-    sizes = {
+    sizes: dict[str, int | None] = {
         name: value.shape[0] if value.dim() else None
         for name, value in data.items()
         if isinstance(value, Tensor)
     }
     found = set(sizes.values()) | ({num} if num is not None else set())
-    if len(found) != 1 or None in found:
+    size = next(iter(found), None)
+    if size is None or len(found) != 1:
         seen = ", ".join(f"{name}: {tuple(data[name].shape)}" for name in sizes) or "no tensor"
         raise ValueError(
             f"the size of plate 'data' is not defined by {seen}"
             + (f" and num={num}" if num is not None else "")
             + ". Give data tensors of one leading size B, as keywords, or num=B to sample without data."
         )
-    return found.pop()
+    return size
 
 
-def _run(
+def _check_parents(
     program: str, name: str, node: Node | Value, values: Mapping[str, Tensor]
-) -> Distribution | Tensor:
+) -> None:
     missing = [parent for parent in node.parents if parent not in values]
     if missing:
         kind = "value" if isinstance(node, Value) else "site"
@@ -290,4 +302,3 @@ def _run(
             f"{program} {kind} {name!r} depends on {missing}, but at that point only {sorted(values)} are "
             "known. Order the keywords so that parents come first, or supply the missing data."
         )
-    return node(values)

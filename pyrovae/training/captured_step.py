@@ -1,14 +1,16 @@
 """One training step as a replayed graph."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from pyrovae.capture.cuda_graph import Epilogue
 from pyrovae.capture.graph import Batch, Captured
 from pyrovae.core.errors import CaptureError
 from pyrovae.core.handlers import RecordSupport, ValidateSupport
 from pyrovae.core.preserve_state import preserve_state
+from pyrovae.losses.base import set_terms, terms_of
 from pyrovae.losses.elbo_terms import Terms
 from pyrovae.training.evaluate import Measured, measure
 from pyrovae.training.finite import each_finite
@@ -24,7 +26,8 @@ class ReplayedStep:
     def __init__(self, eager: "Steps", batch: Batch, compiled: bool) -> None:
         self.eager = eager
         self.trained_params: list[Tensor] = []
-        self.fused, self.update = None, None
+        self.fused: FusedAdam | None = None
+        self.update: Epilogue | None = None
         self.finite = torch.ones(0)
         self.replay = Captured(
             self._program,
@@ -34,7 +37,7 @@ class ReplayedStep:
             compiled=compiled,
         )
 
-    def _program(self, batch: Batch) -> dict[str, object]:
+    def _program(self, batch: Batch) -> dict[str, Any]:
         eager = self.eager
         parameters = [
             parameter
@@ -42,9 +45,7 @@ class ReplayedStep:
             for parameter in group["params"]
             if parameter.requires_grad
         ]
-        if any(
-            getattr(parameter, "_post_accumulate_grad_hooks", None) for parameter in parameters
-        ):
+        if any(parameter._post_accumulate_grad_hooks for parameter in parameters):
             raise CaptureError(
                 "a parameter has hooks after the accumulation of its gradient, which a replay does not do."
             )
@@ -52,17 +53,17 @@ class ReplayedStep:
             with RecordSupport() as supported, eager.context():
                 value = eager.module(**batch)
             found = torch.autograd.grad(value, parameters, allow_unused=True)
-        gradients = {
+        by_index = {
             index: gradient for index, gradient in enumerate(found) if gradient is not None
         }
-        trained_params = [parameters[index] for index in gradients]
+        trained_params = [parameters[index] for index in by_index]
         if list(map(id, trained_params)) != list(map(id, self.trained_params)):
             self.trained_params = trained_params
         gradients = [
             gradient
             if gradient.stride() == parameter.stride()
             else torch.empty_like(parameter).copy_(gradient)
-            for parameter, gradient in zip(self.trained_params, gradients.values())
+            for parameter, gradient in zip(self.trained_params, by_index.values())
         ]  # fused updates go by memory
         norms = torch.ones(0, device=value.device)
         if eager.clip_norm is not None:
@@ -74,7 +75,7 @@ class ReplayedStep:
             ]
         measured, terms = (
             measure(value, eager.pair, active_units=eager.active_units),
-            getattr(eager.pair, "terms", None),
+            terms_of(eager.pair),
         )
         self.names, self.sites = measured.names, list(measured.units)
         is_finite = torch.stack([torch.isfinite(value.detach()), *supported.good]).all()
@@ -108,7 +109,8 @@ class ReplayedStep:
 
     def _update(self, leaves: list[Tensor]) -> None:
         self._judge(leaves)
-        self.fused(self._gradients(leaves), skip=(~leaves[1]).float())
+        if self.fused is not None:
+            self.fused(self._gradients(leaves), skip=(~leaves[1]).float())
 
     def judge(self) -> None:
         """Note which gradients are `finite`, and take a step with others for one that is not fine."""
@@ -127,7 +129,7 @@ class ReplayedStep:
     def set_terms(self) -> None:
         terms = self.replay.unflatten(self.leaves)["terms"]
         if terms:
-            self.eager.pair.terms = Terms(*terms)
+            set_terms(self.eager.pair, Terms(*terms))
 
     def refuse(self, batch: Batch, value: Tensor, make_error: "MakeError") -> None:
         """Raise what the program itself raises, or for a loss or gradients that are not finite.

@@ -74,10 +74,12 @@ class CapturedSteps:
             self.last = None
             return self.eager(batch, check_data=check_data, make_error=make_error)
         self.replays += 1
-        deferred = self.deferred and not check_data and self._is_ready(self.last.trained_params)
-        inside = deferred and self.eager.reduce is None
+        ahead = (
+            self._fused_for(self.last.trained_params) if self.deferred and not check_data else None
+        )
+        inside = ahead is not None and self.eager.reduce is None
         try:
-            measured, gradients, is_finite = self.last(batch, self.fused if inside else None)
+            measured, gradients, is_finite = self.last(batch, ahead if inside else None)
         except Exception as error:
             self.last.refuse(
                 batch, torch.zeros(()), make_error
@@ -86,12 +88,14 @@ class CapturedSteps:
             return self.eager(batch, check_data=check_data, make_error=make_error)
         if self.eager.reduce is not None:
             self.eager.reduce(gradients)
-        if deferred:
+        if ahead is not None:
             if not inside:
                 self.last.judge()
-                self.fused(gradients, skip=(~is_finite).float())
-            kept = (value.clone() for value in (measured.numbers[0], is_finite, self.last.finite))
-            self.verdicts.append((self.index, self.last, *kept))
+                ahead(gradients, skip=(~is_finite).float())
+            value, fine, finite = (
+                value.clone() for value in (measured.numbers[0], is_finite, self.last.finite)
+            )
+            self.verdicts.append((self.index, self.last, value, fine, finite))
             return measured
         if not are_finite(gradients).logical_and_(is_finite):
             self.last.refuse(batch, measured.numbers[0], make_error)
@@ -163,12 +167,14 @@ class CapturedSteps:
                 "a schedule that returns a tensor do it, as LinearWarmup does."
             )
 
-    def _is_ready(self, parameters: list[Tensor]) -> bool:
-        return self.fused is not None and self.fused.parameters is parameters
+    def _fused_for(self, parameters: list[Tensor]) -> FusedAdam | None:
+        """The update that was set up for these very parameters, if there is one."""
+        ready = self.fused is not None and self.fused.parameters is parameters
+        return self.fused if ready else None
 
     def _update(self, parameters: list[Tensor], gradients: list[Tensor]) -> None:
-        if self._is_ready(parameters):
-            self.fused(gradients)
+        if (fused := self._fused_for(parameters)) is not None:
+            fused(gradients)
             return
         optimizer = self.eager.optimizer
         optimizer.zero_grad(set_to_none=True)
@@ -182,7 +188,9 @@ class CapturedSteps:
         return float(self.eager.all_reduce(torch.tensor(float(holds)), reduce_op="mean")) == 1.0
 
     def _capture(self, key: tuple, batch: Batch) -> None:
-        start, reason = time.perf_counter(), "another process cannot capture it"
+        start = time.perf_counter()
+        reason: object = "another process cannot capture it"
+        replay: ReplayedStep | None
         try:
             replay = ReplayedStep(self.eager, batch, self.compiled)
         except CaptureError as error:

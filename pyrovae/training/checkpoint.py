@@ -3,6 +3,7 @@ code."""
 
 import json
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 import torch.nn as nn
@@ -95,7 +96,7 @@ def load_run(run: Run, path: str | Path) -> None:
     does, before any change."""
     tensors, metadata = _read(path, "run")
     try:
-        state = unpack(json.loads(metadata["state"]), tensors)
+        state = cast("dict[str, Any]", unpack(json.loads(metadata["state"]), tensors))
         kind = state["optimizer_type"]
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(

@@ -11,7 +11,6 @@ from torch import Tensor
 from pyrovae.core.errors import CollapseWarning
 from pyrovae.core.modules import find_modules
 from pyrovae.core.preserve_state import preserve_state
-from pyrovae.core.shapes import DATA
 from pyrovae.core.traces import (
     base_distribution,
     is_auxiliary,
@@ -19,7 +18,7 @@ from pyrovae.core.traces import (
     run_guide,
     sample_sites,
 )
-from pyrovae.losses.base import unwrap
+from pyrovae.losses.base import plate_of, programs_of, unwrap
 from pyrovae.losses.schedules import LinearWarmup
 from pyrovae.training.evaluate import evaluate
 
@@ -47,28 +46,24 @@ def warn_if_collapsed(
     than 100 steps or 10 data.
     """
     pair = unwrap(loss)
-    if (
-        num_steps < LEAST_STEPS
-        or num_data < LEAST_DATA
-        or not (hasattr(pair, "model") and hasattr(pair, "guide"))
-    ):
+    programs = programs_of(pair)
+    if num_steps < LEAST_STEPS or num_data < LEAST_DATA or programs is None:
         return
+    model, guide = programs
     if any(
         isinstance(part, LinearWarmup) and part.step < part.num_steps for part in loss.modules()
     ):
         return
     if not any(
-        p.requires_grad
-        for module in find_modules(pair.model).values()
-        for p in module.parameters()
+        p.requires_grad for module in find_modules(model).values() for p in module.parameters()
     ):
         return
     with torch.no_grad(), preserve_state([loss]):
-        guide_trace = run_guide(pair.guide, batch)
+        guide_trace = run_guide(guide, batch)
     sites = [
         name
         for name, site in sample_sites(guide_trace, observed=False).items()
-        if plate_frame(site, getattr(pair, "plate", DATA)) is not None
+        if plate_frame(site, plate_of(pair)) is not None
         and not is_auxiliary(site)
         and not isinstance(base_distribution(site["fn"]), Delta)
     ]
@@ -106,4 +101,5 @@ def _kl(row: Mapping[str, float], sites: list[str]) -> float | None:
     if len(sites) == 1 and f"{prefix}kl_{sites[0]}" not in row:
         return row.get(f"{prefix}kl")
     parts = [row.get(f"{prefix}kl_{site}") for site in sites]
-    return None if None in parts else sum(parts)
+    known = [part for part in parts if part is not None]
+    return sum(known) if len(known) == len(parts) else None

@@ -3,7 +3,8 @@
 import dataclasses
 import datetime
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 import torch
 import torch.distributed as distributed
@@ -12,6 +13,40 @@ from torch import Tensor
 
 TIMEOUT = 600.0
 """Seconds that a process waits for the others where nobody says how many."""
+
+
+class Rows(Protocol):
+    """A data set in memory, such as `pyrovae.data.DictDataset`."""
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        """By name, `(N, *event)`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Tensor, /) -> dict[str, Tensor]: ...
+
+
+class Batches(Protocol):
+    """What can be divided among processes: `pyrovae.data.Batches`."""
+
+    @property
+    def data(self) -> Rows:
+        """All rows."""
+
+    @property
+    def batch_size(self) -> int:
+        """Of all processes together."""
+
+    @property
+    def shuffle(self) -> bool:
+        """Whether each pass has an order of its own."""
+
+    @property
+    def transform(self) -> Callable[[dict[str, Tensor]], dict[str, Tensor]] | None:
+        """What is made of each batch."""
+
+    def __len__(self) -> int: ...
 
 
 class Ranks:
@@ -113,7 +148,7 @@ class Ranks:
             distributed.broadcast(value, src)
         return value
 
-    def shard(self, batches: object) -> "Shard":
+    def shard(self, batches: Batches) -> "Shard":
         """This process's part of each batch of `pyrovae.data.Batches`."""
         return Shard(batches, self)
 
@@ -135,15 +170,17 @@ class Ranks:
 
         An `Evidence` of each process's data becomes that of all data, on every process.
         """
-        if dataclasses.is_dataclass(result):
+        if dataclasses.is_dataclass(result) and not isinstance(result, type):
             fields = {
                 field.name: getattr(result, field.name) for field in dataclasses.fields(result)
             }
-            return type(result)(
+            return dataclasses.replace(
+                result,
                 **{
-                    name: self.gather(value) if isinstance(value, Tensor) else value
+                    name: self.gather(value)
                     for name, value in fields.items()
-                }
+                    if isinstance(value, Tensor)
+                },
             )
         if not isinstance(result, Tensor):
             raise TypeError(
@@ -151,7 +188,7 @@ class Ranks:
             )
         if self.size == 1:
             return result
-        parts: list[Tensor | None] = [None] * self.size
+        parts = [result] * self.size  # places, for all to be filled
         distributed.all_gather_object(parts, result.cpu())
         whole = torch.empty((sum(map(len, parts)), *result.shape[1:]), dtype=result.dtype)
         for rank, part in enumerate(parts):
@@ -177,7 +214,7 @@ class Shard:
     epoch.
     """
 
-    def __init__(self, batches: object, ranks: Ranks) -> None:
+    def __init__(self, batches: Batches, ranks: Ranks) -> None:
         if batches.batch_size % ranks.size:
             raise ValueError(
                 f"batches of {batches.batch_size} data for {ranks.size} processes, which must have equal "

@@ -69,11 +69,10 @@ class Steps:
         return measure(value, self.pair, active_units=self.active_units)
 
     def _refuse_infinite(self, value: Tensor, make_error: MakeError) -> None:
-        moved = [
-            parameter for parameter in self.run.parameters.values() if parameter.grad is not None
-        ]
-        gradients = [parameter.grad for parameter in moved]
+        parameters = self.run.parameters.values()
+        gradients = [p.grad for p in parameters if p.grad is not None]
         if not torch.isfinite(value.detach()).logical_and_(are_finite(gradients)):
+            moved = [p for p in parameters if p.grad is not None]
             raise make_error(
                 value,
                 None,

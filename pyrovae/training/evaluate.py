@@ -1,8 +1,9 @@
 """Averages of a loss and its terms over data."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import pyro
 import torch
@@ -17,10 +18,12 @@ from pyrovae.core.handlers import RecordSupport, ValidateSupport
 from pyrovae.core.param_store import local_param_scope
 from pyrovae.core.preserve_state import preserve_state
 from pyrovae.core.recording import is_recording
-from pyrovae.core.shapes import DATA
 from pyrovae.core.subnormals import flush_subnormals
+from pyrovae.core.traces import Batch
+from pyrovae.core.types import sum_of
 from pyrovae.diagnostics.active_units import ActiveUnits
-from pyrovae.losses.base import unwrap
+from pyrovae.losses.base import plate_of, programs_of, terms_of, unwrap
+from pyrovae.losses.stacked import Stacked
 
 EVALUATION_SEED = 0
 """Validation draws the same noise every epoch, so that epochs differ by their weights and not by
@@ -58,6 +61,7 @@ class Evaluation:
         compile: Compile = "off",
     ) -> None:
         self.loss, self.pair, self.names, self.context = loss, unwrap(loss), names, context
+        self.size_of = size_in(self.pair)
         self.replays = self._replays(compile)
 
     def __call__(self, data: Data) -> dict[str, float]:
@@ -74,7 +78,7 @@ class Evaluation:
                     check_batch_of(self.pair, batch, None)
                     self._look_for_changes(batch)
                 found = self.replays(batch)
-                size = getattr(self.pair, "size_of", size_of)(batch)
+                size = self.size_of(batch)
                 numbers = found["numbers"]
                 averages.add(
                     size,
@@ -89,12 +93,12 @@ class Evaluation:
             )  # says what is wrong with the data
         return averages.row()
 
-    def _program(self, batch: dict[str, Tensor]) -> dict[str, object]:
+    def _program(self, batch: Batch) -> dict[str, Any]:
         support = RecordSupport() if is_recording() else ValidateSupport()
         with support, self.context():
             measured = measure(self.loss(**batch), self.pair, active_units=True)
         numbers = dict(zip(measured.names, measured.numbers.unbind()))
-        good = getattr(support, "good", []) or [
+        good = (support.good if isinstance(support, RecordSupport) else []) or [
             torch.ones((), dtype=torch.bool, device=measured.numbers.device)
         ]
         return {"numbers": numbers, "units": measured.units, "good": torch.stack(good).all()}
@@ -105,7 +109,7 @@ class Evaluation:
         if self.replays.captured and (captured is None or not captured.matches_eager(batch)):
             self.replays = self._replays("off")
 
-    def _replays(self, compile: Compile) -> AutoCapture:
+    def _replays(self, compile: Compile) -> AutoCapture[dict[str, Any]]:
         return AutoCapture(self._program, [self.loss], reads=[self.context], compile=compile)
 
 
@@ -122,12 +126,12 @@ class Measured:
 
 
 def measure(value: Tensor, loss: nn.Module, *, active_units: bool) -> Measured:
-    parts, terms = {"loss": value.detach()}, getattr(loss, "terms", None)
+    parts, terms = {"loss": value.detach()}, terms_of(loss)
     if terms is not None:
         parts |= {
             "elbo": terms.elbo,
             "reconstruction": terms.reconstruction,
-            "kl": sum(terms.kl.values()),
+            "kl": sum_of(terms.kl.values()),
         }
         parts |= {f"kl_{site}": kl for site, kl in terms.kl.items()}
     means = terms.means if terms is not None and active_units else {}
@@ -202,9 +206,14 @@ def check_batch_of(loss: nn.Module, batch: dict[str, Tensor], num_data: int | No
     `num_data=None` with a loss that knows N: the batch is not of the training set, and may be
     larger.
     """
-    if hasattr(loss, "member"):  # of losses side by side the first, on its data
-        loss, batch = unwrap(loss.member(0)), loss.rows(batch, 0)
-    if hasattr(loss, "model") and hasattr(loss, "guide"):
+    if isinstance(loss, Stacked):  # of losses side by side the first, on its data
+        batch, loss = loss.rows(batch, 0), unwrap(loss.member(0))
+    if (programs := programs_of(loss)) is not None:
         if num_data is None and (known := num_data_of(loss)) is not None:
             num_data = max(known, size_of(batch))
-        check(loss.model, loss.guide, batch, num_data=num_data, plate=getattr(loss, "plate", DATA))
+        check(*programs, batch, num_data=num_data, plate=plate_of(loss))
+
+
+def size_in(loss: nn.Module) -> Callable[[Mapping[str, Tensor]], int]:
+    """How the data of a batch are counted for a loss on a pair."""
+    return loss.size_of if isinstance(loss, Stacked) else size_of

@@ -5,13 +5,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import get_args
 
 import pyro
 import torch
 import torch.nn as nn
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from torch.utils.data import RandomSampler
 
 from pyrovae.capture.auto import Compile
 from pyrovae.core.batching import (
@@ -21,24 +21,25 @@ from pyrovae.core.batching import (
     check_num_data,
     exemplar_of,
     generators_of,
-    size_of,
+    is_shuffled,
 )
 from pyrovae.core.check import num_data_of
 from pyrovae.core.errors import NonFiniteLossError, PairError
 from pyrovae.core.param_store import local_param_scope
 from pyrovae.core.parameters import find_parameters
 from pyrovae.core.preserve_state import preserve_state
-from pyrovae.core.shapes import DATA
 from pyrovae.core.subnormals import flush_subnormals
 from pyrovae.core.traces import tied_to_rows
-from pyrovae.losses.base import unwrap
+from pyrovae.losses.base import beta_of, guide_of, plate_of, terms_of, unwrap
 from pyrovae.training.captured_stepper import CapturedSteps
 from pyrovae.training.checkpoint import load_run, tensors_of
 from pyrovae.training.collapse import warn_if_collapsed
 from pyrovae.training.eager_step import Steps
-from pyrovae.training.evaluate import Averages, Evaluation, check_batch_of
+from pyrovae.training.evaluate import Averages, Evaluation, check_batch_of, size_in
 from pyrovae.training.history import History
-from pyrovae.training.optimizers import build_optimizer, check_loss
+from pyrovae.training.hooks import Begins, Finishes
+from pyrovae.training.optimizers import OptimizerSource, build_optimizer, check_loss
+from pyrovae.training.processes import Fabric, LedProcesses, SingleProcess
 from pyrovae.training.run import Run
 
 WORTH_COMPILING = 240.0
@@ -54,16 +55,14 @@ def fit(
     valid: Data | None = None,
     names: Sequence[str] | None = None,
     lr: float = 1e-3,
-    optimizer: Callable[[list[Tensor]], torch.optim.Optimizer]
-    | torch.optim.Optimizer
-    | None = None,
+    optimizer: OptimizerSource | torch.optim.Optimizer | None = None,
     schedule: Callable[[torch.optim.Optimizer], LRScheduler] | None = None,
     clip_norm: float | None = None,
     hooks: Sequence[Callable[[Run], object]] = (),
     context: Callable[[], AbstractContextManager] = nullcontext,
     compile: Compile = "auto",
     resume: str | Path | None = None,
-    fabric: object | None = None,
+    fabric: Fabric | None = None,
 ) -> History:
     r"""Minimise `loss(**batch)` over `epochs` passes through `data`; return one row of numbers an
     epoch.
@@ -132,11 +131,9 @@ def fit(
     check_batch_of(pair, first, num_data_of(pair))
     if valid is not None:
         check_batch_of(pair, _first_batch(valid, names, like, loss), None)
-    tied = hasattr(pair, "guide") and tied_to_rows(pair.guide, getattr(pair, "plate", DATA))
-    if tied and (
-        getattr(data, "shuffle", False)
-        or isinstance(getattr(data, "sampler", None), RandomSampler)
-    ):
+    guide = guide_of(pair)
+    tied = guide is not None and tied_to_rows(guide, plate_of(pair))
+    if tied and is_shuffled(data):
         raise PairError(
             "the guide is an autoguide with parameters for each row of a batch, but the data are shuffled. "
             "Keep them in one order, or use an amortised guide."
@@ -144,35 +141,33 @@ def fit(
     run = _start(loss, first, data, epochs, lr, optimizer, schedule)
     if resume is not None:
         load_run(run, resume)
-    if compile not in Compile.__args__:
-        raise ValueError(f"compile={compile!r}, wanted one of {', '.join(Compile.__args__)}.")
-    capturable = fabric is None or hasattr(fabric, "reduce") and clip_norm is None
+    if compile not in get_args(Compile):
+        raise ValueError(f"compile={compile!r}, wanted one of {', '.join(get_args(Compile))}.")
+    processes = SingleProcess() if fabric is None else LedProcesses(fabric)
+    capturable = processes.can_capture(clip_norm)
     if compile == "on" and not capturable:
         raise ValueError(
             "compile='on' with a fabric that wraps the backward pass, or clips a norm over processes, which a "
             "captured step would leave out; use compile='auto'."
         )
     run.compiled = compile == "on" or compile == "auto" and run.compiled and capturable
-    module, optimizer, backward = loss, run.optimizer, Tensor.backward
-    if fabric is not None:
-        (module, optimizer), backward = fabric.setup(loss, run.optimizer), fabric.backward
-    all_reduce = getattr(fabric, "all_reduce", lambda value, reduce_op: value)
-    steps = Steps(
+    module, stepper = processes.setup(loss, run.optimizer)
+    steps: Steps | CapturedSteps = Steps(
         run,
         module,
-        optimizer,
-        backward,
+        stepper,
+        processes.backward,
         context,
         clip_norm,
         active_units=valid is None,
-        reduce=getattr(fabric, "reduce", None),
-        all_reduce=all_reduce,
-        scaled=getattr(getattr(fabric, "_precision", None), "scaler", None) is not None,
+        reduce=processes.reduce,
+        all_reduce=processes.all_reduce,
+        scaled=processes.scaled,
     )
     evaluation = Evaluation(
         loss, names=names, context=context, compile="off" if compile == "off" else "auto"
     )
-    unchecked, averages, index = True, None, 0
+    unchecked, averages, index, count = True, None, 0, size_in(pair)
 
     def make_error(value: Tensor, at: int | None, names: list[str]) -> NonFiniteLossError:
         return NonFiniteLossError(
@@ -180,7 +175,8 @@ def fit(
         )
 
     for hook in hooks:
-        getattr(hook, "begin", lambda run: None)(run)
+        if isinstance(hook, Begins):
+            hook.begin(run)
     while not run.finished:
         start, averages = time.perf_counter(), Averages()
         loss.train()
@@ -190,7 +186,7 @@ def fit(
         with pyro.validation_enabled(False), local_param_scope():
             for index, batch in enumerate(batches(data, names, like)):
                 measured = steps(batch, check_data=unchecked, make_error=make_error)
-                averages.add(getattr(pair, "size_of", size_of)(batch), measured)
+                averages.add(count(batch), measured)
                 if index and tied:
                     raise PairError(
                         "the guide is an autoguide with parameters for each row of a batch, but an epoch has "
@@ -204,14 +200,16 @@ def fit(
             )
         unchecked = False  # one look at all data is enough
         steps.end_epoch(make_error)
-        averages.merge(all_reduce)
-        check_num_data(getattr(pair, "num_data", None), data, averages.size)
+        averages.merge(processes.all_reduce)
+        check_num_data(num_data_of(pair), data, averages.size)
         row |= averages.row()
-        getattr(fabric, "synchronize", lambda module: None)(loss)
+        processes.synchronize(loss)
         if valid is not None:
             found = {
                 name: float(
-                    all_reduce(torch.tensor(float(value), dtype=torch.float64), reduce_op="mean")
+                    processes.all_reduce(
+                        torch.tensor(float(value), dtype=torch.float64), reduce_op="mean"
+                    )
                 )
                 for name, value in evaluation(valid).items()
             }
@@ -227,21 +225,18 @@ def fit(
         if compile == "auto" and run.epoch == 1 and capturable:
             ahead = torch.tensor(run.history[-1]["seconds"] * (run.epochs - 1))
             run.compiled = (
-                float(all_reduce(ahead, reduce_op="mean")) > WORTH_COMPILING
+                float(processes.all_reduce(ahead, reduce_op="mean")) > WORTH_COMPILING
             )  # the same on all processes
         for hook in hooks:
             hook(run)
         run.stop = bool(
-            all_reduce(torch.tensor(float(run.stop)), reduce_op="mean")
+            processes.all_reduce(torch.tensor(float(run.stop)), reduce_op="mean")
         )  # one process stops all
     for hook in hooks:
-        getattr(hook, "finish", lambda run: None)(run)
-    if hasattr(
-        fabric, "broadcast"
-    ):  # hooks may have brought back other weights where they are: in the first process
-        with torch.no_grad():
-            for value in tensors_of(run).values():
-                value.copy_(fabric.broadcast(value))
+        if isinstance(hook, Finishes):
+            hook.finish(run)
+    # hooks may have brought back other weights where they are: in the first process
+    processes.follow_first(tensors_of(run).values())
     if averages is not None:
         warn_if_collapsed(
             loss, run.history[-1], first, num_steps=run.epoch * (index + 1), num_data=averages.size
@@ -271,7 +266,7 @@ def _start(
     data: Data,
     epochs: int,
     lr: float,
-    optimizer: object,
+    optimizer: OptimizerSource | torch.optim.Optimizer | None,
     schedule: Callable | None,
 ) -> Run:
     parameters = find_parameters(loss, first)
@@ -313,9 +308,8 @@ def _learning_rate(optimizer: torch.optim.Optimizer) -> dict[str, float]:
 
 
 def _beta(loss: nn.Module) -> dict[str, float]:
-    beta = getattr(loss, "beta", None)
-    value = beta.value() if hasattr(beta, "value") else beta
-    return {"beta": float(value)} if isinstance(value, (int, float, Tensor)) else {}
+    value = beta_of(loss)
+    return {} if value is None else {"beta": float(value)}
 
 
 def _post_mortem(value: Tensor, names: list[str], run: Run, index: int, loss: nn.Module) -> str:
@@ -328,7 +322,7 @@ def _post_mortem(value: Tensor, names: list[str], run: Run, index: int, loss: nn
             f"the loss is {value.item():.6g}: some function has no finite slope there, as sqrt and log have none at 0."
         )
     )
-    terms = getattr(loss, "terms", None)
+    terms = terms_of(loss)
     if terms is not None:
         sites = {**terms.log_px, **terms.kl}
         text += (

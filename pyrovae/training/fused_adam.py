@@ -7,6 +7,13 @@ from torch import Tensor
 class FusedAdam:
     """The update of torch's fused Adam, with the optimiser's own state but without its Python."""
 
+    optimizer: torch.optim.Optimizer
+    parameters: list[Tensor]
+    groups: list[tuple]
+    """For each of the optimiser's the update, its settings, its parameters, their places among
+    all, and their state."""
+    before: list[object]
+
     @classmethod
     def of(cls, optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> "FusedAdam | None":
         """None where the optimiser is another one or does more."""

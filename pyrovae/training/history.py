@@ -4,11 +4,14 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import overload
 
 from pyrovae.core.atomic_write import write_atomically
 
+Row = dict[str, float]
 
-class History(Sequence):
+
+class History(Sequence[Row]):
     """Rows of a run, by epoch (`history[-1]["elbo"]`) or by name (`history["elbo"]`, NaN where a
     row lacks it).
 
@@ -25,7 +28,16 @@ class History(Sequence):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, key: int | slice | str) -> object:
+    @overload
+    def __getitem__(self, key: int) -> Row: ...
+
+    @overload
+    def __getitem__(self, key: slice) -> list[Row]: ...
+
+    @overload
+    def __getitem__(self, key: str) -> list[float]: ...
+
+    def __getitem__(self, key: int | slice | str) -> Row | list[Row] | list[float]:
         if isinstance(key, str):
             if key not in self.names:
                 raise KeyError(

@@ -3,10 +3,30 @@
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from pyrovae.core.progress import progress_bar
 from pyrovae.training.checkpoint import load_weights, save_run, save_weights
 from pyrovae.training.run import Run
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+
+@runtime_checkable
+class Begins(Protocol):
+    """A hook that is called before the first epoch too."""
+
+    def begin(self, run: Run) -> object:
+        """When all that may be refused was read and accepted."""
+
+
+@runtime_checkable
+class Finishes(Protocol):
+    """A hook that is called at the end too."""
+
+    def finish(self, run: Run) -> object:
+        """After the last epoch."""
 
 
 class Checkpoint:
@@ -74,7 +94,8 @@ class ProgressBar:
     them."""
 
     def __init__(self, desc: str | None = None) -> None:
-        self.desc, self.bar = desc, None
+        self.desc = desc
+        self.bar: tqdm | None = None
 
     def __call__(self, run: Run) -> None:
         if self.bar is None:

@@ -2,6 +2,7 @@
 Pyro's."""
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from pyro.infer import ELBO
@@ -11,9 +12,11 @@ from torch import Tensor, nn
 
 from pyrovae.core.errors import PairError
 
+OptimizerSource = Callable[[list[Tensor]], torch.optim.Optimizer] | PyroOptim
+
 
 def build_optimizer(
-    optimizer: Callable[[list[Tensor]], torch.optim.Optimizer] | PyroOptim,
+    optimizer: OptimizerSource,
     parameters: list[Tensor],
 ) -> torch.optim.Optimizer:
     """One torch optimiser over all parameters.
@@ -46,10 +49,11 @@ def build_optimizer(
 
 
 def _unwrap(optimizer: PyroOptim) -> Callable[[list[Tensor]], torch.optim.Optimizer]:
-    constructor, args = optimizer.pt_optim_constructor, optimizer.pt_optim_args
+    constructor = cast("type[torch.optim.Optimizer]", optimizer.pt_optim_constructor)
+    args = optimizer.pt_optim_args
     name = constructor.__name__
     path = (
-        f"torch.optim.{name}" if hasattr(torch.optim, name) else f"{constructor.__module__}.{name}"
+        f"torch.optim.{name}" if name in vars(torch.optim) else f"{constructor.__module__}.{name}"
     )
     if isinstance(optimizer, PyroLRScheduler):
         schedule = optimizer.pt_scheduler_constructor.__name__

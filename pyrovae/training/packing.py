@@ -1,5 +1,7 @@
 """Nested state as JSON and tensors, and back: what a pickle would hold, without its code."""
 
+from typing import cast
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -45,7 +47,7 @@ def unpack(value: object, tensors: dict[str, Tensor]) -> object:
     if not isinstance(value, dict):
         return value
     if "array" in value:
-        return unpack(value["array"], tensors).numpy().astype(value["dtype"])
+        return cast(Tensor, unpack(value["array"], tensors)).numpy().astype(value["dtype"])
     ((kind, content),) = value.items()
     if kind == "tensor":
         return tensors[content]

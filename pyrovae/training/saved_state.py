@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
-from pyrovae.core.preserve_state import preserve_state
+from pyrovae.core.preserve_state import RandomState, preserve_state
 
 
 def check_optimizer(
@@ -72,7 +72,7 @@ def check_schedule(saved: object, schedule: LRScheduler) -> None:
     _alike(saved, schedule.state_dict(), "the schedule")
 
 
-def check_random(saved: object, generators: Sequence[torch.Generator]) -> None:
+def check_random(saved: RandomState, generators: Sequence[torch.Generator]) -> None:
     """Raise ValueError for what generators of these kinds cannot be set to. Others' states may be
     more or fewer."""
     try:

@@ -5,6 +5,8 @@ from pyro.distributions import TorchDistribution
 from torch import Size, Tensor
 from torch.distributions import constraints
 
+from pyrovae.core.types import Shape
+
 
 class StratifiedIndex(TorchDistribution):
     """An index into S things, each equally likely: K draws at once are spread evenly over them in
@@ -25,8 +27,8 @@ class StratifiedIndex(TorchDistribution):
     def support(self) -> constraints.Constraint:
         return constraints.integer_interval(0, self.count - 1)
 
-    def rsample(self, sample_shape: Size = Size()) -> Tensor:
-        shape = sample_shape + self.batch_shape
+    def rsample(self, sample_shape: Shape = Size()) -> Tensor:
+        shape = Size(sample_shape) + self.batch_shape
         if shape.numel() == 1:
             return torch.randint(self.count, shape, device=self.device)
         return (
@@ -38,5 +40,5 @@ class StratifiedIndex(TorchDistribution):
             torch.broadcast_shapes(value.shape, self.batch_shape), device=self.device
         )
 
-    def expand(self, batch_shape: Size, _instance: object = None) -> "StratifiedIndex":
+    def expand(self, batch_shape: Shape, _instance: object = None) -> "StratifiedIndex":
         return StratifiedIndex(self.count, self.device, Size(batch_shape))

@@ -8,7 +8,6 @@ import pyro.distributions as dist
 import torch
 import torch.nn as nn
 from torch import Tensor
-from torch.distributions import Distribution
 
 from pyrovae.bnn.guides.dropped import DropoutWeight
 from pyrovae.bnn.guides.sites import Site, weight_sites
@@ -75,7 +74,7 @@ class MCDropout(nn.Module):
             if dropped
         }
 
-    def _distribution(self, index: int, site: Site) -> Distribution:
+    def _distribution(self, index: int, site: Site) -> dist.TorchDistribution:
         loc = self.loc[index]
         if self.is_dropped[index]:
             return DropoutWeight(

@@ -7,6 +7,8 @@ from pyro.distributions import TorchDistribution
 from torch import Size, Tensor
 from torch.distributions import constraints
 
+from pyrovae.core.types import Shape
+
 
 class DropoutWeight(TorchDistribution):
     r"""W = M o z with z ~ Bernoulli(1 - rate): one z for each input of the layer, or one for each
@@ -48,7 +50,7 @@ class DropoutWeight(TorchDistribution):
     def mean(self) -> Tensor:
         return ((1.0 - self.rate) * self.mean_weight).expand(self.batch_shape + self.event_shape)
 
-    def rsample(self, sample_shape: Size = Size()) -> Tensor:
+    def rsample(self, sample_shape: Shape = Size()) -> Tensor:
         shape = self.mean_weight.shape
         units = shape if self.by_weight else (1, shape[1], *(1,) * (len(shape) - 2))
         return self.mean_weight * self._kept(
@@ -65,7 +67,7 @@ class DropoutWeight(TorchDistribution):
         )
         return (count * (keep * keep.log() + self.rate * self.rate.log())).expand(shape)
 
-    def expand(self, batch_shape: Size, _instance: object = None) -> "DropoutWeight":
+    def expand(self, batch_shape: Shape, _instance: object = None) -> "DropoutWeight":
         return DropoutWeight(
             self.mean_weight,
             self.rate,

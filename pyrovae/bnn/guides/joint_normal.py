@@ -9,7 +9,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
-from torch.distributions import Distribution, transform_to
+from torch.distributions import transform_to
 from torch.distributions.constraints import lower_cholesky
 
 from pyrovae.bnn.guides.sites import elementwise, weight_sites
@@ -51,7 +51,7 @@ class JointNormal(nn.Module):
                 init_scale / math.sqrt(rank) * torch.randn(size, rank, dtype=self.loc.dtype)
             )
 
-    def distribution(self) -> Distribution:
+    def distribution(self) -> dist.TorchDistribution:
         """q on the vector of all weights."""
         if self.rank is None:
             return dist.MultivariateNormal(
@@ -70,12 +70,17 @@ class JointNormal(nn.Module):
     ) -> "JointNormal":
         """Put moments in place of the parameters: `scale_tril` for a full rank, `factor` and
         `scale` for a low one."""
-        self.loc.copy_(loc)
-        if self.rank is None:
+        if self.rank is None and scale_tril is not None:
             self.tril.copy_(transform_to(lower_cholesky).inv(scale_tril))
-        else:
+        elif self.rank is not None and factor is not None and scale is not None:
             self.factor.copy_(factor)
             self.rho.copy_(scale + torch.log(-torch.expm1(-scale)))
+        else:
+            raise ValueError(
+                f"moments are missing for rank={self.rank}: give scale_tril for a full rank, factor and scale "
+                "for a low one."
+            )
+        self.loc.copy_(loc)
         return self
 
     def forward(self, *args: object, **data: object) -> dict[str, Tensor]:

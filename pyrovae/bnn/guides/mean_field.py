@@ -9,7 +9,6 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
-from torch.distributions import Distribution
 
 from pyrovae.bnn.guides.sites import Site, elementwise, weight_sites
 from pyrovae.core.param_store import register_params
@@ -107,7 +106,7 @@ def _inverse_softplus(value: Tensor) -> Tensor:
     return value + torch.log(-torch.expm1(-value))
 
 
-def _distribution(site: Site, loc: Tensor, rho: Tensor) -> Distribution:
+def _distribution(site: Site, loc: Tensor, rho: Tensor) -> dist.TorchDistribution:
     if site.point:
         return dist.Delta(site.transform(loc), event_dim=loc.dim())
     fn = dist.Normal(loc, F.softplus(rho))

@@ -13,6 +13,7 @@ from torch.distributions import constraints
 
 from pyrovae.bnn.guides.sites import weight_sites
 from pyrovae.core.param_store import register_params
+from pyrovae.core.types import Shape
 
 
 class RadialNormal(TorchDistribution):
@@ -38,7 +39,7 @@ class RadialNormal(TorchDistribution):
     def mean(self) -> Tensor:
         return self.loc.expand(self.batch_shape + self.event_shape)
 
-    def rsample(self, sample_shape: Size = Size()) -> Tensor:
+    def rsample(self, sample_shape: Shape = Size()) -> Tensor:
         shape = (*sample_shape, *self.batch_shape)
         noise = torch.randn_like(self.loc.new_empty(*shape, self.loc.numel()))
         radius = torch.randn_like(self.loc.new_empty(*shape, 1)).abs()
@@ -56,7 +57,7 @@ class RadialNormal(TorchDistribution):
         half_normal = math.log(2) - 0.5 * radius**2 - 0.5 * math.log(2 * math.pi)
         return half_normal - area - (size - 1) * radius.log() - self.scale.log().sum()
 
-    def expand(self, batch_shape: Size, _instance: object = None) -> "RadialNormal":
+    def expand(self, batch_shape: Shape, _instance: object = None) -> "RadialNormal":
         return RadialNormal(self.loc, self.scale, Size(batch_shape))
 
 

@@ -12,6 +12,7 @@ from torch.distributions.transforms import identity_transform
 
 from pyrovae.core.param_store import local_param_scope
 from pyrovae.core.preserve_state import preserve_state
+from pyrovae.core.types import nodes_of
 from pyrovae.programs.bayesian import Bayesian, drawn
 from pyrovae.programs.graph import Model
 
@@ -51,7 +52,7 @@ def weight_sites(net: nn.Module) -> list[Site]:
         for key, value in part.initial.items()
     }
     with local_param_scope(), poutine.block(), preserve_state([net], seed=0), torch.no_grad():
-        sites = poutine.trace(_draw).get_trace(net).nodes.values()
+        sites = nodes_of(poutine.trace(_draw).get_trace(net)).values()
         found = [
             Site(
                 site["name"],

@@ -8,7 +8,6 @@ import pyro
 import torch
 import torch.nn as nn
 from pyro import poutine
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import constraints
 
@@ -20,7 +19,9 @@ from pyrovae.core.param_store import local_param_scope
 from pyrovae.core.preserve_state import preserve_state
 from pyrovae.core.shapes import DATA
 from pyrovae.core.support import support_of
-from pyrovae.core.traces import log_prob, plate_frame, sample_sites
+from pyrovae.core.traces import is_subsample, log_prob, plate_frame, sample_sites
+from pyrovae.core.types import nodes_of, sum_of
+from pyrovae.programs.bayesian import Bayesian
 
 
 def laplace(
@@ -92,7 +93,7 @@ def linearize(model: nn.Module, mode: Mapping[str, Tensor]) -> nn.Module:
     result = copy.deepcopy(model)
     for part in list(result.modules()):
         for name, child in part.named_children():
-            if hasattr(child, "linearized"):
+            if isinstance(child, Bayesian):
                 setattr(part, name, child.linearized(mode))
     return result
 
@@ -106,14 +107,14 @@ def _sites(model: Callable, mode: Mapping[str, Tensor], data: Data) -> list[str]
         preserve_state(find_modules(model).values()),
         poutine.block(),
     ):
-        sites = poutine.trace(model).get_trace(**batch).nodes
+        sites = nodes_of(poutine.trace(model).get_trace(**batch))
     latent = {
         name: site
         for name, site in sites.items()
         if site["type"] == "sample"
         and not site["is_observed"]
         and plate_frame(site, DATA) is None
-        and not site_is_subsample(site)
+        and not is_subsample(site)
     }
     bounded = {
         name for name, site in latent.items() if support_of(site["fn"]) is not constraints.real
@@ -138,7 +139,7 @@ def _site_log_probs(
         for name, site in sample_sites(trace, observed=True).items()
         if (name in weights) != observed
     ]
-    return sum(log_prob(site).sum() for site in sites)
+    return sum_of(log_prob(site).sum() for site in sites)
 
 
 def _prior(model: Callable, mode: Mapping[str, Tensor], data: Data) -> Tensor:
@@ -148,7 +149,7 @@ def _prior(model: Callable, mode: Mapping[str, Tensor], data: Data) -> Tensor:
         weights = {name: value.clone().requires_grad_() for name, value in mode.items()}
         total = _site_log_probs(model, weights, batch, observed=False)
         first = torch.autograd.grad(total, list(weights.values()), create_graph=True)
-        total = sum(gradient.sum() for gradient in first)
+        total = sum_of(gradient.sum() for gradient in first)
         second = torch.autograd.grad(total, list(weights.values()), materialize_grads=True)
     return -torch.cat([value.flatten() for value in second])
 
@@ -161,7 +162,7 @@ def _gradients(model: Callable, mode: Mapping[str, Tensor], batch: Mapping[str, 
         ).get_trace(**batch)
     drawn = {
         name: site["value"]
-        for name, site in trace.nodes.items()
+        for name, site in nodes_of(trace).items()
         if site["type"] == "sample" and name not in mode and plate_frame(site, DATA) is not None
     }
     rows = {**batch, **drawn}
@@ -174,7 +175,7 @@ def _gradients(model: Callable, mode: Mapping[str, Tensor], batch: Mapping[str, 
             observed=True,
         )
 
-    result = torch.func.vmap(torch.func.grad(one), in_dims=(None, 0))(mode, rows)
+    result = torch.func.vmap(torch.func.grad(one), in_dims=(None, 0))(dict(mode), rows)
     return torch.cat(
         [
             value.reshape(size_of(batch), math.prod(mode[name].shape))

@@ -1,8 +1,11 @@
 """Priors whose scale is a site of its own."""
 
+from typing import cast
+
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro.poutine.runtime import InferDict
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -23,7 +26,7 @@ def hierarchical(alpha: float = 1.0, beta: float = 10.0, *, point: bool = True) 
         variance = pyro.sample(
             f"{site}_variance",
             dist.InverseGamma(tensor.new_tensor(alpha), tensor.new_tensor(beta)),
-            infer={"point": point},
+            infer=cast(InferDict, {"point": point}),  # for guides of pyrovae
         )
         return dist.Normal(torch.zeros_like(tensor), _spread(variance.sqrt(), tensor.dim()))
 

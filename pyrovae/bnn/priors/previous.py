@@ -1,6 +1,7 @@
 """Yesterday's posterior as today's prior."""
 
 from collections.abc import Mapping
+from typing import Protocol
 
 import pyro.distributions as dist
 import torch.nn as nn
@@ -8,6 +9,13 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from pyrovae.programs.bayesian import WeightPrior, standard
+
+
+class HasMoments(Protocol):
+    """A guide of independent normals, e.g. `MeanField`."""
+
+    def moments(self) -> Mapping[str, tuple[Tensor, Tensor]]:
+        """Mean and standard deviation by site."""
 
 
 class Previous(nn.Module):
@@ -25,9 +33,9 @@ class Previous(nn.Module):
         >>> online = Bayesian(nn.Linear(3, 1), Previous(MeanField(net)))
     """
 
-    def __init__(self, guide: nn.Module, otherwise: WeightPrior = standard) -> None:
+    def __init__(self, guide: HasMoments, otherwise: WeightPrior = standard) -> None:
         super().__init__()
-        self.names: Mapping[str, int] = {}
+        self.names: dict[str, int] = {}
         self.otherwise = otherwise
         for index, (site, (loc, scale)) in enumerate(guide.moments().items()):
             self.names[site] = index

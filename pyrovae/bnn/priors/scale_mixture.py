@@ -7,6 +7,7 @@ from pyro.distributions import TorchDistribution
 from torch import Size, Tensor
 from torch.distributions import Normal, constraints
 
+from pyrovae.core.types import Shape
 from pyrovae.programs.bayesian import WeightPrior
 
 
@@ -34,7 +35,7 @@ class TwoNormals(TorchDistribution):
     def variance(self) -> Tensor:
         return (self.pi * self.wide**2 + (1.0 - self.pi) * self.narrow**2).expand(self.batch_shape)
 
-    def sample(self, sample_shape: Size = Size()) -> Tensor:
+    def sample(self, sample_shape: Shape = Size()) -> Tensor:
         noise = self.pi.new_empty(*sample_shape, *self.batch_shape)
         return torch.randn_like(noise) * torch.where(
             torch.rand_like(noise) < self.pi, self.wide, self.narrow
@@ -46,7 +47,7 @@ class TwoNormals(TorchDistribution):
             torch.log1p(-self.pi) + Normal(0.0, self.narrow).log_prob(value),
         )
 
-    def expand(self, batch_shape: Size, _instance: object = None) -> "TwoNormals":
+    def expand(self, batch_shape: Shape, _instance: object = None) -> "TwoNormals":
         return TwoNormals(self.pi, self.wide, self.narrow, Size(batch_shape))
 
 
@@ -61,4 +62,8 @@ def scale_mixture(pi: float = 0.5, wide: float = 1.0, narrow: float = math.exp(-
             f"pi={pi}, wide={wide}, narrow={narrow}, wanted 0 < pi < 1 and positive scales."
         )
 
-    return lambda site, tensor: TwoNormals(*tensor.new_tensor([pi, wide, narrow]), tensor.shape)
+    def prior(site: str, tensor: Tensor) -> TwoNormals:
+        share, first, second = tensor.new_tensor([pi, wide, narrow])
+        return TwoNormals(share, first, second, tensor.shape)
+
+    return prior

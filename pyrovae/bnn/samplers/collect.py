@@ -53,7 +53,7 @@ class Collect:
         for later in [known for known in self.kept if known >= epoch]:
             del self.kept[later]
             if self.folder is not None:
-                self._path(later).unlink(missing_ok=True)
+                _file(self.folder, later).unlink(missing_ok=True)
         if not self.when(epoch):
             return
         self.kept[epoch] = {
@@ -62,11 +62,10 @@ class Collect:
         }
         if self.folder is not None:
             write_tensors(
-                self._path(epoch), self.kept[epoch], {"names": json.dumps(list(self.kept[epoch]))}
+                _file(self.folder, epoch),
+                self.kept[epoch],
+                {"names": json.dumps(list(self.kept[epoch]))},
             )
-
-    def _path(self, epoch: int) -> Path:
-        return self.folder / f"draw-{epoch:06d}.safetensors"
 
     def draws(self) -> dict[str, Tensor]:
         """`(S, *shape)` by name. Raises ValueError before the first draw."""
@@ -87,3 +86,7 @@ def _read(path: Path) -> dict[str, Tensor]:
             f"{path} is no draw that this version wrote, or is damaged; begin the run anew."
         )
     return {name: tensors[name] for name in json.loads(metadata["names"])}
+
+
+def _file(folder: Path, epoch: int) -> Path:
+    return folder / f"draw-{epoch:06d}.safetensors"

@@ -1,6 +1,7 @@
 """Sites with a conditional that can be drawn from exactly, beside a Markov chain for the others."""
 
 from collections.abc import Callable, Mapping
+from typing import cast
 
 import torch
 from pyro import poutine
@@ -11,8 +12,9 @@ from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 from torch.distributions import Transform, biject_to
 
-from pyrovae.bnn.samplers.mcmc import Kernel, changed
+from pyrovae.bnn.samplers.mcmc import ChainKernel, Kernel, changed
 from pyrovae.core.traces import base_distribution, sample_sites
+from pyrovae.core.types import nodes_of
 
 Draw = Callable[[Trace], Tensor]
 """A draw of p(site | all other sites, data), from a trace of the model in which these have their
@@ -46,9 +48,8 @@ class Gibbs(MCMCKernel):
     def __init__(self, model: Callable, kernel: Kernel, **draws: Draw) -> None:
         self.model, self.draws = model, draws
         self.values: dict[str, Tensor] = {}
-        self.kernel = kernel(
-            poutine.condition(model, data=self.values)
-        )  # it sees what `values` hold when it moves
+        # it sees what `values` hold when it moves
+        self.kernel = cast(ChainKernel, kernel(poutine.condition(model, data=self.values)))
         self._start: dict[str, Tensor] | None = None
         self._own: dict[str, Transform] = {}
 
@@ -71,7 +72,7 @@ class Gibbs(MCMCKernel):
     def setup(self, warmup_steps: int, *args: object, **kwargs: object) -> None:
         self.data = args, kwargs
         trace = prune_subsample_sites(poutine.trace(self.model).get_trace(*args, **kwargs))
-        nodes = trace.nodes
+        nodes = nodes_of(trace)
         if missing := [
             name for name in self.draws if name not in nodes or nodes[name]["is_observed"]
         ]:
@@ -107,7 +108,8 @@ class Gibbs(MCMCKernel):
 
     def clear_cache(self) -> None:
         """Forget where the kernel stands."""
-        changed(self.kernel, self._others(self._start))
+        if self._start is not None:
+            changed(self.kernel, self._others(self._start))
 
     def _others(self, params: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: value for name, value in params.items() if name not in self.draws}
@@ -125,9 +127,9 @@ def noise_variance(variance: str = "variance", target: str = "y") -> Draw:
 
     def draw(trace: Trace) -> Tensor:
         prior, likelihood = (
-            base_distribution(trace.nodes[name]["fn"]) for name in (variance, target)
+            base_distribution(nodes_of(trace)[name]["fn"]) for name in (variance, target)
         )
-        value = trace.nodes[variance]["value"]
+        value = nodes_of(trace)[variance]["value"]
         if not (
             isinstance(prior, InverseGamma)
             and isinstance(likelihood, Normal)
@@ -138,7 +140,7 @@ def noise_variance(variance: str = "variance", target: str = "y") -> Draw:
                 f"an inverse gamma and a normal whose variance is {variance!r}: Global(InverseGammaPrior(...)) "
                 "with SharedVarianceHead."
             )
-        residuals = trace.nodes[target]["value"] - likelihood.loc
+        residuals = nodes_of(trace)[target]["value"] - likelihood.loc
         half = residuals.square().sum() / 2
         return InverseGamma(
             prior.concentration + residuals.numel() / 2, prior.rate + half

@@ -2,13 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import pyro
 import torch
 from torch import Tensor
 
+from pyrovae.bnn.guides.point_estimate import PointEstimate
+from pyrovae.core.check import ANY_NUMBER, num_data_of
 from pyrovae.core.param_store import local_param_scope
-from pyrovae.losses.base import unwrap
+from pyrovae.core.types import sum_of
+from pyrovae.losses.base import guide_of, unwrap
 from pyrovae.losses.stacked import Stacked
 
 DIVERGENT = 1000.0
@@ -35,6 +39,10 @@ class Chains:
         return {"acceptance_rate": self.accept, "energy": self.energy, "diverging": self.divergent}
 
 
+def _point_of(loss: torch.nn.Module) -> dict[str, Tensor]:
+    return cast(PointEstimate, guide_of(loss)).values()
+
+
 def hmc(
     loss: Stacked,
     batch: Mapping[str, Tensor],
@@ -46,7 +54,7 @@ def hmc(
     step_size: float = 1e-3,
     target: float = 0.8,
     thin: int = 1,
-    read: Callable[[torch.nn.Module], dict[str, Tensor]] = lambda loss: loss.guide.values(),
+    read: Callable[[torch.nn.Module], dict[str, Tensor]] = _point_of,
     progress: Callable[[int], object] = lambda iteration: None,
 ) -> Chains:
     r"""HMC of stacked chains with the energy U(w) = N * loss.
@@ -104,22 +112,26 @@ def hmc(
                 kept.append((values, accept, total, ~(change > -DIVERGENT)))
             progress(iteration)
     draws = {name: torch.stack([values[name] for values, *_ in kept]) for name in kept[0][0]}
-    return Chains(
-        draws, *(torch.stack([entry[index] for entry in kept]) for index in (1, 2, 3)), adapt.value
+    accepted, energies, divergent = (
+        torch.stack([entry[index] for entry in kept]) for index in (1, 2, 3)
     )
+    return Chains(draws, accepted, energies, divergent, adapt.value)
 
 
 def _check_energy(loss: Stacked, num_data: int, size: int) -> None:
     pair = unwrap(loss.template[0])
-    known = getattr(pair, "num_data", num_data)
+    known = num_data_of(pair)
+    if known == ANY_NUMBER:  # a loss that does not count
+        known = num_data
     if not known == num_data == size:
         raise ValueError(
             f"num_data={num_data}, the loss has num_data={known}, and each chain sees {size} data, but "
             "the energy is that of all N data: wanted the same number thrice."
         )
-    guide = getattr(pair, "guide", None)
-    moved = [site.name for site in getattr(guide, "sites", ()) if not site.is_real]
-    if moved and not getattr(guide, "jacobian", True):
+    guide = guide_of(pair)
+    if not isinstance(guide, PointEstimate) or guide.jacobian:
+        return
+    if moved := [site.name for site in guide.sites if not site.is_real]:
         raise ValueError(
             f"the chains move the logarithms of sites {moved}, but the loss has the density of these sites "
             "themselves. Pass PointEstimate(net, jacobian=True)."
@@ -171,7 +183,7 @@ class _StepSize:
 
 
 def _kinetic(momentum: list[Tensor]) -> Tensor:
-    return sum(0.5 * (value**2).reshape(len(value), -1).sum(1) for value in momentum)
+    return sum_of(0.5 * (value**2).reshape(len(value), -1).sum(1) for value in momentum)
 
 
 def _like(value: Tensor, other: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ class SGLD(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "num_data": num_data, "temperature": temperature})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # it draws, once
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
             if not params:
@@ -72,7 +72,7 @@ class SGHMC(torch.optim.Optimizer):
         )
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # it draws, once
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
             if not params:

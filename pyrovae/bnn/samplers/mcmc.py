@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any, Protocol, cast
 
 import pyro
 import torch
@@ -11,14 +12,34 @@ from pyro.infer.mcmc.mcmc_kernel import MCMCKernel
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
-from torch.distributions import biject_to
+from torch.distributions import Transform, biject_to
 
 from pyrovae.bnn.samplers.hmc import Chains
 from pyrovae.core.param_store import local_param_scope
 from pyrovae.core.traces import sample_sites
+from pyrovae.core.types import Site
 
 Kernel = Callable[[Callable], MCMCKernel]
 """Makes a kernel of Pyro's from a model."""
+
+
+class ChainKernel(Protocol):
+    """What all of Pyro's kernels have, beyond `MCMCKernel`."""
+
+    initial_params: dict[str, Tensor]
+
+    @property
+    def transforms(self) -> Mapping[str, Transform]:
+        """To the unconstrained scale, by site."""
+
+    def potential_fn(self, params: Mapping[str, Tensor], /) -> Tensor:
+        """-log p in nats."""
+
+    def setup(self, warmup_steps: int, *args: object, **kwargs: object) -> None:
+        """Before the first step."""
+
+    def sample(self, params: dict[str, Tensor], /) -> dict[str, Tensor]:
+        """One step from there."""
 
 
 def mcmc(
@@ -81,12 +102,12 @@ def mcmc(
             )
             chains.append(
                 _run(
-                    kernel(model),
+                    cast(ChainKernel, kernel(model)),
                     batch,
                     num_samples,
                     warmup,
                     begin,
-                    lambda i, done=chain * (warmup + num_samples): progress(done + i),
+                    _counted_on(progress, chain * (warmup + num_samples)),
                 )
             )
     draws, accept, energy, divergent, step_size = zip(*chains)
@@ -99,7 +120,11 @@ def mcmc(
     )
 
 
-def changed(kernel: MCMCKernel, params: Mapping[str, Tensor]) -> None:
+def _counted_on(progress: Callable[[int], object], done: int) -> Callable[[int], object]:
+    return lambda iteration: progress(done + iteration)
+
+
+def changed(kernel: ChainKernel, params: Mapping[str, Tensor]) -> None:
     """Make a kernel go on from `params`, where it stands or not, under a density that need not be
     what it was."""
     if isinstance(kernel, RandomWalkKernel):
@@ -131,7 +156,7 @@ def _unconstrained(
 
 
 def _run(
-    kernel: MCMCKernel,
+    kernel: ChainKernel,
     batch: Mapping[str, Tensor],
     num_samples: int,
     warmup: int,
@@ -146,13 +171,13 @@ def _run(
     if begin is not None:
         params = begin
         changed(kernel, params)  # a random walk sets out from a point of its own choice
-    mover = getattr(kernel, "kernel", kernel)  # within Gibbs
+    mover: Any = getattr(kernel, "kernel", kernel)  # within Gibbs
     kept, accept, energy, before = [], [], [], 0.0
     for iteration in range(warmup + num_samples):
         potential = kernel.potential_fn(params) if iteration >= warmup else None
         with _Momentum() as momentum:
             params = kernel.sample(params)
-        if iteration >= warmup:
+        if potential is not None:
             count, mean = iteration - warmup + 1, float(mover._mean_accept_prob)
             accept.append(
                 min(1.0, max(0.0, count * mean - (count - 1) * before))
@@ -178,6 +203,6 @@ class _Momentum(Messenger):
         super().__init__()
         self.kinetic: float | Tensor = 0.0
 
-    def _pyro_post_sample(self, msg: dict) -> None:
+    def _pyro_post_sample(self, msg: Site) -> None:
         if msg["name"].startswith("r_t="):
             self.kinetic = self.kinetic + 0.5 * msg["value"].square().sum()

@@ -1,0 +1,43 @@
+"""Types of what is passed between the engine and the programs, losses and guides of users."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol, cast
+
+import torch
+from pyro.poutine import Trace
+from torch import Tensor
+
+Site = dict[str, Any]
+"""What Pyro knows of one statement: `name`, `type`, `fn`, `value`, `is_observed`, `scale`, `mask`,
+`cond_indep_stack`, `infer` and what handlers add; its own `Message` leaves most of them optional.
+"""
+
+
+Shape = torch.Size | list[int] | tuple[int, ...]
+"""What torch takes for a shape."""
+
+
+def nodes_of(trace: Trace) -> dict[str, Site]:
+    """The sites of a trace by name: `trace.nodes` itself."""
+    return cast("dict[str, Site]", trace.nodes)
+
+
+def sum_of(values: Iterable[Tensor]) -> Tensor:
+    """`sum` of tensors; of none it is the number 0, which adds to them."""
+    return cast(Tensor, sum(values))
+
+
+class LocalGuide(Protocol):
+    """A guide that is refined for each batch."""
+
+    def for_batch(self, batch: Mapping[str, Tensor]) -> Callable:
+        """The guide for these data."""
+
+
+class PlateFrame(Protocol):
+    """An open plate, as a site notes it in its `cond_indep_stack`."""
+
+    name: str
+    dim: int
+    size: int
+    full_size: int | None
