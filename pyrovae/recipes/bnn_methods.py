@@ -29,6 +29,7 @@ from pyrovae.nets import MLP
 from pyrovae.priors import InverseGammaPrior
 from pyrovae.recipes.bnn_settings import SAMPLERS, BnnSettings
 from pyrovae.recipes.bnn_task import Task, epochs_of
+from pyrovae.recipes.bnn_training import Perturbed, StopAfter
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.training.history import History
 from pyrovae.training.hooks import ProgressBar
@@ -47,33 +48,6 @@ class Trained:
     steps: int
     loss: nn.Module
     chains: Chains | None = None
-
-
-class StopAfter:
-    """A hook that ends training after so many seconds."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds, self.start = seconds, time.perf_counter()
-
-    def __call__(self, run: object) -> None:
-        run.stop = run.stop or time.perf_counter() - self.start > self.seconds
-
-
-class Perturbed(nn.Module):
-    """A loss on the data and on data moved by `size` along the sign of its gradient (Goodfellow et
-    al. 2015, eq. 1)."""
-
-    def __init__(self, inner: nn.Module, size: float) -> None:
-        super().__init__()
-        self.inner, self.size = inner, size
-
-    def forward(self, x: Tensor, **targets: Tensor) -> Tensor:
-        moved = x.detach().clone().requires_grad_()
-        with torch.enable_grad():
-            (gradient,) = torch.autograd.grad(self.inner(x=moved, **targets), moved)
-        loss = self.inner(x=x, **targets)
-        self.terms = getattr(self.inner, "terms", None)
-        return 0.5 * (loss + self.inner(x=x + self.size * gradient.sign(), **targets))
 
 
 def weight_prior(method: str, s: BnnSettings, net: nn.Module) -> weight_priors.WeightPrior:

@@ -121,9 +121,9 @@ def test_particles_have_scales_of_their_own(prior: object) -> None:
     model = pv.Model(y=pv.Node(FixedScaleNormalHead(net, scale=0.5), "x"))
     batch, guide = {"x": torch.randn(5, 3), "y": torch.randn(5, 2)}, MeanField(net, init_scale=0.3)
     pv.check(model, guide, batch, num_data=5)
-    draws = pv.traces.run_guide(guide, batch, 4)
-    together = pv.traces.run_model(model, draws, batch, 4)
-    weights = pv.traces.log_weights_of(together, draws, 4, plate=None)
+    draws = pv.core.traces.run_guide(guide, batch, 4)
+    together = pv.core.traces.run_model(model, draws, batch, 4)
+    weights = pv.core.traces.log_weights_of(together, draws, 4, plate=None)
     for k in range(4):
         own = {
             name: site["value"][k, 0]

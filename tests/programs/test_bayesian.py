@@ -321,8 +321,8 @@ def test_nets_of_all_kinds_agree_with_a_loop_over_particles(name: str) -> None:
         MeanField(bayesian, init_scale=0.5),
     )  # as many data as particles
     pv.check(model, guide, batch, num_data=4)
-    draws = pv.traces.run_guide(guide, batch, 4)
-    together = pv.traces.run_model(model, draws, batch, 4)
+    draws = pv.core.traces.run_guide(guide, batch, 4)
+    together = pv.core.traces.run_model(model, draws, batch, 4)
     for k in range(4):
         one = {site: draws.nodes[site]["value"][k, 0] for site in guide()}
         alone = poutine.trace(poutine.condition(model, data=one)).get_trace(**batch)
@@ -409,8 +409,8 @@ def test_a_bayesian_decoder() -> None:
     loss = pv.ElboLoss(model, guide, num_data=7)
     history = pv.fit(loss, batch, epochs=30, lr=0.02)
     assert history["loss"][-1] < history["loss"][0]
-    draws = pv.traces.run_guide(guide, batch, 4)
-    trace = pv.traces.run_model(model, draws, batch, 4)
+    draws = pv.core.traces.run_guide(guide, batch, 4)
+    trace = pv.core.traces.run_model(model, draws, batch, 4)
     assert trace.nodes["x"]["fn"].batch_shape == (4, 7)
     for k in range(4):
         own = {
