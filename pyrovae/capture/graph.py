@@ -259,12 +259,6 @@ class Captured:
             return leaves
 
         own = [part._buffers[name] for part, name in self.slots]
-        values = [
-            (parameter, parameter.data)
-            for part in self.parts
-            for parameter in part._parameters.values()
-            if parameter is not None
-        ]
         before = python_random_state()
         try:
             with (
@@ -293,11 +287,6 @@ class Captured:
         finally:
             for (part, name), buffer in zip(self.slots, own):
                 part._buffers[name] = buffer
-            for (
-                parameter,
-                value,
-            ) in values:  # a hook may have put a tensor without values in its place
-                parameter.data = value
             guards_hold = self.guards_hold()
             for part, name, mask in self.masks:
                 part._buffers[name] = mask
