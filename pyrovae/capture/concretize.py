@@ -1,17 +1,23 @@
 """What lets a recording follow a program past its looks at the values of tensors."""
 
+import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import pyro.util
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from pyrovae.capture.reachable import is_user_code
 from pyrovae.core.errors import CaptureError
+
+_READ_GRADIENT = vars(torch._C.TensorBase)["grad"].__get__
 
 
 class ConcretizeMode(TorchFunctionMode):
@@ -28,6 +34,10 @@ class ConcretizeMode(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None
     ) -> object:
+        if func == _READ_GRADIENT and _is_users(args[0], sys._getframe(1)):
+            raise CaptureError(
+                "the program reads the gradient of a parameter, which a captured step keeps to itself."
+            )
         tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         known = [id(tensor) in self.known for tensor in tensors]
         if tensors and all(known):
@@ -62,6 +72,17 @@ class ConcretizeMode(TorchFunctionMode):
                 "the program changes in place what it made of a Boolean buffer; make a new tensor."
             )
         return args[0].detach() if func is Tensor.item else func(*args, **(kwargs or {}))
+
+
+def _is_users(tensor: Tensor, reader: FrameType) -> bool:
+    """Whether code of the user's reads of a parameter that was there before the recording."""
+    while reader.f_code.co_name == "__torch_function__" and reader.f_back is not None:
+        reader = reader.f_back  # other modes lie between
+    return (
+        isinstance(tensor, nn.Parameter)
+        and not isinstance(tensor, FakeTensor)
+        and is_user_code(reader.f_globals.get("__name__"))
+    )
 
 
 def _random(tensors: list[Tensor]) -> list[Tensor]:

@@ -25,6 +25,7 @@ from pyrovae.capture.inductor import compile_graph, forget_sources
 from pyrovae.capture.onednn import use_fastest_route
 from pyrovae.capture.reachable import is_user_code, module_of
 from pyrovae.capture.rollback import UndoWrites, rolled_back
+from pyrovae.capture.same_graph import GraphRecord
 from pyrovae.core.errors import CaptureError, first_line
 from pyrovae.core.preserve_state import preserve_state
 from pyrovae.core.recording import recording
@@ -131,12 +132,13 @@ class Captured(Generic[Result]):
             raise CaptureError(
                 f"data and buffers lie on {sorted(devices)}; move them to one device."
             )
-        self.parts = parts
+        self.parts, self.modules = parts, modules
         with preserve_state(parts):
             with rolled_back(self.reads), UndoWrites():  # tracing does what touches no input
-                graph = self._trace(program, batch)
+                graph, self.layout, self.record = self._trace(program, batch)
             self.constants = lift(graph)
             self.program, self.shapes = program, kinds_of(batch)
+            self.data_kinds = list(map(_kind, batch.values()))
             self.graph = graph
             self.run: Callable[..., list[Tensor]] = graph
             self.kinds = list(map(_kind, self.constants))
@@ -213,6 +215,31 @@ class Captured(Generic[Result]):
         except Exception:
             return False
 
+    def records_the_same(self) -> bool:
+        """Whether the program, recorded again, is what it was: operations, numbers, tensors.
+
+        Unlike `matches_eager` it sees changes that make no difference for one batch.
+        """
+        parts = {id(part) for module in self.modules for part in module.modules()}
+        if parts != {id(part) for part in self.parts} or not self.has_same_layout():
+            return False
+        batch = {
+            name: torch.empty_strided(shape, strides, dtype=dtype, device=device)
+            for name, (shape, strides, dtype, device) in zip(self.names, self.data_kinds)
+        }
+        try:
+            with (
+                forget_sources(),
+                preserve_state(self.parts),
+                rolled_back(self.reads),
+                UndoWrites(),
+                torch.no_grad(),
+            ):
+                _, layout, record = self._trace(self.program, batch)
+        except Exception:
+            return False
+        return layout == self.layout and record.matches(self.record)
+
     def leaves(self, batch: Batch, epilogue: Epilogue | None = None) -> list[Tensor]:
         """The tensors of the result in order, without the time that nesting takes; on CUDA the
         next call overwrites them.
@@ -239,7 +266,9 @@ class Captured(Generic[Result]):
             *self.constants,
         ]
 
-    def _trace(self, program: Callable[[Batch], Result], batch: Batch) -> fx.GraphModule:
+    def _trace(
+        self, program: Callable[[Batch], Result], batch: Batch
+    ) -> tuple[fx.GraphModule, pytree.TreeSpec, GraphRecord]:
         from torch.fx.experimental.proxy_tensor import (
             make_fx,
         )  # which loads a computer algebra system
@@ -266,17 +295,11 @@ class Captured(Generic[Result]):
             return leaves
 
         own = self._buffers()
-        values = [
-            (parameter, parameter.data)
-            for part in self.parts
-            for parameter in part._parameters.values()
-            if parameter is not None
-        ]
-        before = python_random_state()
+        before, mode = python_random_state(), ConcretizeMode(buffer for *_, buffer in self.masks)
         try:
             with (
                 recording(),
-                ConcretizeMode(buffer for *_, buffer in self.masks),
+                mode,
                 without_nan_warnings(),
             ):
                 graph = make_fx(flat, tracing_mode="fake", _allow_non_fake_inputs=True)(
@@ -300,11 +323,6 @@ class Captured(Generic[Result]):
         finally:
             for (part, name), buffer in zip(self.slots, own):
                 part._buffers[name] = buffer
-            for (
-                parameter,
-                value,
-            ) in values:  # a hook may have put a tensor without values in its place
-                parameter.data = value
             guards_hold = self.guards_hold()
             for part, name, mask in self.masks:
                 part._buffers[name] = mask
@@ -326,8 +344,7 @@ class Captured(Generic[Result]):
                 raise CaptureError(
                     f"the program reads the value of a tensor ({node.target}), as float(tensor) does."
                 )
-        self.layout = found[0]
-        return graph
+        return graph, found[0], GraphRecord(graph, mode.known)
 
     def _compare(self, batch: Batch) -> None:
         """Twice in a row, so that what counts its calls shows; and the program once more, from the

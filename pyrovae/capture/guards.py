@@ -34,7 +34,9 @@ def guard_state(roots: Iterable[object]) -> tuple[list[object], list[object]]:
         torch_module._global_backward_pre_hooks,
     ]
 
-    def tell(value: object) -> object:
+    def tell(value: object, owner: object = None) -> object:
+        if isinstance(value, np.ndarray) and isinstance(owner, np.ndarray):
+            return value.shape, str(value.dtype), hash(value.tobytes())
         if isinstance(value, (bool, int, float, complex, str, bytes, np.generic, type(None))):
             return repr(value)
         kept.append(value)
@@ -42,11 +44,16 @@ def guard_state(roots: Iterable[object]) -> tuple[list[object], list[object]]:
 
     state: list[object] = []
     for holder in holders(roots):
+        if not holder.guarded:
+            continue
         content = holder.read()
         state.append(
             (tell(holder.owner), len(content))
             if len(content) > WATCHED
-            else (tell(holder.owner), [(key, tell(value)) for key, value in content.items()])
+            else (
+                tell(holder.owner),
+                [(key, tell(value, holder.owner)) for key, value in content.items()],
+            )
         )
     for root in roots:
         if isinstance(root, nn.Module):
@@ -64,7 +71,14 @@ def _module_state(part: nn.Module, tell: Callable[[object], object]) -> tuple:
                 tell(value),
                 value.stride(),
                 value.requires_grad,
-                list(map(tell, (value._backward_hooks or {}).values())),
+                [
+                    tell(hook)
+                    for hooks in (
+                        value._backward_hooks,
+                        getattr(value, "_post_accumulate_grad_hooks", None),
+                    )
+                    for hook in (hooks or {}).values()
+                ],
             )
             for name, value in part._parameters.items()
             if value is not None

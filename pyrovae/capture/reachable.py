@@ -2,16 +2,18 @@
 
 import functools
 import inspect
+import os
 import sys
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import CellType, CodeType, FunctionType, ModuleType
-from typing import Any
 
 import numpy as np
 import torch.nn as nn
 from torch import Tensor
+
+from pyrovae.capture.stateful import Content, state_of
 
 KNOWN = {
     "pyrovae",
@@ -43,8 +45,6 @@ MODULE_STATE = set(vars(nn.Module())) | {"terms"}
 LIMIT = 20_000
 """Holders after which the search ends: a program that reaches more reaches a data set."""
 
-Content = dict[Any, Any]
-
 
 @dataclass(frozen=True)
 class Holder:
@@ -57,6 +57,10 @@ class Holder:
     reported: bool
     """Whether a program that changes it does what a replay would not: not so for caches of the
     libraries."""
+    guarded: bool = True
+    """Whether captures hold its content fixed."""
+    saved: bool = True
+    """Whether `write` can put it back."""
 
     @property
     def is_container(self) -> bool:
@@ -100,28 +104,33 @@ def hooks_of(module: nn.Module) -> Iterator[Callable]:
 
 def holders(roots: Iterable[object]) -> list[Holder]:
     """All that is mutable and reached from modules, functions and objects; each once."""
-    search = _Search()
-    for root in roots:
-        search.visit(root, _name(root), True)
-    return search.found
+    return Search(roots).found
 
 
-class _Search:
-    def __init__(self) -> None:
+class Search:
+    """What `roots` reach: all that is mutable, and the tensors with their paths and whether these
+    are `reported`."""
+
+    def __init__(self, roots: Iterable[object]) -> None:
         self.found: list[Holder] = []
+        self.tensors: list[tuple[Tensor, str, bool]] = []
         self.seen: dict[
             int, object
         ] = {}  # kept, so that none gets the identity of one that is gone
+        for root in roots:
+            self.visit(root, _name(root), True)
 
     def visit(self, value: object, path: str, reported: bool) -> None:
         if (
-            isinstance(value, (str, bytes, int, float, complex, Tensor, np.generic, type(None)))
+            isinstance(value, (str, bytes, int, float, complex, np.generic, type(None)))
             or id(value) in self.seen
             or len(self.found) > LIMIT
         ):
             return
         self.seen[id(value)] = value
-        if isinstance(value, nn.Module):
+        if isinstance(value, Tensor):
+            self.tensors.append((value, path, reported))
+        elif isinstance(value, nn.Module):
             self._module(value)
         elif isinstance(value, (dict, list, set, deque)):
             self._container(value, path, reported)
@@ -134,6 +143,9 @@ class _Search:
                 value[...] = content[None]
 
             self._add(path, value, lambda: {None: value.copy()}, write, reported)
+        elif (state := state_of(value)) is not None:
+            if state.saved or reported:
+                self.found.append(Holder(path, value, reported=reported, **vars(state)))
         elif isinstance(value, FunctionType):
             self._function(value)
         elif inspect.ismethod(value):
@@ -164,6 +176,9 @@ class _Search:
             own.update(content)
 
         self._add(name, module, read, write, True)
+        for kind in ("_parameters", "_buffers", "_modules"):
+            if type(own.get(kind)) in (dict, OrderedDict):
+                self._table(name, module, own[kind], kind != "_buffers")
         for key, value in read().items():
             self.visit(value, f"{name}.{key}", True)
         for hook in hooks_of(module):
@@ -171,6 +186,18 @@ class _Search:
         self.visit(type(module), name, True)
         for child in module._modules.values():
             self.visit(child, "", True)
+
+    def _table(self, name: str, module: nn.Module, table: Content, guarded: bool) -> None:
+        """Which parameters, buffers or parts a module has."""
+
+        def write(content: Content) -> None:
+            table.clear()
+            table.update(content)
+
+        self.found.append(Holder(name, module, lambda: dict(table), write, True, guarded))
+        for key, value in table.items():
+            if isinstance(value, Tensor):
+                self.visit(value, f"{name}.{key}", True)
 
     def _container(self, value: dict | list | set | deque, path: str, reported: bool) -> None:
         if isinstance(value, dict):
@@ -223,7 +250,9 @@ class _Search:
 
         self._add(prefix, None, read, write, True)
         for name, value in read().items():
-            if isinstance(value, ModuleType):
+            if value is os and "environ" in names:
+                self.visit(os.environ, "os.environ", True)
+            elif isinstance(value, ModuleType):
                 if is_user_code(value.__name__) and id(value) not in self.seen:
                     self.seen[id(value)] = value
                     self._globals(vars(value), names, value.__name__)

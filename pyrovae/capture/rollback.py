@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn.parameter import is_lazy
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from pyrovae.capture.reachable import holders, tell
+from pyrovae.capture.reachable import Search, tell
 from pyrovae.core.errors import CaptureError
 
 
@@ -23,11 +24,27 @@ def rolled_back(roots: Iterable[object]) -> Iterator[None]:
     Raises: CaptureError, once all is back, where numbers, tensors or containers of the user's are
     among what changed: a replay would not do that.
     """
-    saved = [(holder, holder.read()) for holder in holders(roots)]
+    search = Search(roots)
+    for holder in search.found:
+        if not holder.saved:
+            raise CaptureError(
+                f"{holder.path} is an iterator ({type(holder.owner).__name__}), which a look at the program "
+                "would move on for good; count in a buffer."
+            )
+    saved = [(holder, holder.read()) for holder in search.found]
+    tensors = [
+        (tensor, tensor.data, path, reported)
+        for tensor, path, reported in search.tensors
+        if not is_lazy(tensor)
+    ]
     changed: list[str] = []
     try:
         yield
     finally:
+        for tensor, data, path, reported in tensors:
+            if not _shares(tensor, data):
+                tensor.data = data
+                changed += [path] if reported else []
         for holder, before in saved:
             now = holder.read()
             keys = [
@@ -55,6 +72,19 @@ def rolled_back(roots: Iterable[object]) -> Iterator[None]:
 
 
 _ABSENT = object()
+
+
+def _shares(tensor: Tensor, data: Tensor) -> bool:
+    """Whether a tensor still is laid out over the memory of what was its `data`."""
+    if any(
+        getattr(tensor, kind) != getattr(data, kind)
+        for kind in ("device", "dtype", "layout", "shape")
+    ):
+        return False
+    return tensor.layout != torch.strided or (
+        (_storage(tensor), tensor.storage_offset(), tensor.stride())
+        == (_storage(data), data.storage_offset(), data.stride())
+    )
 
 
 def _same(before: object, now: object) -> bool:

@@ -29,10 +29,11 @@ class CapturedSteps:
     On CUDA nobody waits for the device: once all data were seen, a loss or a gradient that is not
     finite moves nothing, and becomes an error when the epoch is over.
 
-    At the start of an epoch a replay is compared with the program, and captured anew where they
-    differ, if code of the user's was seen to run (it may read Python numbers from anywhere), if
-    anything changed that the loss reaches (its attributes, those of its estimator, hooks), and in
-    any case after 1000 replays.
+    At the start of an epoch a replay is compared with the program on a batch, and captured anew
+    where they differ, if code of the user's was seen to run (it may read Python numbers from
+    anywhere), and in any case after 1000 replays. If anything changed that the loss reaches (its
+    attributes, those of its estimator, hooks), the program is recorded again, and captured anew
+    where the recordings differ.
 
     Shapes that come once an epoch, as a ragged last batch does, run as they are; the first ones,
     and those that come again in an epoch, are captured, `limit` of them.
@@ -145,9 +146,12 @@ class CapturedSteps:
         )
         if not self._everywhere(not suspect):
             self.replays = 0
-            if not self._everywhere(
-                step is not None and step.replay.matches_eager(batch, suspect=changed)
-            ):
+            holds = (
+                all(other.replay.records_the_same() for other in self.captured.values())
+                if changed
+                else step is not None and step.replay.matches_eager(batch, suspect=False)
+            )
+            if not self._everywhere(holds):
                 self._renew()
 
     def _has_hooks(self) -> bool:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from objective_cases import X, vae
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
-from test_capture import data, warnings_of  # noqa: F401: a fixture
+from test_capture import data, warnings_of
 from torch import Tensor, nn
 
 import pyrovae as pv
@@ -64,7 +64,7 @@ def both_ways(run: Callable[[str], list[float]]) -> None:
 @pytest.mark.parametrize("late", [False, True])
 def test_numbers_that_hooks_read_are_seen_to_change(
     kind: str, late: bool, uncompiled: None
-) -> None:  # noqa: F811
+) -> None:
     """Hooks that are there from the start, and such as a fit hook registers."""
 
     def run(mode: str) -> list[float]:
@@ -104,7 +104,7 @@ def replace_estimator(loss: pv.ElboLoss) -> None:
 @pytest.mark.parametrize("change", [set_particles, replace_estimator])
 def test_attributes_of_the_estimator_are_seen_to_change(
     change: Callable, uncompiled: None
-) -> None:  # noqa: F811
+) -> None:
     def run(mode: str) -> list[float]:
         pyro.set_rng_seed(0)
         loss = pv.ElboLoss(*vae(), elbo=Trace_ELBO(max_plate_nesting=1))
@@ -121,7 +121,7 @@ def test_attributes_of_the_estimator_are_seen_to_change(
 
 def test_a_change_that_nothing_suggests_is_seen_after_so_many_replays(
     monkeypatch: pytest.MonkeyPatch, uncompiled: None
-) -> None:  # noqa: F811
+) -> None:
     monkeypatch.setattr(steps, "COMPARED_AFTER", 1)
     monkeypatch.setattr("pyrovae.training.captured_stepper.guard_state", lambda roots: ([], []))
     monkeypatch.setattr("pyrovae.capture.graph.has_backward_hooks", lambda module: False)
@@ -149,12 +149,12 @@ def test_a_change_that_nothing_suggests_is_seen_after_so_many_replays(
 
 def test_only_code_that_was_seen_to_run_is_compared_each_epoch(
     monkeypatch: pytest.MonkeyPatch, uncompiled: None
-) -> None:  # noqa: F811
+) -> None:
     compared = []
     matches_eager = Captured.matches_eager
     monkeypatch.setattr(
         Captured,
-        "agrees",
+        "matches_eager",
         lambda *args, **options: compared.append(None) or matches_eager(*args, **options),
     )
     pv.fit(pv.ElboLoss(*vae()), data(), epochs=4, compile="on")
@@ -326,7 +326,7 @@ def test_training_goes_on_as_if_nothing_had_been_tried(
 @pytest.mark.parametrize("way", ["tensor", "count"])
 def test_tensors_that_a_program_writes_to_are_written_to_by_replays(
     way: str, uncompiled: None
-) -> None:  # noqa: F811
+) -> None:
     ends = []
     for mode in ("off", "on"):
         plain = Plain()
@@ -415,7 +415,7 @@ def test_a_replay_that_fails_is_no_end(
     assert len(history) == 3 and "wrong strides" in warnings_of(caplog)[0]
 
 
-def test_parameters_that_a_hook_lays_out_anew(uncompiled: None) -> None:  # noqa: F811
+def test_parameters_that_a_hook_lays_out_anew(uncompiled: None) -> None:
     ends = []
     for mode in ("off", "on"):
         pyro.set_rng_seed(0)

@@ -57,13 +57,13 @@ def idx(*shape: int) -> bytes:
         ("long.idx", idx(3, 2, 2) + bytes(99), "but 99 follow"),
         (
             "bomb.idx.gz",
-            gzip.compress(idx(2**32 - 1, 2**31, 2**31) + bytes(99)),
+            gzip.compress(idx(2**32 - 1, 2**31, 2**31) + bytes(99), mtime=0),
             "more than the memory of this machine",
         ),
-        ("more.idx.gz", gzip.compress(idx(3, 2, 2) + bytes(10**6)), "but more follow"),
+        ("more.idx.gz", gzip.compress(idx(3, 2, 2) + bytes(10**6), mtime=0), "but more follow"),
         (
             "damaged.idx.gz",
-            gzip.compress(idx(300, 2, 2) + RNG.bytes(1200))[:600],
+            gzip.compress(idx(300, 2, 2) + RNG.bytes(1200), mtime=0)[:600],
             "cannot be read",
         ),
         ("noise.gz", b"\x1f\x8b" + RNG.bytes(99), "no IDX file|cannot be read"),
