@@ -56,6 +56,10 @@ class ReplayedStep:
         by_index = {
             index: gradient for index, gradient in enumerate(found) if gradient is not None
         }
+        if eager.reduce is not None and len(by_index) < len(parameters):
+            raise CaptureError(
+                "it moves only some of the parameters, and other processes may move others."
+            )
         trained_params = [parameters[index] for index in by_index]
         if list(map(id, trained_params)) != list(map(id, self.trained_params)):
             self.trained_params = trained_params

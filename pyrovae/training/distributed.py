@@ -3,7 +3,7 @@
 import dataclasses
 import datetime
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -119,20 +119,45 @@ class Ranks:
         return module, optimizer
 
     def backward(self, value: Tensor) -> None:
+        """The gradients of all processes, of every parameter that any of them moves: batches may
+        differ in kind."""
         value.backward()
-        self.reduce(
-            [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        )
+        if self.size > 1:
+            trained = [parameter for parameter in self.parameters if parameter.requires_grad]
+            own = [parameter.grad is not None for parameter in trained]
+            for parameter in trained:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+            gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
+            counts = self._average(gradients, own)
+            if not all(own):  # only then does the host wait for what the others have
+                for parameter, count in zip(trained, counts.tolist()):
+                    if not count:
+                        parameter.grad = None
 
     def reduce(self, gradients: Sequence[Tensor]) -> None:
-        """Average them over processes, in place and in one message."""
+        """Average over processes those of all parameters that are trained, in place."""
         if self.size > 1:
-            flat = torch.cat([gradient.flatten() for gradient in gradients])
-            distributed.all_reduce(flat)
-            for gradient, mean in zip(
-                gradients, (flat / self.size).split([gradient.numel() for gradient in gradients])
-            ):
-                gradient.copy_(mean.view_as(gradient))
+            self._average(gradients, [True] * len(gradients))
+
+    def _average(self, gradients: Sequence[Tensor], own: Sequence[bool]) -> Tensor:
+        """In one message, with how many processes have each of them."""
+        sizes = [gradient.numel() for gradient in gradients]
+        flags = torch.tensor(own, dtype=gradients[0].dtype).to(gradients[0].device)
+        flat = torch.cat([*(gradient.flatten() for gradient in gradients), flags])
+        distributed.all_reduce(flat)
+        means, counts = flat[: sum(sizes)] / self.size, flat[sum(sizes) :]
+        for gradient, mean in zip(gradients, means.split(sizes)):
+            gradient.copy_(mean.view_as(gradient))
+        return counts
+
+    def union(self, items: Iterable[object]) -> list:
+        """What any of the processes has, in one order on all."""
+        found: list = [list(items)]
+        if self.size > 1:
+            found = [None] * self.size
+            distributed.all_gather_object(found, list(items))
+        return sorted({item for part in found for item in part})
 
     def all_reduce(self, value: Tensor, reduce_op: str = "sum") -> Tensor:
         """The sum, or mean, over processes."""

@@ -1,6 +1,6 @@
 """Averages of a loss and its terms over data."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -170,17 +170,29 @@ class Averages:
         self.totals[measured.names].add_(measured.numbers, alpha=size)
         self.sizes[measured.names] = self.sizes.get(measured.names, 0) + size
 
-    def merge(self, all_reduce: Callable[..., Tensor]) -> None:
-        """With those of other processes, which saw other data."""
+    def merge(
+        self,
+        all_reduce: Callable[..., Tensor],
+        union: Callable[[Iterable[object]], list] = sorted,
+    ) -> None:
+        """With those of other processes, which saw other data, perhaps of other kinds."""
 
         def total(size: int) -> int:
             return int(all_reduce(torch.tensor(size), reduce_op="sum"))
 
         self.size = total(self.size)
-        for names in sorted(self.totals):
-            self.sizes[names] = total(self.sizes[names])
-            self.totals[names] = all_reduce(self.totals[names], reduce_op="sum")
-        for _, units in sorted(self.units.items()):
+        device = next((value.device for value in self.totals.values()), None)
+        for names in union(self.totals):
+            own = self.totals.get(names)
+            if own is None:
+                own = torch.zeros(len(names), dtype=torch.float64, device=device)
+            self.sizes[names] = total(self.sizes.get(names, 0))
+            self.totals[names] = all_reduce(own, reduce_op="sum")
+        shapes = ((site, *torch.as_tensor(u.sums).shape) for site, u in self.units.items())
+        for site, *shape in union(shapes):
+            units = self.units.setdefault(site, ActiveUnits())
+            if not units.size:
+                units.sums = torch.zeros(shape, dtype=torch.float64, device=device)
             units.size, units.sums = total(units.size), all_reduce(units.sums, reduce_op="sum")
 
     def row(self) -> dict[str, float]:

@@ -200,7 +200,7 @@ def fit(
             )
         unchecked = False  # one look at all data is enough
         steps.end_epoch(make_error)
-        averages.merge(processes.all_reduce)
+        averages.merge(processes.all_reduce, processes.union)
         check_num_data(num_data_of(pair), data, averages.size)
         row |= averages.row()
         processes.synchronize(loss)

@@ -47,6 +47,10 @@ class SingleProcess:
         """The sum, or mean, over processes."""
         return value
 
+    def union(self, items: Iterable[object]) -> list:
+        """What any of the processes has, in one order on all."""
+        return sorted(items)
+
     def synchronize(self, module: nn.Module) -> None:
         """Let buffers be the same in all processes."""
 
@@ -76,6 +80,11 @@ class LedProcesses(SingleProcess):
         if not hasattr(self.fabric, "all_reduce"):
             return value
         return self.fabric.all_reduce(value, reduce_op=reduce_op)
+
+    def union(self, items: Iterable[object]) -> list:
+        if not hasattr(self.fabric, "union"):
+            return super().union(items)
+        return self.fabric.union(items)
 
     def synchronize(self, module: nn.Module) -> None:
         if hasattr(self.fabric, "synchronize"):

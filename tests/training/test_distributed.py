@@ -269,3 +269,37 @@ def test_captured_steps_are_refused_where_a_fabric_wraps_the_backward() -> None:
 
     with pytest.raises(ValueError, match="fabric"):
         pv.fit(pv.ElboLoss(*vae()), {"x": X.double()}, epochs=1, fabric=Fabric(), compile="on")
+
+
+class TwoKinds(nn.Module):
+    """Two numbers, of which a batch moves one: the kinds of batch differ by process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.idle = (nn.Parameter(torch.zeros(())) for _ in range(3))
+
+    def forward(self, **batch: Tensor) -> Tensor:
+        losses = [(getattr(self, name) - x).square().mean() for name, x in batch.items()]
+        return torch.stack(losses).sum()
+
+
+def kinds(ranks: pv.Ranks) -> dict[str, object]:
+    loss, batch = TwoKinds(), {"a": torch.ones(4)} if ranks.first else {"b": -torch.ones(4)}
+    sgd = torch.optim.SGD(loss.parameters(), lr=0.5)
+    history = pv.fit(loss, [batch], epochs=40, optimizer=sgd, fabric=ranks, compile="off")
+    return {
+        "loss": history["loss"],
+        "idle gradient": loss.idle.grad,
+        **dict(loss.named_parameters()),
+    }
+
+
+def test_processes_may_see_batches_of_different_kinds(tmp_path: Path) -> None:
+    first, second = run(kinds, tmp_path)
+    for seen in (first, second):
+        assert (
+            abs(seen["a"] - 1) < 1e-3
+            and abs(seen["b"] + 1) < 1e-3
+            and seen["idle gradient"] is None
+        )
+    assert first["loss"] == second["loss"]
