@@ -101,7 +101,9 @@ class ReplayedStep:
         With `fused` it also says which gradients are `finite`.
         """
         if fused is not self.fused:
-            self.fused, self.update = fused, None if fused is None else self._update
+            # a function of its own for each: CUDA graphs, which hold its learning rate, are kept by it
+            self.fused = fused
+            self.update = None if fused is None else lambda leaves: self._update(leaves)
         with torch.no_grad():
             self.leaves = numbers, is_finite, _, *rest = self.replay.leaves(batch, self.update)
         self.gradients = self._gradients(self.leaves)
