@@ -26,7 +26,7 @@ class Empirical(nn.Module):
     Raises: ValueError where the sites differ in S.
 
     Example:
-        >>> guide = Draws({"w": torch.arange(3.0)})
+        >>> guide = Empirical({"w": torch.arange(3.0)})
         >>> with pyro.plate("particles", 3, dim=-2):
         ...     guide()["w"].flatten()
         tensor([0., 1., 2.])
