@@ -27,3 +27,14 @@ def clean(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture
 def uses_param_store() -> None:
     """For tests of Pyro's own SVI, and of programs that call pyro.param."""
+
+
+@pytest.fixture
+def uncompiled(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Steps are captured but not compiled, which is quick and exact; a fallback fails the test."""
+    monkeypatch.setattr("pyrovae.capture.graph.compile_graph", lambda graph, inputs: graph)
+    monkeypatch.setattr("pyrovae.capture.graph.use_fastest_route", lambda graph: None)
+    yield
+    from test_capture import warnings_of  # once the tests are on the path
+
+    assert not warnings_of(caplog)

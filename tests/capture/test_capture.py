@@ -397,15 +397,6 @@ def data(size: int = 8) -> Batches:
     return Batches(DictDataset(x=torch.cat([X] * 3)), size, shuffle=True)
 
 
-@pytest.fixture
-def uncompiled(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """Steps are captured but not compiled, which is quick and exact; a fallback fails the test."""
-    monkeypatch.setattr("pyrovae.capture.graph.compile_graph", lambda graph, inputs: graph)
-    monkeypatch.setattr("pyrovae.capture.graph.use_fastest_route", lambda graph: None)
-    yield
-    assert not warnings_of(caplog)
-
-
 OPTIMIZERS = {
     "adam": None,
     "adamw": lambda p: torch.optim.AdamW(p, lr=1e-2, weight_decay=0.1, fused=True),

@@ -71,7 +71,7 @@ def _mutations(options: argparse.Namespace, folder: Path) -> bool:
     for writer in tqdm(mutations.READERS, unit="script"):
         reports.append(
             mutations.attack(
-                writer, folder / writer, mutations=60 if options.full else 4, seed=options.seed
+                writer, folder / writer, mutations=60 if options.full else 3, seed=options.seed
             )
         )
         tqdm.write(f"{writer}: {reports[-1]}")
@@ -91,10 +91,10 @@ def _inputs(options: argparse.Namespace, folder: Path) -> bool:
 def _soak(options: argparse.Namespace, folder: Path) -> bool:
     import soak
 
-    steps, fits = (1_000_000, 500) if options.full else (20_000, 10)
+    steps, fits = (1_000_000, 500) if options.full else (4_000, 8)
     grown = {
         f"steps, compile={mode}": soak.growth(
-            soak.steps(steps, compile=mode, every=steps // 10_000, say=tqdm.write)
+            soak.steps(steps, compile=mode, every=max(1, steps // 10_000), say=tqdm.write)
         )
         for mode in ("on", "off")
     }

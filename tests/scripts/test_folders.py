@@ -24,6 +24,7 @@ from pyrovae.recipes.results import (
     write_result,
     write_table,
 )
+from pyrovae.recipes.run_folder import SCHEMA
 
 QUIET = (*QUICK, "--dataset", "mine.npz")
 """Of files that can be changed."""
@@ -52,7 +53,7 @@ def test_a_folder_has_one_owner(tmp_path: Path) -> None:
 
 def test_another_process_is_refused_until_it_dies(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from folder_lock import owned\n"
+        "import sys, time; from pathlib import Path; from pyrovae.recipes.folder_lock import owned\n"
         "with owned(Path(sys.argv[1])): print('mine', flush=True); time.sleep(60)"
     )
     process = subprocess.Popen(
@@ -151,7 +152,7 @@ def test_a_run_has_one_history(finished: Path) -> None:
     first = json.loads((finished / "run.json").read_text())
     assert (
         first["script"] == "train_vae.py"
-        and first["schema"] == 1
+        and first["schema"] == SCHEMA
         and len(first["data"]["sha256"]) == 64
     )
     run("train_vae.py", *again, cwd=finished.parent)
