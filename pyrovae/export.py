@@ -116,24 +116,24 @@ def _arrays(
     for group, variables in draws.items():
         if group not in SAMPLED + FIXED:
             raise ValueError(
-                f"draws holds the group {group!r}, wanted some of {', '.join(SAMPLED + FIXED)}. "
+                f"draws holds the group {group!r}, expected some of {', '.join(SAMPLED + FIXED)}. "
                 f'Wrap bare draws: {{"posterior": draws}}.'
             )
         if not isinstance(variables, Mapping):
             raise ValueError(
-                f"draws[{group!r}] is a {type(variables).__name__}, wanted a mapping from site to tensor. "
+                f"draws[{group!r}] is a {type(variables).__name__}, expected a mapping from site to tensor. "
                 f'Name the site: {{{group!r}: {{"z": tensor}}}}.'
             )
         for name, values in variables.items():
             array = _host(values)
             if group in SAMPLED and array.ndim == 0:
                 raise ValueError(
-                    f"{group}[{name!r}] has shape (), wanted (K, B, *event): a draw dimension."
+                    f"{group}[{name!r}] has shape (), expected (K, B, *event): a draw dimension."
                 )
             arrays[group, name] = array
     if not arrays:
         raise ValueError(
-            'draws holds no variable, wanted at least one, such as {"posterior": {"z": z}}.'
+            'draws holds no variable, expected at least one, such as {"posterior": {"z": z}}.'
         )
     return arrays
 
@@ -160,7 +160,7 @@ def _dim_names(
     unused = sorted(set(dims) - {name for _, name in arrays})
     if unused:
         raise ValueError(
-            f"dims names {unused}, wanted some of {sorted({name for _, name in arrays})}."
+            f"dims names {unused}, expected some of {sorted({name for _, name in arrays})}."
         )
 
     def is_global(group: str, name: str, rest: tuple[int, ...]) -> bool:
@@ -222,7 +222,7 @@ def _labels(
     unused = sorted(set(coords) - {dim for dim_names in names.values() for dim in dim_names})
     if unused:
         raise ValueError(
-            f"coords names {unused}, wanted some of {sorted(set(labels) - set(unused))}."
+            f"coords names {unused}, expected some of {sorted(set(labels) - set(unused))}."
         )
     return labels
 
@@ -239,6 +239,6 @@ def _chains(group: str, members: Mapping[str, np.ndarray], num_chains: int) -> d
     count = next(iter(draws.values()))
     if num_chains < 1 or count % num_chains:
         raise ValueError(
-            f"{group} has K = {count} draws and num_chains is {num_chains}, wanted a divisor of K."
+            f"{group} has K = {count} draws and num_chains is {num_chains}, expected a divisor of K."
         )
     return {"chain": num_chains, "draw": count // num_chains}

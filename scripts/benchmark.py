@@ -100,7 +100,7 @@ def cases(b: Benchmark) -> dict[str, Callable[[], tuple[works.Times, dict[str, f
     unknown = sorted(set(b.works) - {*every, PROFILE})
     if unknown:
         raise Refusal(
-            f"there is no work {unknown}; wanted some of {', '.join((*WORKS, PROFILE))}."
+            f"there is no work {unknown}; expected some of {', '.join((*WORKS, PROFILE))}."
         )
     return {
         name: case for work in b.works if work != PROFILE for name, case in every[work].items()

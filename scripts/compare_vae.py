@@ -88,7 +88,7 @@ def combinations(grid: tuple[str, ...]) -> list[dict[str, str]]:
             name = name.replace("-", "_")
             if not sign or name not in known:
                 raise Refusal(
-                    f"--grid {token}: wanted setting=value,value, where the setting is one of train_vae.py's."
+                    f"--grid {token}: expected setting=value,value, where the setting is one of train_vae.py's."
                 )
             if name in axes:
                 raise Refusal(
@@ -98,7 +98,7 @@ def combinations(grid: tuple[str, ...]) -> list[dict[str, str]]:
             axes[name] = values.split(",")
         runs += [dict(zip(axes, values)) for values in itertools.product(*axes.values())]
     if not runs:
-        raise Refusal("--grid names no setting; wanted setting=value,value ...")
+        raise Refusal("--grid names no setting; expected setting=value,value ...")
     return list({tuple(run.items()): run for run in runs}.values())
 
 
@@ -146,13 +146,13 @@ def run_one(comparison: Comparison, changes: dict[str, str], folder: Path) -> di
         != settings
     ):
         raise Refusal(f"{folder} holds a run with other settings; choose another --out.")
-    wanted = Evaluation(
+    expected = Evaluation(
         folder,
         num_particles=comparison.score_particles,
         max_data=comparison.score_data,
         gap_data=comparison.gap_data,
     )
-    scores, run = found(wanted, "evidence.json", wanted.asked(), evaluate), begun.read()
+    scores, run = found(expected, "evidence.json", expected.asked(), evaluate), begun.read()
     row = {
         "run": folder.name,
         **changes,
@@ -168,19 +168,19 @@ def run_one(comparison: Comparison, changes: dict[str, str], folder: Path) -> di
         "train_seconds": run["train_seconds"],
     }
     if comparison.gaps:
-        gaps = found(wanted, "gaps.json", wanted.asked(gaps=True), split_gap)
+        gaps = found(expected, "gaps.json", expected.asked(gaps=True), split_gap)
         for gap in ("approximation", "amortization"):
             row |= {f"{gap}_gap": gaps[gap], f"{gap}_gap_se": gaps[f"{gap}_se"]}
     return row
 
 
 def found(
-    wanted: Evaluation, name: str, asked: dict, ask: Callable[[Evaluation, Trained], dict]
+    expected: Evaluation, name: str, asked: dict, ask: Callable[[Evaluation, Trained], dict]
 ) -> dict:
     """The answer an earlier call wrote to the same question, or a new one."""
-    path = wanted.folder / name
+    path = expected.folder / name
     if (find_result(path) or {}).get("asked") != asked:
-        ask(wanted, Trained.load(wanted))
+        ask(expected, Trained.load(expected))
     return read_result(path)
 
 

@@ -66,7 +66,7 @@ class Continual:
 def main(c: Continual) -> dict[str, Result]:
     s, methods = c.settings, c.methods.split(",")
     if wrong := [method for method in methods if method not in METHODS]:
-        raise Refusal(f"--methods names {wrong}, wanted some of {', '.join(METHODS)}.")
+        raise Refusal(f"--methods names {wrong}, expected some of {', '.join(METHODS)}.")
     torch.set_num_threads(s.threads or 1)
     device = choose_device(s.device)
     stream = load_stream(

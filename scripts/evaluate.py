@@ -140,7 +140,7 @@ class Trained:
         run = folder.read()
         if isinstance(run, dict) and run.get("script") == "train_bnn.py":
             raise Refusal(
-                f"{folder.path} is a run of train_bnn.py, whose scores are in its run.json; wanted one of "
+                f"{folder.path} is a run of train_bnn.py, whose scores are in its run.json; expected one of "
                 "train_vae.py."
             )
         settings = Settings.from_json(run.get("arguments") if isinstance(run, dict) else None)

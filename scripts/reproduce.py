@@ -316,7 +316,7 @@ def main(ours: Reproduction) -> None:
         ours.scale
     )
     if unknown := sorted(set(ours.only) - set(recipes)):
-        raise Refusal(f"--only names {unknown}, wanted some of {', '.join(map(repr, recipes))}.")
+        raise Refusal(f"--only names {unknown}, expected some of {', '.join(map(repr, recipes))}.")
     recipes = {
         name: recipe for name, recipe in recipes.items() if not ours.only or name in ours.only
     }

@@ -237,7 +237,7 @@ def assert_mean(draws: Tensor, exact: Tensor | float) -> None:
     """The mean of independent draws `(S, ...)` lies within 5 standard errors of what it should be."""
     error = draws.std(0) / len(draws) ** 0.5
     score = (draws.mean(0) - exact).abs() - 5 * error
-    assert (score <= 1e-10).all(), f"{draws.mean(0)} +- {error}, wanted {exact}"
+    assert (score <= 1e-10).all(), f"{draws.mean(0)} +- {error}, expected {exact}"
 
 
 def assert_moments(draws: Tensor, mean: Tensor, covariance: Tensor) -> None:

@@ -43,7 +43,9 @@ class AutoCapture(Generic[Result]):
         limit: int = 4,
     ) -> None:
         if compile not in get_args(Compile):
-            raise ValueError(f"compile={compile!r}, wanted one of {', '.join(get_args(Compile))}.")
+            raise ValueError(
+                f"compile={compile!r}, expected one of {', '.join(get_args(Compile))}."
+            )
         self.program, self.modules, self.reads, self.compile = (
             program,
             list(modules),

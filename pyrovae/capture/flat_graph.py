@@ -65,10 +65,10 @@ def lift(graph: fx.GraphModule) -> list[Tensor]:
     return constants
 
 
-def are_close(wanted: list[Tensor], seen: list[Tensor]) -> bool:
+def are_close(expected: list[Tensor], seen: list[Tensor]) -> bool:
     """Whether results are alike but for rounding, each relative to its largest number."""
-    return [tensor.shape for tensor in wanted] == [tensor.shape for tensor in seen] and all(
-        map(_is_close, wanted, seen)
+    return [tensor.shape for tensor in expected] == [tensor.shape for tensor in seen] and all(
+        map(_is_close, expected, seen)
     )
 
 

@@ -349,20 +349,20 @@ class Captured(Generic[Result]):
     def _compare(self, batch: Batch) -> None:
         """Twice in a row, so that what counts its calls shows; and the program once more, from the
         same state."""
-        wanted = self._watched(batch, times=2)
+        expected = self._watched(batch, times=2)
         seen, again = (
             self._results(run, batch, times=2) for run in (self._replayed, self.program)
         )
         if any(
             not torch.equal(one, other)
-            for one, other in zip(wanted, again)
+            for one, other in zip(expected, again)
             if not (one.is_cuda or one.isnan().any())
         ):
             raise CaptureError(
                 "the program gives other results on the same numbers: something besides tensors and buffers "
                 "changes from call to call. Keep it in a buffer."
             )
-        if not are_close(wanted, seen):
+        if not are_close(expected, seen):
             raise CaptureError("replayed, the program gives other results than it does itself.")
 
     def _watched(self, batch: Batch, times: int = 1) -> list[Tensor]:

@@ -67,7 +67,7 @@ def check(
     for name, program in (("model", model), ("guide", guide)):
         if not callable(program):
             raise PairError(
-                f"the {name} is {type(program).__name__}, wanted a callable that takes the batch as "
+                f"the {name} is {type(program).__name__}, expected a callable that takes the batch as "
                 "keywords."
             )
     if model is guide:
@@ -113,18 +113,18 @@ def check_batch(batch: Mapping[str, Tensor]) -> int:
     """The leading size B of a batch; raises PairError for what is no batch of finite tensors."""
     if not isinstance(batch, Mapping):
         raise PairError(
-            f"a batch is {type(batch).__name__}, wanted a mapping from site names to tensors, "
+            f"a batch is {type(batch).__name__}, expected a mapping from site names to tensors, "
             "e.g. {'x': images}; for tuples pass names=('x', 'y')."
         )
     sizes = {}
     for name, value in batch.items():
         if not isinstance(value, Tensor):
             raise PairError(
-                f"batch[{name!r}] is {type(value).__name__}, wanted a tensor (B, *event)."
+                f"batch[{name!r}] is {type(value).__name__}, expected a tensor (B, *event)."
             )
         if not value.dim():
             raise PairError(
-                f"batch[{name!r}] is a scalar, wanted a leading data dimension (B, *event)."
+                f"batch[{name!r}] is a scalar, expected a leading data dimension (B, *event)."
             )
         sizes[name] = len(value)
         bad = ~torch.isfinite(value)
@@ -139,7 +139,7 @@ def check_batch(batch: Mapping[str, Tensor]) -> int:
                 "Remove or impute them before training."
             )
     if not sizes or 0 in sizes.values():
-        raise PairError(f"the batch is empty ({sizes}); wanted at least one datum.")
+        raise PairError(f"the batch is empty ({sizes}); expected at least one datum.")
     if len(set(sizes.values())) > 1:
         raise PairError(
             f"tensors of one batch differ in leading size, {sizes}; each row is one datum."
@@ -229,7 +229,7 @@ def _check_site(role: str, site: Site, size: int, num_data: int | None, plate: s
     if inside is not None and (inside.dim != DATA_DIM or inside.size != size):
         raise PairError(
             f"{role} site {name!r} lies in plate {plate!r} of size {inside.size} at dim {inside.dim}, but the "
-            f"batch has {size} data, wanted at dim {DATA_DIM}. Open pyro.plate({plate!r}, {size}, dim=-1)."
+            f"batch has {size} data, expected at dim {DATA_DIM}. Open pyro.plate({plate!r}, {size}, dim=-1)."
         )
     check_parameters(role, site)
     try:
@@ -240,10 +240,10 @@ def _check_site(role: str, site: Site, size: int, num_data: int | None, plate: s
             f"{describe(site['fn'])}: {error}"
         ) from error
     frames = {f.dim: f.size for f in site["cond_indep_stack"] if f.vectorized}
-    wanted = tuple(frames.get(dim, 1) for dim in range(min(frames, default=0), 0))
-    if tuple(value.shape) != wanted:
+    expected = tuple(frames.get(dim, 1) for dim in range(min(frames, default=0), 0))
+    if tuple(value.shape) != expected:
         raise PairError(
-            f"{role} site {name!r} has log-probabilities of shape {tuple(value.shape)}, wanted {wanted}, one "
+            f"{role} site {name!r} has log-probabilities of shape {tuple(value.shape)}, expected {expected}, one "
             f"for each datum, from {describe(site['fn'])}. Move the other dims into the event with "
             ".to_event()."
         )

@@ -1,4 +1,4 @@
-"""What pyrovae raises. Each message says what was seen, what was wanted and what to do."""
+"""What pyrovae raises. Each message says what was seen, what was expected and what to do."""
 
 
 class PairError(ValueError):

@@ -114,7 +114,7 @@ def check_parameters(role: str, site: Site) -> None:
         ):
             raise PairError(
                 f"{role} site {site['name']!r} has {name} in [{float(value.min()):g}, {float(value.max()):g}], "
-                f"but {type(base).__name__} wants {constraint}. Map the net's output there, e.g. by exp or "
+                f"but {type(base).__name__} expects {constraint}. Map the net's output there, e.g. by exp or "
                 "logits=, and look at the scale of the inputs (nets.Standardized)."
             )
 

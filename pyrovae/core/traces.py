@@ -283,7 +283,7 @@ def _per_datum(site: Site, num_particles: int, plate: str | None) -> Tensor:
     shape = (num_particles, inside.size if inside is not None else value.shape[-1])
     if value.dim() > 2 or torch.broadcast_shapes(value.shape, shape) != shape:
         raise PairError(
-            f"site {name!r} has log-probabilities of shape {tuple(value.shape)}, wanted (K, B) = {shape}. "
+            f"site {name!r} has log-probabilities of shape {tuple(value.shape)}, expected (K, B) = {shape}. "
             "Put the data plate at dim=-1 and everything else into the event with .to_event()."
         )
     return value.expand(shape).sum(-1) if plate is None else value.expand(shape)

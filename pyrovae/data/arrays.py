@@ -38,17 +38,17 @@ def convert_x(arrays: dict[str, np.ndarray]) -> tuple[dict[str, Tensor], int | N
     for name, array in arrays.items():
         if array.dtype.kind not in "fuib":
             raise DataError(
-                f"{name} has dtype {array.dtype}, wanted float, uint8 or bool. Convert it before saving."
+                f"{name} has dtype {array.dtype}, expected float, uint8 or bool. Convert it before saving."
             )
         if array.ndim not in (2, 3, 4) or array.size == 0:
             raise DataError(
-                f"{name} has shape {array.shape}, wanted (N, D) vectors, (N, H, W) grey images, (N, C, H, "
+                f"{name} has shape {array.shape}, expected (N, D) vectors, (N, H, W) grey images, (N, C, H, "
                 f"W) or (N, H, W, C), and no size 0. Reshape it before saving. {_OWN}"
             )
         if array.shape[1:] != first.shape[1:] or array.dtype.kind != first.dtype.kind:
             raise DataError(
                 f"{name} has rows of shape {array.shape[1:]} and dtype {array.dtype}, {first_name} of "
-                f"{first.shape[1:]} and {first.dtype}; wanted the same in all parts. Convert one of them."
+                f"{first.shape[1:]} and {first.dtype}; expected the same in all parts. Convert one of them."
             )
     floats, note = _to_float(arrays)
     levels = 256 if note == PIXELS else None
@@ -74,7 +74,7 @@ def refuse_small_range(arrays: dict[str, np.ndarray]) -> None:
         return
     if 1 < (high := max(x.max(initial=0) for x in arrays.values())) < 64:
         raise DataError(
-            f"x holds uint8 values up to {high} only, wanted pixels 0..255. If {high} is white, store "
+            f"x holds uint8 values up to {high} only, expected pixels 0..255. If {high} is white, store "
             f"(x / {high}).astype(np.float32); if they are dark pixels of 0..255, (x / 255).astype(np.float32); "
             f"if they are ages, counts or other measurements, x.astype(np.float32). {_OWN}"
         )
@@ -93,7 +93,7 @@ def convert_y(y: np.ndarray, rows: int, name: str) -> Tensor:
     """
     if y.shape != (rows,):
         raise DataError(
-            f"{name} has shape {y.shape}, wanted one class label for each of the {rows} rows: shape "
+            f"{name} has shape {y.shape}, expected one class label for each of the {rows} rows: shape "
             f"({rows},). Flatten a column; take argmax(axis=1) of one-hot rows."
         )
     if (
@@ -102,12 +102,12 @@ def convert_y(y: np.ndarray, rows: int, name: str) -> Tensor:
         or (y != np.round(y.astype(np.float64))).any()
     ):
         raise DataError(
-            f"{name} (dtype {y.dtype}) holds something else than whole numbers; wanted class labels 0, 1, "
+            f"{name} (dtype {y.dtype}) holds something else than whole numbers; expected class labels 0, 1, "
             ".... Number names with np.unique(names, return_inverse=True)[1]; real targets belong into x."
         )
     if len(y) and not (y.min() >= 0 and y.max() < 2**53):
         raise DataError(
-            f"{name} holds {y.min()}..{y.max()}; wanted class labels from 0 up. Number the classes with "
+            f"{name} holds {y.min()}..{y.max()}; expected class labels from 0 up. Number the classes with "
             "np.unique(y, return_inverse=True)[1]."
         )
     return torch.from_numpy(y.astype(np.int64))
@@ -135,7 +135,7 @@ def _to_float(arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str
         if len(bad := np.argwhere(~np.isfinite(x))):
             raise DataError(
                 f"{name} has {len(bad)} values that are NaN or infinite in float32, the first at index "
-                f"{tuple(bad[0].tolist())}; wanted finite numbers. Drop or impute those rows."
+                f"{tuple(bad[0].tolist())}; expected finite numbers. Drop or impute those rows."
             )
     if (
         not vectors
@@ -149,7 +149,7 @@ def _to_float(arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str
         )
     if not vectors and (low < 0 or high > 1):
         raise DataError(
-            f"the images range over [{low:.9g}, {high:.9g}], wanted [0, 1]. Rescale them, (x - min) / (max "
+            f"the images range over [{low:.9g}, {high:.9g}], expected [0, 1]. Rescale them, (x - min) / (max "
             "- min) or np.clip; data of any range may be stored as vectors, (N, D)."
         )
     return floats, "floats as stored"

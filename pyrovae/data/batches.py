@@ -40,27 +40,27 @@ class DictDataset(torch.utils.data.Dataset):
         for name, value in tensors.items():
             if not isinstance(value, Tensor):
                 raise DataError(
-                    f"{name!r} is a {type(value).__name__}, wanted a tensor. Use torch.as_tensor({name})."
+                    f"{name!r} is a {type(value).__name__}, expected a tensor. Use torch.as_tensor({name})."
                 )
             if value.dim() == 0:
                 raise DataError(
-                    f"{name!r} is a single number, wanted rows: shape (N, ...). Use {name}.unsqueeze(0)."
+                    f"{name!r} is a single number, expected rows: shape (N, ...). Use {name}.unsqueeze(0)."
                 )
         sizes = {name: len(value) for name, value in tensors.items()}
         if len(set(sizes.values())) > 1:
             raise DataError(
-                f"the tensors have different numbers of rows, {sizes}; wanted one N for all. "
+                f"the tensors have different numbers of rows, {sizes}; expected one N for all. "
                 "Row i of each must belong to datum i."
             )
         if 0 in sizes.values():
             raise DataError(
-                f"the data set is empty: {_shapes(tensors)}; wanted at least one row. "
+                f"the data set is empty: {_shapes(tensors)}; expected at least one row. "
                 "Leave it out instead."
             )
         devices = {str(value.device) for value in tensors.values()}
         if len(devices) > 1:
             raise DataError(
-                f"the tensors lie on different devices, {sorted(devices)}; wanted one. Move them first."
+                f"the tensors lie on different devices, {sorted(devices)}; expected one. Move them first."
             )
         self.tensors = dict(tensors)
 
@@ -109,7 +109,7 @@ class Batches:
     ) -> None:
         if not isinstance(data, DictDataset):
             raise DataError(
-                f"data is a {type(data).__name__}, wanted a DictDataset. Use DictDataset(x=...)."
+                f"data is a {type(data).__name__}, expected a DictDataset. Use DictDataset(x=...)."
             )
         self.data = data
         self.batch_size = whole_number(batch_size, "batch_size", at_least=1)

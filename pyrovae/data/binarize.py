@@ -91,13 +91,13 @@ def check_unit(x: Tensor, name: str = "x") -> None:
     """
     if not x.is_floating_point():
         raise DataError(
-            f"{name} has dtype {x.dtype}, wanted floating point in [0, 1]. "
+            f"{name} has dtype {x.dtype}, expected floating point in [0, 1]. "
             f"For 0-255 pixels use {name} / 255."
         )
     low, high = x.aminmax()
     if not (low >= 0 and high <= 1):  # so written that NaN is refused too
         raise DataError(
-            f"{name} ranges over [{float(low):.4g}, {float(high):.4g}], wanted probabilities in [0, 1]: "
+            f"{name} ranges over [{float(low):.4g}, {float(high):.4g}], expected probabilities in [0, 1]: "
             "only these can be binarised. Divide 0-255 pixels by 255 and remove NaN; of measurements, use "
             "binarize='none' with a likelihood of real numbers, such as LearnedScaleNormalHead."
         )

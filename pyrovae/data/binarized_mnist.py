@@ -121,7 +121,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
             "downloaded, or write it again with np.savez."
         ) from error
     raise DataError(
-        f"{path} holds the arrays {found} and lacks {missing}; wanted train, valid and test."
+        f"{path} holds the arrays {found} and lacks {missing}; expected train, valid and test."
     )
 
 
@@ -130,7 +130,7 @@ def _pixels(array: np.ndarray, part: str, origin: Path) -> torch.Tensor:
         array = np.unpackbits(array, axis=1)
     if array.shape != (ROWS[part], PIXELS):
         raise DataError(
-            f"{part} in {origin} has shape {array.shape}, wanted {(ROWS[part], PIXELS)}, or {PIXELS // 8} "
+            f"{part} in {origin} has shape {array.shape}, expected {(ROWS[part], PIXELS)}, or {PIXELS // 8} "
             "bytes a row when packed by np.packbits(x, axis=1). Scores on other rows would not compare."
         )
     if ((array != 0) & (array != 1)).any():

@@ -45,7 +45,7 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check_digest(path: Path, wanted: str, what: str) -> None:
+def check_digest(path: Path, expected: str, what: str) -> None:
     """Refuse a copy whose digest is another.
 
     Raises:
@@ -57,9 +57,9 @@ def check_digest(path: Path, wanted: str, what: str) -> None:
         raise DataError(
             f"{path} cannot be read ({error}). Delete it, so that it is downloaded again."
         ) from error
-    if found != wanted:
+    if found != expected:
         raise DataError(
-            f"{path} is not the file of {what}: its SHA-256 is {found[:16]}..., wanted {wanted[:16]}.... It is "
+            f"{path} is not the file of {what}: its SHA-256 is {found[:16]}..., expected {expected[:16]}.... It is "
             "damaged or another set; delete it, so that it is downloaded again. To use a set of your own, give "
             "its path instead of the name (pyrovae.data.load_path)."
         )
@@ -80,7 +80,7 @@ def fetch(known: Known, folder: Path, transfer: Callable[[str, Path], None] | No
         try:
             (transfer or _copy)(mirror + known.name, partial)
             if (found := digest(partial)) != known.sha256:
-                raise OSError(f"its SHA-256 is {found[:16]}..., wanted {known.sha256[:16]}...")
+                raise OSError(f"its SHA-256 is {found[:16]}..., expected {known.sha256[:16]}...")
             os.replace(partial, path)
             return path
         except (OSError, RuntimeError, HTTPException) as error:

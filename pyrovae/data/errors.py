@@ -4,7 +4,7 @@ from typing import SupportsIndex
 
 
 class DataError(ValueError):
-    """Data were refused; the message says what was seen, what was wanted and what to do.
+    """Data were refused; the message says what was seen, what was expected and what to do.
 
     Example:
         >>> from pyrovae.data import DataError, DictDataset
@@ -32,6 +32,6 @@ def whole_number(value: int, name: str, *, at_least: int) -> int:
         or value.__index__() < at_least
     ):
         raise DataError(
-            f"{name} is {value!r}, wanted a whole number of rows, at least {at_least}."
+            f"{name} is {value!r}, expected a whole number of rows, at least {at_least}."
         )
     return value.__index__()

@@ -47,13 +47,13 @@ def read_image_folder(folder: Path) -> tuple[dict[str, np.ndarray], str]:
     )
     if not files:
         raise DataError(
-            f"{folder} has no images in it; wanted files ending in {', '.join(SUFFIXES)}. "
+            f"{folder} has no images in it; expected files ending in {', '.join(SUFFIXES)}. "
             "For arrays give the .npy or .npz file itself."
         )
     unread = next((path for path in folder.rglob("*") if path.suffix.lower() in OTHERS), None)
     if unread is not None:
         raise DataError(
-            f"{unread} is an image of a kind that is not read; wanted {', '.join(SUFFIXES)}. "
+            f"{unread} is an image of a kind that is not read; expected {', '.join(SUFFIXES)}. "
             "Convert such files, or move them out of the folder."
         )
     owners = [
@@ -104,13 +104,13 @@ def _read(path: Path, like: tuple[Path, tuple[int, int]] | None) -> np.ndarray:
             if like is not None and image.size != like[1]:
                 sizes = [f"{height} x {width}" for width, height in (like[1], image.size)]
                 raise DataError(
-                    f"{like[0]} is {sizes[0]} pixels and {path} is {sizes[1]}; wanted one size. "
+                    f"{like[0]} is {sizes[0]} pixels and {path} is {sizes[1]}; expected one size. "
                     "Resize or crop."
                 )
             image.load()
             if image.mode[0] in "IF":
                 raise DataError(
-                    f"{path} has more than 8 bits a pixel (mode {image.mode}); wanted 8. Convert it, or "
+                    f"{path} has more than 8 bits a pixel (mode {image.mode}); expected 8. Convert it, or "
                     "save the pixels as floats in [0, 1] in an .npy file."
                 )
             bands = image.convert("RGBA") if "transparency" in image.info else image

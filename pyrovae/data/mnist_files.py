@@ -99,10 +99,10 @@ def read_family(family: Family, raw: Path, download: bool) -> tuple[dict[str, np
     checked = True
     for key, path in paths.items():
         known = family.known(key)
-        wanted = known.sha256 if path.name == known.name else known.unpacked
-        checked &= wanted is not None
-        if wanted is not None:
-            check_digest(path, wanted, family.name)
+        expected = known.sha256 if path.name == known.name else known.unpacked
+        checked &= expected is not None
+        if expected is not None:
+            check_digest(path, expected, family.name)
     arrays = {key: read_idx(path) for key, path in paths.items()}
     for x, y in (("x", "y"), ("x_test", "y_test")):
         _check(arrays[x], arrays[y], paths[x], paths[y])
@@ -129,11 +129,11 @@ def _check(x: np.ndarray, y: np.ndarray, images: Path, labels: Path) -> None:
         or not len(x)
     ):
         raise DataError(
-            f"{images} and {labels} hold arrays of {x.dtype} {x.shape} and {y.dtype} {y.shape}, wanted uint8 "
+            f"{images} and {labels} hold arrays of {x.dtype} {x.shape} and {y.dtype} {y.shape}, expected uint8 "
             f"images (N, 28, 28) and as many labels (N,). {own}"
         )
     if y.min() < 0 or y.max() > 9:
-        raise DataError(f"{labels} holds labels {y.min()}..{y.max()}, wanted 0..9. {own}")
+        raise DataError(f"{labels} holds labels {y.min()}..{y.max()}, expected 0..9. {own}")
 
 
 def _download(family: Family, missing: list[Known], raw: Path, download: bool) -> None:

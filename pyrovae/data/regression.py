@@ -90,12 +90,12 @@ class Regression:
             check_matrix(f"{key} of {self.name!r}", value)
         if len(self.x) != len(self.y):
             raise DataError(
-                f"{self.name!r} has {len(self.x)} rows of x and {len(self.y)} of y; wanted as many. "
+                f"{self.name!r} has {len(self.x)} rows of x and {len(self.y)} of y; expected as many. "
                 "Row i of each must belong to datum i."
             )
         if not self.splits:
             raise DataError(
-                f"{self.name!r} has no split, wanted at least one pair (train_index, test_index)."
+                f"{self.name!r} has no split, expected at least one pair (train_index, test_index)."
             )
         for k, (train, test) in enumerate(self.splits):
             check_indices(
@@ -121,7 +121,7 @@ class Regression:
         train, test = self.splits[k]
         if not 0 <= valid_fraction < 1:
             raise DataError(
-                f"valid_fraction is {valid_fraction}, wanted a share of the training part in [0, 1)."
+                f"valid_fraction is {valid_fraction}, expected a share of the training part in [0, 1)."
             )
         size = max(1, round(valid_fraction * len(train))) if valid_fraction else 0
         if size >= len(train):
@@ -173,7 +173,7 @@ class Regression:
         sizes = sorted({(len(train), len(test)) for train, test in self.splits})
         if len(sizes) > 1:
             raise DataError(
-                f"the splits of {self.name!r} have (train, test) sizes {sizes}; wanted one pair of sizes for "
+                f"the splits of {self.name!r} have (train, test) sizes {sizes}; expected one pair of sizes for "
                 "all. Go through them one by one with split(k)."
             )
         every = [
@@ -212,7 +212,7 @@ def random_splits(rows: int, splits: int, seed: int) -> list[Indices]:
     """
     if rows < 10:
         raise DataError(
-            f"there are {rows} rows, wanted at least 10 to hold out a tenth. The first axis counts them."
+            f"there are {rows} rows, expected at least 10 to hold out a tenth. The first axis counts them."
         )
     state = np.random.RandomState(seed)
     orders = [
@@ -233,13 +233,13 @@ def check_matrix(name: str, value: Tensor) -> None:
     """
     if not value.is_floating_point() or value.dim() != 2 or value.numel() == 0:
         raise DataError(
-            f"{name} is {value.dtype} of shape {tuple(value.shape)}, wanted floats of shape (N, columns), none "
+            f"{name} is {value.dtype} of shape {tuple(value.shape)}, expected floats of shape (N, columns), none "
             "of them 0. Use .float(), and .unsqueeze(-1) on a vector."
         )
     if len(bad := (~value.isfinite()).nonzero()):
         raise DataError(
             f"{name} has {len(bad)} values that are NaN or infinite, the first in row {int(bad[0, 0])}, column "
-            f"{int(bad[0, 1])}; wanted finite numbers. Drop or impute those rows."
+            f"{int(bad[0, 1])}; expected finite numbers. Drop or impute those rows."
         )
 
 
@@ -258,23 +258,23 @@ def check_indices(
     for name, index in ((train_name, train), (test_name, test)):
         if index.dim() != 1 or index.dtype != torch.long or not len(index):
             raise DataError(
-                f"{name} is {index.dtype} of shape {tuple(index.shape)}, wanted int64 {of} numbers, at least 1. "
+                f"{name} is {index.dtype} of shape {tuple(index.shape)}, expected int64 {of} numbers, at least 1. "
                 "Use .long(), or leave the split out."
             )
         if index.min() < 0 or index.max() >= size:
             raise DataError(
-                f"{name} holds {int(index.min())}..{int(index.max())}, wanted {of} numbers 0..{size - 1} as "
+                f"{name} holds {int(index.min())}..{int(index.max())}, expected {of} numbers 0..{size - 1} as "
                 f"there are {size} {of}s. Count them from 0."
             )
         values, counts = index.unique(return_counts=True)
         if counts.max() > 1:
             raise DataError(
-                f"{name} holds {of} {int(values[counts.argmax()])} {int(counts.max())} times, wanted each at "
+                f"{name} holds {of} {int(values[counts.argmax()])} {int(counts.max())} times, expected each at "
                 "most once. Delete the repetitions."
             )
     if len(both := train[torch.isin(train, test)]):
         raise DataError(
-            f"{train_name} and {test_name} share {len(both)} {of}s, {of} {int(both[0])} among them; wanted "
+            f"{train_name} and {test_name} share {len(both)} {of}s, {of} {int(both[0])} among them; expected "
             "none. Take them out of one of the two."
         )
 

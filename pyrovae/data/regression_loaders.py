@@ -127,7 +127,7 @@ def gap1d(num_data: int = 100, noise: float = 0.1, seed: int = 0) -> Regression:
     """
     whole_number(num_data, "num_data", at_least=2)
     if not 0 <= noise < np.inf:
-        raise DataError(f"noise is {noise}, wanted a standard deviation, at least 0.")
+        raise DataError(f"noise is {noise}, expected a standard deviation, at least 0.")
     state = np.random.RandomState(seed)
     side = np.where(np.arange(num_data) % 2, 1.0, -1.0)
     inputs = np.concatenate(
@@ -160,7 +160,7 @@ def gap1d_function(x: Tensor) -> Tensor:
 def _matrix(array: np.ndarray, name: str, path: Path) -> Tensor:
     if array.dtype.kind not in ("f" if name == "y" else "fuib"):
         raise DataError(
-            f"{path}: {name} has dtype {array.dtype}, wanted floats. "
+            f"{path}: {name} has dtype {array.dtype}, expected floats. "
             + (
                 "Whole numbers may be class labels, which load_path reads; for counts or ages store y.astype(float)."
                 if name == "y"

@@ -36,7 +36,7 @@ def refuse_special(path: Path) -> None:
     for is_kind, name in _KINDS.items():
         if is_kind(mode):
             raise DataError(
-                f"{path} is {name}, wanted a file or a folder on disk. Write what it gives to a file first."
+                f"{path} is {name}, expected a file or a folder on disk. Write what it gives to a file first."
             )
 
 

@@ -47,12 +47,12 @@ class Splits:
         for part, data in self._parts().items():
             if "x" not in data.tensors:
                 raise DataError(
-                    f"{part} of {self.name!r} holds {sorted(data.tensors)}, wanted 'x'. Name it x."
+                    f"{part} of {self.name!r} holds {sorted(data.tensors)}, expected 'x'. Name it x."
                 )
             if (shape := data.tensors["x"].shape[1:]) != self.event_shape:
                 raise DataError(
                     f"rows of {part} of {self.name!r} have shape {tuple(shape)} and those of train "
-                    f"{tuple(self.event_shape)}; wanted one shape. Reshape or crop them."
+                    f"{tuple(self.event_shape)}; expected one shape. Reshape or crop them."
                 )
 
     @property
@@ -94,7 +94,7 @@ class Splits:
         """
         if binarize not in (choices := get_args(Binarize)):
             raise DataError(
-                f"binarize is {binarize!r}, wanted one of {', '.join(map(repr, choices))}."
+                f"binarize is {binarize!r}, expected one of {', '.join(map(repr, choices))}."
             )
         if binarize != "none":
             for part, data in self._parts().items():
@@ -137,7 +137,7 @@ class Splits:
         """
         if self.levels is None:
             raise DataError(
-                f"{self.name!r} is continuous (levels=None), wanted quantised pixels. Use a continuous "
+                f"{self.name!r} is continuous (levels=None), expected quantised pixels. Use a continuous "
                 "likelihood, or store the data as uint8, or dataclasses.replace(splits, levels=...)."
             )
         parts: dict[str, DictDataset] = {}

@@ -33,7 +33,7 @@ class StackedBatches:
         shapes = {tuple(value.shape[:2]) for value in data.tensors.values()}
         if len(shapes) != 1 or len(next(iter(shapes))) != 2:
             raise DataError(
-                f"the data have leading shapes {sorted(shapes)}, wanted one (R, N): R data sets of N rows."
+                f"the data have leading shapes {sorted(shapes)}, expected one (R, N): R data sets of N rows."
             )
         self.data = data
         self.batch_size = whole_number(batch_size, "batch_size", at_least=1)

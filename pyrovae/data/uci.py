@@ -133,7 +133,7 @@ def _splits(folder: Path, rows: int) -> list[Indices]:
     stated = _whole(folder / "n_splits.txt")
     if len(stated) != 1 or stated[0] < 1:
         raise DataError(
-            f"{folder / 'n_splits.txt'} holds {stated.tolist()}, wanted one number of splits, at least 1."
+            f"{folder / 'n_splits.txt'} holds {stated.tolist()}, expected one number of splits, at least 1."
         )
     count = int(stated[0])
     for kind in ("train", "test"):
@@ -143,11 +143,14 @@ def _splits(folder: Path, rows: int) -> list[Indices]:
                 f"{folder / 'n_splits.txt'} says {count}, but there are {len(present)} index_{kind}_*.txt "
                 "beside it. Correct the number."
             )
-        wanted = {f"index_{kind}_{k}.txt" for k in range(count)}
-        if present != wanted:
+        expected = {f"index_{kind}_{k}.txt" for k in range(count)}
+        if present != expected:
             seen = [
                 f"{word} {', '.join(sorted(names))}"
-                for word, names in (("lacks", wanted - present), ("also has", present - wanted))
+                for word, names in (
+                    ("lacks", expected - present),
+                    ("also has", present - expected),
+                )
                 if names
             ]
             raise DataError(
@@ -167,7 +170,7 @@ def _whole(path: Path) -> torch.Tensor:
     numbers = _read(path, 1)
     bad = (numbers != np.round(numbers)) | (np.abs(numbers) > 2**53)  # NaN and infinity too
     if bad.any():
-        raise DataError(f"{path} holds {numbers[bad][0]:g}, wanted whole numbers only.")
+        raise DataError(f"{path} holds {numbers[bad][0]:g}, expected whole numbers only.")
     return torch.from_numpy(numbers.astype(np.int64))
 
 
@@ -187,7 +190,7 @@ def _read(path: Path, dimensions: Literal[1, 2]) -> np.ndarray:
         ) from error
     if not numbers.size or numbers.ndim != dimensions:
         raise DataError(
-            f"{path} has numbers of shape {numbers.shape}, wanted "
+            f"{path} has numbers of shape {numbers.shape}, expected "
             + ("rows and columns." if dimensions == 2 else "one a line.")
         )
     return numbers

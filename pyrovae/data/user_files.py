@@ -19,7 +19,7 @@ from pyrovae.data.splits import Splits
 MIN_ROWS = 10
 _log = logging.getLogger(__name__)
 _KEYS = {"x": "y", "x_valid": "y_valid", "x_test": "y_test"}
-_WANTED = "an .npy or .npz file, an IDX file (MNIST's format, also .gz) or a folder of images"
+_EXPECTED = "an .npy or .npz file, an IDX file (MNIST's format, also .gz) or a folder of images"
 _TEXT = {".csv": ", delimiter=','", ".tsv": ", delimiter='\\t'", ".txt": "", ".dat": ""}
 
 
@@ -53,7 +53,7 @@ def load_path(path: str | os.PathLike, *, valid_size: int | None = None) -> Spli
     """
     path = Path(path).expanduser()
     if not path.exists():
-        raise DataError(f"{path} does not exist (looked from {Path.cwd()}). Give {_WANTED}.")
+        raise DataError(f"{path} does not exist (looked from {Path.cwd()}). Give {_EXPECTED}.")
     arrays, note = (
         (read_idx_folder(path) or read_image_folder(path)) if path.is_dir() else read_file(path)
     )
@@ -85,7 +85,7 @@ def load_path(path: str | os.PathLike, *, valid_size: int | None = None) -> Spli
         )
     if (rows := len(parts["x"])) < MIN_ROWS:
         raise DataError(
-            f"{path}: x has {rows} row{'s' * (rows != 1)}, wanted at least {MIN_ROWS}. The first axis must "
+            f"{path}: x has {rows} row{'s' * (rows != 1)}, expected at least {MIN_ROWS}. The first axis must "
             "count the data."
         )
     if "x_valid" in parts and valid_size is not None:
@@ -115,7 +115,7 @@ def read_file(path: Path) -> tuple[dict[str, np.ndarray], str]:
     refuse_special(path)
     if suffix in _TEXT:
         raise DataError(
-            f"{path} is a table in text, which is not read; expected {_WANTED}. Turn it into an .npz in one "
+            f"{path} is a table in text, which is not read; expected {_EXPECTED}. Turn it into an .npz in one "
             f"line of Python, x the features and y what is to be predicted, where there is one: import numpy as "
             f"np; t = np.loadtxt({path.name!r}{_TEXT[suffix]}, skiprows=1); np.savez({path.stem + '.npz'!r}, "
             "x=t[:, :-1], y=t[:, -1])  (skiprows=1 skips a line of names; take x=t where all columns are data)"
@@ -130,7 +130,7 @@ def read_file(path: Path) -> tuple[dict[str, np.ndarray], str]:
                 else "Save arrays with np.savez(path, x=...)."
             )
             raise DataError(
-                f"{path} ends in {path.suffix!r} and is no IDX file; expected {_WANTED}. {way_out}"
+                f"{path} ends in {path.suffix!r} and is no IDX file; expected {_EXPECTED}. {way_out}"
             )
         with open(path, "rb") as file:
             return _read_open(file, path)

@@ -112,7 +112,7 @@ def elbo_surgery(
         True
     """
     if num_draws < 1:
-        raise ValueError(f"num_draws={num_draws}, wanted at least 1.")
+        raise ValueError(f"num_draws={num_draws}, expected at least 1.")
     modules = list(find_modules(model, guide).values())
     with (
         torch.no_grad(),

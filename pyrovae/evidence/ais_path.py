@@ -174,7 +174,7 @@ class Annealing:
             "pilot_chains": self.pilot_chains,
         }
         if min(counts.values()) < 1:
-            raise ValueError(f"{counts}, wanted at least 1 of each.")
+            raise ValueError(f"{counts}, expected at least 1 of each.")
         ladder = self.ladder
         if (
             len(ladder) != self.num_steps + 1
@@ -184,7 +184,7 @@ class Annealing:
         ):
             raise ValueError(
                 f"the schedule gives {len(ladder)} inverse temperatures from {ladder[0]:g} to {ladder[-1]:g}, "
-                f"wanted num_steps + 1 = {self.num_steps + 1} that rise from 0 to 1."
+                f"expected num_steps + 1 = {self.num_steps + 1} that rise from 0 to 1."
             )
 
     @property

@@ -33,7 +33,7 @@ class Mixture:
         if not (0 < share < 1 and 0 < self.num_prior < num_particles):
             raise ValueError(
                 f"defensive={share} of num_particles={num_particles} are {self.num_prior} draws from the "
-                "prior, wanted a share from 0 to 1 that leaves draws to both prior and guide."
+                "prior, expected a share from 0 to 1 that leaves draws to both prior and guide."
             )
 
     def check(self, guide: Callable, batch: Batch) -> None:

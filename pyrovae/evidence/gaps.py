@@ -117,6 +117,6 @@ def inference_gaps(
         log_px = max(plain, better, key=lambda evidence: evidence.mean).log_px
     elif log_px.shape != plain.elbo.shape:
         raise ValueError(
-            f"log_px has shape {tuple(log_px.shape)}, wanted {tuple(plain.elbo.shape)}, one for each datum."
+            f"log_px has shape {tuple(log_px.shape)}, expected {tuple(plain.elbo.shape)}, one for each datum."
         )
     return Gaps(log_px.detach().cpu().double(), better.elbo, plain.elbo)

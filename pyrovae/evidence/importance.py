@@ -93,7 +93,7 @@ def log_evidence(
     """
     if num_particles < 1 or chunk < 1:
         raise ValueError(
-            f"num_particles={num_particles} and chunk={chunk}, wanted at least 1 of each."
+            f"num_particles={num_particles} and chunk={chunk}, expected at least 1 of each."
         )
     if defensive and plate is None:
         raise ValueError(

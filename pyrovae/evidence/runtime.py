@@ -45,7 +45,7 @@ def first_batch(
     first = next(stream, None)
     if first is None:
         raise PairError(
-            "the data yield no batch; wanted at least one datum. A used-up iterator yields nothing."
+            "the data yield no batch; expected at least one datum. A used-up iterator yields nothing."
         )
     return first, itertools.chain([first], stream)
 

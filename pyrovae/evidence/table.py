@@ -132,7 +132,7 @@ def evidence_table(
         ['ELBO', 'IS', 'IS', 'AIS', 'quadrature']
     """
     if not num_particles:
-        raise ValueError("num_particles is empty, wanted at least one K.")
+        raise ValueError("num_particles is empty, expected at least one K.")
     kept = list(
         batches(data, names, exemplar_of(model, guide))
     )  # every method has to see the same data

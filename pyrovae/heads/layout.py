@@ -10,7 +10,7 @@ def split(numbers: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:
     other number."""
     if numbers.shape[-1] != sum(sizes):
         raise ValueError(
-            f"the net returns {numbers.shape[-1]} numbers a datum, wanted {' + '.join(map(str, sizes))} = "
+            f"the net returns {numbers.shape[-1]} numbers a datum, expected {' + '.join(map(str, sizes))} = "
             f"{sum(sizes)}."
         )
     return numbers.split(list(sizes), dim=-1)

@@ -38,7 +38,7 @@ class DiscretizedLogisticMixture(TorchDistribution):
         validate_args: bool | None = None,
     ) -> None:
         if levels < 2:
-            raise ValueError(f"levels={levels}, wanted at least the two levels 0 and 1.")
+            raise ValueError(f"levels={levels}, expected at least the two levels 0 and 1.")
         self.logits, self.loc, self.log_scale = torch.broadcast_tensors(logits, loc, log_scale)
         self.levels = levels
         super().__init__(self.loc.shape[:-1], validate_args=validate_args)

@@ -46,7 +46,7 @@ class Lagging(nn.Module):
         super().__init__()
         if guide_steps < 1:
             raise ValueError(
-                f"guide_steps={guide_steps}, wanted at least 1: steps of the guide for each of the model."
+                f"guide_steps={guide_steps}, expected at least 1: steps of the guide for each of the model."
             )
         self.inner, self.guide_steps, self.stop_after = loss, guide_steps, stop_after
         self.register_buffer("step", torch.zeros((), dtype=torch.long))

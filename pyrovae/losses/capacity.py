@@ -61,7 +61,7 @@ class CapacityLoss(nn.Module):
     ) -> None:
         super().__init__()
         if gamma < 0:
-            raise ValueError(f"gamma={gamma}, wanted a weight of at least 0.")
+            raise ValueError(f"gamma={gamma}, expected a weight of at least 0.")
         self.inner = ElboLoss(model, guide, beta=0.0, plate=plate, **options)
         self.capacity, self.gamma = capacity, gamma
 

@@ -97,10 +97,10 @@ class ElboLoss(nn.Module):
         )
         if num_data is not None and num_data < 1:
             raise ValueError(
-                f"num_data={num_data}, wanted the number of data in the training set."
+                f"num_data={num_data}, expected the number of data in the training set."
             )
         if free_bits < 0:
-            raise ValueError(f"free_bits={free_bits}, wanted nats per datum, at least 0.")
+            raise ValueError(f"free_bits={free_bits}, expected nats per datum, at least 0.")
         self.num_data, self.beta, self.free_bits, self.plate = num_data, beta, free_bits, plate
         self.elbo = _usable(Trace_ELBO() if elbo is None else elbo)
         self.terms: Terms | None = None

@@ -85,14 +85,14 @@ class IwaeLoss(nn.Module):
         self.model, self.guide = model, guide
         self.found = hold(self, model, guide)
         if num_particles < 1:
-            raise ValueError(f"num_particles={num_particles}, wanted at least 1.")
+            raise ValueError(f"num_particles={num_particles}, expected at least 1.")
         if gradient not in get_args(Gradient):
             raise ValueError(
-                f"gradient={gradient!r}, wanted one of {', '.join(get_args(Gradient))}."
+                f"gradient={gradient!r}, expected one of {', '.join(get_args(Gradient))}."
             )
         if not math.isfinite(alpha):
             raise ValueError(
-                f"alpha={alpha}, wanted a finite order; 0 is the IWAE bound, 1 the ELBO."
+                f"alpha={alpha}, expected a finite order; 0 is the IWAE bound, 1 the ELBO."
             )
         self.num_particles, self.gradient, self.alpha, self.plate = (
             num_particles,

@@ -25,7 +25,7 @@ def is_pathwise(guide_trace: Trace) -> bool:
 
 def negative_elbo(model_trace: Trace, guide_trace: Trace, *, closed_form: bool) -> Tensor:
     """Minus the sum of weighed log-probabilities of the model less those of the guide; KLs of
-    sites by formula if wanted.
+    sites by formula if asked for.
 
     As `Trace_ELBO` and `TraceMeanField_ELBO` have it, gradients included, but for the log-density
     of a `Delta`, which Pyro's closed form leaves out.

@@ -79,7 +79,7 @@ class Stacked(nn.Module):
         }
         if wrong:
             raise ValueError(
-                f"batches of shapes {wrong} for {self.count} stacked losses, wanted ({self.count}, B, *event). "
+                f"batches of shapes {wrong} for {self.count} stacked losses, expected ({self.count}, B, *event). "
                 "Pass shared=True if all members see the same data."
             )
 

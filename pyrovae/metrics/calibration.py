@@ -39,7 +39,7 @@ def reliability(probs: Tensor, y: Tensor, bins: int = 15, adaptive: bool = False
     probabilities(probs)
     y = labels(y, probs)
     if bins < 1:
-        raise ValueError(f"bins is {bins}, wanted at least 1.")
+        raise ValueError(f"bins is {bins}, expected at least 1.")
     confidence, predicted = probs.max(-1)
     confidence, right = confidence.double(), (predicted == y).double()
     inner = torch.arange(1, bins, device=probs.device)

@@ -33,7 +33,7 @@ def crps(draws: Tensor, y: Tensor) -> Tensor:
     draws_and_targets(draws, y)
     if (size := len(draws)) < 2:
         raise ValueError(
-            "draws has S = 1, wanted at least 2: the spread of one draw is unknown. Draw more; the absolute "
+            "draws has S = 1, expected at least 2: the spread of one draw is unknown. Draw more; the absolute "
             "error of a single prediction is (draws[0] - y).abs()."
         )
     away = draws - y
@@ -66,7 +66,7 @@ def crps_normal_mixture(loc: Tensor, scale: Tensor, y: Tensor, *, chunk: int = 2
     finite("scale", scale)
     if scale.min() <= 0:
         raise ValueError(
-            f"scale holds {scale.min().item():.4g}, wanted positive standard deviations."
+            f"scale holds {scale.min().item():.4g}, expected positive standard deviations."
         )
     shape = torch.broadcast_shapes(loc.shape, scale.shape)
     loc, scale = loc.expand(shape), scale.expand(shape)

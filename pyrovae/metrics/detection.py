@@ -60,11 +60,11 @@ def _scores(scores_in: Tensor, scores_out: Tensor) -> None:
     for name, scores in (("scores_in", scores_in), ("scores_out", scores_out)):
         if scores.dim() != 1:
             raise ValueError(
-                f"{name} has shape {tuple(scores.shape)}, wanted one score a datum: (N,)."
+                f"{name} has shape {tuple(scores.shape)}, expected one score a datum: (N,)."
             )
         finite(name, scores)
     if scores_in.dtype != scores_out.dtype:
         raise ValueError(
-            f"scores_in is {scores_in.dtype} and scores_out {scores_out.dtype}, wanted one dtype, as rounding "
+            f"scores_in is {scores_in.dtype} and scores_out {scores_out.dtype}, expected one dtype, as rounding "
             "decides ties. Use .double() on both."
         )

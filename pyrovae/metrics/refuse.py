@@ -14,27 +14,27 @@ def finite(name: str, values: Tensor) -> None:
     """
     if not values.is_floating_point():
         raise ValueError(
-            f"{name} has dtype {values.dtype}, wanted real numbers. Use {name}.double()."
+            f"{name} has dtype {values.dtype}, expected real numbers. Use {name}.double()."
         )
     if values.numel() == 0:
-        raise ValueError(f"{name} has shape {tuple(values.shape)}, wanted at least one number.")
+        raise ValueError(f"{name} has shape {tuple(values.shape)}, expected at least one number.")
     if bad := int((~values.isfinite()).sum()):
         raise ValueError(
-            f"{name} holds {bad} values that are NaN or infinite, of {values.numel()}; wanted finite ones. "
+            f"{name} holds {bad} values that are NaN or infinite, of {values.numel()}; expected finite ones. "
             "Find out which datum they come from: leaving them out would flatter the score."
         )
 
 
-def shaped(name: str, values: Tensor, wanted: tuple[int, ...], because: str) -> None:
-    """Refuse another shape than `wanted`: `(N,)` against `(N, 1)` would broadcast to `(N, N)` and
+def shaped(name: str, values: Tensor, expected: tuple[int, ...], because: str) -> None:
+    """Refuse another shape than `expected`: `(N,)` against `(N, 1)` would broadcast to `(N, N)` and
     give a number.
 
     Example:
         >>> shaped("y", torch.zeros(3), (3,), "one for each datum")
     """
-    if values.shape != torch.Size(wanted):
+    if values.shape != torch.Size(expected):
         raise ValueError(
-            f"{name} has shape {tuple(values.shape)}, wanted {tuple(wanted)}: {because}. "
+            f"{name} has shape {tuple(values.shape)}, expected {tuple(expected)}: {because}. "
             f"Drop a trailing 1 with {name}.squeeze(-1)."
         )
 
@@ -47,7 +47,7 @@ def draws_and_targets(draws: Tensor, y: Tensor, name: str = "draws") -> None:
     """
     if draws.dim() != 2:
         raise ValueError(
-            f"{name} has shape {tuple(draws.shape)}, wanted (S, N): draws lead, then data. Drop a trailing 1 "
+            f"{name} has shape {tuple(draws.shape)}, expected (S, N): draws lead, then data. Drop a trailing 1 "
             f"with {name}.squeeze(-1); score several targets one by one."
         )
     finite(name, draws)
@@ -62,22 +62,22 @@ def probabilities(probs: Tensor, lead: tuple[str, ...] = ("N",)) -> None:
     Example:
         >>> probabilities(torch.full((3, 4), 0.25))
     """
-    wanted = f"({', '.join((*lead, 'C'))})"
+    expected = f"({', '.join((*lead, 'C'))})"
     if probs.dim() != len(lead) + 1 or probs.shape[-1] < 2:
         raise ValueError(
-            f"probs has shape {tuple(probs.shape)}, wanted {wanted} with C >= 2 classes. Average draws first: "
+            f"probs has shape {tuple(probs.shape)}, expected {expected} with C >= 2 classes. Average draws first: "
             "probs.mean(0); stack the two classes of a single p: torch.stack([1 - p, p], -1)."
         )
     finite("probs", probs)
     if (lowest := probs.min()) < 0:
         raise ValueError(
-            f"probs holds {lowest.item():.4g}, wanted no negative number. Of logits take logits.softmax(-1)."
+            f"probs holds {lowest.item():.4g}, expected no negative number. Of logits take logits.softmax(-1)."
         )
     off = (probs.sum(-1, dtype=torch.float64) - 1).abs()
     if off.max() > max(1e-4, 4 * torch.finfo(probs.dtype).eps):
         raise ValueError(
             f"probs sums to {probs.flatten(0, -2)[off.argmax()].sum().item():.4g} over the classes of a datum, "
-            "wanted 1. Of logits take logits.softmax(-1); of log-probabilities, exp()."
+            "expected 1. Of logits take logits.softmax(-1); of log-probabilities, exp()."
         )
 
 
@@ -92,12 +92,12 @@ def labels(y: Tensor, probs: Tensor) -> Tensor:
     shaped("y", y, probs.shape[:1], "one class for each row of probs")
     if y.is_floating_point() or y.is_complex():
         raise ValueError(
-            f"y has dtype {y.dtype}, wanted class labels as int64. Use y.long() if they are whole numbers."
+            f"y has dtype {y.dtype}, expected class labels as int64. Use y.long() if they are whole numbers."
         )
     y, classes = y.long(), probs.shape[-1]
     if y.min() < 0 or y.max() >= classes:
         raise ValueError(
-            f"y holds {y.min().item()}..{y.max().item()}, wanted classes 0..{classes - 1} as probs has "
+            f"y holds {y.min().item()}..{y.max().item()}, expected classes 0..{classes - 1} as probs has "
             f"{classes} columns. Number the classes from 0."
         )
     return y

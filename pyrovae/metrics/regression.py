@@ -44,12 +44,12 @@ def log_predictive_density(log_likelihood: Tensor) -> Tensor:
     """
     if log_likelihood.dim() != 2 or log_likelihood.numel() == 0:
         raise ValueError(
-            f"log_likelihood has shape {tuple(log_likelihood.shape)}, wanted (S, N): draws lead, then data, "
+            f"log_likelihood has shape {tuple(log_likelihood.shape)}, expected (S, N): draws lead, then data, "
             "at least one of each. Sum over events first."
         )
     if bad := int((log_likelihood.isnan() | (log_likelihood == math.inf)).sum()):
         raise ValueError(
-            f"log_likelihood holds {bad} values that are NaN or +inf, wanted log-densities. A scale that "
+            f"log_likelihood holds {bad} values that are NaN or +inf, expected log-densities. A scale that "
             "reached zero is the usual cause."
         )
     return log_likelihood.logsumexp(0) - math.log(len(log_likelihood))
@@ -96,12 +96,12 @@ def interval_width(draws: Tensor, level: float = 0.9) -> Tensor:
 
 def _interval(draws: Tensor, level: float) -> tuple[Tensor, Tensor]:
     if not 0 < level < 1:
-        raise ValueError(f"level is {level}, wanted a probability between 0 and 1, such as 0.9.")
+        raise ValueError(f"level is {level}, expected a probability between 0 and 1, such as 0.9.")
     size, place = len(draws), (1 - level) / 2 * (len(draws) + 1)
     if place < 1 - 1e-9:
-        wanted = math.ceil(2 / (1 - level) - 1 - 1e-9)
+        expected = math.ceil(2 / (1 - level) - 1 - 1e-9)
         raise ValueError(
-            f"{size} draws cannot show a central {level:g} interval, wanted at least {wanted}. Draw more "
+            f"{size} draws cannot show a central {level:g} interval, expected at least {expected}. Draw more "
             "(noise costs nothing), or lower the level."
         )
     whole = max(1, math.floor(place + 1e-9))

@@ -33,7 +33,7 @@ def mean_and_error(values: Tensor | Sequence[float]) -> MeanError:
     values = torch.as_tensor(values, dtype=torch.float64).detach()
     if values.dim() != 1 or len(values) == 0:
         raise ValueError(
-            f"values has shape {tuple(values.shape)}, wanted (n,) with n >= 1: one value for each datum, split "
+            f"values has shape {tuple(values.shape)}, expected (n,) with n >= 1: one value for each datum, split "
             "or seed."
         )
     if bad := int(values.isnan().sum()):

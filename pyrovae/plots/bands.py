@@ -54,7 +54,7 @@ def regression_bands(
     """
     if not panels:
         raise ValueError(
-            "there is no panel to draw, wanted some such as {'mean field': Bands(...)}."
+            "there is no panel to draw, expected some such as {'mean field': Bands(...)}."
         )
     arrays = {name: _check(name, Bands(*panel)) for name, panel in panels.items()}
     figure, axes = panel_grid(
@@ -85,7 +85,7 @@ def _check(name: str, panel: Bands) -> Bands:
             ):
                 raise ValueError(
                     f"{name!r} holds a tensor of shape {values.shape} with {np.isfinite(values).sum()} finite values, "
-                    f"wanted vectors as long as {first} {pair[0].shape}, all finite. Drop a trailing 1 with squeeze(-1)."
+                    f"expected vectors as long as {first} {pair[0].shape}, all finite. Drop a trailing 1 with squeeze(-1)."
                 )
     if (epistemic < 0).any() or (total < epistemic * (1 - 1e-5)).any():
         raise ValueError(

@@ -39,19 +39,21 @@ def to_images(images: Array, name: str = "images", lead: int = 1) -> np.ndarray:
         (5, 8, 8, 1)
     """
     array = to_array(images)
-    wanted = "(" + ("n" if lead == 1 else "rows, steps") + ", C, H, W)"
+    expected = "(" + ("n" if lead == 1 else "rows, steps") + ", C, H, W)"
     if array.ndim == lead + 2:
         array = np.expand_dims(array, -3)
     if array.ndim != lead + 3 or array.shape[-3] not in (1, 3):
         raise ValueError(
-            f"{name} has shape {tuple(np.shape(images))}, wanted {wanted} with C = 1 or 3, or the same "
+            f"{name} has shape {tuple(np.shape(images))}, expected {expected} with C = 1 or 3, or the same "
             f"without C. Reshape vectors first, for example {name}.reshape(-1, 1, 28, 28)."
         )
     if array.size == 0:
-        raise ValueError(f"{name} has shape {tuple(np.shape(images))}, wanted at least one pixel.")
+        raise ValueError(
+            f"{name} has shape {tuple(np.shape(images))}, expected at least one pixel."
+        )
     if array.dtype.kind in "iu" and array.max() > 1:
         raise ValueError(
-            f"{name} holds integers up to {array.max()}, wanted values in [0, 1]. Divide by 255 first."
+            f"{name} holds integers up to {array.max()}, expected values in [0, 1]. Divide by 255 first."
         )
     return np.clip(np.moveaxis(array.astype(float), -3, -1), 0, 1)
 

@@ -51,7 +51,7 @@ def comparison(
     """
     if not 1 <= len(series) <= 2 * len(STYLES):
         raise ValueError(
-            f"there are {len(series)} lines, wanted 1 to {2 * len(STYLES)}. Draw several figures."
+            f"there are {len(series)} lines, expected 1 to {2 * len(STYLES)}. Draw several figures."
         )
     figure = Figure(figsize=(7.0, 4.4), layout="constrained")
     axes = figure.subplots()
@@ -70,7 +70,7 @@ def comparison(
             or not (np.isfinite(x) & np.isfinite(y)).all()
         ):
             raise ValueError(
-                f"{name!r} has x {x.shape}, y {y.shape} and se {None if se is None else se.shape}, wanted vectors of one "
+                f"{name!r} has x {x.shape}, y {y.shape} and se {None if se is None else se.shape}, expected vectors of one "
                 "length, x and y finite. Leave out the points that failed."
             )
         order = np.argsort(x, kind="stable")

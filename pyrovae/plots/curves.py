@@ -70,7 +70,7 @@ def curves(history: Mapping[str, Sequence[float]] | Table, *, title: str | None 
         }
     if not panels:
         raise ValueError(
-            f"history holds {sorted(found)} and no finite value to draw, wanted one or more of {sorted(series)}. "
+            f"history holds {sorted(found)} and no finite value to draw, expected one or more of {sorted(series)}. "
             "Pass what fit returned, after at least one epoch."
         )
     width = 2 if len(panels) == 4 else len(panels)
@@ -94,7 +94,7 @@ def _points(history: Mapping[str, Sequence[float]], key: str) -> np.ndarray:
     epochs = np.asarray(history.get("epoch", np.arange(1, len(values) + 1)), dtype=float)
     if len(values) and len(values) != len(epochs):
         raise ValueError(
-            f"history[{key!r}] has {len(values)} values for {len(epochs)} epochs, wanted one for each."
+            f"history[{key!r}] has {len(values)} values for {len(epochs)} epochs, expected one for each."
         )
     return np.stack([epochs[: len(values)], values], axis=-1)[np.isfinite(values)]
 

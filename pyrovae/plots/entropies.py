@@ -37,7 +37,7 @@ def entropy_histograms(
     """
     if not panels:
         raise ValueError(
-            "there is no panel to draw, wanted some such as {'MAP': (entropy_in, entropy_out)}."
+            "there is no panel to draw, expected some such as {'MAP': (entropy_in, entropy_out)}."
         )
     arrays = {
         name: [to_array(values).astype(float) for values in pair] for name, pair in panels.items()
@@ -56,7 +56,7 @@ def entropy_histograms(
         ):
             raise ValueError(
                 f"the entropies {name!r} have shape {values.shape} and range [{values.min(initial=np.inf):.4g}, "
-                f"{values.max(initial=-np.inf):.4g}], wanted (N,) nats from 0 to "
+                f"{values.max(initial=-np.inf):.4g}], expected (N,) nats from 0 to "
                 f"{'a finite number' if most is None else f'log {num_classes} = {most:.4g}'}."
             )
     highest = most or max(values.max() for pair in arrays.values() for values in pair) or 1.0

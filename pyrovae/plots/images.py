@@ -26,7 +26,7 @@ def image_grid(images: Array, *, columns: int | None = None, title: str | None =
         columns = math.ceil(math.sqrt(len(pixels)))
     if columns < 1:
         raise ValueError(
-            f"columns is {columns}, wanted 1 or more, or None for a near-square grid."
+            f"columns is {columns}, expected 1 or more, or None for a near-square grid."
         )
     whole = mosaic(pixels, min(columns, len(pixels)), gap_of(pixels))
     return figure_for(whole, max(pixels.shape[1:3]), 0.6, (0.1, 0.1), title)[0]
@@ -64,7 +64,7 @@ def reconstructions(inputs: Array, outputs: Array, *, title: str | None = None) 
     above, below = to_images(inputs, "inputs"), to_images(outputs, "outputs")
     if above.shape != below.shape:
         raise ValueError(
-            f"inputs has shape {tuple(inputs.shape)} and outputs {tuple(outputs.shape)}, wanted equal "
+            f"inputs has shape {tuple(inputs.shape)} and outputs {tuple(outputs.shape)}, expected equal "
             "shapes (n, C, H, W). Pass the reconstruction of each input, in the same order."
         )
     count, height, width, channels = above.shape

@@ -39,10 +39,10 @@ def latent_scatter(
     """
     z = to_array(z)
     if z.ndim != 2 or z.shape[1] < 2 or len(z) == 0:
-        raise ValueError(f"z has shape {z.shape}, wanted (N, D) with N >= 1 and D >= 2.")
+        raise ValueError(f"z has shape {z.shape}, expected (N, D) with N >= 1 and D >= 2.")
     if len(dims) != 2 or dims[0] == dims[1] or not all(0 <= dim < z.shape[1] for dim in dims):
         raise ValueError(
-            f"dims is {tuple(dims)}, wanted two different ones of 0..{z.shape[1] - 1}."
+            f"dims is {tuple(dims)}, expected two different ones of 0..{z.shape[1] - 1}."
         )
     across, up = z[:, dims[0]], z[:, dims[1]]
     figure = Figure(figsize=(5.2 if y is None else 6.0, 5.5), layout="constrained")
@@ -60,7 +60,7 @@ def latent_scatter(
         y = to_array(y)
         if y.shape != (len(z),):
             raise ValueError(
-                f"y has shape {y.shape}, wanted ({len(z)},): one label for each row of z."
+                f"y has shape {y.shape}, expected ({len(z)},): one label for each row of z."
             )
         classes = np.unique(y)
         if len(classes) <= 20:
@@ -116,7 +116,7 @@ def kl_per_dim(kl: Array, *, threshold: float | None = 0.01, title: str | None =
     kl = to_array(kl).astype(float)
     if kl.ndim != 1 or len(kl) == 0:
         raise ValueError(
-            f"kl has shape {kl.shape}, wanted (D,). Average over data first: kl.mean(0)."
+            f"kl has shape {kl.shape}, expected (D,). Average over data first: kl.mean(0)."
         )
     if not np.isfinite(kl).all():
         raise ValueError(

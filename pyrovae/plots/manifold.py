@@ -30,7 +30,9 @@ def prior_grid(
     """
     _check_grid(n, dims, low, high)
     if not all(0 <= dim < num_latents for dim in dims):
-        raise ValueError(f"dims is {tuple(dims)}, wanted two of the latents 0..{num_latents - 1}.")
+        raise ValueError(
+            f"dims is {tuple(dims)}, expected two of the latents 0..{num_latents - 1}."
+        )
     quantiles = torch.special.ndtri(torch.linspace(low, high, n, dtype=torch.float64))
     quantiles = quantiles.to(torch.get_default_dtype())
     grid = quantiles.new_zeros(n, n, num_latents)
@@ -69,7 +71,7 @@ def manifold(
     pixels = to_images(images)
     if len(pixels) != n * n:
         raise ValueError(
-            f"images holds {len(pixels)} images, wanted n * n = {n * n}. Decode prior_grid({n}, num_latents)."
+            f"images holds {len(pixels)} images, expected n * n = {n * n}. Decode prior_grid({n}, num_latents)."
         )
     _, height, width, _ = pixels.shape
     gap = (
@@ -89,10 +91,12 @@ def manifold(
 
 def _check_grid(n: int, dims: Sequence[int], low: float, high: float) -> None:
     if n < 2:
-        raise ValueError(f"n is {n}, wanted 2 or more tiles a side.")
+        raise ValueError(f"n is {n}, expected 2 or more tiles a side.")
     if len(dims) != 2 or dims[0] == dims[1]:
         raise ValueError(
-            f"dims is {tuple(dims)}, wanted two different latent dimensions, such as (0, 1)."
+            f"dims is {tuple(dims)}, expected two different latent dimensions, such as (0, 1)."
         )
     if not 0 < low < high < 1:
-        raise ValueError(f"low is {low} and high {high}, wanted probabilities 0 < low < high < 1.")
+        raise ValueError(
+            f"low is {low} and high {high}, expected probabilities 0 < low < high < 1."
+        )

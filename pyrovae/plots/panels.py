@@ -31,7 +31,7 @@ def kl_parts(
     """
     if not len(names) or not len(names) == len(information) == len(marginal):
         raise ValueError(
-            f"{len(names)} names, {len(information)} mutual informations and {len(marginal)} marginal KLs, wanted as "
+            f"{len(names)} names, {len(information)} mutual informations and {len(marginal)} marginal KLs, expected as "
             "many of each and at least one."
         )
     figure = Figure(figsize=(7.0, 0.38 * len(names) + 1.5), layout="constrained")

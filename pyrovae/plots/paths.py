@@ -85,7 +85,7 @@ def interpolation(
     rows, steps, height, width, _ = pixels.shape
     if steps < 2:
         raise ValueError(
-            f"images has shape {tuple(images.shape)}: {steps} step, wanted 2 or more."
+            f"images has shape {tuple(images.shape)}: {steps} step, expected 2 or more."
         )
     if labels is not None and len(labels) != rows:
         raise ValueError(f"there are {len(labels)} labels for {rows} rows, expected one for each.")
@@ -114,9 +114,9 @@ def _times(start: Tensor, end: Tensor, steps: int) -> Tensor:
     """Check the two ends and return t = 0, ..., 1 as a column."""
     if start.dim() != 1 or start.shape != end.shape:
         raise ValueError(
-            f"the ends have shapes {tuple(start.shape)} and {tuple(end.shape)}, wanted (D,) twice. "
+            f"the ends have shapes {tuple(start.shape)} and {tuple(end.shape)}, expected (D,) twice. "
             "Pass one latent each, for example z[0] and z[1]."
         )
     if steps < 2:
-        raise ValueError(f"steps is {steps}, wanted 2 or more: both ends are part of the path.")
+        raise ValueError(f"steps is {steps}, expected 2 or more: both ends are part of the path.")
     return torch.linspace(0, 1, steps, dtype=start.dtype, device=start.device)[:, None]

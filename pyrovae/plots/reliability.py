@@ -35,7 +35,7 @@ def reliability_diagram(
     """
     if not panels:
         raise ValueError(
-            "there is no panel to draw, wanted some such as {'MAP': reliability(probs, y)}."
+            "there is no panel to draw, expected some such as {'MAP': reliability(probs, y)}."
         )
     arrays = {name: _check(name, *panel) for name, panel in panels.items()}
     figure, axes = panel_grid(
@@ -79,7 +79,7 @@ def _check(name: str, *panel: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray
     ):
         raise ValueError(
             f"{name!r} has confidence {confidence.shape}, accuracy {accuracy.shape} and {count.sum():g} data in counts "
-            f"{count.shape}, wanted three vectors of one length and at least one datum. Use reliability(probs, y)."
+            f"{count.shape}, expected three vectors of one length and at least one datum. Use reliability(probs, y)."
         )
     low, full = np.arange(len(count)) / len(count), count > 0
     if not ((confidence >= low - 1e-6) & (confidence <= low + 1 / len(count) + 1e-6))[full].all():

@@ -33,7 +33,7 @@ def scores(
         and len(errors) != len(values)
     ):
         raise ValueError(
-            f"{len(names)} names, {len(values)} values and {len(errors) if errors is not None else 'no'} errors, wanted "
+            f"{len(names)} names, {len(values)} values and {len(errors) if errors is not None else 'no'} errors, expected "
             "as many of each and at least one."
         )
     figure = Figure(figsize=(7.0, 0.38 * len(names) + 1.2), layout="constrained")

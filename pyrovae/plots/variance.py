@@ -33,7 +33,7 @@ def gradient_variance(
     """
     if not panels or not all(panels.values()):
         raise ValueError(
-            "there is no series to draw, wanted panels such as {'ELBO': {'pathwise': [2.0, 1.0]}}."
+            "there is no series to draw, expected panels such as {'ELBO': {'pathwise': [2.0, 1.0]}}."
         )
     for name, series in (
         (name, series) for panel in panels.values() for name, series in panel.items()
@@ -41,7 +41,7 @@ def gradient_variance(
         array = np.asarray(series, dtype=float)
         if array.shape != (len(epochs),) or not (np.isfinite(array) & (array > 0)).all():
             raise ValueError(
-                f"{name!r} holds {array.tolist()}, wanted {len(epochs)} positive variances, one for each epoch."
+                f"{name!r} holds {array.tolist()}, expected {len(epochs)} positive variances, one for each epoch."
             )
     figure = Figure(figsize=(4.4 * len(panels), 4.2), layout="constrained")
     for axes, (name, panel) in zip(

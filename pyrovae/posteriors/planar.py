@@ -39,11 +39,11 @@ class PlanarPosterior(nn.Module):
 
     def forward(self, *parents: Tensor) -> NormalizingFlow:
         out = self.net(*parents)
-        wanted = self.transforms * sum(self.sizes)
-        if out.shape[-1] != wanted:
+        expected = self.transforms * sum(self.sizes)
+        if out.shape[-1] != expected:
             raise ValueError(
-                f"the net returns {out.shape[-1]} numbers a datum, wanted transforms * (2 * features + 1) = "
-                f"{wanted}."
+                f"the net returns {out.shape[-1]} numbers a datum, expected transforms * (2 * features + 1) = "
+                f"{expected}."
             )
         steps = [
             PlanarTransform(*part.split(self.sizes, dim=-1))

@@ -217,7 +217,7 @@ def _only(trace: Trace, name: str | None, plate: str) -> torch.distributions.Dis
         name = next(iter(sites))
     if name not in sites:
         raise PairError(
-            f"site={name!r}, wanted one of the model's sites in plate {plate!r}: {sorted(sites)}."
+            f"site={name!r}, expected one of the model's sites in plate {plate!r}: {sorted(sites)}."
         )
     return sites[name]["fn"]
 
@@ -237,7 +237,7 @@ def _run(
     """For each batch what is read of the model under parts of the same S draws; `redraw`: what it
     observes is drawn too."""
     if num_samples < 1:
-        raise ValueError(f"num_samples={num_samples}, wanted at least one draw.")
+        raise ValueError(f"num_samples={num_samples}, expected at least one draw.")
     lean, known, model = (
         layers_draw(model, guide),
         _broadcast(model, guide),

@@ -26,7 +26,7 @@ class MixtureOfNormals(nn.Module):
     ) -> None:
         super().__init__()
         if num_components < 1:
-            raise ValueError(f"num_components={num_components}, wanted at least 1.")
+            raise ValueError(f"num_components={num_components}, expected at least 1.")
         self.loc = nn.Parameter(spread * torch.randn(num_components, features))
         self.log_scale = nn.Parameter(torch.full((num_components, features), float(scale)).log())
         self.logits = nn.Parameter(torch.zeros(num_components))

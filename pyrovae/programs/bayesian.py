@@ -126,7 +126,7 @@ class Bayesian(nn.Module):
             shape[len(shape) - value.dim() :] != value.shape
         ):  # hierarchical priors have the K particles on the left
             raise ValueError(
-                f"the prior of parameter {key!r} has shape {tuple(shape)}, wanted {tuple(value.shape)}. Expand "
+                f"the prior of parameter {key!r} has shape {tuple(shape)}, expected {tuple(value.shape)}. Expand "
                 "it: dist.Normal(torch.zeros_like(tensor), scale)."
             )
         return result.to_event(value.dim() - len(result.event_shape))
@@ -191,7 +191,7 @@ class Bayesian(nn.Module):
                 return self._output(self.weights, xs)
         if batch[-1] != 1:
             raise RuntimeError(
-                f"weights of batch shape {tuple(batch)} were drawn inside the plate over data, wanted "
+                f"weights of batch shape {tuple(batch)} were drawn inside the plate over data, expected "
                 "(K, 1): one net for all data. Draw them before the plate opens."
             )
         return self._many(self.weights, xs, batch[:-1])
@@ -235,7 +235,7 @@ class Bayesian(nn.Module):
             if len(rows) > 1 and torch.broadcast_shapes(rows[:-1], lead) != lead:
                 raise RuntimeError(
                     f"an input of shape {tuple(x.shape)} has batch dims {tuple(rows)} before "
-                    f"{self.event_dim} event dims, wanted (B,) or (*{tuple(lead)}, B). Pass event_dim to "
+                    f"{self.event_dim} event dims, expected (B,) or (*{tuple(lead)}, B). Pass event_dim to "
                     "Bayesian."
                 )
             inputs.append(

@@ -66,7 +66,7 @@ class SemiAmortized(nn.Module):
         super().__init__()
         if steps < 0 or num_particles < 1:
             raise ValueError(
-                f"steps={steps} and num_particles={num_particles}, wanted at least 0 and 1."
+                f"steps={steps} and num_particles={num_particles}, expected at least 0 and 1."
             )
         self.guide = guide
         self.pair = (model,)  # a tuple, so that the model is no part of its own guide

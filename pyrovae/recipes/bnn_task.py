@@ -133,7 +133,7 @@ def _images(s: BnnSettings, splits: Splits) -> Task:
     )
     if classes < 2:
         raise Refusal(
-            f"{s.dataset} holds data of one class only, so there is nothing to tell apart; wanted two or more."
+            f"{s.dataset} holds data of one class only, so there is nothing to tell apart; expected two or more."
         )
 
     def part(data: DictDataset | None) -> DictDataset | None:

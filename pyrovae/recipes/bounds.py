@@ -106,8 +106,8 @@ def check(settings: object) -> None:
     its bounds."""
     for field, hint in _hints(type(settings)).items():
         if found := _unfit(getattr(settings, field), hint):
-            value, wanted = found
-            raise Refusal(f"{flag(field)} {shown(value)}: wanted {wanted}.")
+            value, expected = found
+            raise Refusal(f"{flag(field)} {shown(value)}: expected {expected}.")
 
 
 def flag(field: str) -> str:
@@ -146,7 +146,7 @@ def from_json(settings: type[T], arguments: object) -> T:
     and left out."""
     if not isinstance(arguments, dict):
         raise Refusal(
-            f"the run's settings are {type(arguments).__name__}, wanted a JSON object, so run.json is damaged."
+            f"the run's settings are {type(arguments).__name__}, expected a JSON object, so run.json is damaged."
         )
     hints = _hints(settings)
     return settings(
@@ -179,7 +179,7 @@ def _options(hint: object) -> tuple:
 
 
 def _unfit(value: object, hint: object) -> tuple[object, str] | None:
-    """(the value, what is wanted instead), or None where the value is as declared."""
+    """(the value, what is expected instead), or None where the value is as declared."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         bounds = [bound for bound in inner[1:] if isinstance(bound, BOUNDS)]

@@ -124,7 +124,7 @@ def _parts(data: Regression, tasks: int, sort_by: int | None, seed: int) -> Stre
         raise Refusal(f"--sort-by {sort_by}: {data.name} has features 0..{data.x.shape[1] - 1}.")
     if len(rows) < 2 * tasks:
         raise Refusal(
-            f"--tasks {tasks}: {data.name} has {len(rows)} rows to train on; wanted at least two a task."
+            f"--tasks {tasks}: {data.name} has {len(rows)} rows to train on; expected at least two a task."
         )
     rows = rows[torch.from_numpy(np.random.RandomState(seed).permutation(len(rows)))]
     if sort_by is not None:

@@ -127,7 +127,7 @@ class Folder:
         lacking = [name for name in KEYS if name not in known]
         if lacking or known.get("schema") != SCHEMA or not isinstance(known["arguments"], dict):
             raise Refusal(
-                f"{self.run} is no run.json of this version (schema {known.get('schema')}, wanted {SCHEMA}"
+                f"{self.run} is no run.json of this version (schema {known.get('schema')}, expected {SCHEMA}"
                 f"{'; it lacks ' + ', '.join(lacking) if lacking else ''}); begin the run anew in another folder."
             )
         return known

@@ -129,7 +129,7 @@ def refuse_unused(settings: object) -> None:
                 bad := [run for run in runs if run[field.name] not in declared]
             ):
                 raise Refusal(
-                    f"{flag(field.name)} {shown(bad[0][field.name])}: wanted {declared}."
+                    f"{flag(field.name)} {shown(bad[0][field.name])}: expected {declared}."
                 )
             if isinstance(declared, (Only, NotWith)) and not values.get("resume"):
                 _refuse_unused(field, declared, runs)

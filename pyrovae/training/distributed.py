@@ -79,7 +79,7 @@ class Ranks:
         timeout = float(os.environ.get("PYROVAE_TIMEOUT", TIMEOUT)) if timeout is None else timeout
         if not timeout > 0:
             raise ValueError(
-                f"timeout={timeout}, wanted a positive number of seconds (or PYROVAE_TIMEOUT)."
+                f"timeout={timeout}, expected a positive number of seconds (or PYROVAE_TIMEOUT)."
             )
         started = not alone and "WORLD_SIZE" in os.environ and int(os.environ["WORLD_SIZE"]) > 1
         self.device = (

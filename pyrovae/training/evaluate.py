@@ -86,7 +86,7 @@ class Evaluation:
                 )
                 good.append(found["good"])
         if not averages.size:
-            raise PairError("the validation data yield no batch; wanted at least one datum.")
+            raise PairError("the validation data yield no batch; expected at least one datum.")
         if not torch.stack(good).all():
             Evaluation(self.loss, names=self.names, context=self.context)(
                 data

@@ -142,7 +142,7 @@ def fit(
     if resume is not None:
         load_run(run, resume)
     if compile not in get_args(Compile):
-        raise ValueError(f"compile={compile!r}, wanted one of {', '.join(get_args(Compile))}.")
+        raise ValueError(f"compile={compile!r}, expected one of {', '.join(get_args(Compile))}.")
     processes = SingleProcess() if fabric is None else LedProcesses(fabric)
     capturable = processes.can_capture(clip_norm)
     if compile == "on" and not capturable:
@@ -256,7 +256,7 @@ def _first_batch(
     with preserve_state([loss], generators=generators_of(data)):
         first = next(batches(data, names, like), None)
     if first is None:
-        raise PairError("the data yield no batch; wanted at least one datum.")
+        raise PairError("the data yield no batch; expected at least one datum.")
     return first
 
 

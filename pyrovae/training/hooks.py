@@ -66,7 +66,7 @@ class EarlyStopping:
         self, path: str | Path, *, patience: int, monitor: str = "valid_elbo", start: int = 0
     ) -> None:
         if patience < 1:
-            raise ValueError(f"patience={patience}, wanted at least one epoch.")
+            raise ValueError(f"patience={patience}, expected at least one epoch.")
         self.path, self.patience, self.monitor, self.start = Path(path), patience, monitor, start
 
     def __call__(self, run: Run) -> None:

@@ -55,11 +55,11 @@ def check_optimizer(
             known.add(place)
             if place in saved["state"]:
                 name = names.get(parameter, f"parameter {place}")
-                wanted = optimizer.state.get(parameter) or _after_one_step(
+                expected = optimizer.state.get(parameter) or _after_one_step(
                     optimizer, {**group, **old}, parameter
                 )
                 _check_state(
-                    saved["state"][place], wanted, name, weights.get(name, parameter).dtype
+                    saved["state"][place], expected, name, weights.get(name, parameter).dtype
                 )
     if lost := [place for place in saved["state"] if place not in known]:
         raise ValueError(
@@ -101,43 +101,45 @@ def check_history(saved: object) -> None:
         raise ValueError("its history is no list of rows of numbers")
 
 
-def _alike(saved: object, wanted: object, where: str) -> None:
-    """Of the same kinds, by name and by place; what `wanted` does not say (None) may be anything."""
-    if isinstance(wanted, dict):
+def _alike(saved: object, expected: object, where: str) -> None:
+    """Of the same kinds, by name and by place; what `expected` does not say (None) may be anything."""
+    if isinstance(expected, dict):
         if not isinstance(saved, dict):
-            raise ValueError(f"{where} is {_short(saved)}, wanted a dict")
-        for key, value in wanted.items():
+            raise ValueError(f"{where} is {_short(saved)}, expected a dict")
+        for key, value in expected.items():
             if key in saved:
                 _alike(saved[key], value, f"{where}, {key}")
             elif value is not None and not isinstance(
                 value, bool
             ):  # flags may be those of a newer torch
                 raise ValueError(f"{where} lacks {key}")
-    elif isinstance(wanted, (list, tuple)):
-        if not isinstance(saved, (list, tuple)) or len(saved) < len(wanted):
-            raise ValueError(f"{where} is {_short(saved)}, wanted {len(wanted)} values")
-        for index, (one, other) in enumerate(zip(saved, wanted)):
+    elif isinstance(expected, (list, tuple)):
+        if not isinstance(saved, (list, tuple)) or len(saved) < len(expected):
+            raise ValueError(f"{where} is {_short(saved)}, expected {len(expected)} values")
+        for index, (one, other) in enumerate(zip(saved, expected)):
             _alike(one, other, f"{where}, {index}")
-    elif isinstance(wanted, Tensor) and isinstance(saved, Tensor):
-        if saved.shape != wanted.shape or saved.isnan().any():
-            raise ValueError(f"{where} is {_short(saved)}, wanted {tuple(wanted.shape)} numbers")
-    elif isinstance(wanted, (int, float, Tensor)) and not isinstance(wanted, bool):
+    elif isinstance(expected, Tensor) and isinstance(saved, Tensor):
+        if saved.shape != expected.shape or saved.isnan().any():
+            raise ValueError(
+                f"{where} is {_short(saved)}, expected {tuple(expected.shape)} numbers"
+            )
+    elif isinstance(expected, (int, float, Tensor)) and not isinstance(expected, bool):
         if not isinstance(saved, (int, float)) or math.isnan(saved):
-            raise ValueError(f"{where} is {_short(saved)}, wanted a number")
-    elif wanted is not None and saved is not None and type(saved) is not type(wanted):
-        raise ValueError(f"{where} is {_short(saved)}, wanted a {type(wanted).__name__}")
+            raise ValueError(f"{where} is {_short(saved)}, expected a number")
+    elif expected is not None and saved is not None and type(saved) is not type(expected):
+        raise ValueError(f"{where} is {_short(saved)}, expected a {type(expected).__name__}")
 
 
 def _check_state(
-    saved: object, wanted: dict[str, object] | None, name: str, precision: torch.dtype
+    saved: object, expected: dict[str, object] | None, name: str, precision: torch.dtype
 ) -> None:
-    """What an optimiser keeps for one parameter. `wanted` None: it could not be tried."""
+    """What an optimiser keeps for one parameter. `expected` None: it could not be tried."""
     if not isinstance(saved, dict):
         raise ValueError(f"the optimizer's state of {name} is {_short(saved)}")
-    if lacking := sorted(set(wanted or ()) - saved.keys()):
+    if lacking := sorted(set(expected or ()) - saved.keys()):
         raise ValueError(f"the optimizer's state of {name} lacks {', '.join(lacking)}")
     for key, value in saved.items():
-        other = (wanted or {}).get(key)
+        other = (expected or {}).get(key)
         if isinstance(value, Tensor) and not value.isfinite().all():
             raise ValueError(f"{key} of {name} holds numbers that are not finite")
         if isinstance(value, float) and not math.isfinite(value):
@@ -151,9 +153,9 @@ def _check_state(
                 and value.is_floating_point()
             )
         ):
-            raise ValueError(f"{key} of {name} is {_short(value)}, wanted {_short(other)}")
+            raise ValueError(f"{key} of {name} is {_short(value)}, expected {_short(other)}")
         if isinstance(other, (int, float)) and not isinstance(value, (int, float)):
-            raise ValueError(f"{key} of {name} is {_short(value)}, wanted a number")
+            raise ValueError(f"{key} of {name} is {_short(value)}, expected a number")
 
 
 def _after_one_step(

@@ -119,7 +119,7 @@ def test_starting_moments() -> None:
     )
     assert torch.equal(guide.moments()["w.bias"][0], before)
     assert torch.allclose(guide.moments()["w.bias"][1], torch.full((2,), 0.3))
-    with pytest.raises(ValueError, match="w.weight.*wanted \\(2, 3\\)"):
+    with pytest.raises(ValueError, match="w.weight.*expected \\(2, 3\\)"):
         guide.start_at({"w.weight": (torch.ones(3, 2), torch.ones(3, 2))})
 
 

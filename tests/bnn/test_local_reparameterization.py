@@ -95,10 +95,10 @@ def test_outputs_of_a_convolution(handler: str, bias: bool) -> None:
         assert_mean(values, mean)
         assert_mean((values - mean) ** 2, variance)
     if handler == "flipout":
-        wanted = (plain - mean)[..., 0] * (plain - mean)[..., 1]
+        expected = (plain - mean)[..., 0] * (plain - mean)[..., 1]
         got = (draws - mean)[..., 0] * (draws - mean)[..., 1]
-        error = ((wanted.var(0) + got.var(0)) / 20_000).sqrt()
-        assert ((wanted.mean(0) - got.mean(0)).abs() <= 5 * error + 1e-10).all()
+        error = ((expected.var(0) + got.var(0)) / 20_000).sqrt()
+        assert ((expected.mean(0) - got.mean(0)).abs() <= 5 * error + 1e-10).all()
 
 
 def test_one_vectorised_particle_and_dead_inputs() -> None:
@@ -173,10 +173,10 @@ def test_normal_draws_from_before_the_block_are_used_as_they_are(handler: str) -
     guide, x = MeanField(net, init_scale=0.5), torch.randn(4, 3)
     model = pv.Model(y=pv.Node(FixedScaleNormalHead(net, scale=1.0), "x"))
     draws = run_guide(guide, {"x": x}, 3)
-    wanted = run_model(model, draws, {"x": x}, 3).nodes["y"]["fn"].mean
+    expected = run_model(model, draws, {"x": x}, 3).nodes["y"]["fn"].mean
     with LOCAL[handler]():
         torch.testing.assert_close(
-            run_model(model, draws, {"x": x}, 3).nodes["y"]["fn"].mean, wanted
+            run_model(model, draws, {"x": x}, 3).nodes["y"]["fn"].mean, expected
         )
 
 
@@ -228,12 +228,12 @@ def test_prediction_inside_draws_from_the_guide(num_samples: int) -> None:
     guide = MeanField(net, init_scale=1e-6).set(torch.tensor([2.0, 1.0]), torch.full((2,), 1e-6))
     model = pv.Model(y=pv.Node(FixedScaleNormalHead(net, scale=1.0), "x"))
     batch = {"x": torch.randn(5, 1), "y": torch.randn(5, 1)}
-    wanted = dist.Normal(2 * batch["x"] + 1, 1.0).log_prob(batch["y"]).squeeze(-1)
+    expected = dist.Normal(2 * batch["x"] + 1, 1.0).log_prob(batch["y"]).squeeze(-1)
     for handler in LOCAL.values():
         with handler():
             torch.testing.assert_close(
                 pv.log_predictive(model, guide, batch, num_samples=num_samples),
-                wanted,
+                expected,
                 atol=1e-4,
                 rtol=0,
             )

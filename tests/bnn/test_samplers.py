@@ -63,11 +63,11 @@ def test_sgld_has_its_stationary_distribution(temperature: float) -> None:
         ),
     )
     eta, eye = rate / exact.size, torch.eye(3)
-    wanted = stationary(eye - eta * precision, 2 * eta * temperature * eye)
-    assert_moments(states(stacked), exact.mean, wanted)
+    expected = stationary(eye - eta * precision, 2 * eta * temperature * eye)
+    assert_moments(states(stacked), exact.mean, expected)
     assert torch.linalg.matrix_norm(
-        wanted - temperature * exact.covariance
-    ) < 0.2 * torch.linalg.matrix_norm(wanted)  # a large step for a short test
+        expected - temperature * exact.covariance
+    ) < 0.2 * torch.linalg.matrix_norm(expected)  # a large step for a short test
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.25])
@@ -88,11 +88,11 @@ def test_sghmc_has_its_stationary_distribution(temperature: float) -> None:
     velocity = torch.cat([-eta * precision, (1 - friction) * eye], 1)
     step = torch.cat([velocity + torch.cat([eye, zero], 1), velocity])
     noise = 2 * friction * eta * temperature * eye
-    wanted = stationary(step, torch.cat([torch.cat([noise, noise], 1)] * 2))[:3, :3]
-    assert_moments(states(stacked), exact.mean, wanted)
+    expected = stationary(step, torch.cat([torch.cat([noise, noise], 1)] * 2))[:3, :3]
+    assert_moments(states(stacked), exact.mean, expected)
     assert torch.linalg.matrix_norm(
-        wanted - temperature * exact.covariance
-    ) < 0.25 * torch.linalg.matrix_norm(wanted)
+        expected - temperature * exact.covariance
+    ) < 0.25 * torch.linalg.matrix_norm(expected)
 
 
 @pytest.mark.parametrize("step_size", [0.02, 0.12])
@@ -197,7 +197,7 @@ def test_what_hmc_refuses() -> None:
         (half, {"num_data": 12}),
         (half, {"num_data": 6}),
     ):
-        with pytest.raises(ValueError, match="wanted the same number thrice"):
+        with pytest.raises(ValueError, match="expected the same number thrice"):
             hmc(stacked, batch, num_samples=1, warmup=0, **settings)
     with pytest.raises(ValueError, match="num_samples=0"):
         hmc(stacked, exact.batch, num_data=12, num_samples=0, warmup=0)
@@ -217,7 +217,7 @@ def test_settings_of_chains() -> None:
     w = nn.Parameter(torch.zeros(2))
     for make in (lambda **s: SGLD([w], **s), lambda **s: SGHMC([w], **s)):
         for lr, num_data, temperature in ((0.0, 5, 1.0), (0.1, 0, 1.0), (0.1, 5, -1.0)):
-            with pytest.raises(ValueError, match="wanted a positive rate"):
+            with pytest.raises(ValueError, match="expected a positive rate"):
                 make(lr=lr, num_data=num_data, temperature=temperature)
     with pytest.raises(ValueError, match="friction=0"):
         SGHMC([w], lr=0.1, num_data=5, friction=0.0)
@@ -285,9 +285,9 @@ def test_swag_has_the_moments_of_its_iterates() -> None:
     draws = dist.MultivariateNormal(exact.mean, exact.covariance).sample((30,))
     moments = swag(exact.values(draws), rank=10)
     mean, deviations = draws.mean(0), draws[-10:] - draws.mean(0)
-    wanted = 0.5 * torch.diag(draws.var(0, correction=0)) + deviations.T @ deviations / (2 * 9)
+    expected = 0.5 * torch.diag(draws.var(0, correction=0)) + deviations.T @ deviations / (2 * 9)
     guide = JointNormal(exact.net, rank=10).set(**moments)
-    torch.testing.assert_close(guide.distribution().covariance_matrix, wanted)
+    torch.testing.assert_close(guide.distribution().covariance_matrix, expected)
     torch.testing.assert_close(guide.distribution().mean, mean)
     many = swag(
         exact.values(dist.MultivariateNormal(exact.mean, exact.covariance).sample((4001,))),
@@ -335,7 +335,7 @@ def test_laplace_of_a_classifier_is_the_gauss_newton_matrix() -> None:
     mode = PointEstimate(net).values()
     p = (batch["x"] @ mode["w.weight"].detach().T).softmax(-1)
     hessian = torch.diag_embed(p) - p.unsqueeze(-1) * p.unsqueeze(-2)
-    wanted = torch.einsum("nab,nc,nd->acbd", hessian, batch["x"], batch["x"]).reshape(
+    expected = torch.einsum("nab,nc,nd->acbd", hessian, batch["x"], batch["x"]).reshape(
         6, 6
     ) + torch.eye(6)
     got = []
@@ -343,7 +343,7 @@ def test_laplace_of_a_classifier_is_the_gauss_newton_matrix() -> None:
         torch.manual_seed(seed)  # laplace leaves the generator where it was
         _, tril = laplace(model, mode, batch, full=True, num_draws=5)
         got.append(torch.linalg.inv(tril @ tril.T))
-    assert_mean(torch.stack(got), wanted)
+    assert_mean(torch.stack(got), expected)
 
 
 def test_laplace_looks_at_no_targets_and_refuses_what_is_not_normal() -> None:

@@ -100,14 +100,14 @@ def test_the_radial_entropy_by_polar_coordinates() -> None:
     fn = RadialNormal(torch.zeros(2, 3), scale)
     area = math.log(2) + size / 2 * math.log(math.pi) - math.lgamma(size / 2)
     half = 0.5 * math.log(math.pi / 2) + 0.5
-    wanted = (
+    expected = (
         area
         - (size - 1) * (0.5772156649015329 + math.log(2)) / 2
         + half
         + float(scale.log().sum())
     )
     draws = fn.rsample((20_000,))
-    assert_mean(-fn.log_prob(draws), wanted)
+    assert_mean(-fn.log_prob(draws), expected)
 
 
 @pytest.mark.parametrize("rank", [None, 1])
@@ -177,9 +177,9 @@ def test_empirical_bayes_finds_the_variance_of_the_weights() -> None:
     guide.loc[index].requires_grad_(False)
     batch = {"x": torch.randn(4, 3), "y": torch.randn(4, 2)}
     pv.fit(pv.ElboLoss(model, guide, num_data=4), [batch] * 20, epochs=20, lr=0.05)
-    wanted = (10.0 + 0.5 * (guide.loc[index] ** 2).sum()) / (1.0 + 3.0 + 1.0)
+    expected = (10.0 + 0.5 * (guide.loc[index] ** 2).sum()) / (1.0 + 3.0 + 1.0)
     torch.testing.assert_close(
-        guide.values()["w.weight_variance"].detach(), wanted.detach(), rtol=1e-3, atol=0
+        guide.values()["w.weight_variance"].detach(), expected.detach(), rtol=1e-3, atol=0
     )
 
 
@@ -189,16 +189,16 @@ def test_dropout_has_gals_penalty() -> None:
         net = pv.Bayesian(nn.Linear(3, 2, bias=False), normal(0.7))
         guide = MCDropout(net, rate=0.3, by_weight=by_weight)
         mean = guide.loc[0].detach()
-        wanted = 0.7 * (mean**2).sum() / (2 * 0.49) + 6 * (
+        expected = 0.7 * (mean**2).sum() / (2 * 0.49) + 6 * (
             0.5 * math.log(2 * math.pi) + math.log(0.7)
         )
         w = draws_of(guide, 20_000)["w.weight"]
-        assert_mean(-dist.Normal(0.0, 0.7).log_prob(w).sum((1, 2)), wanted)
+        assert_mean(-dist.Normal(0.0, 0.7).log_prob(w).sum((1, 2)), expected)
         masks = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * (6 if by_weight else 3))
         each = masks.reshape(-1, 2, 3) if by_weight else masks.unsqueeze(1)
         probability = (0.7**masks * 0.3 ** (1 - masks)).prod(-1)
         exact = (probability * -dist.Normal(0.0, 0.7).log_prob(mean * each).sum((1, 2))).sum()
-        torch.testing.assert_close(exact, wanted)
+        torch.testing.assert_close(exact, expected)
         shares = torch.stack([(w == mean * mask).all(-1).all(-1).double() for mask in each], -1)
         assert_mean(shares, probability)
         assert len(shares.sum(0).nonzero()) > 6 and (shares.sum(-1) == 1).all()
@@ -213,7 +213,7 @@ def test_dropout_rates() -> None:
     assert_mean((values["w.layers.2.weight"][:, 0] == 0).double(), 0.25)
     assert (values["w.layers.2.bias"] == values["w.layers.2.bias"][0]).all()
     for wrong in (1.0, -0.1, float("nan")):
-        with pytest.raises(ValueError, match="wanted a probability of dropping"):
+        with pytest.raises(ValueError, match="expected a probability of dropping"):
             MCDropout(net, rate=wrong)
 
 

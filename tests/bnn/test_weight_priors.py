@@ -82,7 +82,7 @@ def test_the_scale_mixture_is_the_mixture() -> None:
         far, dist.Normal(0.0, 1.0).log_prob(torch.tensor([30.0])) + math.log(0.5)
     )
     for wrong in ({"pi": 0.0}, {"pi": 1.0}, {"wide": 0.0}, {"narrow": -1.0}):
-        with pytest.raises(ValueError, match="wanted 0 < pi < 1"):
+        with pytest.raises(ValueError, match="expected 0 < pi < 1"):
             scale_mixture(**wrong)
 
 

@@ -49,9 +49,9 @@ def test_replays_equal_the_program(name: str, uses_param_store: None) -> None:
                 [torch.utils._pytree.tree_leaves(run(data)) for data in (batch, other, batch)]
             )
         ends.append([buffer.clone() for buffer in loss.buffers()] + [torch.get_rng_state()])
-    for wanted, seen in zip(*results):
-        assert len(wanted) == len(seen) > 1
-        for one, another in zip(wanted, seen):
+    for expected, seen in zip(*results):
+        assert len(expected) == len(seen) > 1
+        for one, another in zip(expected, seen):
             assert torch.equal(one, another)
     for one, another in zip(*ends):
         assert torch.equal(one, another), "buffers or the random stream went another way"
@@ -1002,7 +1002,7 @@ def test_modes_of_compiling_are_named() -> None:
         lambda: pv.fit(pv.ElboLoss(model, guide), {"x": X}, epochs=1, compile="yes"),
         lambda: pv.log_evidence(model, guide, {"x": X}, num_particles=2, compile="yes"),
     ):
-        with pytest.raises(ValueError, match="wanted one of auto, on, off"):
+        with pytest.raises(ValueError, match="expected one of auto, on, off"):
             call()
 
 
@@ -1130,7 +1130,7 @@ def test_a_recorded_graph_leaves_no_trace_of_its_recording(
         (lambda leaves: updates.append("first")),
         (lambda leaves: updates.append("second")),
     )
-    for epilogue, wanted in (
+    for epilogue, expected in (
         (first, ["first"]),
         (first, ["first"]),
         (None, []),
@@ -1140,6 +1140,6 @@ def test_a_recorded_graph_leaves_no_trace_of_its_recording(
         updates.clear()
         assert (
             torch.equal(replayed(2 * x, count, weight, epilogue=epilogue)[0], 6 * x)
-            and updates[-1:] == wanted
+            and updates[-1:] == expected
         )
     assert len(record_cuda_graph) == 4 and len(replayed.graphs) == 2

@@ -92,7 +92,7 @@ def test_real_heads_guide_and_explain(head: object, numbers: int) -> None:
     guide = pv.Guide(z=pv.Node(head(MLP(2, [8], numbers)), "x"))
     pv.check(model, guide, {"x": torch.randn(6, 2)})
     with pytest.raises(
-        ValueError, match=f"the net returns 7 numbers a datum, wanted . \\+ . \\+ . = {numbers}"
+        ValueError, match=f"the net returns 7 numbers a datum, expected . \\+ . \\+ . = {numbers}"
     ):
         head(MLP(2, [8], 7))(torch.zeros(1, 2))
 
@@ -112,16 +112,16 @@ def test_delta_makes_an_autoencoder() -> None:
         0.5 * math.sqrt(2 * math.pi)
     )
     penalty = (encoder(x) ** 2).sum(-1).mean() / 2 + math.log(2 * math.pi)
-    for prior, wanted in ((Flat(), error), (StandardNormal(2), error + penalty)):
+    for prior, expected in ((Flat(), error), (StandardNormal(2), error + penalty)):
         model = pv.Model(z=prior, x=likelihood)
         pv.check(model, guide, {"x": x})
         for elbo in (Trace_ELBO(), TraceMeanField_ELBO()):
             loss = pv.ElboLoss(model, guide, elbo=elbo)
-            torch.testing.assert_close(loss(x=x), wanted)
+            torch.testing.assert_close(loss(x=x), expected)
             parameters = list(loss.parameters())
             for got, exact in zip(
                 torch.autograd.grad(loss(x=x), parameters),
-                torch.autograd.grad(wanted, parameters, retain_graph=True),
+                torch.autograd.grad(expected, parameters, retain_graph=True),
             ):
                 torch.testing.assert_close(got, exact)
     with pytest.raises(pv.PairError, match="'z' is a Delta, which has no density"):
@@ -163,11 +163,11 @@ def test_pathwise_gradients_of_mixtures_are_the_exact_ones(
         parameter.detach().expand(num, *parameter.shape).clone().requires_grad_()
         for parameter in parameters
     ]
-    for got, wanted in zip(
+    for got, expected in zip(
         torch.autograd.grad(f(mixture(*copies).rsample()).sum(), copies), exact
     ):
         error = got.std(0) / math.sqrt(num)
-        assert ((got.mean(0) - wanted).abs() <= 5 * error + 1e-12).all()
+        assert ((got.mean(0) - expected).abs() <= 5 * error + 1e-12).all()
 
 
 def test_mixtures_of_many_features_have_gradients_in_float32() -> None:
@@ -307,7 +307,7 @@ def test_discretized_logistics_are_differences_of_their_distribution_functions()
     torch.testing.assert_close(fn.log_prob(levels).exp(), cdf.diff(dim=0))
     torch.testing.assert_close(fn.mean, (levels * cdf.diff(dim=0)).sum(0))
     assert fn.expand((2, 4)).log_prob(levels.unsqueeze(1)).shape == (17, 2, 4)
-    with pytest.raises(ValueError, match="levels=1, wanted at least"):
+    with pytest.raises(ValueError, match="levels=1, expected at least"):
         DiscretizedLogisticMixture(logits, loc, log_scale, 1)
 
 

@@ -31,13 +31,13 @@ def test_the_fixed_point_is_zukos_sequential_inverse(
     lazy = FLOWS[flow](5, context, transforms=transforms, hidden_features=(16,)).double().transform
     c = torch.randn(7, context, requires_grad=True) if context else None
     y = (2 * torch.randn(4, 7, 5)).requires_grad_()
-    wanted = [*lazy.parameters(), y, *([c] if context else [])]
+    expected = [*lazy.parameters(), y, *([c] if context else [])]
     results = []
     for make in (lambda transform: transform, implicit):
         transform = make(lazy(c) if context else lazy())
         x, log_det = transform.inv.call_and_ladj(y)
         score = (x.sin() * torch.arange(1.0, 6.0)).sum() + (log_det**2).sum()
-        results.append((x, log_det, *torch.autograd.grad(score, wanted, allow_unused=True)))
+        results.append((x, log_det, *torch.autograd.grad(score, expected, allow_unused=True)))
     for sequential, iterated in zip(*results):
         assert (sequential is None) == (iterated is None)
         if sequential is not None:
@@ -133,7 +133,7 @@ def test_planar_flow_without_direction_is_the_identity() -> None:
 def test_planar_posterior_says_what_it_wanted() -> None:
     with pytest.raises(
         ValueError,
-        match=r"returns 9 numbers a datum, wanted transforms \* \(2 \* features \+ 1\) = 10",
+        match=r"returns 9 numbers a datum, expected transforms \* \(2 \* features \+ 1\) = 10",
     ):
         PlanarPosterior(NormalHead(MLP(4, [], 4)), MLP(4, [], 9), 2, transforms=2)(
             torch.zeros(1, 4)

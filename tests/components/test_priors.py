@@ -70,9 +70,9 @@ def test_expanding_makes_no_copies_and_draws_each_datum_anew() -> None:
     z = wide.sample()
     assert z.shape == (3, 1000, 3) and len(z.reshape(-1, 3).unique(dim=0)) == 3000
     weights = quick.mixture_distribution.probs
-    wanted = (weights.unsqueeze(-1) * quick.component_distribution.mean).sum(0)
+    expected = (weights.unsqueeze(-1) * quick.component_distribution.mean).sum(0)
     error = z.reshape(-1, 3).std(0) / 3000**0.5
-    assert ((z.reshape(-1, 3).mean(0) - wanted).abs() < 5 * error).all()
+    assert ((z.reshape(-1, 3).mean(0) - expected).abs() < 5 * error).all()
 
 
 def test_only_diagonal_normals_take_the_short_cut() -> None:

@@ -202,13 +202,13 @@ ZOO: dict[str, tuple[Callable, Callable, object, str]] = {
     ),
     "empty batch": (model(), guide(), {"x": X[:0]}, "the batch is empty"),
     "no tensors": (model(), guide(), {}, "the batch is empty"),
-    "a tuple": (model(), guide(), (X,), "a batch is tuple, wanted a mapping"),
+    "a tuple": (model(), guide(), (X,), "a batch is tuple, expected a mapping"),
     "a list in the batch": (model(), guide(), {"x": [1.0]}, r"batch\['x'\] is list"),
     "a scalar": (
         model(),
         guide(),
         {"x": torch.tensor(1.0)},
-        "is a scalar, wanted a leading data dimension",
+        "is a scalar, expected a leading data dimension",
     ),
     "unequal sizes": (model(), guide(), {"x": X, "y": X[:2]}, "differ in leading size"),
     "wrong width": (model(), guide(), {"x": torch.ones(3, 5)}, r"the guide fails .*\(x: \(3, 5\)"),
@@ -273,7 +273,7 @@ ZOO: dict[str, tuple[Callable, Callable, object, str]] = {
         forgot_to_event,
         guide(),
         {"x": X},
-        r"log-probabilities of shape \(4, 3\), wanted "
+        r"log-probabilities of shape \(4, 3\), expected "
         r"\(3,\)",
     ),
     "no plate": (no_plate, no_plate, {"x": X}, "outside plate 'data'|same object"),
@@ -309,7 +309,7 @@ ZOO: dict[str, tuple[Callable, Callable, object, str]] = {
     ),
     "swapped": (guide(), model(), {"x": X}, "the model observes nothing"),
     "one program twice": (same, same, {"x": X}, "are the same object"),
-    "not callable": (model(), "guide", {"x": X}, "the guide is str, wanted a callable"),
+    "not callable": (model(), "guide", {"x": X}, "the guide is str, expected a callable"),
     "one row for all": (
         lambda x: single_row(x),
         guide(),
@@ -368,7 +368,7 @@ ZOO: dict[str, tuple[Callable, Callable, object, str]] = {
         lambda x: negative_scale(x),
         guide(),
         {"x": X},
-        r"has scale in \[-1, -1\], but Normal wants",
+        r"has scale in \[-1, -1\], but Normal expects",
     ),
     "unbounded guide in a box": (
         model(prior=Fixed(dist.Uniform(torch.full((2,), -9.0), 9.0).to_event(1))),

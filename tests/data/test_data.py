@@ -227,7 +227,7 @@ def test_splits_refuse():
     with refused("x of train", r"\[-3, 2\]", "binarize='none'"):
         splits_of([[2.0], [-3.0]]).batches("dynamic")
     part = DictDataset(x=torch.zeros(5, 2))
-    with refused("test", "'y'", "wanted 'x'"):
+    with refused("test", "'y'", "expected 'x'"):
         Splits("mine", part, None, DictDataset(y=torch.zeros(5)), levels=None, source="")
     with refused("rows of test", r"\(3,\)", r"\(2,\)"):
         Splits("mine", part, None, DictDataset(x=torch.zeros(5, 3)), levels=None, source="")
@@ -407,7 +407,7 @@ def test_mnist_labels_that_do_not_fit(small, tmp_path):
     with refused(r"\(12, 28, 28\) and uint8 \(3,\)", "as many labels", "give its path instead"):
         data.load_mnist(root=tmp_path)
     (raw / "t10k-labels-idx1-ubyte").write_bytes(struct.pack(">2i", 2049, 12) + bytes([10] * 12))
-    with refused("holds labels 10..10, wanted 0..9"):
+    with refused("holds labels 10..10, expected 0..9"):
         data.load_mnist(root=tmp_path)
 
 
@@ -474,7 +474,7 @@ def test_mnist_is_downloaded_once_by_https_and_checked(torchvision, tmp_path, mo
         shutil.copy(files[url.rsplit("/", 1)[1]], Path(root) / filename)
 
     monkeypatch.setattr(torchvision.datasets.utils, "download_url", download_url)
-    with refused("could not be downloaded", "SHA-256 is", "wanted 440fcabf"):
+    with refused("could not be downloaded", "SHA-256 is", "expected 440fcabf"):
         data.load_mnist(root=tmp_path)
     assert len(asked) == 2 and not list(
         (tmp_path / "MNIST").rglob("*ubyte*")
@@ -510,8 +510,8 @@ def test_pickles_of_an_old_torchvision_are_left_alone(small, tmp_path, caplog):
 
 @pytest.mark.parametrize("load", [data.load_mnist, data.load_binarized_mnist])
 def test_the_real_sets_have_the_digests_that_are_asked_for(load):
-    wanted = ("MNIST/raw/t10k-images-idx3-ubyte", "binarized_mnist/*.npz")
-    if not all(any(data.data_root().glob(pattern)) for pattern in wanted):
+    expected = ("MNIST/raw/t10k-images-idx3-ubyte", "binarized_mnist/*.npz")
+    if not all(any(data.data_root().glob(pattern)) for pattern in expected):
         pytest.skip("needs MNIST and its fixed binarisation under PYROVAE_DATA")
     assert len(load(download=False).test) == 10_000
 
@@ -596,7 +596,7 @@ def test_binarized_mnist_downloads_once(binarized, monkeypatch):
     write_amat(binarized)
     remote = {path.name: path.rename(binarized.parent / path.name) for path in binarized.iterdir()}
     asked = serve(monkeypatch, remote)
-    with refused("could not be downloaded", "SHA-256 is", "wanted ad693b29"):
+    with refused("could not be downloaded", "SHA-256 is", "expected ad693b29"):
         data.load_binarized_mnist(root=binarized.parent)
     assert not any(binarized.iterdir())
     known = {
@@ -824,7 +824,7 @@ def test_labels_may_be_given_for_some_parts_only(tmp_path):
             {"x": IMAGES.astype(np.float32)},
             ["looks like 0-255 pixel data; divide by 255 or store uint8"],
         ),
-        ({"x": IMAGES / 127.5 - 1}, ["images", r"\[-1, 1\]", r"wanted \[0, 1\]", "vectors"]),
+        ({"x": IMAGES / 127.5 - 1}, ["images", r"\[-1, 1\]", r"expected \[0, 1\]", "vectors"]),
         ({"x": IMAGES.astype(np.int64)}, ["not uint8", "Store"]),
         (
             {"x": IMAGES % 17},
@@ -833,12 +833,12 @@ def test_labels_may_be_given_for_some_parts_only(tmp_path):
         ({"x": pixels(20, 7) % 64, "x_test": pixels(20, 7) % 9}, ["up to 63"]),
         ({"x": np.zeros((20, 0))}, [r"\(20, 0\)"]),
         ({"x": np.zeros((0, 3))}, [r"\(0, 3\)"]),
-        ({"x": np.zeros(20)}, [r"\(20,\)", r"wanted \(N, D\)", "Reshape"]),
+        ({"x": np.zeros(20)}, [r"\(20,\)", r"expected \(N, D\)", "Reshape"]),
         ({"x": np.zeros((20, 1, 1, 1, 1))}, [r"\(20, 1, 1, 1, 1\)"]),
         ({"x": np.zeros((20, 3, 8, 3))}, ["could be", r"\(N, H, W\)"]),
         ({"x": np.zeros((20, 4, 8, 5))}, ["no channel size"]),
         ({"x": np.zeros((9, 3))}, ["9 rows", "at least 10"]),
-        ({"x": np.array(["a", "b"])}, ["dtype <U1", "wanted float"]),
+        ({"x": np.array(["a", "b"])}, ["dtype <U1", "expected float"]),
         ({"x": np.ones((20, 3), complex)}, ["complex128"]),
         (
             {"images": IMAGES, "labels": np.zeros(20)},

@@ -113,7 +113,7 @@ def test_memory_is_that_of_this_machine() -> None:
 def test_pipes_are_refused_by_every_script(tmp_path: Path, command: str) -> None:
     os.mkfifo(tmp_path / "pipe.npz")
     error = run(*command.split(), tmp_path / "pipe.npz", "--out", tmp_path / "out", status=2)
-    assert "pipe.npz is a pipe, wanted a file" in error and len(error.splitlines()) == 1
+    assert "pipe.npz is a pipe, expected a file" in error and len(error.splitlines()) == 1
 
 
 def test_devices_are_refused() -> None:
@@ -187,10 +187,10 @@ def test_classes_are_numbered_by_what_training_holds() -> None:
 
 def test_labels_are_counted_from_zero_up(tmp_path: Path) -> None:
     np.savez(tmp_path / "mine.npz", x=RNG.random((30, 2)), y=np.arange(30) % 3 - 1)
-    with pytest.raises(DataError, match="y holds -1..1; wanted class labels from 0 up"):
+    with pytest.raises(DataError, match="y holds -1..1; expected class labels from 0 up"):
         load_path(tmp_path / "mine.npz")
     np.savez(tmp_path / "mine.npz", x=RNG.random((30, 2)), y=np.full(30, 1e300))
-    with pytest.raises(DataError, match="wanted class labels from 0 up"):
+    with pytest.raises(DataError, match="expected class labels from 0 up"):
         load_path(tmp_path / "mine.npz")
 
 
@@ -288,7 +288,7 @@ def test_pictures_are_compared_before_their_pixels_are_read(tmp_path: Path) -> N
     [
         ("n_splits", "1000000000\n", "n_splits.txt says 1000000000, but there are 1"),
         ("n_splits", "inf\n", "holds inf"),
-        ("index_train_0", "0\n1e30\n", "holds 1e\\+30, wanted whole numbers"),
+        ("index_train_0", "0\n1e30\n", "holds 1e\\+30, expected whole numbers"),
         ("index_test_0", "\x00\xff", "index_test_0"),
     ],
 )

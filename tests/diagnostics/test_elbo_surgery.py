@@ -157,11 +157,11 @@ def test_every_draw_is_scored_under_every_datum(
                 ]
                 log_q = log_q + node.conditional(*parents).log_prob(trace.nodes[site]["value"])
             scores.append(log_q)
-        wanted = log_mean_exp(torch.stack(scores))
+        expected = log_mean_exp(torch.stack(scores))
         monkeypatch.setattr(surgery, "ROWS", 10)
         tiles = [{"x": part} for part in x.split(3)]
         got = surgery._log_marginal(trace, [guide] * 3, tiles, 3, "data")
-    torch.testing.assert_close(got, wanted, atol=1e-9, rtol=0)
+    torch.testing.assert_close(got, expected, atol=1e-9, rtol=0)
     monkeypatch.setattr(surgery, "TILE", 3)
     data = {"x": torch.bernoulli(torch.full((7, 4), 0.5))}
     parts = elbo_surgery(model, guide, [{"x": data["x"][:5]}, {"x": data["x"][5:]}], num_draws=50)

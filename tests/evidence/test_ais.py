@@ -292,7 +292,7 @@ def test_refuses_schedules_that_do_not_rise_from_0_to_1() -> None:
         lambda num: torch.linspace(0, 1, num),
         torch.zeros,
     ):
-        with pytest.raises(ValueError, match=r"wanted num_steps \+ 1 = 6 that rise from 0 to 1"):
+        with pytest.raises(ValueError, match=r"expected num_steps \+ 1 = 6 that rise from 0 to 1"):
             annealed_importance(
                 one_site(dist.Normal(0.0, 1.0)),
                 {"x": torch.ones(3)},

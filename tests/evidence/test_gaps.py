@@ -93,7 +93,7 @@ def test_takes_log_px_that_is_known_better_and_data_that_can_be_read_once() -> N
     torch.testing.assert_close(
         gaps.means["total"][1], ((oracle.log_px - gaps.elbo).std() / 6**0.5).item()
     )
-    with pytest.raises(ValueError, match=r"log_px has shape \(5,\), wanted \(6,\)"):
+    with pytest.raises(ValueError, match=r"log_px has shape \(5,\), expected \(6,\)"):
         inference_gaps(
             oracle.model, guide, oracle.batch, num_particles=50, steps=3, log_px=oracle.log_px[:5]
         )

@@ -441,7 +441,7 @@ def test_refuses_a_plate_where_the_particles_go_but_trains_it() -> None:
 def test_refuses_a_plate_left_of_the_particles(num_particles: int, plate: str | None) -> None:
     pixels = Pixels(dim=None)  # Pyro then takes the next free dim, -3
     with pytest.raises(
-        pv.PairError, match=r"log-probabilities of shape \(4, ., 3\), wanted \(K, B\)"
+        pv.PairError, match=r"log-probabilities of shape \(4, ., 3\), expected \(K, B\)"
     ):
         pv.log_weights(
             pixels.model, pixels.guide, {"x": torch.ones(3, 4)}, num_particles, plate=plate

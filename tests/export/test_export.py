@@ -130,15 +130,15 @@ def test_numpy_bfloat16_and_gradients_are_accepted():
 @pytest.mark.parametrize(
     ("draws", "options", "message"),
     [
-        ({"guide": {"z": torch.zeros(3, 2)}}, {}, "'guide', wanted some of posterior, "),
-        ({"posterior": torch.zeros(3, 2)}, {}, "is a Tensor, wanted a mapping"),
+        ({"guide": {"z": torch.zeros(3, 2)}}, {}, "'guide', expected some of posterior, "),
+        ({"posterior": torch.zeros(3, 2)}, {}, "is a Tensor, expected a mapping"),
         ({}, {}, "holds no variable"),
         ({"posterior": {"z": torch.tensor(0.0)}}, {}, r"posterior\['z'\] has shape \(\)"),
         ({"posterior": {"z": torch.zeros(3, 2)}}, {"coords": {"data": [1, 2, 3]}}, r"\['z'\] .* 2 along .*'data'.* 3"),
         ({"posterior": {"z": torch.zeros(3, 2), "y": torch.zeros(3, 4)}}, {}, r"\['y'\] .* 4 .*\['z'\] has 2"),
         ({"posterior": {"x": torch.zeros(3, 2, 5)}, "observed_data": {"x": torch.zeros(2, 4)}}, {}, "'x_dim_0'"),
         ({"posterior": {"z": torch.zeros(3, 2), "y": torch.zeros(4, 2)}}, {}, "different numbers of draws"),
-        ({"posterior": {"z": torch.zeros(3, 2)}}, {"num_chains": 2}, "wanted a divisor"),
+        ({"posterior": {"z": torch.zeros(3, 2)}}, {"num_chains": 2}, "expected a divisor"),
         ({"posterior": {"z": torch.zeros(3, 2)}}, {"dims": {"y": ["a"]}}, r"dims names \['y'\]"),
         ({"posterior": {"z": torch.zeros(3, 2)}}, {"coords": {"latent": [0]}}, r"coords names \['latent'\]"),
         ({"posterior": {"z": torch.zeros(3, 2, 4)}}, {"dims": {"z": ["a", "b", "c"]}}, "Name each of those"),

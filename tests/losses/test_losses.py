@@ -148,11 +148,11 @@ def test_free_bits_put_a_floor_under_the_kl() -> None:
     # Below the floor the KL pulls no more: its gradient is that of the reconstruction alone.
     torch.manual_seed(1)
     reconstruction = pv.ElboLoss(model, guide, beta=0.0)(x=x)
-    for got, wanted in zip(
+    for got, expected in zip(
         torch.autograd.grad(floored, list(guide.parameters())),
         torch.autograd.grad(reconstruction, list(guide.parameters())),
     ):
-        torch.testing.assert_close(got, wanted)
+        torch.testing.assert_close(got, expected)
     torch.manual_seed(1)
     torch.testing.assert_close(
         pv.ElboLoss(model, guide, free_bits=1e-9)(x=x), value, atol=1e-8, rtol=0
@@ -280,7 +280,7 @@ def test_estimators_with_a_backward_pass_of_their_own(
     parameters = [*oracle.model.parameters(), *oracle.guide.parameters()]
     torch.manual_seed(0)
     value = make().loss_and_grads(oracle.model, oracle.guide, **oracle.batch)
-    wanted = [parameter.grad for parameter in parameters]
+    expected = [parameter.grad for parameter in parameters]
     for parameter in parameters:
         parameter.grad = None
     torch.manual_seed(0)
@@ -289,7 +289,7 @@ def test_estimators_with_a_backward_pass_of_their_own(
     assert float(loss.detach()) == pytest.approx(
         (value[0] if isinstance(value, tuple) else value) / size, rel=1e-12
     )
-    for grad, got in zip(wanted, torch.autograd.grad(loss, parameters, allow_unused=True)):
+    for grad, got in zip(expected, torch.autograd.grad(loss, parameters, allow_unused=True)):
         assert (grad is None) == (got is None)
         if grad is not None:
             torch.testing.assert_close(got, grad / size, rtol=1e-12, atol=1e-12)

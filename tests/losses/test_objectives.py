@@ -192,7 +192,7 @@ def test_iwae_refuses_draws_without_a_path(gradient: str) -> None:
     ("options", "message"),
     [
         ({"num_particles": 0}, "num_particles=0"),
-        ({"num_particles": 2, "gradient": "score"}, "wanted one of plain, stl, dreg"),
+        ({"num_particles": 2, "gradient": "score"}, "expected one of plain, stl, dreg"),
         ({"num_particles": 2, "alpha": math.inf}, "a finite order"),
     ],
 )

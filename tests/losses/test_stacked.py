@@ -224,7 +224,7 @@ def test_wrong_stacks() -> None:
     losses = [make(), make()]
     with pytest.raises(ValueError, match="nothing to stack"):
         pv.Stacked([])
-    with pytest.raises(ValueError, match=r"wanted \(2, B, \*event\)"):
+    with pytest.raises(ValueError, match=r"expected \(2, B, \*event\)"):
         pv.Stacked(losses)(**data(3))
     net = pv.Bayesian(MLP(3, [4], 1), normal(1.0))
     other = pv.ElboLoss(

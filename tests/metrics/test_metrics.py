@@ -30,10 +30,10 @@ def optional(name):
         pytest.skip(f"{name} cannot be imported: {error}")
 
 
-def within(values, wanted, errors=5):
+def within(values, expected, errors=5):
     """Whether the mean of independent values is within five standard errors of what it should be."""
     mean, se, _ = metrics.mean_and_error(values)
-    assert abs(mean - wanted) < errors * se, f"{mean} +- {se}, wanted {wanted}"
+    assert abs(mean - expected) < errors * se, f"{mean} +- {se}, expected {expected}"
 
 
 # --- real predictions
@@ -87,15 +87,15 @@ def test_crps_of_draws_is_unbiased():
         values = metrics.crps(
             (loc + scale * torch.randn(size, 20_000, 2)).flatten(1), y.repeat(20_000)
         ).reshape(-1, 2)
-        for column, wanted in zip(values.T, normal_crps(loc, scale, y)):
-            within(column, wanted)
+        for column, expected in zip(values.T, normal_crps(loc, scale, y)):
+            within(column, expected)
 
 
 def test_crps_of_one_normal_and_of_a_mixture_of_equals():
     loc, scale, y = torch.randn(5), torch.rand(5) + 0.1, torch.randn(5)
-    wanted = normal_crps(loc, scale, y)
-    torch.testing.assert_close(metrics.crps_normal_mixture(loc[None], scale[None], y), wanted)
-    torch.testing.assert_close(metrics.crps_normal_mixture(loc.expand(6, 5), scale, y), wanted)
+    expected = normal_crps(loc, scale, y)
+    torch.testing.assert_close(metrics.crps_normal_mixture(loc[None], scale[None], y), expected)
+    torch.testing.assert_close(metrics.crps_normal_mixture(loc.expand(6, 5), scale, y), expected)
 
 
 def test_crps_of_a_mixture_is_the_integral():
@@ -344,22 +344,22 @@ NAN3 = torch.tensor([0.0, math.nan, 0.0])
     [
         (
             lambda: metrics.rmse(torch.zeros(3), torch.zeros(3, 1)),
-            [r"y has shape (3, 1), wanted (3,)", "squeeze(-1)"],
+            [r"y has shape (3, 1), expected (3,)", "squeeze(-1)"],
         ),
         (lambda: metrics.rmse(NAN3, torch.zeros(3)), ["mean holds 1 values that are NaN", "of 3"]),
         (lambda: metrics.rmse(torch.zeros(0), torch.zeros(0)), ["at least one number"]),
         (lambda: metrics.rmse(LABELS, LABELS), ["dtype torch.int64", "real numbers"]),
-        (lambda: metrics.log_predictive_density(torch.zeros(3)), ["shape (3,), wanted (S, N)"]),
+        (lambda: metrics.log_predictive_density(torch.zeros(3)), ["shape (3,), expected (S, N)"]),
         (lambda: metrics.log_predictive_density(NAN3[None]), ["1 values that are NaN or +inf"]),
         (lambda: metrics.log_predictive_density(torch.full((2, 2), math.inf)), ["4 values"]),
         (lambda: metrics.crps(torch.zeros(1, 3), torch.zeros(3)), ["S = 1", "at least 2"]),
         (
             lambda: metrics.crps(torch.zeros(5, 3), torch.zeros(5)),
-            ["y has shape (5,), wanted (3,)"],
+            ["y has shape (5,), expected (3,)"],
         ),
         (
             lambda: metrics.crps(torch.zeros(5, 3, 1), torch.zeros(3)),
-            ["shape (5, 3, 1), wanted (S, N)", "squeeze(-1)"],
+            ["shape (5, 3, 1), expected (S, N)", "squeeze(-1)"],
         ),
         (lambda: metrics.crps(torch.zeros(5, 3), NAN3), ["y holds 1 values"]),
         (
@@ -382,7 +382,7 @@ NAN3 = torch.tensor([0.0, math.nan, 0.0])
         ),
         (lambda: metrics.interval_width(torch.zeros(3, 3), level=0.6), ["3 draws", "at least 4"]),
         (lambda: metrics.interval_width(torch.zeros(3)), ["draws has shape (3,)"]),
-        (lambda: metrics.nll(torch.randn(3), LABELS), ["probs has shape (3,), wanted (N, C)"]),
+        (lambda: metrics.nll(torch.randn(3), LABELS), ["probs has shape (3,), expected (N, C)"]),
         (lambda: metrics.nll(torch.rand(3, 1), LABELS), ["C >= 2", "torch.stack"]),
         (lambda: metrics.nll(3 * HALF, LABELS), ["sums to 3", "softmax"]),
         (
@@ -390,17 +390,17 @@ NAN3 = torch.tensor([0.0, math.nan, 0.0])
             ["holds -0.5", "no negative"],
         ),
         (lambda: metrics.entropy(HALF * math.nan), ["probs holds 6 values that are NaN"]),
-        (lambda: metrics.brier(HALF, LABELS[:2]), ["y has shape (2,), wanted (3,)"]),
+        (lambda: metrics.brier(HALF, LABELS[:2]), ["y has shape (2,), expected (3,)"]),
         (lambda: metrics.brier(HALF, LABELS.double()), ["y has dtype torch.float64", "y.long()"]),
         (lambda: metrics.accuracy(HALF, LABELS + 2), ["y holds 2..2", "0..1"]),
         (lambda: metrics.accuracy(HALF, LABELS - 1), ["y holds -1..-1"]),
-        (lambda: metrics.mutual_information(HALF), ["probs has shape (3, 2), wanted (S, N, C)"]),
+        (lambda: metrics.mutual_information(HALF), ["probs has shape (3, 2), expected (S, N, C)"]),
         (lambda: metrics.reliability(HALF, LABELS, bins=0), ["bins is 0"]),
         (lambda: metrics.auroc(torch.zeros(3, 1), torch.zeros(3)), ["scores_in has shape (3, 1)"]),
         (lambda: metrics.auroc(torch.zeros(3), NAN3), ["scores_out holds 1 values"]),
         (lambda: metrics.aupr(torch.zeros(3), torch.zeros(3).float()), ["one dtype"]),
         (lambda: metrics.mean_and_error([]), ["shape (0,)"]),
-        (lambda: metrics.mean_and_error(torch.zeros(3, 1)), ["shape (3, 1), wanted (n,)"]),
+        (lambda: metrics.mean_and_error(torch.zeros(3, 1)), ["shape (3, 1), expected (n,)"]),
         (lambda: metrics.mean_and_error([1.0, math.nan]), ["1 NaN of 2"]),
     ],
 )

@@ -53,7 +53,7 @@ def test_image_grid_takes_grey_without_channel_rgb_and_clips():
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (torch.rand(4, 64), r"shape \(4, 64\), wanted \(n, C, H, W\)"),
+        (torch.rand(4, 64), r"shape \(4, 64\), expected \(n, C, H, W\)"),
         (torch.rand(4, 2, 8, 8), "C = 1 or 3"),
         (torch.rand(0, 1, 8, 8), "at least one pixel"),
         (torch.full((2, 8, 8), 255, dtype=torch.uint8), "Divide by 255"),
@@ -115,7 +115,7 @@ def test_prior_grid_is_row_major_with_the_second_coordinate_falling():
     [
         ((1, 2), "n is 1"),
         ((3, 2, (0, 0)), "two different"),
-        ((3, 2, (0, 2)), r"wanted two of the latents 0\.\.1"),
+        ((3, 2, (0, 2)), r"expected two of the latents 0\.\.1"),
         ((3, 2, (0, 1), 0.0), "low is 0.0"),
     ],
 )
@@ -139,7 +139,7 @@ def test_manifold_is_seamless_and_labelled_with_quantiles():
     assert axes.get_yticks().tolist() == [39.5, 23.5, 7.5]
     tiny = plots.manifold(images[..., :8, :6], 3)
     assert drawn(tiny).shape == (26, 20) and tiny.axes[0].get_xticks().tolist() == [2.5, 9.5, 16.5]
-    with pytest.raises(ValueError, match="holds 8 images, wanted n \\* n = 9"):
+    with pytest.raises(ValueError, match="holds 8 images, expected n \\* n = 9"):
         plots.manifold(images[:8], 3)
 
 
@@ -177,7 +177,7 @@ def test_interpolation_marks_the_ends():
     np.testing.assert_array_equal(drawn(figure)[9:17, 18:26], images[1, 2, 0])
     corners = sorted(patch.get_xy() for patch in figure.axes[0].patches)
     assert corners == [(-0.5, -0.5), (-0.5, 8.5), (26.5, -0.5), (26.5, 8.5)]
-    with pytest.raises(ValueError, match=r"wanted \(rows, steps, C, H, W\)"):
+    with pytest.raises(ValueError, match=r"expected \(rows, steps, C, H, W\)"):
         plots.interpolation(torch.rand(3, 8, 8))
     with pytest.raises(ValueError, match="1 step"):
         plots.interpolation(images[:, :1])
@@ -279,7 +279,7 @@ def test_latent_scatter_many_labels_get_a_colour_bar_and_none_gets_nothing():
 def test_latent_scatter_mistakes():
     with pytest.raises(ValueError, match=r"z has shape \(5, 1\)"):
         plots.latent_scatter(torch.randn(5, 1))
-    with pytest.raises(ValueError, match=r"y has shape \(4,\), wanted \(5,\)"):
+    with pytest.raises(ValueError, match=r"y has shape \(4,\), expected \(5,\)"):
         plots.latent_scatter(torch.randn(5, 2), torch.zeros(4))
     with pytest.raises(ValueError, match="dims is"):
         plots.latent_scatter(torch.randn(5, 2), dims=(0, 2))
@@ -427,7 +427,7 @@ def test_gradient_variance_has_a_panel_for_each_objective():
     assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "100"]
     with pytest.raises(ValueError, match="no series to draw"):
         plots.gradient_variance([0], {"ELBO": {}})
-    with pytest.raises(ValueError, match=r"'a' holds \[1.0, 0.0\], wanted 2 positive variances"):
+    with pytest.raises(ValueError, match=r"'a' holds \[1.0, 0.0\], expected 2 positive variances"):
         plots.gradient_variance([0, 1], {"ELBO": {"a": [1.0, 0.0]}})
 
 

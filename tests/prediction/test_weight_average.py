@@ -39,22 +39,22 @@ def exact_pair(num_data: int = 12) -> tuple:
 def test_log_predictive_is_the_exact_one() -> None:
     exact, guide = exact_pair()
     new = {"x": torch.randn(7, 2), "y": torch.randn(7, 1)}
-    wanted = exact.predictive(new["x"]).log_prob(new["y"].squeeze(-1))
+    expected = exact.predictive(new["x"]).log_prob(new["y"].squeeze(-1))
     runs = torch.stack(
         [pv.log_predictive(exact.model, guide, new, num_samples=500) for _ in range(40)]
     )
-    assert_mean(runs.exp(), wanted.exp())  # the density is unbiased, its log is not
-    assert ((runs.exp().mean(0).log() - wanted).abs() < 0.05).all()
+    assert_mean(runs.exp(), expected.exp())  # the density is unbiased, its log is not
+    assert ((runs.exp().mean(0).log() - expected).abs() < 0.05).all()
 
 
 def test_of_a_point_it_is_the_likelihood() -> None:
     exact = bayesian_regression()
     guide = PointEstimate(exact.net)
     mean = exact.batch["x"] @ guide.loc[0].T + guide.loc[1]
-    wanted = dist.Normal(mean, exact.noise).log_prob(exact.batch["y"]).squeeze(-1)
+    expected = dist.Normal(mean, exact.noise).log_prob(exact.batch["y"]).squeeze(-1)
     for num_samples in (1, 3, 1000):
         got = pv.log_predictive(exact.model, guide, exact.batch, num_samples=num_samples)
-        torch.testing.assert_close(got, wanted.detach())
+        torch.testing.assert_close(got, expected.detach())
     moments = pv.predict_moments(exact.model, guide, exact.batch, num_samples=5)
     assert moments.epistemic.abs().max() < 1e-12
     torch.testing.assert_close(moments.aleatoric, torch.full((12, 1), exact.noise**2))
@@ -114,7 +114,7 @@ def test_draws_are_used_each_alike() -> None:
     one = torch.stack([guide()["w.bias"] for _ in range(400)])
     shares = torch.stack([(one == value).double().mean() for value in flat[:, 2]])
     assert (shares - 0.25).abs().max() < 5 * (0.1875 / 400) ** 0.5
-    with pytest.raises(ValueError, match="wanted one number S"):
+    with pytest.raises(ValueError, match="expected one number S"):
         Empirical({"a": torch.zeros(2, 1), "b": torch.zeros(3, 1)})
 
 
@@ -182,7 +182,7 @@ def test_two_targets_and_one_that_is_masked() -> None:
         pv.log_predictive(model, guide, {"x": x, "a": a}, num_samples=2), first
     )
     with pytest.raises(
-        pv.PairError, match=r"wanted one of the model's sites in plate 'data': \['a', 'b'\]"
+        pv.PairError, match=r"expected one of the model's sites in plate 'data': \['a', 'b'\]"
     ):
         pv.predict_moments(model, guide, {"x": x}, num_samples=2)
     assert pv.predict_moments(model, guide, {"x": x}, num_samples=2, site="b").mean.shape == (3, 1)
@@ -242,7 +242,7 @@ def test_refusals() -> None:
         pv.log_predictive(exact.model, guide, exact.batch, num_samples=0)
     with pytest.raises(pv.PairError, match="observes nothing"):
         pv.log_predictive(exact.model, guide, {"x": exact.batch["x"]}, num_samples=2)
-    with pytest.raises(pv.PairError, match="wanted one of the model's sites"):
+    with pytest.raises(pv.PairError, match="expected one of the model's sites"):
         pv.predict_moments(exact.model, guide, exact.batch, num_samples=2, site="z")
     vae = pv.Model(z=StandardNormal(2), x=pv.Node(BernoulliHead(MLP(2, [3], 4)), "z"))
     encoder, batch = pv.Guide(z=pv.Node(NormalHead(MLP(4, [3], 4)), "x")), {"x": torch.ones(3, 4)}

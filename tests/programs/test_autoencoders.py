@@ -62,8 +62,8 @@ def test_the_loss_and_its_gradient_are_the_formula(kind: str) -> None:
         torch.manual_seed(1)
         value = compute()
         results.append((value, *torch.autograd.grad(value, parameters)))
-    for got, wanted in zip(*results):
-        torch.testing.assert_close(got, wanted, atol=1e-10, rtol=1e-10)
+    for got, expected in zip(*results):
+        torch.testing.assert_close(got, expected, atol=1e-10, rtol=1e-10)
 
 
 def test_the_contractive_penalty_is_the_jacobian_of_the_paper() -> None:

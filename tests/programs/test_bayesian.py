@@ -82,12 +82,12 @@ def test_bayes_by_backprop_has_the_exact_gradient(elbo: str, local: bool, place:
         moments = gradient_moments(loss, exact.batch, 200)
     rho = torch.log(torch.expm1(scale)).requires_grad_()
     centre = loc.clone().requires_grad_()
-    wanted = torch.autograd.grad(
+    expected = torch.autograd.grad(
         -exact.elbo(centre, nn.functional.softplus(rho)) / exact.size, [centre, rho]
     )
     if place == "optimum":
-        assert all(gradient.abs().max() < 1e-12 for gradient in wanted)
-    for kind, gradient in zip(("loc", "rho"), wanted):
+        assert all(gradient.abs().max() < 1e-12 for gradient in expected)
+    for kind, gradient in zip(("loc", "rho"), expected):
         mean, variance = (
             torch.cat([moments[f"guide.{kind}.{i}"][j].flatten() for i in range(2)])
             for j in range(2)
@@ -333,7 +333,7 @@ def test_nets_of_all_kinds_agree_with_a_loop_over_particles(name: str) -> None:
 
 def test_wrong_uses_say_what_to_do() -> None:
     net, x = nn.Linear(4, 3), torch.randn(6, 4)
-    with pytest.raises(ValueError, match="has shape \\(\\), wanted \\(3, 4\\). Expand it"):
+    with pytest.raises(ValueError, match="has shape \\(\\), expected \\(3, 4\\). Expand it"):
         pv.Bayesian(net, lambda site, tensor: dist.Normal(0.0, 1.0))
     with pytest.raises(ValueError, match="nothing is Bayesian"):
         pv.Bayesian(net, only(normal(1.0), "*.kernel"))
@@ -479,8 +479,8 @@ def test_autoguides_work_unchanged(auto: type) -> None:
     got = pv.log_predictive(
         exact.model, guide, {"x": exact.batch["x"][:5], "y": exact.batch["y"][:5]}, num_samples=200
     )
-    wanted = exact.predictive(exact.batch["x"][:5]).log_prob(exact.batch["y"][:5, 0])
-    assert (got - wanted).abs().max() < 0.3  # roughly fitted, not exact
+    expected = exact.predictive(exact.batch["x"][:5]).log_prob(exact.batch["y"][:5, 0])
+    assert (got - expected).abs().max() < 0.3  # roughly fitted, not exact
 
 
 @pytest.mark.parametrize("make", [MeanField, PointEstimate])

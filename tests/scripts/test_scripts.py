@@ -399,7 +399,7 @@ def test_compare_trains_a_grid_once(tmp_path: Path) -> None:
     assert (tmp_path / rows[2]["run"] / "weights.safetensors").stat().st_mtime_ns == written
     assert "other settings" in run("compare_vae.py", *ask, "--lr", 0.5, status=2)
     assert "no value of guide" in run("compare_vae.py", "--grid", "guide=best", status=2)
-    assert "wanted setting=value" in run("compare_vae.py", "--grid", "colour=blue", status=2)
+    assert "expected setting=value" in run("compare_vae.py", "--grid", "colour=blue", status=2)
 
 
 def test_walks_join_different_classes() -> None:
@@ -490,8 +490,8 @@ def test_compare_gives_no_gain_of_densities_over_probabilities(
     [
         (("prior=standard", "prior=mixture"), "write prior=standard,mixture"),
         (("+",), "names no setting"),
-        (("resume=True",), "wanted setting=value"),
-        (("out=here",), "wanted setting=value"),
+        (("resume=True",), "expected setting=value"),
+        (("out=here",), "expected setting=value"),
     ],
 )
 def test_compare_refuses_grids_that_it_would_misread(
@@ -542,7 +542,7 @@ def test_reproduce_prints_ours_beside_theirs(tmp_path: Path) -> None:
         10,
     )
     assert "85.57" in vamp
-    assert "wanted some of" in run(
+    assert "expected some of" in run(
         "reproduce.py", "vamp", "--only", "foo", "--out", tmp_path, status=2
     )
 
@@ -681,12 +681,12 @@ def test_labels_of_the_training_data_alone_are_no_obstacle(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--latent-dim 0", "wanted at least 1"),
-        ("--epochs 0", "wanted at least 1"),
+        ("--latent-dim 0", "expected at least 1"),
+        ("--epochs 0", "expected at least 1"),
         ("--eval-particles 0", "at least 1"),
-        ("--lr -1", "wanted a positive number"),
-        ("--lr nan", "wanted a positive number"),
-        ("--kl-warmup -1", "wanted at least 0"),
+        ("--lr -1", "expected a positive number"),
+        ("--lr nan", "expected a positive number"),
+        ("--kl-warmup -1", "expected at least 0"),
         ("--free-bits -1", "at least 0"),
         ("--particles 0", "at least 1"),
         ("--net conv --hidden", "at least one number"),

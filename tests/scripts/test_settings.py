@@ -49,28 +49,28 @@ class Example:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"kind": "other"}, "--kind other: wanted one of plain, fancy."),
-        ({"steps": 0}, "--steps 0: wanted at least 1."),
-        ({"steps": 2.5}, "--steps 2.5: wanted a whole number"),
-        ({"steps": True}, "--steps True: wanted a whole number"),
-        ({"steps": 10**20}, "wanted a whole number of at most 4294967295"),
-        ({"rate": 0.0}, "wanted a positive number"),
-        ({"rate": float("nan")}, "--rate nan: wanted a positive number"),
-        ({"rate": float("inf")}, "wanted a positive number"),
-        ({"rate": "fast"}, "--rate fast: wanted a positive number"),
-        ({"share": 1.0}, "wanted at least 0 and below 1"),
-        ({"widths": (3, 0)}, "--widths 0: wanted at least 1"),
-        ({"widths": ()}, "wanted at least one number"),
-        ({"widths": 3}, "--widths 3: wanted several values"),
-        ({"pair": (1.0, 4.0)}, "--pair 4.0: wanted from 0 to 3"),
-        ({"pair": (1.0,)}, "--pair 1.0: wanted 2 values"),
-        ({"limit": 0}, "--limit 0: wanted at least 1"),
-        ({"seed": 2**32}, "--seed 4294967296: wanted"),
-        ({"seed": -1}, "wanted from 0 to 4294967295"),
-        ({"name": ""}, "--name '': wanted a name"),
-        ({"name": "a\0b"}, "wanted a name"),
-        ({"flag": 1}, "wanted true or false"),
-        ({"colour": float("inf")}, "--colour inf: wanted a finite number"),
+        ({"kind": "other"}, "--kind other: expected one of plain, fancy."),
+        ({"steps": 0}, "--steps 0: expected at least 1."),
+        ({"steps": 2.5}, "--steps 2.5: expected a whole number"),
+        ({"steps": True}, "--steps True: expected a whole number"),
+        ({"steps": 10**20}, "expected a whole number of at most 4294967295"),
+        ({"rate": 0.0}, "expected a positive number"),
+        ({"rate": float("nan")}, "--rate nan: expected a positive number"),
+        ({"rate": float("inf")}, "expected a positive number"),
+        ({"rate": "fast"}, "--rate fast: expected a positive number"),
+        ({"share": 1.0}, "expected at least 0 and below 1"),
+        ({"widths": (3, 0)}, "--widths 0: expected at least 1"),
+        ({"widths": ()}, "expected at least one number"),
+        ({"widths": 3}, "--widths 3: expected several values"),
+        ({"pair": (1.0, 4.0)}, "--pair 4.0: expected from 0 to 3"),
+        ({"pair": (1.0,)}, "--pair 1.0: expected 2 values"),
+        ({"limit": 0}, "--limit 0: expected at least 1"),
+        ({"seed": 2**32}, "--seed 4294967296: expected"),
+        ({"seed": -1}, "expected from 0 to 4294967295"),
+        ({"name": ""}, "--name '': expected a name"),
+        ({"name": "a\0b"}, "expected a name"),
+        ({"flag": 1}, "expected true or false"),
+        ({"colour": float("inf")}, "--colour inf: expected a finite number"),
     ],
 )
 def test_values_outside_their_bounds_are_refused(changes: dict, message: str) -> None:
@@ -96,7 +96,7 @@ def test_values_within_their_bounds_pass() -> None:
             "nothing with --names plain and no --flag; it is for --names vcl or --flag",
         ),
         ({"decay": 0.5}, "--decay 0.5 with no --limit does nothing."),
-        ({"threads": 10**6}, "--threads 1000000: wanted at most"),
+        ({"threads": 10**6}, "--threads 1000000: expected at most"),
     ],
 )
 def test_what_would_change_nothing_is_refused(changes: dict, message: str) -> None:
@@ -170,8 +170,8 @@ def test_settings_come_back_from_json() -> None:
     for damage, message in (
         ({**stored, "steps": "many"}, "--steps many"),
         ({**stored, "widths": None}, "--widths None"),
-        ([], "wanted a JSON object"),
-        (None, "wanted a JSON object"),
+        ([], "expected a JSON object"),
+        (None, "expected a JSON object"),
     ):
         with pytest.raises(Refusal, match=message):
             bounds.from_json(Example, damage)
@@ -179,7 +179,7 @@ def test_settings_come_back_from_json() -> None:
 
 REFUSED = {
     "train_vae.py": [
-        ("--clip-norm 0", "--clip-norm 0.0: wanted a positive number"),
+        ("--clip-norm 0", "--clip-norm 0.0: expected a positive number"),
         ("--seed -1", "from 0 to 4294967295"),
         ("--alpha 0.3", "it is for --objective renyi"),
         ("--capacity 3", "it is for --objective capacity"),
@@ -199,7 +199,7 @@ REFUSED = {
         ("--guide-hidden 0", "at least 1"),
     ],
     "train_bnn.py": [
-        ("--temperature -1", "--temperature -1.0: wanted at least 0"),
+        ("--temperature -1", "--temperature -1.0: expected at least 0"),
         ("--members 3", "it is for --method ensemble"),
         ("--rate 2", "above 0 and below 1"),
         ("--steps 0", "at least 1"),
@@ -207,7 +207,7 @@ REFUSED = {
         ("--draws 7", "it is for --method sgld, sghmc, hmc, swag"),
         ("--method sgld --lr 3", "samplers take --sampler-lr"),
         ("--method bbb-mixture --prior-scale 3", "a prior of its own"),
-        ("--mixture 0.5 1 0 --method bbb-mixture", "--mixture 0.0: wanted from 1e-10 to"),
+        ("--mixture 0.5 1 0 --method bbb-mixture", "--mixture 0.0: expected from 1e-10 to"),
         ("--prior-scale 1e300", "from 1e-10 to 10000000000.0"),
         ("--seeds 100000000", "from 1 to 10000"),
         ("--valid-fraction 1", "at least 0 and below 1"),
@@ -225,13 +225,13 @@ REFUSED = {
     ],
     "compare_vae.py": [
         ("--grid alpha=0.1,0.2", "it is for --objective renyi"),
-        ("--grid epochs=0", "--epochs 0: wanted at least 1"),
+        ("--grid epochs=0", "--epochs 0: expected at least 1"),
         ("--grid lr=nan", "a positive number"),
         ("--grid objective=elbo,iwae", "--particles 1 is the ELBO"),
         ("--grid prior=standard,vamp --score-particles 0", "at least 1"),
         ("--grid prior=vamp --gap-data 5", "it is for --gaps"),
         ("--grid threads=99999", "cores of this machine"),
-        ("--grid dataset=", "--dataset '': wanted a name"),
+        ("--grid dataset=", "--dataset '': expected a name"),
     ],
     "continual.py": [
         ("--tasks 0", "from 1 to 1000"),
@@ -357,7 +357,7 @@ def test_bugs_keep_their_traceback() -> None:
 def test_a_file_where_a_folder_should_be(script: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     for out in (tmp_path / "file", tmp_path / "file" / "deeper"):
-        assert f"error: --out {out}: wanted a folder that can be written" in run(
+        assert f"error: --out {out}: expected a folder that can be written" in run(
             *script.split(), "--out", out, status=2
         )
     assert (tmp_path / "file").read_text() == "mine"

@@ -31,7 +31,7 @@ def test_gradient_variance_writes_a_table_and_a_picture(tmp_path: Path) -> None:
         for epoch in "01"
     )
     assert (tmp_path / "study" / "gradient_variance.png").is_file() and "score function" in output
-    assert "--draws 1: wanted at least 2" in run("gradient_variance.py", "--draws", 1, status=2)
+    assert "--draws 1: expected at least 2" in run("gradient_variance.py", "--draws", 1, status=2)
 
 
 COLLAPSE = ("--epochs", 2, "--warmup", 1, "--hidden", 8, "--particles", 10, "--draws", 2)

@@ -123,7 +123,7 @@ def change(path: Path, **changes: object) -> None:
     [
         (
             {"optimizer__state__0__exp_avg": lambda old: old.flatten()[:1]},
-            r"exp_avg of .*weight is \(1,\) float64, wanted \(8, 2\)",
+            r"exp_avg of .*weight is \(1,\) float64, expected \(8, 2\)",
         ),
         (
             {"optimizer__state__0__exp_avg": lambda old: old.long()},
@@ -144,10 +144,13 @@ def change(path: Path, **changes: object) -> None:
         ({"optimizer__state__1__step": lambda old: torch.zeros(3)}, r"step of .* is \(3,\)"),
         ({"optimizer__state__1": lambda old: 5}, "the optimizer's state of .* is 5"),
         ({"optimizer__state__99": lambda old: {}}, r"parameters \[99\]"),
-        ({"optimizer__param_groups__0__lr": lambda old: "fast"}, "lr is 'fast', wanted a number"),
+        (
+            {"optimizer__param_groups__0__lr": lambda old: "fast"},
+            "lr is 'fast', expected a number",
+        ),
         (
             {"optimizer__param_groups__0__lr": lambda old: float("nan")},
-            "lr is nan, wanted a number",
+            "lr is nan, expected a number",
         ),
         ({"optimizer__param_groups__0__betas": lambda old: [0.9]}, "betas"),
         (

@@ -217,7 +217,7 @@ def test_who_hangs_does_not_hold_up_the_others_for_ever(
     message, _ = run(functools.partial(hang, folder=tmp_path), tmp_path)
     assert "1000ms" in message and "imed out" in message
     for timeout in (0, float("nan")):
-        with pytest.raises(ValueError, match="wanted a positive number of seconds"):
+        with pytest.raises(ValueError, match="expected a positive number of seconds"):
             pv.Ranks(timeout=timeout)
 
 

@@ -89,6 +89,6 @@ def _rate(rate: Rate, site: Site) -> float:
     value = rate(site.name, site.initial) if callable(rate) else rate
     if not 0.0 <= value < 1.0 or math.isnan(value):
         raise ValueError(
-            f"the dropout rate of {site.name!r} is {value}, wanted a probability of dropping, 0 <= rate < 1."
+            f"the dropout rate of {site.name!r} is {value}, expected a probability of dropping, 0 <= rate < 1."
         )
     return float(value)

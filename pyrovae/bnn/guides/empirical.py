@@ -36,7 +36,7 @@ class Empirical(nn.Module):
         super().__init__()
         counts = {name: len(value) for name, value in samples.items()}
         if len(set(counts.values())) != 1 or 0 in counts.values():
-            raise ValueError(f"the sites have {counts} draws, wanted one number S >= 1 for all.")
+            raise ValueError(f"the sites have {counts} draws, expected one number S >= 1 for all.")
         self.count = next(iter(counts.values()))
         self.names = list(samples)
         for index, value in enumerate(samples.values()):

@@ -38,7 +38,7 @@ class JointNormal(nn.Module):
         super().__init__()
         if not init_scale > 0 or (rank is not None and rank < 1):
             raise ValueError(
-                f"init_scale={init_scale}, rank={rank}, wanted a positive scale and a rank >= 1 or None."
+                f"init_scale={init_scale}, rank={rank}, expected a positive scale and a rank >= 1 or None."
             )
         self.sites, self.rank = elementwise(weight_sites(net)), rank
         self.loc = nn.Parameter(torch.cat([site.unconstrained.flatten() for site in self.sites]))

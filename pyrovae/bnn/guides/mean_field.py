@@ -94,7 +94,7 @@ class MeanField(nn.Module):
             if mean.shape != loc.shape or spread.shape != loc.shape:
                 raise ValueError(
                     f"the moments of site {site.name!r} have shapes {tuple(mean.shape)} and "
-                    f"{tuple(spread.shape)}, wanted {tuple(loc.shape)} for both. Give nets that differ names "
+                    f"{tuple(spread.shape)}, expected {tuple(loc.shape)} for both. Give nets that differ names "
                     "that differ: Bayesian(net, prior, name)."
                 )
             loc.copy_(mean)

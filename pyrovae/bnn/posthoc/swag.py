@@ -26,7 +26,7 @@ def swag(draws: Mapping[str, Tensor], *, rank: int = 20) -> dict[str, Tensor]:
     flat = torch.cat([value.reshape(len(value), -1) for value in draws.values()], dim=1)
     if rank < 2 or len(flat) <= rank:
         raise ValueError(
-            f"{len(flat)} iterates and rank={rank}, wanted a rank of at least 2 and more iterates than that."
+            f"{len(flat)} iterates and rank={rank}, expected a rank of at least 2 and more iterates than that."
         )
     mean, variance = flat.mean(0), flat.var(0, correction=0)
     factor = (flat[-rank:] - mean).T / (2.0 * (rank - 1)) ** 0.5

@@ -33,7 +33,7 @@ def last_layer(net: nn.Module, prior: WeightPrior = standard) -> WeightPrior:
         for name, part in net.named_modules()
         if any(True for _ in part.parameters(recurse=False))
     ][-1]
-    wanted = {
+    expected = {
         f"{last}.{name}" if last else name
         for name, _ in net.get_submodule(last).named_parameters(recurse=False)
     }
@@ -42,6 +42,6 @@ def last_layer(net: nn.Module, prior: WeightPrior = standard) -> WeightPrior:
         matches = [
             key for key in keys if site.endswith(f".{key}")
         ]  # "w.0.1.bias" ends in "1.bias" too
-        return prior(site, tensor) if matches and max(matches, key=len) in wanted else None
+        return prior(site, tensor) if matches and max(matches, key=len) in expected else None
 
     return part

@@ -59,7 +59,7 @@ def scale_mixture(pi: float = 0.5, wide: float = 1.0, narrow: float = math.exp(-
     """
     if not 0.0 < pi < 1.0 or not wide > 0 or not narrow > 0:
         raise ValueError(
-            f"pi={pi}, wide={wide}, narrow={narrow}, wanted 0 < pi < 1 and positive scales."
+            f"pi={pi}, wide={wide}, narrow={narrow}, expected 0 < pi < 1 and positive scales."
         )
 
     def prior(site: str, tensor: Tensor) -> TwoNormals:

@@ -77,7 +77,7 @@ class Gibbs(MCMCKernel):
             name for name in self.draws if name not in nodes or nodes[name]["is_observed"]
         ]:
             raise ValueError(
-                f"Gibbs is to draw {missing}, wanted some of the latent sites "
+                f"Gibbs is to draw {missing}, expected some of the latent sites "
                 f"{sorted(name for name in sample_sites(trace, observed=False))}."
             )
         for name in self.draws:
@@ -136,7 +136,7 @@ def noise_variance(variance: str = "variance", target: str = "y") -> Draw:
             and torch.allclose(likelihood.scale**2, value.expand(likelihood.scale.shape))
         ):
             raise ValueError(
-                f"{variance!r} ~ {type(prior).__name__} and {target!r} ~ {type(likelihood).__name__}, wanted "
+                f"{variance!r} ~ {type(prior).__name__} and {target!r} ~ {type(likelihood).__name__}, expected "
                 f"an inverse gamma and a normal whose variance is {variance!r}: Global(InverseGammaPrior(...)) "
                 "with SharedVarianceHead."
             )

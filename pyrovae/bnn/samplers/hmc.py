@@ -75,7 +75,7 @@ def hmc(
     if min(num_data, num_samples, num_steps, thin) < 1 or warmup < 0:
         raise ValueError(
             f"num_data={num_data}, num_samples={num_samples}, num_steps={num_steps}, thin={thin}, "
-            f"warmup={warmup}, wanted at least 1 of each, and a warm-up of at least 0."
+            f"warmup={warmup}, expected at least 1 of each, and a warm-up of at least 0."
         )
     _check_energy(loss, num_data, loss.size_of(batch))
     parameters = [parameter for parameter in loss.stacked if parameter.requires_grad]
@@ -126,7 +126,7 @@ def _check_energy(loss: Stacked, num_data: int, size: int) -> None:
     if not known == num_data == size:
         raise ValueError(
             f"num_data={num_data}, the loss has num_data={known}, and each chain sees {size} data, but "
-            "the energy is that of all N data: wanted the same number thrice."
+            "the energy is that of all N data: expected the same number thrice."
         )
     guide = guide_of(pair)
     if not isinstance(guide, PointEstimate) or guide.jacobian:

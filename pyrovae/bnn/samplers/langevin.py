@@ -65,7 +65,7 @@ class SGHMC(torch.optim.Optimizer):
     ) -> None:
         _check(lr, num_data, temperature)
         if not 0.0 < friction <= 1.0:
-            raise ValueError(f"friction={friction}, wanted 0 < friction <= 1 (1 - momentum).")
+            raise ValueError(f"friction={friction}, expected 0 < friction <= 1 (1 - momentum).")
         super().__init__(
             params,
             {"lr": lr, "num_data": num_data, "temperature": temperature, "friction": friction},
@@ -97,7 +97,7 @@ def cyclical(length: int, *, lowest: float = 0.0) -> Callable[[torch.optim.Optim
     Source: Zhang et al. 2020, "Cyclical stochastic gradient MCMC", arXiv:1902.03932, eq. 1.
     """
     if length < 1:
-        raise ValueError(f"length={length}, wanted at least one epoch a cycle.")
+        raise ValueError(f"length={length}, expected at least one epoch a cycle.")
     return lambda optimizer: LambdaLR(
         optimizer,
         lambda epoch: max(lowest, 0.5 * (math.cos(math.pi * (epoch % length) / length) + 1.0)),
@@ -107,6 +107,6 @@ def cyclical(length: int, *, lowest: float = 0.0) -> Callable[[torch.optim.Optim
 def _check(lr: float, num_data: int, temperature: float) -> None:
     if not lr > 0 or num_data < 1 or temperature < 0:
         raise ValueError(
-            f"lr={lr}, num_data={num_data}, temperature={temperature}, wanted a positive rate, the number of "
+            f"lr={lr}, num_data={num_data}, temperature={temperature}, expected a positive rate, the number of "
             "data in the training set, and a temperature of at least 0."
         )

@@ -86,7 +86,7 @@ def mcmc(
     """
     if min(num_samples, num_chains) < 1 or warmup < 0:
         raise ValueError(
-            f"num_samples={num_samples}, num_chains={num_chains}, warmup={warmup}, wanted at least 1 of the "
+            f"num_samples={num_samples}, num_chains={num_chains}, warmup={warmup}, expected at least 1 of the "
             "first two, and a warm-up of at least 0."
         )
     chains = []
@@ -142,11 +142,11 @@ def _unconstrained(
         for name, site in sample_sites(trace, observed=False).items()
         if not site["fn"].has_enumerate_support
     }  # Pyro sums those out
-    wanted = {name: tuple(site["value"].shape) for name, site in sites.items()}
+    expected = {name: tuple(site["value"].shape) for name, site in sites.items()}
     given = {name: tuple(value.shape) for name, value in start.items()}
-    if given != wanted:
+    if given != expected:
         raise ValueError(
-            f"the chains are to start at values of shapes {given}, but the latent sites have {wanted}. "
+            f"the chains are to start at values of shapes {given}, but the latent sites have {expected}. "
             "Name each, and no other."
         )
     return {
