@@ -32,7 +32,7 @@ from pyrovae.evidence.particles import Blocks
 from pyrovae.heads import CategoricalHead
 from pyrovae.losses.base import unwrap
 from pyrovae.nets import MLP
-from pyrovae.training.evaluate import measure
+from pyrovae.training.averages import measure
 
 DEVICE = "far"
 LEFT_OUT = (

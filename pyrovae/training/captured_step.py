@@ -12,7 +12,7 @@ from pyrovae.core.handlers import RecordSupport, ValidateSupport
 from pyrovae.core.preserve_state import preserve_state
 from pyrovae.losses.base import set_terms, terms_of
 from pyrovae.losses.elbo_terms import Terms
-from pyrovae.training.evaluate import Measured, measure
+from pyrovae.training.averages import Measured, measure
 from pyrovae.training.finite import each_finite
 from pyrovae.training.fused_adam import FusedAdam
 

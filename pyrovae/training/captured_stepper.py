@@ -9,9 +9,9 @@ from torch import Tensor
 from pyrovae.capture.auto import shapes_of
 from pyrovae.capture.guards import guard_state
 from pyrovae.core.errors import CaptureError, PairError, first_line
+from pyrovae.training.averages import Measured
 from pyrovae.training.captured_step import ReplayedStep
 from pyrovae.training.eager_step import Batch, MakeError, Steps
-from pyrovae.training.evaluate import Measured
 from pyrovae.training.finite import are_finite
 from pyrovae.training.fused_adam import FusedAdam
 
@@ -189,7 +189,7 @@ class CapturedSteps:
 
     def _everywhere(self, holds: bool) -> bool:
         """On all processes."""
-        return float(self.eager.all_reduce(torch.tensor(float(holds)), reduce_op="mean")) == 1.0
+        return self.eager.processes.mean(holds) == 1.0
 
     def _capture(self, key: tuple, batch: Batch) -> None:
         start = time.perf_counter()

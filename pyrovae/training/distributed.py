@@ -75,6 +75,8 @@ class Ranks:
         (True, 1, ['a', 'b'])
     """
 
+    scaled = False
+
     def __init__(self, *, alone: bool = False, timeout: float | None = None) -> None:
         timeout = float(os.environ.get("PYROVAE_TIMEOUT", TIMEOUT)) if timeout is None else timeout
         if not timeout > 0:
@@ -151,6 +153,10 @@ class Ranks:
             gradient.copy_(mean.view_as(gradient))
         return counts
 
+    def can_capture(self, clip_norm: float | None) -> bool:
+        """Gradients are averaged after a captured step, but it would clip each process's own."""
+        return clip_norm is None
+
     def union(self, items: Iterable[object]) -> list:
         """What any of the processes has, in one order on all."""
         found: list = [list(items)]
@@ -165,6 +171,16 @@ class Ranks:
             value = value.to(self.device, copy=True)
             distributed.all_reduce(value)
         return value / self.size if reduce_op == "mean" else value
+
+    def mean(self, value: float) -> float:
+        """The mean of a number over processes."""
+        return float(self.all_reduce(torch.tensor(value, dtype=torch.float64), reduce_op="mean"))
+
+    def follow_first(self, tensors: Iterable[Tensor]) -> None:
+        """Copy the tensors of process 0 to all others, in place."""
+        with torch.no_grad():
+            for value in tensors:
+                value.copy_(self.broadcast(value))
 
     def broadcast(self, value: Tensor, src: int = 0) -> Tensor:
         """The tensor of one process, on all."""

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from pyrovae.core.handlers import ValidateSupport
 from pyrovae.losses.base import unwrap
-from pyrovae.training.evaluate import Measured, measure
+from pyrovae.training.averages import Measured, measure
 from pyrovae.training.finite import are_finite, each_finite
+from pyrovae.training.processes import Processes
 from pyrovae.training.run import Run
 
 Batch = dict[str, Tensor]
@@ -20,48 +21,41 @@ or that of an index."""
 
 
 class Steps:
-    """What moves the parameters of a run by one batch, and returns the loss and its parts before
-    the move.
+    """One call moves the parameters of a run by one batch, and returns the loss and its terms
+    before the move.
 
-    module, optimizer, backward: the run's own and `Tensor.backward`, or as a fabric has set them
-        up.
-    active_units: whether to measure these too. reduce, all_reduce: make of captured gradients, and
-        of a number, those of all processes. scaled: whether gradients are scaled by one who skips
-        the step himself where they overflow.
+    processes: those that train together; they set up module and optimiser, and do the backward
+        pass. active_units: whether to measure these too.
 
-    A step whose loss or gradient is not finite is not taken. On CUDA the host waits once a step,
-    for both.
+    A step whose loss or gradient is not finite is not taken. On CUDA the host waits for the device
+    once a step, for both.
     """
 
     def __init__(
         self,
         run: Run,
-        module: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        backward: Callable[[Tensor], object],
+        processes: Processes,
         context: Callable[[], AbstractContextManager],
         clip_norm: float | None,
         *,
         active_units: bool,
-        reduce: Callable[[list[Tensor]], object] | None = None,
-        all_reduce: Callable[..., Tensor] = lambda value, reduce_op: value,
-        scaled: bool = False,
     ) -> None:
-        self.run, self.module, self.optimizer, self.backward = run, module, optimizer, backward
+        self.run, self.processes = run, processes
+        self.module, self.optimizer = processes.setup(run.loss, run.optimizer)
+        self.reduce = processes.reduce
         self.context, self.clip_norm, self.active_units = context, clip_norm, active_units
-        self.reduce, self.all_reduce, self.scaled = reduce, all_reduce, scaled
         self.names = {id(parameter): name for name, parameter in run.parameters.items()}
         self.pair = unwrap(run.loss)
 
     def __call__(self, batch: Batch, *, check_data: bool, make_error: MakeError) -> Measured:
         with ValidateSupport() if check_data else nullcontext(), self.context():
             value = self.module(**batch)
-        waits = value.is_cuda and not self.scaled
+        waits = value.is_cuda and not self.processes.scaled
         if not waits and not torch.isfinite(value):
             raise make_error(value, None, [])
         self.optimizer.zero_grad(set_to_none=True)
-        self.backward(value)
-        if not self.scaled:
+        self.processes.backward(value)
+        if not self.processes.scaled:
             self._refuse_infinite(value, make_error)
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_(list(self.run.parameters.values()), self.clip_norm)

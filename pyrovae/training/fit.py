@@ -1,49 +1,30 @@
 """The training loop and nothing else: it knows no model, no data set and no file."""
 
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import get_args
 
-import pyro
 import torch
 import torch.nn as nn
-from torch import Tensor
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler
 
 from pyrovae.capture.auto import Compile
-from pyrovae.core.batching import (
-    Data,
-    Like,
-    batches,
-    check_num_data,
-    exemplar_of,
-    generators_of,
-    is_shuffled,
-)
-from pyrovae.core.check import num_data_of
-from pyrovae.core.errors import NonFiniteLossError, PairError
-from pyrovae.core.param_store import local_param_scope
-from pyrovae.core.parameters import find_parameters
-from pyrovae.core.preserve_state import preserve_state
+from pyrovae.core.batching import Data
 from pyrovae.core.subnormals import flush_subnormals
-from pyrovae.core.traces import tied_to_rows
-from pyrovae.losses.base import beta_of, guide_of, plate_of, terms_of, unwrap
 from pyrovae.training.captured_stepper import CapturedSteps
 from pyrovae.training.checkpoint import load_run, tensors_of
 from pyrovae.training.collapse import warn_if_collapsed
+from pyrovae.training.compile_policy import CompilePolicy
 from pyrovae.training.eager_step import Steps
-from pyrovae.training.evaluate import Averages, Evaluation, check_batch_of, size_in
+from pyrovae.training.epoch import Epoch, step_schedule, train_epoch, validate
+from pyrovae.training.evaluate import Evaluation
 from pyrovae.training.history import History
 from pyrovae.training.hooks import Begins, Finishes
-from pyrovae.training.optimizers import OptimizerSource, build_optimizer, check_loss
-from pyrovae.training.processes import Fabric, LedProcesses, SingleProcess
+from pyrovae.training.optimizers import OptimizerSource
+from pyrovae.training.prepare import prepare
+from pyrovae.training.processes import Fabric, processes_of
 from pyrovae.training.run import Run
-
-WORTH_COMPILING = 240.0
-"""Seconds of training ahead from which "auto" compiles."""
 
 
 @flush_subnormals()
@@ -124,222 +105,55 @@ def fit(
         >>> len(history["elbo"])
         2
     """
-    check_loss(loss)
-    like = exemplar_of(loss)
-    first = _first_batch(data, names, like, loss)
-    pair = unwrap(loss)
-    check_batch_of(pair, first, num_data_of(pair))
-    if valid is not None:
-        check_batch_of(pair, _first_batch(valid, names, like, loss), None)
-    guide = guide_of(pair)
-    tied = guide is not None and tied_to_rows(guide, plate_of(pair))
-    if tied and is_shuffled(data):
-        raise PairError(
-            "the guide is an autoguide with parameters for each row of a batch, but the data are shuffled. "
-            "Keep them in one order, or use an amortised guide."
-        )
-    run = _start(loss, first, data, epochs, lr, optimizer, schedule)
+    run, first = prepare(
+        loss,
+        data,
+        valid,
+        names=names,
+        epochs=epochs,
+        lr=lr,
+        optimizer=optimizer,
+        schedule=schedule,
+    )
+    processes = processes_of(fabric)
+    policy = CompilePolicy(compile, processes, clip_norm=clip_norm)
     if resume is not None:
         load_run(run, resume)
-    if compile not in get_args(Compile):
-        raise ValueError(f"compile={compile!r}, expected one of {', '.join(get_args(Compile))}.")
-    processes = SingleProcess() if fabric is None else LedProcesses(fabric)
-    capturable = processes.can_capture(clip_norm)
-    if compile == "on" and not capturable:
-        raise ValueError(
-            "compile='on' with a fabric that wraps the backward pass, or clips a norm over processes, which a "
-            "captured step would leave out; use compile='auto'."
-        )
-    run.compiled = compile == "on" or compile == "auto" and run.compiled and capturable
-    module, stepper = processes.setup(loss, run.optimizer)
+    policy.begin(run)
     steps: Steps | CapturedSteps = Steps(
-        run,
-        module,
-        stepper,
-        processes.backward,
-        context,
-        clip_norm,
-        active_units=valid is None,
-        reduce=processes.reduce,
-        all_reduce=processes.all_reduce,
-        scaled=processes.scaled,
+        run, processes, context, clip_norm, active_units=valid is None
     )
     evaluation = Evaluation(
         loss, names=names, context=context, compile="off" if compile == "off" else "auto"
     )
-    unchecked, averages, index, count = True, None, 0, size_in(pair)
-
-    def make_error(value: Tensor, at: int | None, names: list[str]) -> NonFiniteLossError:
-        return NonFiniteLossError(
-            _post_mortem(value, names, run, index if at is None else at, pair)
-        )
-
     for hook in hooks:
         if isinstance(hook, Begins):
             hook.begin(run)
+    epoch: Epoch | None = None
     while not run.finished:
-        start, averages = time.perf_counter(), Averages()
-        loss.train()
-        if run.compiled and isinstance(steps, Steps):
-            steps = CapturedSteps(steps)
-        row = {"epoch": run.epoch + 1, **_learning_rate(run.optimizer), **_beta(pair)}
-        with pyro.validation_enabled(False), local_param_scope():
-            for index, batch in enumerate(batches(data, names, like)):
-                measured = steps(batch, check_data=unchecked, make_error=make_error)
-                averages.add(count(batch), measured)
-                if index and tied:
-                    raise PairError(
-                        "the guide is an autoguide with parameters for each row of a batch, but an epoch has "
-                        "several batches, whose rows would share them. Train on one batch of all data, in one "
-                        "order, or use an amortised guide."
-                    )
-        if not averages.size:
-            raise PairError(
-                f"the data yielded no batch in epoch {run.epoch + 1}; pass an iterable that starts again for "
-                "each epoch (a DataLoader, pyrovae.data.Batches, a list), not a generator."
-            )
-        unchecked = False  # one look at all data is enough
-        steps.end_epoch(make_error)
-        averages.merge(processes.all_reduce, processes.union)
-        check_num_data(num_data_of(pair), data, averages.size)
-        row |= averages.row()
-        processes.synchronize(loss)
+        start = time.perf_counter()
+        steps = policy.apply(run, steps)
+        epoch = train_epoch(run, data, steps, processes, names=names, check_data=epoch is None)
+        row = dict(epoch.row)
         if valid is not None:
-            found = {
-                name: float(
-                    processes.all_reduce(
-                        torch.tensor(float(value), dtype=torch.float64), reduce_op="mean"
-                    )
-                )
-                for name, value in evaluation(valid).items()
-            }
-            row |= {
-                name if name == "active_units" else f"valid_{name}": value
-                for name, value in found.items()
-            }
-        if isinstance(run.schedule, ReduceLROnPlateau):
-            run.schedule.step(row.get("valid_loss", row["loss"]))
-        elif run.schedule is not None:
-            run.schedule.step()
+            row |= validate(evaluation, valid, processes)
+        step_schedule(run, row)
         run.history.append({**row, "seconds": time.perf_counter() - start})
-        if compile == "auto" and run.epoch == 1 and capturable:
-            ahead = torch.tensor(run.history[-1]["seconds"] * (run.epochs - 1))
-            run.compiled = (
-                float(processes.all_reduce(ahead, reduce_op="mean")) > WORTH_COMPILING
-            )  # the same on all processes
+        policy.end_epoch(run)
         for hook in hooks:
             hook(run)
-        run.stop = bool(
-            processes.all_reduce(torch.tensor(float(run.stop)), reduce_op="mean")
-        )  # one process stops all
+        run.stop = processes.mean(run.stop) > 0  # one process stops all
     for hook in hooks:
         if isinstance(hook, Finishes):
             hook.finish(run)
-    # hooks may have brought back other weights where they are: in the first process
+    # a hook of the first process may have restored other weights
     processes.follow_first(tensors_of(run).values())
-    if averages is not None:
+    if epoch is not None:
         warn_if_collapsed(
-            loss, run.history[-1], first, num_steps=run.epoch * (index + 1), num_data=averages.size
+            loss,
+            run.history[-1],
+            first,
+            num_steps=run.epoch * epoch.num_batches,
+            num_data=epoch.num_data,
         )
     return run.history
-
-
-def _first_batch(
-    data: Data, names: Sequence[str] | None, like: Like, loss: nn.Module
-) -> dict[str, Tensor]:
-    """A look at the data that leaves no trace in any random stream."""
-    if isinstance(data, Iterator):
-        raise PairError(
-            f"the data are a {type(data).__name__}, which is used up after one pass; pass an iterable that "
-            "starts again for each epoch, e.g. a DataLoader, pyrovae.data.Batches or a list."
-        )
-    with preserve_state([loss], generators=generators_of(data)):
-        first = next(batches(data, names, like), None)
-    if first is None:
-        raise PairError("the data yield no batch; expected at least one datum.")
-    return first
-
-
-def _start(
-    loss: nn.Module,
-    first: dict[str, Tensor],
-    data: Data,
-    epochs: int,
-    lr: float,
-    optimizer: OptimizerSource | torch.optim.Optimizer | None,
-    schedule: Callable | None,
-) -> Run:
-    parameters = find_parameters(loss, first)
-    if optimizer is None:
-        fused = all(
-            p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters.values()
-        )
-        optimizer = torch.optim.Adam(parameters.values(), lr=lr, fused=fused)
-    elif not isinstance(optimizer, torch.optim.Optimizer):
-        optimizer = build_optimizer(optimizer, list(parameters.values()))
-    if isinstance(optimizer, torch.optim.LBFGS):
-        raise PairError(
-            "LBFGS re-evaluates a loss that must not change between calls, but an ELBO on minibatches draws "
-            "anew each time; use Adam or SGD."
-        )
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    missing = [name for name, p in parameters.items() if id(p) not in held]
-    if missing:
-        raise PairError(
-            f"the optimizer does not hold {missing}, so they would not be trained. Pass a function, "
-            "optimizer=lambda parameters: Adam(parameters, ...), or freeze them with requires_grad_(False)."
-        )
-    return Run(
-        loss,
-        parameters,
-        optimizer,
-        schedule(optimizer) if schedule else None,
-        epochs,
-        History(),
-        generators_of(data),
-    )
-
-
-def _learning_rate(optimizer: torch.optim.Optimizer) -> dict[str, float]:
-    """That of the first group, as a number of its own; some of Pyro's optimisers call it eta."""
-    group = optimizer.param_groups[0]
-    rate = group.get("lr", group.get("eta"))
-    return {} if rate is None else {"lr": float(rate)}
-
-
-def _beta(loss: nn.Module) -> dict[str, float]:
-    value = beta_of(loss)
-    return {} if value is None else {"beta": float(value)}
-
-
-def _post_mortem(value: Tensor, names: list[str], run: Run, index: int, loss: nn.Module) -> str:
-    where = f"in epoch {run.epoch + 1}, batch {index}"
-    text = (
-        f"the loss is {value.item()} {where}."
-        if not names
-        else (
-            f"the gradient of {', '.join(names[:8])}{' and more' if len(names) > 8 else ''} is not finite {where}, though "
-            f"the loss is {value.item():.6g}: some function has no finite slope there, as sqrt and log have none at 0."
-        )
-    )
-    terms = terms_of(loss)
-    if terms is not None:
-        sites = {**terms.log_px, **terms.kl}
-        text += (
-            " Nats per datum by site: "
-            + ", ".join(f"{name} {float(part):.4g}" for name, part in sites.items())
-            + "."
-        )
-    norms = {name: float(p.detach().norm()) for name, p in run.parameters.items()}
-    worst = sorted(
-        norms, key=lambda name: -norms[name] if math.isfinite(norms[name]) else -math.inf
-    )[:8]
-    text += (
-        " Largest parameter norms: "
-        + ", ".join(f"{name} {norms[name]:.4g}" for name in worst)
-        + "."
-    )
-    return text + (
-        " The step was not taken and the last checkpoint is intact; try a lower lr, clip_norm, or a min_scale "
-        "for normal likelihoods."
-    )

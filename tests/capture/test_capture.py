@@ -25,7 +25,8 @@ from pyrovae.evidence import annealed_importance, bidirectional
 from pyrovae.heads import NormalHead
 from pyrovae.losses import CapacityLoss, Lagging
 from pyrovae.programs.semi_amortized import SemiAmortized
-from pyrovae.training.evaluate import Averages, Evaluation, Measured
+from pyrovae.training.averages import Averages, Measured
+from pyrovae.training.evaluate import Evaluation
 from pyrovae.training.hooks import Checkpoint
 
 
@@ -476,13 +477,13 @@ def test_auto_compiles_long_runs_only(
     )
     pv.fit(pv.ElboLoss(*vae()), data(), epochs=3)
     assert not captures
-    monkeypatch.setattr("pyrovae.training.fit.WORTH_COMPILING", 0.0)
+    monkeypatch.setattr("pyrovae.training.compile_policy.WORTH_COMPILING", 0.0)
     loss = pv.ElboLoss(*vae())
     pv.fit(loss, data(), epochs=1)
     assert not captures, "nothing is ahead"
     pv.fit(loss, data(), epochs=2, hooks=[Checkpoint(tmp_path / "run")])
     assert len(captures) == 1
-    monkeypatch.setattr("pyrovae.training.fit.WORTH_COMPILING", 1e9)
+    monkeypatch.setattr("pyrovae.training.compile_policy.WORTH_COMPILING", 1e9)
     pv.fit(loss, data(), epochs=3, resume=tmp_path / "run")
     assert len(captures) == 2, "a resumed run goes on as it was"
 
