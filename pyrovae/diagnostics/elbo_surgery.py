@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from pyrovae.core.batching import Data, batches, exemplar_of, rebatch, size_of
-from pyrovae.core.check import check
+from pyrovae.core.check import ANY_NUMBER, check
 from pyrovae.core.errors import PairError
 from pyrovae.core.modules import find_modules
 from pyrovae.core.preserve_state import preserve_state
@@ -30,7 +30,7 @@ from pyrovae.core.traces import (
 )
 from pyrovae.core.types import nodes_of
 from pyrovae.diagnostics.active_units import ActiveUnits, factors
-from pyrovae.evidence.importance import refuse_point_masses
+from pyrovae.evidence.checked_pair import refuse_point_masses
 from pyrovae.evidence.result import standard_error
 from pyrovae.losses.elbo_terms import DRAWS
 
@@ -125,7 +125,7 @@ def elbo_surgery(
             raise PairError(
                 f"there are {num_data} data, but information about which datum z came from takes two or more."
             )
-        check(model, guide, tiles[0], num_data=2**62, plate=plate)
+        check(model, guide, tiles[0], num_data=ANY_NUMBER, plate=plate)
         if tied_to_rows(guide, plate):
             raise PairError(
                 "the guide is an autoguide with parameters for each row of a batch, so q(z | x) of other data's "

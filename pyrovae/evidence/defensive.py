@@ -12,7 +12,6 @@ from pyrovae.core.traces import Batch, check_matched, run_guide
 from pyrovae.evidence.densities import (
     FromPrior,
     SiteRequirement,
-    check_latents,
     outside,
     score_guide,
     score_model,
@@ -35,16 +34,6 @@ class Mixture:
                 f"defensive={share} of num_particles={num_particles} are {self.num_prior} draws from the "
                 "prior, expected a share from 0 to 1 that leaves draws to both prior and guide."
             )
-
-    def check(self, guide: Callable, batch: Batch) -> None:
-        """Raise PairError where prior or guide cannot score the other's draws."""
-        demand = SiteRequirement(
-            "defensive sampling scores the draws of prior and guide by both",
-            outside(self.plate),
-            without_density,
-        )
-        for program in (FromPrior(self.model), guide):
-            check_latents(self.model, program, batch, self.plate, demand)
 
     def log_weights(self, guide: Callable, batch: Batch, start: int, stop: int) -> Tensor:
         """Those of the particles from `start` to `stop`, `(stop - start, B)` float64."""
@@ -71,3 +60,14 @@ class Mixture:
             )
             parts.append(prior.double() + likelihood.double() - mixture)
         return torch.cat(parts)
+
+
+def check_scores(model: Callable, guide: Callable, batch: Batch, plate: str) -> None:
+    """Raise PairError where prior or guide cannot score the other's draws."""
+    demand = SiteRequirement(
+        "defensive sampling scores the draws of prior and guide by both",
+        outside(plate),
+        without_density,
+    )
+    for program in (FromPrior(model), guide):
+        demand.check(lambda program: run_guide(program, batch), program)

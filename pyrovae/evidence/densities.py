@@ -12,7 +12,7 @@ from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from pyrovae.core.check import check
+from pyrovae.core.check import ANY_NUMBER, check
 from pyrovae.core.errors import PairError
 from pyrovae.core.support import describe, masks_of, support_of
 from pyrovae.core.traces import (
@@ -119,7 +119,7 @@ OTHERWISE = "Use log_evidence with a guide, which asks only for draws and their 
 class SiteRequirement(Messenger):
     """Raise PairError for a latent site with a fault.
 
-    `purpose` says who asks for better, e.g. "annealed importance sampling moves real-valued
+    `purpose` says which computation needs it, e.g. "annealed importance sampling moves real-valued
     latents of each datum".
     """
 
@@ -135,6 +135,13 @@ class SiteRequirement(Messenger):
                 raise PairError(
                     f"latent site {site['name']!r} {found[0]}, but {self.purpose}. {found[1]}."
                 )
+
+    def check(self, run: Callable[[Callable], object], program: Callable) -> None:
+        """Call `run` on the program under this handler."""
+        try:
+            run(self(program))
+        except PairError as error:  # Pyro appends a table of shapes to what a handler raises
+            raise PairError(str(error).partition("\nTrace Shapes")[0]) from error
 
 
 def outside(plate: str) -> Callable[[Site], Fault | None]:
@@ -178,7 +185,4 @@ def check_latents(
 ) -> None:
     """`check`, and PairError for the first of the guide's latent sites that does not meet the
     demand."""
-    try:
-        check(model, demand(guide), batch, num_data=2**62, plate=plate)
-    except PairError as error:  # Pyro appends a table of shapes to what a handler raises
-        raise PairError(str(error).partition("\nTrace Shapes")[0]) from error
+    demand.check(lambda guide: check(model, guide, batch, num_data=ANY_NUMBER, plate=plate), guide)

@@ -2,25 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-import pyro.distributions as dist
 import torch
-from pyro.poutine import Trace
 
 from pyrovae.capture.auto import Compile
 from pyrovae.core.batching import Data, rebatch, size_of
-from pyrovae.core.broadcasting import Particles
-from pyrovae.core.check import ANY_NUMBER, check
 from pyrovae.core.errors import PairError
-from pyrovae.core.moving_support import AllowOutside, moving_supports
 from pyrovae.core.shapes import DATA
-from pyrovae.core.traces import (
-    Batch,
-    base_distribution,
-    for_batch,
-    is_auxiliary,
-    sample_sites,
-    tied_to_rows,
-)
+from pyrovae.core.traces import Batch, for_batch, tied_to_rows
+from pyrovae.evidence.checked_pair import CheckedPair
 from pyrovae.evidence.defensive import Mixture
 from pyrovae.evidence.particles import Blocks
 from pyrovae.evidence.result import Evidence
@@ -104,29 +93,13 @@ def log_evidence(
     summaries = []
     with evaluation(model, guide) as seed:
         first, stream = first_batch(data, names, model, guide)
-        with AllowOutside():  # until it is known which supports move
-            check(model, guide, first, num_data=ANY_NUMBER, plate=DATA if plate is None else plate)
-        own = for_batch(guide, first)
-        particles = Particles.of(model, own, first)
-        if defensive and not particles.at_once:
-            raise PairError(
-                "defensive sampling needs programs that broadcast over particles, and these do not: the log "
-                "says where. Leave defensive at 0, or let them index and reshape from the right."
-            )
-        look = particles.run_guide(own, first, 2)
-        refuse_point_masses(look)
-        seen = particles.run_model(model, look, first, 2)
-        _refuse_flat_priors(seen)
-        moving = moving_supports(model, own, first, seen)
-        model = AllowOutside(moving)(model) if moving else model
+        pair = CheckedPair.of(model, guide, first, plate=plate, defensive=bool(defensive))
         mixture = (
-            Mixture(model, defensive, num_particles, chunk, plate)
+            Mixture(pair.model, defensive, num_particles, chunk, plate)
             if defensive and plate is not None
             else None
         )
-        if mixture:
-            mixture.check(guide, first)
-        blocks = Blocks(model, guide, chunk, plate, compile, particles)
+        blocks = Blocks(pair.model, guide, chunk, plate, compile, pair.particles)
         if plate is None:
             stream = iter([_only(stream)])
         tiles = (
@@ -159,26 +132,3 @@ def _only(stream: Iterator[Batch]) -> Batch:
             "evidence is not the sum of theirs, since they share latent values: pass all data as one batch."
         )
     return batch
-
-
-def refuse_point_masses(guide_trace: Trace) -> None:
-    """`guide_trace` holds two particles: a Delta is a density only where it passes on an auxiliary
-    draw."""
-    sites = sample_sites(guide_trace, observed=False)
-    spread = any(is_auxiliary(site) and site["mask"] is not False for site in sites.values())
-    for name, site in sites.items():
-        if isinstance(base_distribution(site["fn"]), dist.Delta):
-            if not spread or torch.equal(site["value"][0], site["value"][1]):
-                raise PairError(
-                    f"the guide's site {name!r} is a Delta, which has no density to weigh against: importance "
-                    "sampling needs a guide that spreads, e.g. NormalHead."
-                )
-
-
-def _refuse_flat_priors(model_trace: Trace) -> None:
-    for name, site in sample_sites(model_trace, observed=False).items():
-        if isinstance(base_distribution(site["fn"]), dist.ImproperUniform):
-            raise PairError(
-                f"latent site {name!r} has a flat prior, whose density is known but for a constant, and so is "
-                "log p(x). Use a proper prior, e.g. StandardNormal."
-            )
