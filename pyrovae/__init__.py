@@ -1,6 +1,11 @@
 """Variational autoencoders and Bayesian neural networks as Pyro programs.
 
 Importing pyrovae sets nothing in Pyro and loads neither torchvision, matplotlib nor ArviZ.
+
+In the examples of the docstrings `model` and `guide` are a small VAE of four binary pixels::
+
+    model = pv.Model(z=StandardNormal(2), x=pv.Node(BernoulliHead(MLP(2, [8], 4)), "z"))
+    guide = pv.Guide(z=pv.Node(NormalHead(MLP(4, [8], 2 * 2)), "x"))
 """
 
 from pyrovae.bnn.local_reparameterization import Flipout, LocalReparameterization

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextvars import Token
 from dataclasses import replace
 from types import TracebackType
+from typing import Self
 
 import pyro.distributions as dist
 import torch
@@ -23,87 +24,10 @@ from pyrovae.programs.bayesian import Bayesian
 Operation = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
-class LocalReparameterization:
-    r"""Within it, layers draw their outputs for each datum, in place of one weight for the whole
-    batch.
+class _RecordProvenance(Messenger):
+    """Record the distribution of each weight that is drawn outside the data plate.
 
-    For normal weights of a linear layer, y_bm ~ N(sum_i x_bi mu_im, sum_i x_bi^2 sigma_im^2): the
-    distribution of each datum's output is that of weight draws, the gradient's variance falls with
-    the size of the batch. Dropout gets a mask for each datum. Any model with `Bayesian` nets may
-    run inside, with any guide, for training by `fit(..., context=LocalReparameterization)`, for
-    prediction by `with LocalReparameterization(): predict(...)`, where only what concerns one
-    datum is meaningful: the outputs of two data no longer share their weights.
-
-    Concerns `F.linear` and `F.conv1d` to `F.conv3d`; other operations use the drawn weight. Each
-    row that a layer sees has noise of its own: where a datum has several (pixels of an image,
-    steps of a sequence, a layer applied twice), their correlation is lost. `Flipout` keeps that of
-    pixels.
-    Source: Kingma, Salimans & Welling 2015, arXiv:1506.02557, eq. 6.
-
-    Example:
-        >>> from pyrovae import Bayesian, Model, Node
-        >>> from pyrovae.heads import FixedScaleNormalHead
-        >>> net = Bayesian(torch.nn.Linear(3, 1))
-        >>> model = Model(y=Node(FixedScaleNormalHead(net, scale=1e-6), "x"))
-        >>> with LocalReparameterization():
-        ...     y = model(x=torch.ones(2, 3))["y"]
-        >>> bool((y[0] - y[1]).abs() > 1e-4)
-        True
-    """
-
-    def __init__(self) -> None:
-        self.remember = _Remember(_of_normal)
-
-    def __enter__(self) -> "LocalReparameterization":
-        _enter(self)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        origins.reset(self.remember.token)
-        self.remember.__exit__(kind, error, traceback)
-
-
-class Flipout:
-    r"""Within it, each datum has the noise of its normal weights with signs of its own: W_b = mu +
-    (W - mu) o r_b s_b^T.
-
-    Cheaper than `LocalReparameterization` where a layer has many inputs for each output
-    (convolutions), and noisier. Used in the same way.
-    Source: Wen et al. 2018, arXiv:1803.04386, eq. 4.
-    """
-
-    def __init__(self) -> None:
-        self.remember = _Remember(_by_signs)
-
-    def __enter__(self) -> "Flipout":
-        _enter(self)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        origins.reset(self.remember.token)
-        self.remember.__exit__(kind, error, traceback)
-
-
-def _enter(handler: LocalReparameterization | Flipout) -> None:
-    handler.remember.__enter__()
-    handler.remember.known = Origins(type(handler))
-    handler.remember.token = origins.set(handler.remember.known)
-
-
-class _Remember(Messenger):
-    """Note of each weight that is drawn outside all data which distribution drew it.
-
-    known, token: from the entry on.
+    known, token: set on entry.
     """
 
     known: Origins
@@ -182,6 +106,73 @@ def _signs(like: Tensor, channel_dim: int) -> Tensor:
     """One sign for each datum and channel."""
     shape = [1 if dim > channel_dim % like.dim() else size for dim, size in enumerate(like.shape)]
     return torch.randint_like(like.new_empty(shape), 2) * 2 - 1
+
+
+class _PerDatumNoise:
+    """Within it, layers apply `rule` to the parts of a normal weight, in place of a drawn weight."""
+
+    rule: Callable[..., Tensor]
+
+    def __init__(self) -> None:
+        self.recorder = _RecordProvenance(self.rule)
+
+    def __enter__(self) -> Self:
+        self.recorder.__enter__()
+        self.recorder.known = Origins(type(self))
+        self.recorder.token = origins.set(self.recorder.known)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        origins.reset(self.recorder.token)
+        self.recorder.__exit__(kind, error, traceback)
+
+
+class LocalReparameterization(_PerDatumNoise):
+    r"""Within it, layers draw their outputs for each datum, in place of one weight for the whole
+    batch.
+
+    For normal weights of a linear layer, y_bm ~ N(sum_i x_bi mu_im, sum_i x_bi^2 sigma_im^2): the
+    distribution of each datum's output is that of weight draws, the gradient's variance falls with
+    the size of the batch. Dropout gets a mask for each datum. Any model with `Bayesian` nets may
+    run inside, with any guide, for training by `fit(..., context=LocalReparameterization)`, for
+    prediction by `with LocalReparameterization(): predict(...)`, where only what concerns one
+    datum is meaningful: the outputs of two data no longer share their weights.
+
+    Concerns `F.linear` and `F.conv1d` to `F.conv3d`; other operations use the drawn weight. Each
+    row that a layer sees has noise of its own: where a datum has several (pixels of an image,
+    steps of a sequence, a layer applied twice), their correlation is lost. `Flipout` keeps that of
+    pixels.
+    Source: Kingma, Salimans & Welling 2015, arXiv:1506.02557, eq. 6.
+
+    Example:
+        >>> from pyrovae import Bayesian, Model, Node
+        >>> from pyrovae.heads import FixedScaleNormalHead
+        >>> net = Bayesian(torch.nn.Linear(3, 1))
+        >>> model = Model(y=Node(FixedScaleNormalHead(net, scale=1e-6), "x"))
+        >>> with LocalReparameterization():
+        ...     y = model(x=torch.ones(2, 3))["y"]
+        >>> bool((y[0] - y[1]).abs() > 1e-4)
+        True
+    """
+
+    rule = staticmethod(_of_normal)
+
+
+class Flipout(_PerDatumNoise):
+    r"""Within it, each datum has the noise of its normal weights with signs of its own: W_b = mu +
+    (W - mu) o r_b s_b^T.
+
+    Cheaper than `LocalReparameterization` where a layer has many inputs for each output
+    (convolutions), and noisier. Used in the same way.
+    Source: Wen et al. 2018, arXiv:1803.04386, eq. 4.
+    """
+
+    rule = staticmethod(_by_signs)
 
 
 def layers_draw(model: Callable, guide: Callable) -> bool:

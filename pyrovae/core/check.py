@@ -53,12 +53,6 @@ def check(
     log-probability is finite. Parameters, buffers and random streams stay as they are.
 
     Example:
-        >>> from pyrovae import Guide, Model, Node
-        >>> from pyrovae.heads import BernoulliHead, NormalHead
-        >>> from pyrovae.nets import MLP
-        >>> from pyrovae.priors import StandardNormal
-        >>> model = Model(z=StandardNormal(2), x=Node(BernoulliHead(MLP(2, [8], 4)), "z"))
-        >>> guide = Guide(z=Node(NormalHead(MLP(4, [8], 2 * 2)), "x"))
         >>> try: check(model, guide, {"x": torch.full((3, 4), 0.5)})
         ... except PairError as error: print(error)  # doctest: +ELLIPSIS
         site 'x' is Bernoulli on {0, 1}, but the data hold grey values such as 0.5...

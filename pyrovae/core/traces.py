@@ -205,12 +205,6 @@ def log_weights(
     Source: Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519, eq. 8.
 
     Example:
-        >>> from pyrovae import Guide, Model, Node
-        >>> from pyrovae.heads import BernoulliHead, NormalHead
-        >>> from pyrovae.nets import MLP
-        >>> from pyrovae.priors import StandardNormal
-        >>> model = Model(z=StandardNormal(2), x=Node(BernoulliHead(MLP(2, [8], 4)), "z"))
-        >>> guide = Guide(z=Node(NormalHead(MLP(4, [8], 2 * 2)), "x"))
         >>> log_weights(model, guide, {"x": torch.ones(3, 4)}, 10).shape
         torch.Size([10, 3])
     """

@@ -101,12 +101,6 @@ def elbo_surgery(
     Bayesian inference.
 
     Example:
-        >>> from pyrovae import Guide, Model, Node
-        >>> from pyrovae.heads import BernoulliHead, NormalHead
-        >>> from pyrovae.nets import MLP
-        >>> from pyrovae.priors import StandardNormal
-        >>> model = Model(z=StandardNormal(2), x=Node(BernoulliHead(MLP(2, [8], 4)), "z"))
-        >>> guide = Guide(z=Node(NormalHead(MLP(4, [8], 2 * 2)), "x"))
         >>> parts = elbo_surgery(model, guide, {"x": torch.eye(4)}, num_draws=5)
         >>> abs(parts.kl - parts.mutual_information - parts.marginal_kl) < 1e-5
         True

@@ -28,11 +28,9 @@ def gradient_moments(
     no trainable tensor.
 
     Example:
-        >>> from pyrovae import ElboLoss, Guide, Model, Node
-        >>> from pyrovae.heads import BernoulliHead, NormalHead
+        >>> from pyrovae import ElboLoss, Guide, Node
+        >>> from pyrovae.heads import NormalHead
         >>> from pyrovae.nets import MLP
-        >>> from pyrovae.priors import StandardNormal
-        >>> model = Model(z=StandardNormal(2), x=Node(BernoulliHead(MLP(2, [8], 4)), "z"))
         >>> loss = ElboLoss(model, Guide(z=Node(NormalHead(MLP(4, [8], 2 * 2)), "x")))
         >>> moments = gradient_moments(loss, {"x": torch.eye(4)}, num_draws=10)
         >>> sum(variance.sum() for _, variance in moments.values()) > 0

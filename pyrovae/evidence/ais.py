@@ -66,11 +66,6 @@ def annealed_importance(
     al. 2017, arXiv:1611.04273.
 
     Example:
-        >>> from pyrovae import Model, Node
-        >>> from pyrovae.heads import BernoulliHead
-        >>> from pyrovae.nets import MLP
-        >>> from pyrovae.priors import StandardNormal
-        >>> model = Model(z=StandardNormal(2), x=Node(BernoulliHead(MLP(2, [8], 4)), "z"))
         >>> annealed_importance(model, {"x": torch.ones(3, 4)}, num_chains=4, num_steps=10, num_leapfrog=2).log_px.shape
         torch.Size([3])
     """

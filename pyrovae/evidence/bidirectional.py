@@ -102,11 +102,6 @@ def bidirectional(
     arXiv:1611.04273.
 
     Example:
-        >>> from pyrovae import Model, Node
-        >>> from pyrovae.heads import BernoulliHead
-        >>> from pyrovae.nets import MLP
-        >>> from pyrovae.priors import StandardNormal
-        >>> model = Model(z=StandardNormal(2), x=Node(BernoulliHead(MLP(2, [8], 4)), "z"))
         >>> bidirectional(model, 3, num_chains=4, num_steps=10, num_leapfrog=2).gap.shape
         torch.Size([3])
     """

@@ -87,13 +87,7 @@ def inference_gaps(
     Source: Cremer, Li & Duvenaud 2018, arXiv:1801.03558, section 3.
 
     Example:
-        >>> from pyrovae import Guide, Model, Node
-        >>> from pyrovae.heads import BernoulliHead, NormalHead
-        >>> from pyrovae.nets import MLP
-        >>> from pyrovae.priors import StandardNormal
         >>> import torch
-        >>> model = Model(z=StandardNormal(2), x=Node(BernoulliHead(MLP(2, [8], 4)), "z"))
-        >>> guide = Guide(z=Node(NormalHead(MLP(4, [8], 2 * 2)), "x"))
         >>> sorted(inference_gaps(model, guide, {"x": torch.ones(3, 4)}, num_particles=10, steps=5).means)
         ['amortization', 'approximation', 'total']
     """

@@ -121,12 +121,6 @@ def evidence_table(
 
     Example:
         >>> import torch
-        >>> from pyrovae import Guide, Model, Node
-        >>> from pyrovae.heads import BernoulliHead, NormalHead
-        >>> from pyrovae.nets import MLP
-        >>> from pyrovae.priors import StandardNormal
-        >>> model = Model(z=StandardNormal(2), x=Node(BernoulliHead(MLP(2, [8], 4)), "z"))
-        >>> guide = Guide(z=Node(NormalHead(MLP(4, [8], 2 * 2)), "x"))
         >>> table = evidence_table(model, guide, {"x": torch.ones(3, 4)}, num_particles=(1, 50), num_steps=10)
         >>> [row.method for row in table.rows]
         ['ELBO', 'IS', 'IS', 'AIS', 'quadrature']

@@ -26,11 +26,9 @@ class Lagging(nn.Module):
     no longer help).
 
     Example:
-        >>> from pyrovae import ElboLoss, Guide, Model, Node
-        >>> from pyrovae.heads import BernoulliHead, NormalHead
+        >>> from pyrovae import ElboLoss, Guide, Node
+        >>> from pyrovae.heads import NormalHead
         >>> from pyrovae.nets import MLP
-        >>> from pyrovae.priors import StandardNormal
-        >>> model = Model(z=StandardNormal(2), x=Node(BernoulliHead(MLP(2, [8], 4)), "z"))
         >>> loss = Lagging(ElboLoss(model, Guide(z=Node(NormalHead(MLP(4, [8], 2 * 2)), "x"))), guide_steps=5)
         >>> _ = loss(x=torch.ones(3, 4))  # the first step moves both
         >>> loss(x=torch.ones(3, 4)).backward()

@@ -38,12 +38,7 @@ class CapacityLoss(nn.Module):
 
     Example:
         >>> import torch
-        >>> from pyrovae import Guide, LinearWarmup, Model, Node
-        >>> from pyrovae.heads import BernoulliHead, NormalHead
-        >>> from pyrovae.nets import MLP
-        >>> from pyrovae.priors import StandardNormal
-        >>> model = Model(z=StandardNormal(2), x=Node(BernoulliHead(MLP(2, [8], 4)), "z"))
-        >>> guide = Guide(z=Node(NormalHead(MLP(4, [8], 2 * 2)), "x"))
+        >>> from pyrovae import LinearWarmup
         >>> loss = CapacityLoss(model, guide, capacity=LinearWarmup(1000, stop=5.0), gamma=30.0)
         >>> loss(x=torch.ones(3, 4)).shape
         torch.Size([])

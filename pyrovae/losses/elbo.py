@@ -66,12 +66,6 @@ class ElboLoss(nn.Module):
 
     Example:
         >>> import torch
-        >>> from pyrovae import Guide, Model, Node
-        >>> from pyrovae.heads import BernoulliHead, NormalHead
-        >>> from pyrovae.nets import MLP
-        >>> from pyrovae.priors import StandardNormal
-        >>> model = Model(z=StandardNormal(2), x=Node(BernoulliHead(MLP(2, [8], 4)), "z"))
-        >>> guide = Guide(z=Node(NormalHead(MLP(4, [8], 2 * 2)), "x"))
         >>> ElboLoss(model, guide)(x=torch.ones(3, 4)).shape
         torch.Size([])
     """

@@ -61,12 +61,6 @@ class IwaeLoss(nn.Module):
     arXiv:1810.04152, alpha as in its derivation with w replaced by w^{1 - alpha}.
 
     Example:
-        >>> from pyrovae import Guide, Model, Node
-        >>> from pyrovae.heads import BernoulliHead, NormalHead
-        >>> from pyrovae.nets import MLP
-        >>> from pyrovae.priors import StandardNormal
-        >>> model = Model(z=StandardNormal(2), x=Node(BernoulliHead(MLP(2, [8], 4)), "z"))
-        >>> guide = Guide(z=Node(NormalHead(MLP(4, [8], 2 * 2)), "x"))
         >>> IwaeLoss(model, guide, num_particles=5, gradient="dreg")(x=torch.ones(3, 4)).shape
         torch.Size([])
     """

@@ -15,12 +15,10 @@ class Penalized(nn.Module):
     out, so that validation compares with runs that have none.
 
     Example:
-        >>> from pyrovae import ElboLoss, Guide, Model, Node
-        >>> from pyrovae.heads import BernoulliHead, NormalHead
+        >>> from pyrovae import ElboLoss, Guide, Node
+        >>> from pyrovae.heads import NormalHead
         >>> from pyrovae.nets import MLP
-        >>> from pyrovae.priors import StandardNormal
         >>> encoder = MLP(4, [8], 2 * 2)
-        >>> model = Model(z=StandardNormal(2), x=Node(BernoulliHead(MLP(2, [8], 4)), "z"))
         >>> loss = ElboLoss(model, Guide(z=Node(NormalHead(encoder), "x")))
         >>> Penalized(loss, lambda x: squared_jacobian(encoder, x), weight=0.1)(x=torch.ones(3, 4)).shape
         torch.Size([])

@@ -32,12 +32,6 @@ class PyroLoss(nn.Module):
 
     Example:
         >>> from pyro.infer import RenyiELBO
-        >>> from pyrovae import Guide, Model, Node
-        >>> from pyrovae.heads import BernoulliHead, NormalHead
-        >>> from pyrovae.nets import MLP
-        >>> from pyrovae.priors import StandardNormal
-        >>> model = Model(z=StandardNormal(2), x=Node(BernoulliHead(MLP(2, [8], 4)), "z"))
-        >>> guide = Guide(z=Node(NormalHead(MLP(4, [8], 2 * 2)), "x"))
         >>> PyroLoss(model, guide, RenyiELBO(num_particles=5))(x=torch.ones(3, 4)).shape
         torch.Size([])
     """

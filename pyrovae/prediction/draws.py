@@ -40,12 +40,6 @@ def predict(
     Raises: KeyError for a name in `sites` that is no site.
 
     Example:
-        >>> from pyrovae import Guide, Model, Node
-        >>> from pyrovae.heads import BernoulliHead, NormalHead
-        >>> from pyrovae.nets import MLP
-        >>> from pyrovae.priors import StandardNormal
-        >>> model = Model(z=StandardNormal(2), x=Node(BernoulliHead(MLP(2, [8], 4)), "z"))
-        >>> guide = Guide(z=Node(NormalHead(MLP(4, [8], 2 * 2)), "x"))
         >>> predict(model, guide, {"x": torch.ones(3, 4)}, num_samples=10)["x"].shape
         torch.Size([10, 3, 4])
     """

@@ -43,12 +43,6 @@ class SemiAmortized(nn.Module):
     steps); Cremer, Li & Duvenaud 2018, arXiv:1801.03558, section 3.
 
     Example:
-        >>> from pyrovae import Guide, Model, Node
-        >>> from pyrovae.heads import BernoulliHead, NormalHead
-        >>> from pyrovae.nets import MLP
-        >>> from pyrovae.priors import StandardNormal
-        >>> model = Model(z=StandardNormal(2), x=Node(BernoulliHead(MLP(2, [8], 4)), "z"))
-        >>> guide = Guide(z=Node(NormalHead(MLP(4, [8], 2 * 2)), "x"))
         >>> log_weights(model, SemiAmortized(guide, model, steps=5), {"x": torch.ones(3, 4)}, 10).shape
         torch.Size([10, 3])
     """

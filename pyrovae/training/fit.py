@@ -95,12 +95,7 @@ def fit(
     would spoil the weights; CheckpointError for a bad `resume`.
 
     Example:
-        >>> from pyrovae import Guide, Model, Node, ElboLoss
-        >>> from pyrovae.heads import BernoulliHead, NormalHead
-        >>> from pyrovae.nets import MLP
-        >>> from pyrovae.priors import StandardNormal
-        >>> model = Model(z=StandardNormal(2), x=Node(BernoulliHead(MLP(2, [8], 4)), "z"))
-        >>> guide = Guide(z=Node(NormalHead(MLP(4, [8], 2 * 2)), "x"))
+        >>> from pyrovae import ElboLoss
         >>> history = fit(ElboLoss(model, guide), [{"x": torch.ones(3, 4)}], epochs=2)
         >>> len(history["elbo"])
         2
