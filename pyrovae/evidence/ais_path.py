@@ -25,7 +25,7 @@ from pyrovae.evidence.densities import (
     values_of,
     without_density,
 )
-from pyrovae.evidence.hmc import Points, Weights, move, tuned_steps
+from pyrovae.evidence.ais_hmc import Points, Weights, move, tuned_steps
 
 Schedule = Callable[[int], Tensor]
 """From the number of steps T to inverse temperatures 0 = b_0 < ... < b_T = 1."""

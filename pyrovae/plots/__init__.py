@@ -34,7 +34,7 @@ from pyrovae.plots.images import image_grid, reconstructions, samples
 from pyrovae.plots.latents import kl_per_dim, latent_scatter
 from pyrovae.plots.manifold import manifold, prior_grid
 from pyrovae.plots.panels import kl_parts
-from pyrovae.plots.paths import interpolate, interpolate_spherical, interpolation
+from pyrovae.plots.interpolation import interpolate, interpolate_spherical, interpolation
 from pyrovae.plots.predictions import Predictions, coverage, predicted_observed, residuals
 from pyrovae.plots.reliability import reliability_diagram
 from pyrovae.plots.saving import save
