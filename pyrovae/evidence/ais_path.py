@@ -13,6 +13,7 @@ from pyrovae.core.errors import PairError
 from pyrovae.core.handlers import ValidateSupport
 from pyrovae.core.modules import find_modules
 from pyrovae.core.traces import Batch, is_local, run_guide, run_model
+from pyrovae.evidence.ais_hmc import Points, Weights, move, tuned_steps
 from pyrovae.evidence.densities import (
     FromPrior,
     Layout,
@@ -25,7 +26,6 @@ from pyrovae.evidence.densities import (
     values_of,
     without_density,
 )
-from pyrovae.evidence.ais_hmc import Points, Weights, move, tuned_steps
 
 Schedule = Callable[[int], Tensor]
 """From the number of steps T to inverse temperatures 0 = b_0 < ... < b_T = 1."""

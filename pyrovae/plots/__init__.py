@@ -31,10 +31,10 @@ from pyrovae.plots.curves import curves
 from pyrovae.plots.entropies import entropy_histograms
 from pyrovae.plots.gains import Score, paired_scores
 from pyrovae.plots.images import image_grid, reconstructions, samples
+from pyrovae.plots.interpolation import interpolate, interpolate_spherical, interpolation
 from pyrovae.plots.latents import kl_per_dim, latent_scatter
 from pyrovae.plots.manifold import manifold, prior_grid
 from pyrovae.plots.panels import kl_parts
-from pyrovae.plots.interpolation import interpolate, interpolate_spherical, interpolation
 from pyrovae.plots.predictions import Predictions, coverage, predicted_observed, residuals
 from pyrovae.plots.reliability import reliability_diagram
 from pyrovae.plots.saving import save

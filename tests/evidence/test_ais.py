@@ -14,9 +14,9 @@ from pyro.infer.autoguide import AutoNormal
 import pyrovae as pv
 from pyrovae.core.traces import run_model
 from pyrovae.evidence import annealed_importance, linear, sigmoidal
+from pyrovae.evidence.ais_hmc import Points, move
 from pyrovae.evidence.ais_path import AnnealedDensity, Annealing
 from pyrovae.evidence.densities import Layout
-from pyrovae.evidence.ais_hmc import Points, move
 from pyrovae.heads import BernoulliHead, NormalHead
 from pyrovae.nets import MLP
 from pyrovae.priors import Flat, StandardNormal
