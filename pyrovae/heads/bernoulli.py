@@ -1,13 +1,13 @@
 """Likelihoods of pixels in {0, 1} and in [0, 1]."""
 
 import pyro.distributions as dist
-import torch.nn as nn
 from torch import Tensor
 
+from pyrovae.heads.base import Head
 from pyrovae.heads.precision import at_least_float32
 
 
-class BernoulliHead(nn.Module):
+class BernoulliHead(Head):
     r"""Independent Bernoulli, p(x = 1) = sigmoid(net(parents)), for data in {0, 1} only.
 
     Grey pixels under a Bernoulli are not a density, so the number would compare with nobody's:
@@ -23,16 +23,11 @@ class BernoulliHead(nn.Module):
         torch.Size([5])
     """
 
-    def __init__(self, net: nn.Module, *, event_dim: int = 1) -> None:
-        super().__init__()
-        self.net = net
-        self.event_dim = event_dim
-
     def forward(self, *parents: Tensor) -> dist.Independent:
         return dist.Bernoulli(logits=at_least_float32(self.net(*parents))).to_event(self.event_dim)
 
 
-class ContinuousBernoulliHead(nn.Module):
+class ContinuousBernoulliHead(Head):
     r"""Independent continuous Bernoulli, p(x) = C(l) l^x (1 - l)^(1 - x) on [0, 1], l =
     sigmoid(net(parents)).
 
@@ -48,11 +43,6 @@ class ContinuousBernoulliHead(nn.Module):
         >>> ContinuousBernoulliHead(MLP(2, [8], 4))(torch.zeros(5, 2)).log_prob(torch.rand(5, 4)).shape
         torch.Size([5])
     """
-
-    def __init__(self, net: nn.Module, *, event_dim: int = 1) -> None:
-        super().__init__()
-        self.net = net
-        self.event_dim = event_dim
 
     def forward(self, *parents: Tensor) -> dist.Independent:
         return dist.ContinuousBernoulli(logits=at_least_float32(self.net(*parents))).to_event(

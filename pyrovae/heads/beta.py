@@ -1,13 +1,13 @@
 """The beta distribution: a likelihood of data strictly between 0 and 1."""
 
 import pyro.distributions as dist
-import torch.nn as nn
 from torch import Tensor
 
+from pyrovae.heads.base import Head
 from pyrovae.heads.precision import at_least_float32, log_prob_in_float64
 
 
-class BetaHead(nn.Module):
+class BetaHead(Head):
     r"""Independent Beta(m c, (1 - m) c) on (0, 1), mean m = sigmoid(a), precision c = 2 exp(s),
     (a, s) = net(parents).
 
@@ -26,11 +26,6 @@ class BetaHead(nn.Module):
         >>> BetaHead(MLP(2, [8], 2 * 3))(torch.zeros(5, 2)).event_shape
         torch.Size([3])
     """
-
-    def __init__(self, net: nn.Module, *, event_dim: int = 1) -> None:
-        super().__init__()
-        self.net = net
-        self.event_dim = event_dim
 
     def forward(self, *parents: Tensor) -> dist.Independent:
         logit, log_precision = at_least_float32(self.net(*parents)).chunk(2, dim=-self.event_dim)

@@ -8,10 +8,11 @@ import torch
 import torch.nn as nn
 from torch import Size, Tensor
 
+from pyrovae.heads.base import Head
 from pyrovae.heads.precision import at_least_float32, log_prob_in_float64
 
 
-class PoissonHead(nn.Module):
+class PoissonHead(Head):
     r"""Independent Poisson, log rate = net(parents): mean and variance are both the rate.
 
     Counts usually vary more than that; see `NegativeBinomialHead`.
@@ -24,11 +25,6 @@ class PoissonHead(nn.Module):
         >>> PoissonHead(MLP(2, [8], 4))(torch.zeros(5, 2)).log_prob(torch.ones(5, 4)).shape
         torch.Size([5])
     """
-
-    def __init__(self, net: nn.Module, *, event_dim: int = 1) -> None:
-        super().__init__()
-        self.net = net
-        self.event_dim = event_dim
 
     def forward(self, *parents: Tensor) -> dist.Independent:
         return PrecisePoisson(at_least_float32(self.net(*parents)).exp()).to_event(self.event_dim)

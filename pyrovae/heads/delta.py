@@ -1,13 +1,13 @@
 """The point mass: deterministic encoders."""
 
 import pyro.distributions as dist
-import torch.nn as nn
 from torch import Tensor
 
+from pyrovae.heads.base import Head
 from pyrovae.heads.precision import at_least_float32
 
 
-class DeltaHead(nn.Module):
+class DeltaHead(Head):
     r"""All mass at net(parents): log q(z) = 0 there and -inf elsewhere, draws with the net's own
     gradient.
 
@@ -23,11 +23,6 @@ class DeltaHead(nn.Module):
         >>> DeltaHead(MLP(4, [8], 2))(torch.zeros(5, 4)).rsample().shape
         torch.Size([5, 2])
     """
-
-    def __init__(self, net: nn.Module, *, event_dim: int = 1) -> None:
-        super().__init__()
-        self.net = net
-        self.event_dim = event_dim
 
     def forward(self, *parents: Tensor) -> dist.Delta:
         return dist.Delta(at_least_float32(self.net(*parents)), event_dim=self.event_dim)

@@ -1,13 +1,13 @@
 """Normal likelihood whose noise is a value of the program."""
 
 import pyro.distributions as dist
-import torch.nn as nn
 from torch import Tensor
 
+from pyrovae.heads.base import Head
 from pyrovae.heads.precision import at_least_float32
 
 
-class SharedVarianceHead(nn.Module):
+class SharedVarianceHead(Head):
     r"""N(net(parents), v I) with the variance v of the noise the last parent: a `Global` site with
     a prior.
 
@@ -19,11 +19,6 @@ class SharedVarianceHead(nn.Module):
         >>> SharedVarianceHead(MLP(2, [8], 3))(torch.zeros(5, 2), torch.tensor(0.1)).event_shape
         torch.Size([3])
     """
-
-    def __init__(self, net: nn.Module, *, event_dim: int = 1) -> None:
-        super().__init__()
-        self.net = net
-        self.event_dim = event_dim
 
     def forward(self, *parents: Tensor) -> dist.Independent:
         scale = parents[-1].sqrt()
