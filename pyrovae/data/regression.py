@@ -181,20 +181,21 @@ class Regression:
             for k in range(len(self.splits))
         ]
 
-        def stack(name: str) -> DictDataset:
-            parts = [getattr(split, name).tensors for split in every]
+        def stack(sets: list[DictDataset]) -> DictDataset:
+            parts = [data.tensors for data in sets]
             return DictDataset(
                 **{key: torch.stack([tensors[key] for tensors in parts]) for key in ("x", "y")}
             )
 
         numbers = {
-            name: torch.stack([getattr(split, name) for split in every]).unsqueeze(1)
+            name: torch.stack([vars(split)[name] for split in every]).unsqueeze(1)
             for name in ("x_mean", "x_scale", "y_mean", "y_scale")
         }
+        valid = [split.valid for split in every if split.valid is not None]
         return RegressionSplit(
-            stack("train"),
-            None if every[0].valid is None else stack("valid"),
-            stack("test"),
+            stack([split.train for split in every]),
+            stack(valid) if valid else None,
+            stack([split.test for split in every]),
             **numbers,
         )
 

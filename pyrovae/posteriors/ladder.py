@@ -45,7 +45,7 @@ class PrecisionWeighted(nn.Module):
 
 def _factors(fn: Distribution) -> tuple[Tensor, Tensor]:
     base = fn.base_dist if isinstance(fn, Independent) else fn
-    if not (hasattr(base, "loc") and hasattr(base, "scale")) or len(fn.event_shape) != 1:
+    if not isinstance(base, dist.Normal) or len(fn.event_shape) != 1:
         raise TypeError(
             f"PrecisionWeighted multiplies diagonal normals, got {fn}. Use NormalHead on both sides."
         )

@@ -46,7 +46,7 @@ class Empirical(nn.Module):
         return _choose(self.samples(), self.count)
 
     def samples(self) -> dict[str, Tensor]:
-        return {name: getattr(self, f"draws_{index}") for index, name in enumerate(self.names)}
+        return {name: self.get_buffer(f"draws_{index}") for index, name in enumerate(self.names)}
 
 
 class Ensemble(nn.Module):

@@ -46,4 +46,4 @@ class Previous(nn.Module):
         if site not in self.names:
             return self.otherwise(site, tensor)
         index = self.names[site]
-        return dist.Normal(getattr(self, f"loc_{index}"), getattr(self, f"scale_{index}"))
+        return dist.Normal(self.get_buffer(f"loc_{index}"), self.get_buffer(f"scale_{index}"))

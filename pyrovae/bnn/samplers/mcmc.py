@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import pyro
 import torch
@@ -21,6 +21,21 @@ from pyrovae.core.types import Site
 
 Kernel = Callable[[Callable], MCMCKernel]
 """Makes a kernel of Pyro's from a model."""
+
+
+@runtime_checkable
+class HasCache(Protocol):
+    """A kernel that keeps the potential energy and gradient of where it stands."""
+
+    def clear_cache(self) -> None:
+        """Forget them."""
+
+
+@runtime_checkable
+class Wraps(Protocol):
+    """A kernel that moves some sites by another, as `Gibbs` does."""
+
+    kernel: "ChainKernel"
 
 
 class ChainKernel(Protocol):
@@ -125,11 +140,10 @@ def _counted_on(progress: Callable[[int], object], done: int) -> Callable[[int],
 
 
 def changed(kernel: ChainKernel, params: Mapping[str, Tensor]) -> None:
-    """Make a kernel go on from `params`, where it stands or not, under a density that need not be
-    what it was."""
+    """Make a kernel continue from `params`, under a density that may have changed since."""
     if isinstance(kernel, RandomWalkKernel):
         kernel._energy_last = kernel.potential_fn(params)
-    elif hasattr(kernel, "clear_cache"):
+    elif isinstance(kernel, HasCache):
         kernel.clear_cache()
 
 
@@ -171,7 +185,7 @@ def _run(
     if begin is not None:
         params = begin
         changed(kernel, params)  # a random walk sets out from a point of its own choice
-    mover: Any = getattr(kernel, "kernel", kernel)  # within Gibbs
+    mover: Any = kernel.kernel if isinstance(kernel, Wraps) else kernel
     kept, accept, energy, before = [], [], [], 0.0
     for iteration in range(warmup + num_samples):
         potential = kernel.potential_fn(params) if iteration >= warmup else None
