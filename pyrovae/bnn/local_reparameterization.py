@@ -38,7 +38,7 @@ class _RecordProvenance(Messenger):
         self.normal_rule = normal_rule
 
     def _pyro_sample(self, msg: Site) -> None:
-        if msg["done"]:  # replayed: whoever drew it, it was not this site
+        if msg["done"]:  # a replayed value: its distribution is not this site's
             self.known.setdefault(id(msg["value"]), (msg["value"], None))
         elif not (self.known.draws or msg["is_observed"]) and isinstance(
             base := base_distribution(msg["fn"]), dist.Normal
@@ -176,8 +176,9 @@ class Flipout(_PerDatumNoise):
 
 
 def layers_draw(model: Callable, guide: Callable) -> bool:
-    """Whether `LocalReparameterization` runs and nothing but layers will ask for weights, so that
-    they need not be drawn.
+    """Whether `LocalReparameterization` is active and only layers use the weights, so that they
+    need not be drawn.\n\nKnown for pyrovae's own programs with independent normal weights and
+    the usual layers; False for all others.
 
     That is known of pyrovae's own programs, with independent normal weights and nets of usual
     layers; of all else it is not.

@@ -1,4 +1,4 @@
-"""log p(x) by annealed importance sampling: what to ask where no guide covers the posterior."""
+"""log p(x) by annealed importance sampling, for posteriors that no guide covers."""
 
 from collections.abc import Callable, Iterable, Sequence
 

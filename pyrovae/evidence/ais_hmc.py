@@ -8,18 +8,17 @@ import torch
 from torch import Tensor
 
 Terms = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""From latent values `(C, B, D)` to two log-densities, `(C, B)` each."""
+"""A function from latent values `(C, B, D)` to two log-densities, `(C, B)` each."""
 Weights = tuple[float, float]
-"""A density is the exponential of the two terms' weighted sum."""
+"""Weights of the two terms: their weighted sum is the log-density."""
 JITTER = 0.2
-"""Step sizes vary by so much either way: trajectories of one length can lead back to where they
-began, for ever."""
+"""Relative range of random step sizes: trajectories of one fixed length can be periodic."""
 
 
 @dataclass(frozen=True)
 class Points:
-    """Where the chains are, `(C, B, D)`, both terms there, `(2, C, B)`, and their gradients, `(2,
-    C, B, D)`."""
+    """Positions of the chains, `(C, B, D)`, both terms there, `(2, C, B)`, and their gradients,
+    `(2, C, B, D)`."""
 
     place: Tensor
     terms: Tensor
@@ -44,7 +43,7 @@ class Points:
         return weights[0] * self.gradients[0] + weights[1] * self.gradients[1]
 
     def or_else(self, other: "Points", chosen: Tensor) -> "Points":
-        """These where `chosen`, `(C, B)`, and the others elsewhere."""
+        """These points where `chosen`, `(C, B)`, and the others elsewhere."""
         rows = chosen.unsqueeze(-1)
         return Points(
             torch.where(rows, self.place, other.place),
@@ -55,14 +54,14 @@ class Points:
 
 @runtime_checkable
 class OwnGradients(Protocol):
-    """Terms that know a way of their own to their gradients."""
+    """Terms with a faster way to compute their gradients."""
 
     def at(self, place: Tensor) -> Points:
         """Both terms and their gradients."""
 
 
 def points_at(place: Tensor, terms: Terms) -> Points:
-    """By the terms' own way, `at(place)`, where they have one."""
+    """By `at(place)` where the terms have one."""
     return terms.at(place) if isinstance(terms, OwnGradients) else Points.at(place, terms)
 
 
@@ -76,8 +75,9 @@ def _gradient(value: Tensor, place: Tensor) -> Tensor:
 def move(
     points: Points, terms: Terms, weights: Weights, step: Tensor, num_leapfrog: int
 ) -> tuple[Points, Tensor]:
-    """Where one trajectory leads, which leaves the density invariant for any `step` `(B,)`, and
-    how likely it was accepted.
+    """Move by one trajectory, which leaves the density invariant for any `step` `(B,)`; return
+    the new points and the acceptance probabilities, `(C, B)`. A trajectory that meets a value
+    that is not finite is rejected.
 
     A trajectory that meets a value that is not finite is rejected. Acceptance probabilities: `(C,
     B)`.

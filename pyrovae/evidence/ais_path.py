@@ -1,5 +1,4 @@
-"""Chains of latent values that are led from a simple density to the posterior, and what they
-weigh."""
+"""Annealed chains from a simple density to the posterior, and their importance weights."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from pyrovae.evidence.densities import (
 Schedule = Callable[[int], Tensor]
 """From the number of steps T to inverse temperatures 0 = b_0 < ... < b_T = 1."""
 SETTLING = 30
-"""Trajectories at the first temperature before the step size is taken down."""
+"""Trajectories at the first temperature before the step size is reduced."""
 
 
 def linear(num_steps: int) -> Tensor:
@@ -86,7 +85,7 @@ class AnnealedDensity:
         return self.terms(place, self.batch)
 
     def terms(self, place: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Also for other data of the same shapes."""
+        """The same density for other data of the same shapes."""
         values = self.layout.unpack(place)
         prior, likelihood = score_model(self.model, values, batch, self.plate)
         if self.guide is None:
@@ -108,8 +107,8 @@ class AnnealedDensity:
 
 
 class GradientCache:
-    """Terms and gradients for the paths of one estimate, which differ by their data alone:
-    replayed where it pays."""
+    """Terms and gradients for all tiles of one estimate, replayed from a captured graph where
+    that saves time."""
 
     PLACE = "latent values"
 
@@ -119,7 +118,7 @@ class GradientCache:
         )
         self.compile = (
             "off" if is_local(guide) else compile
-        )  # which makes another guide for each tile
+        )  # `for_batch` makes another guide for each tile
         self.replays: dict[tuple, AutoCapture[tuple[Tensor, Tensor]]] = {}
 
     def __call__(self, path: AnnealedDensity, place: Tensor) -> Points:
@@ -145,8 +144,8 @@ def check_path(
     plate: str,
     purpose: str = "annealed importance sampling moves",
 ) -> None:
-    """Raise PairError where a path from the guide, or from the prior, to the posterior has no
-    gradients to follow."""
+    """Raise PairError where the annealed density has no gradient with respect to the latent
+    values."""
     demand = SiteRequirement(
         f"{purpose} real-valued latents of each datum", outside(plate), without_density, not_real
     )
@@ -157,7 +156,7 @@ def check_path(
 
 @dataclass(frozen=True)
 class Annealing:
-    """How many chains are led how; `annealed_importance` says what the numbers mean."""
+    """The settings of the chains; see `annealed_importance`."""
 
     num_chains: int
     num_steps: int
@@ -192,8 +191,8 @@ class Annealing:
         return torch.as_tensor(self.schedule(self.num_steps), dtype=torch.float64)
 
     def steps(self, path: AnnealedDensity) -> Tensor:
-        """Step sizes for the T - 1 temperatures between the ends, `(T - 1, B)`, from chains that
-        serve no other end."""
+        """Step sizes for the T - 1 temperatures between the ends, `(T - 1, B)`, from pilot
+        chains that are then discarded."""
         between = [path.weights(b) for b in self.ladder[1:-1].tolist()]
         points = path.at(path.draw(self.pilot_chains))
         if not between:

@@ -1,4 +1,4 @@
-"""log p(x) from below and from above, on data that the model itself made."""
+"""log p(x) from below and from above, on data simulated from the model."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -148,7 +148,7 @@ def bidirectional(
 def simulate(
     model: Callable, num_data: int, observed: Sequence[str], conditions: Batch
 ) -> tuple[Batch, Batch]:
-    """Data with their conditions, and the latent values that they were made from."""
+    """Simulated data with their conditions, and the latent values that generated them."""
     device = device_of(model)
     given = {
         name: value if device is None else value.to(device) for name, value in conditions.items()

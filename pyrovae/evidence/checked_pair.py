@@ -1,5 +1,4 @@
-"""What an importance-sampling estimate needs to know of a pair, found on one batch before the first
-particle counts."""
+"""What importance sampling needs to know of a pair, found on one batch before the estimate."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from pyrovae.evidence.defensive import check_scores
 
 @dataclass(frozen=True)
 class CheckedPair:
-    """A pair that importance sampling can weigh."""
+    """A pair on which importance sampling is valid."""
 
     model: Callable
     """Where the support of a likelihood depends on latent values, data outside have density 0."""
@@ -30,13 +29,15 @@ class CheckedPair:
     def of(
         cls, model: Callable, guide: Callable, batch: Batch, *, plate: str | None, defensive: bool
     ) -> "CheckedPair":
-        """`defensive`: particles of the prior and of the guide are to be scored by both.
+        """`defensive`: both programs must score the draws of prior and guide.\n\nRaises:
+        PairError for all that `check` refuses, for point masses without an auxiliary draw, flat
+        priors, and programs that defensive sampling cannot use.
 
         Raises: PairError for all that `check` refuses, for point masses without an auxiliary draw,
         flat priors, and programs that defensive sampling cannot use.
         """
         name = DATA if plate is None else plate
-        with AllowOutside():  # until it is known which supports move
+        with AllowOutside():  # it is not known yet which supports depend on latent values
             check(model, guide, batch, num_data=ANY_NUMBER, plate=name)
         own = for_batch(guide, batch)
         particles = Particles.of(model, own, batch)
@@ -57,8 +58,8 @@ class CheckedPair:
 
 
 def refuse_point_masses(guide_trace: Trace) -> None:
-    """`guide_trace` holds two particles: a Delta is a density only where it passes on an auxiliary
-    draw."""
+    """Raise PairError for a Delta in `guide_trace` (two particles); it is allowed where it
+    passes on an auxiliary draw."""
     sites = sample_sites(guide_trace, observed=False)
     spread = any(is_auxiliary(site) and site["mask"] is not False for site in sites.values())
     for name, site in sites.items():

@@ -1,5 +1,5 @@
-"""Particles of which a fixed share comes from the prior, so that no weight is unbounded because
-the guide missed mass."""
+"""Defensive importance sampling: a fixed share of the particles comes from the prior, so that
+weights are bounded."""
 
 import math
 from collections.abc import Callable
@@ -36,7 +36,7 @@ class Mixture:
             )
 
     def log_weights(self, guide: Callable, batch: Batch, start: int, stop: int) -> Tensor:
-        """Those of the particles from `start` to `stop`, `(stop - start, B)` float64."""
+        """Log-weights of the particles `start` to `stop`, `(stop - start, B)` float64."""
         num_prior = (stop * self.num_prior) // self.num_particles - (
             start * self.num_prior
         ) // self.num_particles

@@ -1,4 +1,4 @@
-"""The densities of a program as functions of latent values that it did not draw itself."""
+"""The densities of a program at latent values from elsewhere."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -34,14 +34,14 @@ Values = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Layout:
-    """Where each latent site lies in one vector a datum: `(K, B, D)` against `(K, B, *event)` for
-    each site."""
+    """The slice of each latent site in one vector per datum: `(K, B, D)` against `(K, B,
+    *event)` for each site."""
 
     shapes: dict[str, torch.Size]
 
     @classmethod
     def of(cls, trace: Trace) -> "Layout":
-        """From a trace that was run under particles."""
+        """From a trace under particles."""
         return cls(
             {
                 name: site["value"].shape[2:]
@@ -100,7 +100,7 @@ def _as_trace(values: Values) -> Trace:
 
 
 class FromPrior:
-    """The model as a guide of its own: it draws the latent sites from p(z), whatever the data."""
+    """The model as a guide: it draws the latent sites from p(z), whatever the data."""
 
     def __init__(self, model: Callable) -> None:
         self.model = model
@@ -183,6 +183,6 @@ def not_real(site: Site) -> Fault | None:
 def check_latents(
     model: Callable, guide: Callable, batch: Batch, plate: str, demand: SiteRequirement
 ) -> None:
-    """`check`, and PairError for the first of the guide's latent sites that does not meet the
-    demand."""
+    """`check`, and PairError for the first of the guide's latent sites that does not meet
+    `demand`."""
     demand.check(lambda guide: check(model, guide, batch, num_data=ANY_NUMBER, plate=plate), guide)

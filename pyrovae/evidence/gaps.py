@@ -1,4 +1,4 @@
-"""Where a guide loses nats: to its family, or to having one net for all data."""
+"""How many nats a guide loses to its family (approximation gap) and to amortisation."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -93,7 +93,7 @@ def inference_gaps(
     """
     kept = list(
         batches(data, names, exemplar_of(model, guide))
-    )  # every estimate has to see the same data
+    )  # all estimates must see the same data
     refined = SemiAmortized(guide, model, steps=steps, lr=lr, num_particles=draws, plate=plate)
     plain, better = (
         log_evidence(

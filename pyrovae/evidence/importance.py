@@ -17,7 +17,7 @@ from pyrovae.evidence.runtime import derived_seed, evaluation, first_batch, tile
 from pyrovae.evidence.weight_summary import WeightSummary
 
 BLOCK = 250
-"""Particles that are drawn together, from a seed of their own."""
+"""Particles that are drawn together, with one seed."""
 
 
 def log_evidence(

@@ -1,4 +1,4 @@
-"""Log-weights of a block of particles that is drawn and scored together."""
+"""Log-weights of one block of particles."""
 
 from collections.abc import Callable
 
@@ -23,8 +23,9 @@ from pyrovae.core.types import nodes_of
 
 
 class Blocks:
-    """`(num, B)` log-weights of the data of a tile, `(num, 1)` of all of them together for
-    `plate=None`; replayed where it pays.
+    """Log-weights `(num, B)` of the data of a tile, or `(num, 1)` of all data jointly for
+    `plate=None`; replayed from a captured graph where that saves time.\n\nRaises: PairError for
+    data outside the likelihood's support, unmatched sites and programs that subsample.
 
     Raises: PairError for data outside the likelihood's support, unmatched sites and programs that
     subsample.
@@ -46,13 +47,14 @@ class Blocks:
             plate,
             particles,
         )
-        # a guide with `for_batch` makes another for each tile, and draws one at a time would make
-        # a graph of them all
+        # `for_batch` makes another guide for each tile, and programs that run one draw
+        # at a time
+        # would be captured as a graph of all draws
         self.compile = "off" if is_local(guide) or not particles.at_once else compile
         self.replays: dict[int, AutoCapture[dict[str, Tensor]]] = {}
 
     def __call__(self, guide: Callable, tile: Batch, num: int) -> Tensor:
-        """`guide` is the pair's, or what it became for this tile."""
+        """`guide`: the pair's, or the one that its `for_batch` made for this tile."""
         if self.compile == "off":
             with ValidateSupport():
                 return self._log_weights(guide, tile, num)
@@ -65,7 +67,7 @@ class Blocks:
         result = self.replays[num](tile)
         if not result["good"]:
             with ValidateSupport():
-                self._log_weights(guide, tile, num)  # says what is wrong with the data
+                self._log_weights(guide, tile, num)  # raises the error of the data
         return result["log_weights"]
 
     def _checked(self, tile: Batch, num: int) -> dict[str, Tensor]:
@@ -79,7 +81,7 @@ class Blocks:
         return {"log_weights": log_weights, "good": good}
 
     def _log_weights(self, guide: Callable, tile: Batch, num: int) -> Tensor:
-        """Drawn at once, scored by the model `chunk` particles at a time."""
+        """Draw all at once; score by the model `chunk` particles at a time."""
         guide_trace = self.particles.run_guide(guide, tile, num)
         _refuse_subsampling("guide", guide_trace, self.plate)
         log_q = log_joint(guide_trace, num, plate=self.plate)
@@ -104,7 +106,7 @@ def _particles_of(trace: Trace, start: int, size: int) -> Trace:
 
 
 def _refuse_subsampling(role: str, trace: Trace, plate: str | None) -> None:
-    """In the plate, or in any for None."""
+    """Raise PairError for subsampling in the plate, or in any plate for None."""
     for site in {
         **sample_sites(trace, observed=False),
         **sample_sites(trace, observed=True),

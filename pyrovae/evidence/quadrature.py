@@ -126,8 +126,8 @@ def _integrate(
 
 
 def _find(integrand: Callable[[Tensor], Integrand], box: Box, num_dims: int) -> tuple[Box, Tensor]:
-    """Boxes that hold the mass, and whether they do, `(B,)`: sides that cut it are moved out, the
-    others in."""
+    """Boxes that hold the mass, and whether they do, `(B,)`: sides that cut the mass move out,
+    the others in."""
     found, num = (
         torch.zeros(len(box.low), dtype=torch.bool, device=box.low.device),
         COARSE[num_dims],

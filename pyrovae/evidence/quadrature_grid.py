@@ -1,4 +1,4 @@
-"""The joint density on grids, and the boxes of latent space that hold its mass."""
+"""The joint density on grids, and boxes of latent space that hold its mass."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from pyrovae.evidence.ais_path import AnnealedDensity
 from pyrovae.evidence.runtime import ROWS
 
 DEPTH = 36.0
-"""What is e^-36 of the largest density is left out."""
+"""Densities below e^-36 of the largest are neglected."""
 TOLERATED = 28.0
-"""A box whose faces reach e^-28 of the largest density cuts the mass."""
+"""A box whose faces reach e^-28 of the largest density cuts off mass."""
 COARSE = {1: 1025, 2: 65}
-"""Points along a dimension of the first grid, which has to hit every mode: for D = 1 and D = 2."""
+"""Points along a dimension of the first grid, for D = 1 and D = 2; it must hit every mode."""
 FINE = 33
-"""Points along a dimension of the grids after it."""
+"""Points along a dimension of the following grids."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class Integrand:
             )
 
     def on(self, box: Box, num: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Parts of a grid of `num` points a dimension: places `(P, B, D)` and log-densities `(P,
-        B)`, float64."""
+        """Yield parts of a grid of `num` points a dimension: places `(P, B, D)` and log-
+        densities `(P, B)`, float64."""
         axes = [
             torch.linspace(0, 1, num, dtype=box.low.dtype, device=box.low.device)
         ] * self.num_dims
@@ -63,21 +63,21 @@ class Integrand:
             yield place, prior.double() + likelihood.double()
 
     def log_integral(self, box: Box, num: int) -> Tensor:
-        """By the trapezoid rule, whose ends count for nothing here, `(B,)`."""
+        """The integral by the trapezoid rule, `(B,)`; the density is negligible at the ends."""
         total = torch.full_like(box.low[:, 0], -torch.inf)
         for _, log_density in self.on(box, num):
             total = torch.logaddexp(total, log_density.logsumexp(0))
         return total + (box.width / (num - 1)).log().sum(-1)
 
     def extent(self) -> Box:
-        """A box that holds 1000 draws from the prior, and somewhat more."""
+        """A box that holds 1000 draws from the prior, with a margin."""
         draws = self.path.draw(1000).double()
         low, high = draws.amin(0), draws.amax(0)
         return Box(low - (high - low) / 4, high + (high - low) / 4)
 
     def better(self, box: Box, num: int) -> tuple[Box, Tensor, Tensor]:
-        """Boxes round what the grid shows of the mass; where the old ones cut it, and where they
-        can stay, `(B,)` each."""
+        """Boxes around the mass that the grid shows; which sides of the old boxes cut it, and
+        which boxes can stay, `(B,)` each."""
         places, log_density = (torch.cat(parts) for parts in zip(*self.on(box, num)))
         depth, spacing = (log_density.amax(0) - log_density).unsqueeze(-1), box.width / (num - 1)
         low = torch.where(depth < DEPTH, places, torch.inf).amin(0) - spacing

@@ -1,4 +1,5 @@
-"""What an estimate of log p(x) is: a number for each datum, its error bar, and a verdict on both."""
+"""The result of an estimate of log p(x): a number for each datum, its error bar, and
+diagnostics."""
 
 import math
 from collections.abc import Sequence
@@ -13,14 +14,14 @@ UNTRUSTED_KHAT = 0.7
 
 
 def standard_error(values: Tensor) -> float:
-    """That of the mean of `(N,)` values, one a datum; NaN for one datum."""
+    """Standard error of the mean of `(N,)` values, one a datum; NaN for one datum."""
     return (values.std() / len(values) ** 0.5).item() if len(values) > 1 else math.nan
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """log p(x) of each datum in nats, all `(N,)` float64 on the CPU, and what says how far to
-    trust it."""
+    """log p(x) of each datum in nats, with diagnostics that say how far to trust it; all `(N,)`
+    float64 on the CPU."""
 
     log_px: Tensor
     """log (1/K) sum_k w_k, biased low: a lower bound in expectation that rises with K."""
@@ -44,7 +45,7 @@ class Evidence:
 
     @classmethod
     def of(cls, summaries: Sequence[WeightSummary]) -> "Evidence":
-        """From the weights of each batch of data, in their order; all batches have one number of
+        """Put the weights of all batches together, in their order; all have the same number of
         particles."""
         rows = (
             [s.log_mean, s.se, s.mean, s.mean_se, s.ess, s.khat, s.psis, s.jackknife]

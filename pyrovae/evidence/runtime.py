@@ -1,4 +1,4 @@
-"""How every estimate runs: in eval mode, on checked data, in tiles with seeds of their own."""
+"""How every estimate runs: in eval mode, on checked data, in tiles with their own seeds."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -16,13 +16,14 @@ from pyrovae.core.subnormals import flush_subnormals
 from pyrovae.core.traces import Batch
 
 ROWS = 4000
-"""Particles x data in one pass: where time per row and memory are both small."""
+"""Particles x data in one pass: large enough to be fast, small in memory."""
 
 
 @contextmanager
 def evaluation(*programs: Callable) -> Iterator[int]:
-    """Eval mode without gradients, which leaves flags, buffers and random streams as they were;
-    gives a seed to draw by.
+    """Eval mode without gradients; flags, buffers and random streams are restored. Yields a
+    seed.\n\nThe seed is one draw from torch's generator that is not restored, so that successive
+    estimates are independent.
 
     The seed is the one draw from torch's generator that does last, so that estimates in a row are
     independent.
@@ -40,7 +41,8 @@ def evaluation(*programs: Callable) -> Iterator[int]:
 def first_batch(
     data: Data, names: Sequence[str] | None, *programs: Callable
 ) -> tuple[Batch, Iterator[Batch]]:
-    """The first batch, and all batches from the first on, where the programs' parameters live."""
+    """The first batch, and an iterator of all batches from the first on, on the programs'
+    device."""
     stream = batches(data, names, exemplar_of(*programs))
     first = next(stream, None)
     if first is None:
@@ -51,7 +53,7 @@ def first_batch(
 
 
 def tile_size(num_particles: int) -> int:
-    """Data in one pass of so many particles, whatever the batches were."""
+    """Number of data in one pass of so many particles; independent of the batches."""
     return min(max(ROWS // num_particles, 1), 128)
 
 

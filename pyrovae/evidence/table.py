@@ -1,4 +1,4 @@
-"""All estimates of log p(x) of the same data, one under the other."""
+"""All estimates of log p(x) on the same data, in one table."""
 
 import math
 import time

@@ -140,8 +140,8 @@ def posterior_draws(
 
 @contextmanager
 def evaluating(*programs: Callable) -> Iterator[None]:
-    """Eval mode without gradients or validation; flags and buffers come back, random streams move
-    on."""
+    """Eval mode without gradients or validation; flags and buffers are restored, random streams
+    advance."""
     with (
         torch.no_grad(),
         pyro.validation_enabled(False),

@@ -1,5 +1,5 @@
-"""What a posterior over weights predicts: one path for every method, be it a guide, an ensemble or
-a Markov chain."""
+"""Predictions averaged over a posterior of the weights: one path for guides, ensembles and
+Markov chains."""
 
 import functools
 import math
@@ -37,24 +37,23 @@ from pyrovae.core.types import nodes_of, sum_of
 from pyrovae.prediction.draws import evaluating
 
 ROWS = 4096
-"""Draws times data that go through the nets at once: enough to keep the machine busy, and small in
-memory."""
+"""Rows (draws x data) that pass through the nets at once: enough to keep the processor busy,
+small in memory."""
 DRAW = "draw of "
 Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
 class Moments:
-    """What is predicted for each datum, averaged over draws of the weights."""
+    """The prediction for each datum, averaged over draws of the weights."""
 
     mean: Tensor
-    """E[y], `(N, *event)`; for classes their probabilities `(N, C)`."""
+    """E[y], `(N, *event)`; for classes the probabilities `(N, C)`."""
     aleatoric: Tensor
-    """The noise that more data would not remove: E_w Var[y | w], `(N, *event)`; for classes E_w
-    H[y | w] in nats, `(N,)`."""
+    """Aleatoric part: E_w Var[y | w], `(N, *event)`; for classes E_w H[y | w] in nats, `(N,)`."""
     epistemic: Tensor
-    """What the weights disagree on: Var_w E[y | w]; for classes the mutual information of y and w
-    in nats, `(N,)`."""
+    """Epistemic part: Var_w E[y | w]; for classes the mutual information of y and w in nats,
+    `(N,)`."""
 
     @property
     def total(self) -> Tensor:
@@ -169,7 +168,7 @@ def predict_moments(
 
 
 def _summed(fn: torch.distributions.Distribution, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums over draws of mean, noise and squared mean."""
+    """Sums over draws of the mean, the noise and the squared mean."""
     base = base_distribution(fn)
     if isinstance(base, (Categorical, Bernoulli)):
         probs = (
@@ -191,8 +190,7 @@ def _summed(fn: torch.distributions.Distribution, count: int) -> tuple[Tensor, T
 
 
 def _of_draws(value: Tensor, fn: torch.distributions.Distribution, count: int) -> Tensor:
-    """A parameter of a distribution with a first dim for draws: one that was run by itself has
-    none."""
+    """A distribution's parameter with a leading dim for draws; a draw that ran alone has none."""
     value = value if len(fn.batch_shape) > 1 else value.unsqueeze(0)
     return value.expand(count, *value.shape[1:])
 
@@ -234,8 +232,8 @@ def _run(
     *,
     redraw: bool,
 ) -> Iterator[Iterator[Read]]:
-    """For each batch what is read of the model under parts of the same S draws; `redraw`: what it
-    observes is drawn too."""
+    """Yield `read(trace)` for each batch and each chunk of the same S draws of the weights.
+    `redraw`: observed sites are drawn from the model too."""
     if num_samples < 1:
         raise ValueError(f"num_samples={num_samples}, expected at least one draw.")
     lean, known, model = (
@@ -246,7 +244,7 @@ def _run(
     draws, particles, is_first = poutine.Trace(), Particles(), True
 
     def program(inputs: Batch) -> Read:
-        """Those inputs that are named for it are draws."""
+        """Inputs with the prefix `DRAW` are draws of the weights, the others are data."""
         part = draws.copy()
         values = {
             name.removeprefix(DRAW): value
@@ -298,7 +296,7 @@ def _draw(
         local, cause = (
             sorted(targets - set(batch)),
             error,
-        )  # the guide missed the data to infer them
+        )  # the guide did not get the data that it needs
         if not local:
             raise
     if local:
@@ -310,8 +308,8 @@ def _draw(
 
 
 def _broadcast(model: Callable, guide: Callable) -> bool:
-    """Whether that is known: under weights that all data share, programs of pyrovae's own parts
-    broadcast."""
+    """Whether the programs are known to broadcast over draws: pyrovae's own parts do, under
+    weights that all data share."""
     return all(
         isinstance(program, nn.Module) and not has_foreign_code(program)
         for program in (model, guide)
@@ -319,7 +317,7 @@ def _broadcast(model: Callable, guide: Callable) -> bool:
 
 
 def _parts(draws: Trace, step: int, num_samples: int) -> Iterator[dict[str, Tensor]]:
-    """The draws, `step` at a time; all of them, once, where there are none of anything."""
+    """Chunks of at most `step` draws; a single chunk where there are no draws."""
     sites = sample_sites(draws, observed=False)
     step = step if sites else num_samples
     for start in range(0, num_samples, step):

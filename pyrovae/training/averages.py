@@ -14,7 +14,7 @@ from pyrovae.losses.base import terms_of
 
 @dataclass(frozen=True)
 class Measured:
-    """One batch of a loss: its value and terms in nats per datum, and the sums that count active
+    """The loss and its terms on one batch, in nats per datum, and the sums that count active
     units."""
 
     names: tuple[str, ...]
@@ -47,8 +47,8 @@ def measure(value: Tensor, loss: nn.Module, *, active_units: bool) -> Measured:
 
 
 class Averages:
-    """Averages of the loss and its terms, whatever the sizes of the batches: each over the data
-    that reported it.
+    """Averages of the loss and its terms over batches of any sizes, each over the data that
+    reported it.
 
     Batches may differ in what they report (semi-supervised ones in their latent sites, enumerated
     ones have no terms).
@@ -74,7 +74,7 @@ class Averages:
         all_reduce: Callable[..., Tensor],
         union: Callable[[Iterable[object]], list] = sorted,
     ) -> None:
-        """With those of other processes, which saw other data, perhaps of other kinds."""
+        """Add the averages of other processes, which saw other data, perhaps with other terms."""
 
         def total(size: int) -> int:
             return int(all_reduce(torch.tensor(size), reduce_op="sum"))
@@ -95,7 +95,8 @@ class Averages:
             units.size, units.sums = total(units.size), all_reduce(units.sums, reduce_op="sum")
 
     def row(self) -> dict[str, float]:
-        """The KL of each site apart where there are several."""
+        """The averages as one row of the history; the KL of each site only where there are
+        several sites."""
         sums: dict[str, float] = {}
         sizes: dict[str, int] = {}
         for names, totals in self.totals.items():

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class ReplayedStep:
-    """What is measured of a step, and the gradients of `trained_params`, from a replayed graph."""
+    """One captured step: it returns the loss, its terms and the gradients of `trained_params`."""
 
     def __init__(self, eager: "Steps", batch: Batch, compiled: bool) -> None:
         self.eager = eager
@@ -68,7 +68,7 @@ class ReplayedStep:
             if gradient.stride() == parameter.stride()
             else torch.empty_like(parameter).copy_(gradient)
             for parameter, gradient in zip(self.trained_params, by_index.values())
-        ]  # fused updates go by memory
+        ]  # fused updates read memory in its own order
         norms = torch.ones(0, device=value.device)
         if eager.clip_norm is not None:
             norms = torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients])
@@ -95,13 +95,14 @@ class ReplayedStep:
     def __call__(
         self, batch: Batch, fused: FusedAdam | None
     ) -> tuple[Measured, list[Tensor], Tensor]:
-        """What was measured, gradients, and whether loss and data are as they should be; updated
-        by `fused` if so.
+        """Replay: return the loss and terms, the gradients, and whether loss and data are valid;
+        `fused` updates the parameters if they are, and then sets which gradients are `finite`.
 
         With `fused` it also says which gradients are `finite`.
         """
         if fused is not self.fused:
-            # a function of its own for each: CUDA graphs, which hold its learning rate, are kept by it
+            # one function for each `fused`: the CUDA graph cache is keyed by it, and
+            # the graph holds its learning rate
             self.fused = fused
             self.update = None if fused is None else lambda leaves: self._update(leaves)
         with torch.no_grad():
@@ -119,13 +120,15 @@ class ReplayedStep:
             self.fused(self._gradients(leaves), skip=(~leaves[1]).float())
 
     def judge(self) -> None:
-        """Note which gradients are `finite`, and take a step with others for one that is not fine."""
+        """Set which gradients are `finite`; where one is not, neither is the step."""
         self._judge(self.leaves)
 
     def _judge(self, leaves: list[Tensor]) -> None:
         self.finite = each_finite(self._gradients(leaves))
         leaves[1].logical_and_(self.finite.all())
-        if self.eager.clip_norm is not None:  # one that is not finite has spoiled the others
+        if (
+            self.eager.clip_norm is not None
+        ):  # the norm of a gradient that is not finite makes all clipped gradients non-finite
             self.finite = leaves[2].isfinite()
 
     def _gradients(self, leaves: list[Tensor]) -> list[Tensor]:
@@ -138,7 +141,8 @@ class ReplayedStep:
             set_terms(self.eager.pair, Terms(*terms))
 
     def refuse(self, batch: Batch, value: Tensor, make_error: "MakeError") -> None:
-        """Raise what the program itself raises, or for a loss or gradients that are not finite.
+        """Re-run the program eagerly; raise its own error, or the one for a loss or gradient
+        that is not finite. Data outside the support are no error where they are masked.
 
         Data outside the support may not matter, e.g. where they are masked.
         """

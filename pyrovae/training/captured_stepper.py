@@ -1,4 +1,4 @@
-"""One training step after another, captured and replayed where that can be."""
+"""Captured training steps: replayed for batches of known shapes, eager otherwise."""
 
 import logging
 import time
@@ -17,26 +17,27 @@ from pyrovae.training.fused_adam import FusedAdam
 
 logger = logging.getLogger(__name__)
 RENEWALS = 3
-"""How often a run is captured anew because something changed between epochs."""
+"""How often a run re-captures its steps because something changed between epochs."""
 COMPARED_AFTER = 1000
-"""AutoCapture after which a step is compared with the program even if nothing suggests that it
-changed: a small part of them."""
+"""Number of replays after which a step is compared with the eager program even if nothing
+suggests a change; the cost is small against that many steps."""
 
 
 class CapturedSteps:
-    """The same steps, replayed where a batch has shapes that came before; see `Captured`.
+    """Training steps that replay a captured graph where a batch has shapes that came before; see
+    `capture.graph`.
 
-    On CUDA nobody waits for the device: once all data were seen, a loss or a gradient that is not
-    finite moves nothing, and becomes an error when the epoch is over.
+    On CUDA the finiteness check is asynchronous once all data were checked in the first epoch: a
+    step whose loss or gradient is not finite is skipped on the device, and the error is raised at
+    the end of the epoch.
 
-    At the start of an epoch a replay is compared with the program on a batch, and captured anew
-    where they differ, if code of the user's was seen to run (it may read Python numbers from
-    anywhere), and in any case after 1000 replays. If anything changed that the loss reaches (its
-    attributes, those of its estimator, hooks), the program is recorded again, and captured anew
-    where the recordings differ.
+    A replay is compared with the eager program on the first batch of an epoch if user code runs in
+    the step (it may read Python numbers from anywhere), and in any case after 1000 replays; where
+    they differ, the step is re-captured. If an attribute, estimator or hook that the loss reaches
+    has changed, the program is traced again, and re-captured where the traces differ.
 
-    Shapes that come once an epoch, as a ragged last batch does, run as they are; the first ones,
-    and those that come again in an epoch, are captured, `limit` of them.
+    Shapes that come once an epoch, such as a smaller last batch, run eagerly. The first shape, and
+    those that come twice in an epoch, are captured, at most `limit` of them.
     """
 
     def __init__(self, eager: Steps, *, compiled: bool = True, limit: int = 8) -> None:
@@ -104,8 +105,8 @@ class CapturedSteps:
         return measured
 
     def end_epoch(self, make_error: MakeError) -> None:
-        """Leave everything as uncaptured steps do: `terms` of the last batch; and let hooks change
-        the optimiser's state."""
+        """Leave the state that eager steps leave: `terms` and gradients of the last batch. Raise
+        the errors that were deferred. Hooks may change the optimiser's state afterwards."""
         self.seen.clear()
         self.index = -1
         if self.last is not None:
@@ -132,8 +133,8 @@ class CapturedSteps:
                 )
 
     def _look_for_changes(self, key: tuple, batch: Batch) -> None:
-        """Something may have changed that captures hold fixed: then they are made anew, but not
-        for ever."""
+        """Re-capture, at most `RENEWALS` times, where a value that the capture holds constant
+        may have changed."""
         state = guard_state([self.eager.run.loss, self.eager.context])
         changed, self.state = state[0] != self.state[0], state
         if not self.captured:
@@ -155,8 +156,7 @@ class CapturedSteps:
                 self._renew()
 
     def _has_hooks(self) -> bool:
-        """Whether functions of the user's run in each step of the optimiser, which may lay
-        parameters out anew."""
+        """Whether user code runs in each optimiser step; it may replace the parameters' memory."""
         return bool(
             self.eager.optimizer._optimizer_step_pre_hooks
             or self.eager.optimizer._optimizer_step_post_hooks
@@ -172,7 +172,7 @@ class CapturedSteps:
             )
 
     def _fused_for(self, parameters: list[Tensor]) -> FusedAdam | None:
-        """The update that was set up for these very parameters, if there is one."""
+        """The fused update that was built for these parameters, if there is one."""
         ready = self.fused is not None and self.fused.parameters is parameters
         return self.fused if ready else None
 
@@ -188,7 +188,7 @@ class CapturedSteps:
         self.fused = FusedAdam.of(optimizer, parameters)
 
     def _everywhere(self, holds: bool) -> bool:
-        """On all processes."""
+        """Whether `holds` is true in all processes."""
         return self.eager.processes.mean(holds) == 1.0
 
     def _capture(self, key: tuple, batch: Batch) -> None:
@@ -201,9 +201,9 @@ class CapturedSteps:
             replay, reason = None, error
         everywhere = self._everywhere(replay is not None)
         if replay is not None and everywhere:
-            for (
-                other
-            ) in self.captured.values():  # one update serves all that move the same parameters
+            for other in (
+                self.captured.values()
+            ):  # captures that train the same parameters share one fused update
                 if list(map(id, other.trained_params)) == list(map(id, replay.trained_params)):
                     replay.trained_params = other.trained_params
             self.captured[key] = replay

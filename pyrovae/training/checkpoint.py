@@ -152,8 +152,8 @@ def tensors_of(holder: nn.Module | Run) -> dict[str, Tensor]:
 
 
 def _constants_of(holder: nn.Module | Run, prefix: str) -> list[str]:
-    """What training leaves alone may be infinite: a mask, the bounds of a support, a fixed rate
-    of 0 on the logit scale."""
+    """Buffers and untrained parameters may be infinite: a mask, the bounds of a support, a fixed
+    rate of 0 on the logit scale."""
     module = holder.loss if isinstance(holder, Run) else holder
     frozen = [name for name, value in module.named_parameters() if not value.requires_grad]
     return [f"{prefix}{name}" for name in (*frozen, *dict(module.named_buffers()))]
@@ -192,7 +192,7 @@ def _copy(source: dict[str, Tensor], target: dict[str, Tensor]) -> None:
 
 
 def _kind(value: Tensor) -> tuple[bool, bool]:
-    """Precisions may differ, kinds of numbers not."""
+    """Floating-point precisions may differ; the kind of number may not."""
     return value.is_floating_point(), value.is_complex()
 
 

@@ -1,4 +1,4 @@
-"""Say so where training ended with latent variables that the model does not use."""
+"""Warn where training ended with latent variables that the model does not use."""
 
 import warnings
 from collections.abc import Mapping
@@ -23,11 +23,11 @@ from pyrovae.losses.schedules import LinearWarmup
 from pyrovae.training.evaluate import evaluate
 
 LEAST_KL = 0.01
-"""Nats per datum: what less than this says about the data is as good as nothing."""
+"""Nats per datum; below this KL a latent variable says practically nothing about the data."""
 SUSPECT_KL = 0.1
-"""The same for the average over an epoch, which is noisy, and whose weights moved."""
+"""The same for the average over an epoch, which is noisy because the weights moved."""
 LEAST_STEPS, LEAST_DATA = 100, 10
-"""Runs on less than this are tries, and nothing is said about them."""
+"""Shorter runs, or runs on fewer data, are trials and give no warning."""
 
 
 def warn_if_collapsed(
@@ -95,8 +95,8 @@ def _ignored(row: Mapping[str, float], sites: list[str], least: float) -> bool:
 
 
 def _kl(row: Mapping[str, float], sites: list[str]) -> float | None:
-    """The KL of these sites, of validation data if there are; a row that names each site's may
-    name others', too."""
+    """The KL of these sites, on validation data where there are any; a row with one column a
+    site may have columns of other sites too."""
     prefix = "valid_" if "valid_kl" in row else ""
     if len(sites) == 1 and f"{prefix}kl_{sites[0]}" not in row:
         return row.get(f"{prefix}kl")

@@ -1,4 +1,5 @@
-"""Several processes as one: started by torchrun, on the cores or the GPUs of one host or of many."""
+"""Several processes that train one model, started by torchrun on the cores or GPUs of one or
+more hosts."""
 
 import dataclasses
 import datetime
@@ -12,7 +13,7 @@ import torch.nn as nn
 from torch import Tensor
 
 TIMEOUT = 600.0
-"""Seconds that a process waits for the others where nobody says how many."""
+"""Seconds that a process waits for the others by default."""
 
 
 class Rows(Protocol):
@@ -32,39 +33,38 @@ class Batches(Protocol):
 
     @property
     def data(self) -> Rows:
-        """All rows."""
+        """All rows of the data set."""
 
     @property
     def batch_size(self) -> int:
-        """Of all processes together."""
+        """Rows in one batch, summed over processes."""
 
     @property
     def shuffle(self) -> bool:
-        """Whether each pass has an order of its own."""
+        """Whether the order changes from pass to pass."""
 
     @property
     def transform(self) -> Callable[[dict[str, Tensor]], dict[str, Tensor]] | None:
-        """What is made of each batch."""
+        """A function applied to each batch."""
 
     def __len__(self) -> int: ...
 
 
 class Ranks:
-    r"""The processes that `torchrun` started, for `fit(fabric=Ranks())`: one training on the union
-    of their batches.
+    r"""The processes that `torchrun` started, for `fit(fabric=Ranks())`: data-parallel training.
 
-    Each process builds the same loss, takes its part of every batch (`shard`) and draws from
-    random streams of its own; gradients and the history are averaged over processes, whose parts
-    have one size, so they are those of one process on the whole batch. All keep the same weights:
-    let process 0 alone write files, `hooks=[...] if ranks.first else []`; what its hooks leave at
-    the end, e.g. the best weights, all have then. A checkpoint of N processes resumes on M, with
-    other random numbers.
+    Each process builds the same loss, takes an equal part of every batch (`shard`) and has its own
+    random streams. Gradients and the history are averaged over processes, so they are those of one
+    process on the whole batch, and all processes keep the same weights. Let process 0 alone write
+    files, `hooks=[...] if ranks.first else []`; weights that its hooks restore at the end, e.g.
+    the best ones, are copied to all. A checkpoint of N processes resumes on M, with other random
+    numbers.
 
     timeout: seconds that a process waits for the others, e.g. for their gradients, before it ends
-        with an error; by default `PYROVAE_TIMEOUT` of the environment or 600. It must be longer
-        than the longest time in which one works alone, e.g. compiles or writes a checkpoint. A
-        process that ends, for whatever reason, ends the others within seconds: torchrun sees to
-        it. One that hangs ends them after `timeout`.
+        with an error; by default the environment's `PYROVAE_TIMEOUT`, or 600. It must exceed the
+        longest time in which one process works alone, e.g. compiles or writes a checkpoint. If a
+        process ends, torchrun ends the others within seconds; if one hangs, they end after
+        `timeout`.
 
     Outside torchrun, and with `alone=True`, it is one process. On CUDA each has the GPU of its
     LOCAL_RANK (`device`).
@@ -121,8 +121,8 @@ class Ranks:
         return module, optimizer
 
     def backward(self, value: Tensor) -> None:
-        """The gradients of all processes, of every parameter that any of them moves: batches may
-        differ in kind."""
+        """Gradients averaged over processes, for every parameter that any process trains:
+        batches may differ in kind."""
         value.backward()
         if self.size > 1:
             trained = [parameter for parameter in self.parameters if parameter.requires_grad]
@@ -132,13 +132,14 @@ class Ranks:
                     parameter.grad = torch.zeros_like(parameter)
             gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
             counts = self._average(gradients, own)
-            if not all(own):  # only then does the host wait for what the others have
+            if not all(own):  # the host waits for the counts of other processes only in this case
                 for parameter, count in zip(trained, counts.tolist()):
                     if not count:
                         parameter.grad = None
 
     def reduce(self, gradients: Sequence[Tensor]) -> None:
-        """Average over processes those of all parameters that are trained, in place."""
+        """Average the gradients over processes in place, in one message together with flags that
+        say which process has which gradient; return their sums."""
         if self.size > 1:
             self._average(gradients, [True] * len(gradients))
 
@@ -158,7 +159,7 @@ class Ranks:
         return clip_norm is None
 
     def union(self, items: Iterable[object]) -> list:
-        """What any of the processes has, in one order on all."""
+        """The items of all processes, sorted and without duplicates."""
         found: list = [list(items)]
         if self.size > 1:
             found = [None] * self.size
@@ -183,7 +184,7 @@ class Ranks:
                 value.copy_(self.broadcast(value))
 
     def broadcast(self, value: Tensor, src: int = 0) -> Tensor:
-        """The tensor of one process, on all."""
+        """The tensor of process `src`, on all processes."""
         if self.size > 1:
             value = value.detach().to(self.device, copy=True).contiguous()
             distributed.broadcast(value, src)
@@ -194,7 +195,7 @@ class Ranks:
         return Shard(batches, self)
 
     def share(self, items: Sequence) -> list:
-        """Those of a list of works, or rows of a tensor, that are this process's."""
+        """This process's part of a list of jobs or of the rows of a tensor."""
         return list(items[self.rank :: self.size])
 
     def synchronize(self, module: nn.Module) -> None:
@@ -206,8 +207,8 @@ class Ranks:
                 distributed.broadcast(buffer, 0)
 
     def gather(self, result: object) -> object:
-        """Put together what each process made of its `share`: tensors by rows, or dataclasses of
-        them, in the old order.
+        """Concatenate the results of all processes, each on its `share` of the rows, in the
+        original order: tensors, or dataclasses of tensors.
 
         An `Evidence` of each process's data becomes that of all data, on every process.
         """
@@ -229,7 +230,7 @@ class Ranks:
             )
         if self.size == 1:
             return result
-        parts = [result] * self.size  # places, for all to be filled
+        parts = [result] * self.size  # placeholders, filled by all_gather
         distributed.all_gather_object(parts, result.cpu())
         whole = torch.empty((sum(map(len, parts)), *result.shape[1:]), dtype=result.dtype)
         for rank, part in enumerate(parts):
@@ -237,22 +238,23 @@ class Ranks:
         return whole
 
     def close(self) -> None:
-        """The end of a program, which all processes reach together."""
+        """End the program, in all processes together."""
         if self.size > 1:
             self.wait()
             distributed.destroy_process_group()
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait until all processes are here."""
         if self.size > 1:
             distributed.barrier()
 
 
 class Shard:
-    """The same order in every process, from a generator that checkpoints keep.
+    """One process's part of each batch; the order is the same in every process, from a generator
+    that checkpoints keep.
 
-    Of a last batch that does not divide by their number a few rows are left out, others in each
-    epoch.
+    Where the number of processes does not divide the last batch, a few rows are left out, other
+    rows in each epoch.
     """
 
     def __init__(self, batches: Batches, ranks: Ranks) -> None:

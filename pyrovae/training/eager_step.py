@@ -1,4 +1,4 @@
-"""One training step after another, as the program runs."""
+"""Training steps that run the program itself (not captured)."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -16,8 +16,8 @@ from pyrovae.training.run import Run
 
 Batch = dict[str, Tensor]
 MakeError = Callable[[Tensor, int | None, list[str]], Exception]
-"""Makes the error for a loss that is not finite, or gradients of these names, in the present batch
-or that of an index."""
+"""Makes the error for a loss, or for gradients of these parameters, that are not finite, in the
+present batch or in the batch of an index."""
 
 
 class Steps:
@@ -74,7 +74,7 @@ class Steps:
             )
 
     def not_finite(self, parameters: list[Tensor], finite: Tensor) -> list[str]:
-        """The names of those that are marked as not finite."""
+        """The names of the parameters that are marked as not finite."""
         return [
             self.names.get(id(parameter), f"a tensor {tuple(parameter.shape)}")
             for parameter, good in zip(parameters, finite.tolist())
@@ -82,4 +82,4 @@ class Steps:
         ]
 
     def end_epoch(self, make_error: MakeError) -> None:
-        """A pass through the data is over."""
+        """Called when a pass through the data is over."""

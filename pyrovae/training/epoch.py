@@ -28,7 +28,7 @@ class Epoch:
     """What a pass through the training data gave."""
 
     row: dict[str, float]
-    """epoch, lr, beta, and averages of the loss and its terms while the weights moved."""
+    """epoch, lr, beta, and averages of the loss and its terms while the weights changed."""
     num_batches: int
     num_data: int
 
@@ -96,7 +96,7 @@ def step_schedule(run: Run, row: dict[str, float]) -> None:
 
 
 def _learning_rate(optimizer: torch.optim.Optimizer) -> dict[str, float]:
-    """That of the first group, as a number of its own; some of Pyro's optimisers call it eta."""
+    """The learning rate of the first parameter group; some of Pyro's optimisers call it eta."""
     group = optimizer.param_groups[0]
     rate = group.get("lr", group.get("eta"))
     return {} if rate is None else {"lr": float(rate)}

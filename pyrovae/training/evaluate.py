@@ -24,8 +24,7 @@ from pyrovae.losses.stacked import Stacked
 from pyrovae.training.averages import Averages, Measured, measure
 
 EVALUATION_SEED = 0
-"""Validation draws the same noise every epoch, so that epochs differ by their weights and not by
-luck."""
+"""Validation uses the same noise in each epoch, so that rows differ by their weights alone."""
 
 
 def evaluate(
@@ -47,7 +46,7 @@ def evaluate(
 
 
 class Evaluation:
-    """`evaluate`, again and again: where that pays as replays of what it computes (see
+    """`evaluate` for repeated use, replayed from a captured graph where that saves time (see
     `AutoCapture`)."""
 
     def __init__(
@@ -88,7 +87,7 @@ class Evaluation:
         if not torch.stack(good).all():
             Evaluation(self.loss, names=self.names, context=self.context)(
                 data
-            )  # says what is wrong with the data
+            )  # raises the error of the data
         return averages.row()
 
     def _program(self, batch: Batch) -> dict[str, Any]:
@@ -102,7 +101,7 @@ class Evaluation:
         return {"numbers": numbers, "units": measured.units, "good": torch.stack(good).all()}
 
     def _look_for_changes(self, batch: dict[str, Tensor]) -> None:
-        """What captures hold fixed may have changed since; then they are worth nothing any more."""
+        """Drop the captured graphs if something that they hold constant has changed since."""
         captured = self.replays.captured.get(shapes_of(batch))
         if self.replays.captured and (captured is None or not captured.matches_eager(batch)):
             self.replays = self._replays("off")
@@ -112,12 +111,13 @@ class Evaluation:
 
 
 def check_batch_of(loss: nn.Module, batch: dict[str, Tensor], num_data: int | None) -> None:
-    """Run `check` on a loss that is made of a pair.
+    """Run `check` on a loss that is made of a pair. `num_data=None` with a loss that knows N:
+    the batch does not come from the training set, and may be larger.
 
     `num_data=None` with a loss that knows N: the batch is not of the training set, and may be
     larger.
     """
-    if isinstance(loss, Stacked):  # of losses side by side the first, on its data
+    if isinstance(loss, Stacked):  # of stacked losses check the first, on its own data
         batch, loss = loss.rows(batch, 0), unwrap(loss.member(0))
     if (programs := programs_of(loss)) is not None:
         if num_data is None and (known := num_data_of(loss)) is not None:
@@ -126,5 +126,5 @@ def check_batch_of(loss: nn.Module, batch: dict[str, Tensor], num_data: int | No
 
 
 def size_in(loss: nn.Module) -> Callable[[Mapping[str, Tensor]], int]:
-    """How the data of a batch are counted for a loss on a pair."""
+    """The function that counts the data of a batch for a loss on a pair."""
     return loss.size_of if isinstance(loss, Stacked) else size_of

@@ -1,4 +1,4 @@
-"""Whether gradients are finite, said by the device that has them without anybody waiting for it."""
+"""Whether gradients are finite, computed on their device without synchronising with the host."""
 
 import functools
 import math
@@ -10,7 +10,7 @@ from torch import Tensor
 
 @torch.no_grad()
 def are_finite(tensors: Sequence[Tensor]) -> Tensor:
-    """`()`, in one pass over them by the kernel that gradient scalers use (it multiplies them by
+    """Whether all are finite, `()`, in one pass by the kernel of torch's gradient scaler (scale
     1).
 
     Example:
@@ -30,7 +30,7 @@ def are_finite(tensors: Sequence[Tensor]) -> Tensor:
 
 @torch.no_grad()
 def each_finite(tensors: Sequence[Tensor]) -> Tensor:
-    """For each tensor, `(len(tensors),)`.
+    """Whether each tensor is finite, `(len(tensors),)`.
 
     Example:
         >>> each_finite([torch.ones(2), torch.tensor([0.0, torch.nan])])
@@ -50,7 +50,9 @@ def _one(device: torch.device) -> Tensor:
 
 
 def _plain(tensor: Tensor) -> Tensor:
-    """Its numbers, dense and real."""
+    """The values of a gradient as a dense real tensor."""
     tensor = tensor._values() if tensor.is_sparse else tensor
     tensor = torch.view_as_real(tensor) if tensor.is_complex() else tensor
-    return tensor if tensor.numel() else tensor.new_zeros(1)  # a largest number of none is none
+    return (
+        tensor if tensor.numel() else tensor.new_zeros(1)
+    )  # an empty tensor has no largest number

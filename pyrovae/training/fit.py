@@ -1,4 +1,4 @@
-"""The training loop and nothing else: it knows no model, no data set and no file."""
+"""The training loop; it knows no model, no data set and no file."""
 
 import time
 from collections.abc import Callable, Sequence

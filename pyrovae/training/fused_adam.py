@@ -1,22 +1,23 @@
-"""Torch's fused Adam, called by those who have the gradients in hand."""
+"""Torch's fused Adam, called directly with gradients."""
 
 import torch
 from torch import Tensor
 
 
 class FusedAdam:
-    """The update of torch's fused Adam, with the optimiser's own state but without its Python."""
+    """The update of torch's fused Adam on the optimiser's own state, without the optimiser's
+    Python overhead."""
 
     optimizer: torch.optim.Optimizer
     parameters: list[Tensor]
     groups: list[tuple]
-    """For each of the optimiser's the update, its settings, its parameters, their places among
+    """For each parameter group: the update, its settings, its parameters, their indices among
     all, and their state."""
     before: list[object]
 
     @classmethod
     def of(cls, optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> "FusedAdam | None":
-        """None where the optimiser is another one or does more."""
+        """None for another optimiser, or one that does more than a plain Adam step."""
         kinds = {torch.optim.Adam: torch._fused_adam_, torch.optim.AdamW: torch._fused_adamw_}
         hooks = [*optimizer._optimizer_step_pre_hooks, *optimizer._optimizer_step_post_hooks]
         if (
@@ -41,12 +42,12 @@ class FusedAdam:
             states = [optimizer.state[parameter] for parameter in own]
             counts = torch.stack(
                 [state["step"] for state in states]
-            )  # views of one tensor are counted up at once
+            )  # step counters that are views of one tensor increase together
             for state, count in zip(states, counts.unbind()):
                 state["step"] = count
             decoupled = (
                 "decoupled_weight_decay" in optimizer.defaults and group["decoupled_weight_decay"]
-            )  # torch 2.7 on
+            )  # from torch 2.7 on
             update = torch._fused_adamw_ if decoupled else kinds[type(optimizer)]
             self.groups.append(
                 (
@@ -65,7 +66,8 @@ class FusedAdam:
         return self
 
     def is_current(self) -> bool:
-        """Whether the optimiser is as it was, but for the values of its state."""
+        """Whether the optimiser is as it was when this was built, apart from the values of its
+        state."""
         return self._look() == self.before
 
     def _look(self) -> list[object]:
@@ -92,7 +94,8 @@ class FusedAdam:
 
     @torch.no_grad()
     def __call__(self, gradients: list[Tensor], *, skip: Tensor | None = None) -> None:
-        """`skip`: 1.0 on the parameters' device for a step that is not to be taken."""
+        """Take one step. `skip`: 1.0 on the parameters' device to leave parameters and state
+        unchanged."""
         for update, group, parameters, places, counts, first, second, steps in self.groups:
             counts += 1 if skip is None else 1 - skip
             update(

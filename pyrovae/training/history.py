@@ -57,7 +57,7 @@ class History(Sequence[Row]):
         return {name: self[name] for name in self.names}
 
     def to_csv(self, path: str | Path) -> None:
-        """Write a table with a header; a reader never sees half of it."""
+        """Write a table with a header, atomically."""
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, self.names, lineterminator="\n")
         writer.writeheader()

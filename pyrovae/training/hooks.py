@@ -1,5 +1,5 @@
-"""Functions of the `Run` that `fit` calls after each epoch, in the order given; one with a
-`finish` gets a last call."""
+"""Functions of the `Run` that `fit` calls after each epoch, in the order given; those with a
+`finish` are also called at the end."""
 
 import math
 from pathlib import Path
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Begins(Protocol):
-    """A hook that is called before the first epoch too."""
+    """A hook that is also called before the first epoch."""
 
     def begin(self, run: Run) -> object:
-        """When all that may be refused was read and accepted."""
+        """Called when all arguments and files have been checked."""
 
 
 @runtime_checkable
 class Finishes(Protocol):
-    """A hook that is called at the end too."""
+    """A hook that is also called at the end."""
 
     def finish(self, run: Run) -> object:
-        """After the last epoch."""
+        """Called after the last epoch."""
 
 
 class Checkpoint:

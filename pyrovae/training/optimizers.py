@@ -1,4 +1,4 @@
-"""What may stand for an optimiser in `fit`: a torch one, a function that builds it, or one of
+"""What `fit` accepts as an optimiser: one of torch's, a function that builds one, or one of
 Pyro's."""
 
 from collections.abc import Callable
@@ -98,7 +98,7 @@ def _options(args: object) -> str:
 
 
 def check_loss(loss: object) -> None:
-    """Raise TypeError for what is no loss of a pair: a Pyro estimator by itself, a function."""
+    """Raise TypeError for what is not a loss on a pair: a Pyro estimator alone, or a function."""
     if isinstance(loss, nn.Module):
         return
     if isinstance(loss, ELBO) or isinstance(loss, type) and issubclass(loss, ELBO):

@@ -1,4 +1,4 @@
-"""Nested state as JSON and tensors, and back: what a pickle would hold, without its code."""
+"""Nested state as JSON and tensors, and back: the content of a pickle without its code."""
 
 from typing import cast
 
@@ -43,7 +43,8 @@ def pack(value: object, name: str, tensors: dict[str, Tensor]) -> object:
 
 
 def unpack(value: object, tensors: dict[str, Tensor]) -> object:
-    """What was packed. Raises KeyError, TypeError or ValueError for what was not."""
+    """The inverse of `pack`. Raises KeyError, TypeError or ValueError for anything that `pack`
+    did not make."""
     if not isinstance(value, dict):
         return value
     if "array" in value:

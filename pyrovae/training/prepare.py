@@ -1,4 +1,4 @@
-"""From what a caller of `fit` gives to a `Run` whose parts go together."""
+"""Build a `Run` from the arguments of `fit`, and check that they go together."""
 
 from collections.abc import Callable, Iterator, Sequence
 

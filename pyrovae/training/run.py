@@ -12,7 +12,7 @@ from pyrovae.training.history import History
 
 @dataclass
 class Run:
-    """All that a training run is, handed to every hook after each epoch."""
+    """The state of a training run, passed to every hook after each epoch."""
 
     loss: nn.Module
     parameters: dict[str, Tensor]
@@ -22,13 +22,13 @@ class Run:
     history: History
     generators: list[torch.Generator] = field(default_factory=list)
     stop: bool = False
-    """A hook sets this to end the run after the present epoch."""
+    """A hook sets this to end the run after the current epoch."""
     compiled: bool = False
     """Whether the steps are captured and compiled."""
 
     @property
     def epoch(self) -> int:
-        """Epochs done."""
+        """The number of epochs done."""
         return len(self.history)
 
     @property

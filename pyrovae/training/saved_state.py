@@ -1,5 +1,5 @@
-"""Whether the state of an optimiser, of a schedule and of random generators fits those it is for:
-before any is changed."""
+"""Check the saved state of an optimiser, a schedule and random generators before any of them is
+changed."""
 
 import math
 import random as python_random
@@ -68,13 +68,13 @@ def check_optimizer(
 
 
 def check_schedule(saved: object, schedule: LRScheduler) -> None:
-    """Raise ValueError for a state that is not of such a schedule."""
+    """Raise ValueError for a state that does not belong to such a schedule."""
     _alike(saved, schedule.state_dict(), "the schedule")
 
 
 def check_random(saved: RandomState, generators: Sequence[torch.Generator]) -> None:
-    """Raise ValueError for what generators of these kinds cannot be set to. Others' states may be
-    more or fewer."""
+    """Raise ValueError for a state that generators of these kinds cannot take. The number of
+    generators may differ."""
     try:
         torch.Generator().set_state(saved["torch"])
         np.random.RandomState(0).set_state(saved["numpy"])
@@ -102,7 +102,8 @@ def check_history(saved: object) -> None:
 
 
 def _alike(saved: object, expected: object, where: str) -> None:
-    """Of the same kinds, by name and by place; what `expected` does not say (None) may be anything."""
+    """Require the same types and structure, by name and by index; where `expected` is None,
+    anything is allowed."""
     if isinstance(expected, dict):
         if not isinstance(saved, dict):
             raise ValueError(f"{where} is {_short(saved)}, expected a dict")
@@ -111,7 +112,7 @@ def _alike(saved: object, expected: object, where: str) -> None:
                 _alike(saved[key], value, f"{where}, {key}")
             elif value is not None and not isinstance(
                 value, bool
-            ):  # flags may be those of a newer torch
+            ):  # a newer torch may have more flags
                 raise ValueError(f"{where} lacks {key}")
     elif isinstance(expected, (list, tuple)):
         if not isinstance(saved, (list, tuple)) or len(saved) < len(expected):
@@ -133,7 +134,8 @@ def _alike(saved: object, expected: object, where: str) -> None:
 def _check_state(
     saved: object, expected: dict[str, object] | None, name: str, precision: torch.dtype
 ) -> None:
-    """What an optimiser keeps for one parameter. `expected` None: it could not be tried."""
+    """Check the state that an optimiser keeps for one parameter. `expected` None: it could not
+    be determined."""
     if not isinstance(saved, dict):
         raise ValueError(f"the optimizer's state of {name} is {_short(saved)}")
     if lacking := sorted(set(expected or ()) - saved.keys()):
@@ -161,14 +163,14 @@ def _check_state(
 def _after_one_step(
     optimizer: torch.optim.Optimizer, group: dict[str, object], parameter: Tensor
 ) -> dict[str, object] | None:
-    """What such an optimiser keeps for a parameter of that shape; None where it does not step
-    without its own."""
+    """The state that such an optimiser keeps for a parameter of that shape after one step; None
+    where it cannot take a step alone."""
     twin = torch.zeros_like(parameter, requires_grad=True)
     twin.grad = torch.zeros_like(twin)
     scratch = object.__new__(type(optimizer))
     scratch.__dict__ |= {
         name: value for name, value in vars(optimizer).items() if name != "step"
-    }  # schedules wrap it
+    }  # schedules wrap `step`
     scratch.__dict__ |= {
         name: OrderedDict() for name in vars(optimizer) if name.startswith("_optimizer_step_")
     }
@@ -176,7 +178,7 @@ def _after_one_step(
     try:
         with preserve_state([]):
             scratch.step()
-    except Exception:  # whatever an optimiser of the user's needs
+    except Exception:  # a user's optimiser may need more than a gradient
         return None
     return dict(scratch.state[twin])
 

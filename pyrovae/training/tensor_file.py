@@ -1,4 +1,4 @@
-"""Safetensors files with a digest of all they hold: what is read is what was written."""
+"""Safetensors files with a digest of their content, checked when they are read."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from pyrovae.core.errors import CheckpointError
 
 DIGEST = "sha256"
 UNKNOWN = 64 * "0"
-"""Stands for the digest in the bytes that it is made of."""
+"""Takes the digest's place while the digest is computed."""
 
 
 def write_tensors(
@@ -75,7 +75,8 @@ def _header(content: bytes) -> dict:
 
 
 def _ordered(content: bytes, metadata: Mapping[str, str]) -> bytes:
-    """With its texts, in the order of their names: safetensors writes them in any."""
+    """The bytes of a safetensors file with its metadata sorted by name (safetensors writes them
+    in any order)."""
     header = {"__metadata__": dict(sorted(metadata.items())), **_header(content)}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)

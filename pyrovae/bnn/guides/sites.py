@@ -1,4 +1,4 @@
-"""What there is to infer in the Bayesian nets of a program."""
+"""The sample sites of the Bayesian nets of a program."""
 
 from dataclasses import dataclass
 
@@ -23,12 +23,12 @@ class Site:
 
     name: str
     initial: Tensor
-    """Where a guide starts: the parameter of the user's net where the prior allows it, else the
-    median of the prior."""
+    """Where a guide starts: the net's own parameter where the prior allows it, else the median
+    of the prior."""
     transform: Transform
     """From the reals to the support."""
     point: bool
-    """Whether the prior asks for its mode alone (empirical Bayes)."""
+    """Whether the prior asks for a point estimate of it (empirical Bayes)."""
 
     @property
     def is_real(self) -> bool:
@@ -99,7 +99,7 @@ def _draw(net: nn.Module) -> None:
 
 
 def _transform(support: constraints.Constraint) -> Transform:
-    """Element by element."""
+    """Applied element by element."""
     while isinstance(support, constraints.independent):
         support = support.base_constraint
     return biject_to(support)

@@ -1,4 +1,4 @@
-"""Posteriors made of a trained net afterwards."""
+"""Posteriors that are built from a trained net."""
 
 from pyrovae.bnn.posthoc.laplace import laplace, linearize
 from pyrovae.bnn.posthoc.swag import swag

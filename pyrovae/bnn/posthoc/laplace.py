@@ -68,7 +68,8 @@ def laplace(
     loc = torch.cat([value.flatten() for value in mode.values()])
     if not full:
         return loc, curvature.rsqrt()
-    # H = L L^T, so H^{-1} = L^{-T} L^{-1}; a lower factor of it by flipping both ways
+    # H = L L^T, so H^{-1} = L^{-T} L^{-1}; its lower Cholesky factor by flipping rows and
+    # columns
     upper = torch.linalg.solve_triangular(
         torch.linalg.cholesky(curvature.flip(0, 1)).flip(0, 1).T,
         torch.eye(size, dtype=loc.dtype, device=loc.device),
@@ -99,7 +100,7 @@ def linearize(model: nn.Module, mode: Mapping[str, Tensor]) -> nn.Module:
 
 
 def _sites(model: Callable, mode: Mapping[str, Tensor], data: Data) -> list[str]:
-    """The mode's sites in the order of the model, which is that of guides."""
+    """The mode's sites in the order of the model's sites, which guides use."""
     batch = next(batches(data, None, exemplar_of(model)))
     with (
         pyro.validation_enabled(False),

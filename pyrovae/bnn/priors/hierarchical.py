@@ -26,7 +26,7 @@ def hierarchical(alpha: float = 1.0, beta: float = 10.0, *, point: bool = True) 
         variance = pyro.sample(
             f"{site}_variance",
             dist.InverseGamma(tensor.new_tensor(alpha), tensor.new_tensor(beta)),
-            infer=cast(InferDict, {"point": point}),  # for guides of pyrovae
+            infer=cast(InferDict, {"point": point}),  # for pyrovae's guides
         )
         return dist.Normal(torch.zeros_like(tensor), _spread(variance.sqrt(), tensor.dim()))
 
@@ -58,5 +58,5 @@ def horseshoe(scale: float = 1.0) -> WeightPrior:
 
 
 def _spread(scale: Tensor, dims: int) -> Tensor:
-    """`(K, 1)` or `()` to what broadcasts with a weight of `dims` dims."""
+    """Reshape `(K, 1)` or `()` so that it broadcasts with a weight of `dims` dims."""
     return scale.reshape(*scale.shape, *(1,) * dims)

@@ -1,4 +1,4 @@
-"""Priors for a part of a net."""
+"""Priors for some parameters of a net."""
 
 from fnmatch import fnmatch
 

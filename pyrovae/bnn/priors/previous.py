@@ -1,4 +1,4 @@
-"""Yesterday's posterior as today's prior."""
+"""The posterior of earlier data as the prior of later data."""
 
 from collections.abc import Mapping
 from typing import Protocol

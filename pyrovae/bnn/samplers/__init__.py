@@ -1,5 +1,5 @@
-"""Samplers of weights: optimisers with noise for `fit`, what keeps their draws, and Markov chains
-on all data at once."""
+"""Samplers of weights: optimisers with noise for `fit`, the hook that keeps their draws, and
+Markov chains on all data at once."""
 
 from pyrovae.bnn.samplers.arviz import chains_to_arviz
 from pyrovae.bnn.samplers.collect import Collect

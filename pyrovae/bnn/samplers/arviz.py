@@ -1,4 +1,4 @@
-"""Chains out to ArviZ."""
+"""Export chains to ArviZ."""
 
 from __future__ import annotations
 

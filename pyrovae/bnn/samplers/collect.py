@@ -1,4 +1,4 @@
-"""Keep what a chain visits."""
+"""Keep the draws of a chain."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -49,7 +49,7 @@ class Collect:
         self.keep(run.epoch)
 
     def keep(self, epoch: int) -> None:
-        """Take the draw of this epoch, in place of those a longer run had made from here on."""
+        """Keep the draw of this epoch; draws of later epochs, from a longer run, are removed."""
         for later in [known for known in self.kept if known >= epoch]:
             del self.kept[later]
             if self.folder is not None:
@@ -78,8 +78,8 @@ class Collect:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """In the order in which they were written: safetensors sorts, and `swag` goes by the order of
-    the net."""
+    """The draws in the order in which they were written: safetensors sorts names, and `swag`
+    needs the order of the net."""
     tensors, metadata, vouched_for = read_tensors(path)
     if not vouched_for or "names" not in metadata:
         raise CheckpointError(

@@ -1,4 +1,4 @@
-"""Sites with a conditional that can be drawn from exactly, beside a Markov chain for the others."""
+"""Gibbs steps for sites with a tractable conditional, beside a Markov chain for the others."""
 
 from collections.abc import Callable, Mapping
 from typing import cast
@@ -48,14 +48,14 @@ class Gibbs(MCMCKernel):
     def __init__(self, model: Callable, kernel: Kernel, **draws: Draw) -> None:
         self.model, self.draws = model, draws
         self.values: dict[str, Tensor] = {}
-        # it sees what `values` hold when it moves
+        # the kernel reads `values` when it moves
         self.kernel = cast(ChainKernel, kernel(poutine.condition(model, data=self.values)))
         self._start: dict[str, Tensor] | None = None
         self._own: dict[str, Transform] = {}
 
     @property
     def transforms(self) -> dict[str, Transform]:
-        """To the unconstrained scale, by site."""
+        """Transforms to the unconstrained scale, by site."""
         return {**self.kernel.transforms, **self._own}
 
     @property
@@ -107,7 +107,7 @@ class Gibbs(MCMCKernel):
         return self.kernel.potential_fn(self._others(params))
 
     def clear_cache(self) -> None:
-        """Forget where the kernel stands."""
+        """Forget where the kernel is."""
         if self._start is not None:
             changed(self.kernel, self._others(self._start))
 

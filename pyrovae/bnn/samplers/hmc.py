@@ -21,21 +21,21 @@ DIVERGENT = 1000.0
 
 @dataclass(frozen=True)
 class Chains:
-    """Draws of R chains after warm-up, and how they were made."""
+    """Draws of R chains after warm-up, with their diagnostics."""
 
     draws: dict[str, Tensor]
     """`(S, R, *shape)` by name."""
     accept: Tensor
     """Acceptance probability, `(S, R)`."""
     energy: Tensor
-    """U + kinetic energy at the start of each path, nats, `(S, R)`."""
+    """Potential plus kinetic energy at the start of each path, nats, `(S, R)`."""
     divergent: Tensor
-    """`(S, R)`, boolean."""
+    """Whether a path diverged, `(S, R)`."""
     step_size: Tensor
-    """`(R,)`."""
+    """Step sizes, `(R,)`."""
 
     def sample_stats(self) -> dict[str, Tensor]:
-        """ArviZ's group of that name, `(S, R)` each."""
+        """ArviZ's group `sample_stats`, `(S, R)` each."""
         return {"acceptance_rate": self.accept, "energy": self.energy, "diverging": self.divergent}
 
 
@@ -121,7 +121,7 @@ def hmc(
 def _check_energy(loss: Stacked, num_data: int, size: int) -> None:
     pair = unwrap(loss.template[0])
     known = num_data_of(pair)
-    if known == ANY_NUMBER:  # a loss that does not count
+    if known == ANY_NUMBER:  # evaluations that the step counter does not count
         known = num_data
     if not known == num_data == size:
         raise ValueError(
@@ -146,7 +146,7 @@ def _path(
     length: int,
     energy: Callable[[], tuple[Tensor, list[Tensor]]],
 ) -> tuple[Tensor, list[Tensor]]:
-    """Leapfrog in place; the potential and its gradient at the end."""
+    """Leapfrog steps in place; the potential and its gradient at the end."""
     steps = [_like(step, value) for value in momentum]
     for index in range(length):
         with torch.no_grad():
@@ -162,7 +162,7 @@ def _path(
 
 
 class _StepSize:
-    """Dual averaging of log step sizes, one for each chain."""
+    """Dual averaging of log step sizes, one for each chain (Hoffman & Gelman 2014)."""
 
     def __init__(self, value: Tensor, target: float) -> None:
         self.value, self.target = value, target

@@ -1,4 +1,4 @@
-"""Stochastic-gradient Markov chains as optimisers of a `PointEstimate`."""
+"""Stochastic-gradient MCMC as optimisers of a `PointEstimate`."""
 
 import math
 from collections.abc import Callable, Iterable

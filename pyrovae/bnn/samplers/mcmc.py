@@ -20,41 +20,41 @@ from pyrovae.core.traces import sample_sites
 from pyrovae.core.types import Site
 
 Kernel = Callable[[Callable], MCMCKernel]
-"""Makes a kernel of Pyro's from a model."""
+"""Makes one of Pyro's kernels from a model."""
 
 
 @runtime_checkable
 class HasCache(Protocol):
-    """A kernel that keeps the potential energy and gradient of where it stands."""
+    """A kernel that caches the potential energy and gradient at its position."""
 
     def clear_cache(self) -> None:
-        """Forget them."""
+        """Clear the cache."""
 
 
 @runtime_checkable
 class Wraps(Protocol):
-    """A kernel that moves some sites by another, as `Gibbs` does."""
+    """A kernel that moves some sites by another kernel, as `Gibbs` does."""
 
     kernel: "ChainKernel"
 
 
 class ChainKernel(Protocol):
-    """What all of Pyro's kernels have, beyond `MCMCKernel`."""
+    """What all of Pyro's kernels have beyond `MCMCKernel`."""
 
     initial_params: dict[str, Tensor]
 
     @property
     def transforms(self) -> Mapping[str, Transform]:
-        """To the unconstrained scale, by site."""
+        """Transforms to the unconstrained scale, by site."""
 
     def potential_fn(self, params: Mapping[str, Tensor], /) -> Tensor:
         """-log p in nats."""
 
     def setup(self, warmup_steps: int, *args: object, **kwargs: object) -> None:
-        """Before the first step."""
+        """Called before the first step."""
 
     def sample(self, params: dict[str, Tensor], /) -> dict[str, Tensor]:
-        """One step from there."""
+        """One step from `params`."""
 
 
 def mcmc(
@@ -155,7 +155,7 @@ def _unconstrained(
         name: site
         for name, site in sample_sites(trace, observed=False).items()
         if not site["fn"].has_enumerate_support
-    }  # Pyro sums those out
+    }  # Pyro sums out enumerable sites
     expected = {name: tuple(site["value"].shape) for name, site in sites.items()}
     given = {name: tuple(value.shape) for name, value in start.items()}
     if given != expected:
@@ -184,7 +184,7 @@ def _run(
     params = kernel.initial_params
     if begin is not None:
         params = begin
-        changed(kernel, params)  # a random walk sets out from a point of its own choice
+        changed(kernel, params)  # a random walk starts at a point of its own choice
     mover: Any = kernel.kernel if isinstance(kernel, Wraps) else kernel
     kept, accept, energy, before = [], [], [], 0.0
     for iteration in range(warmup + num_samples):
@@ -195,7 +195,7 @@ def _run(
             count, mean = iteration - warmup + 1, float(mover._mean_accept_prob)
             accept.append(
                 min(1.0, max(0.0, count * mean - (count - 1) * before))
-            )  # Pyro keeps the running mean
+            )  # Pyro keeps a running mean
             energy.append(potential.detach() + momentum.kinetic)
             kept.append(params)
             before = mean
@@ -211,7 +211,7 @@ def _run(
 
 
 class _Momentum(Messenger):
-    """Reads the momentum that HMC and NUTS draw, by `pyro.sample`, at the start of each path."""
+    """Read the momentum that HMC and NUTS draw, by `pyro.sample`, at the start of each path."""
 
     def __init__(self) -> None:
         super().__init__()
