@@ -9,8 +9,9 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from pyrovae.capture.graph import Batch, Captured, Result
+from pyrovae.capture.graph import Captured, Result
 from pyrovae.core.errors import CaptureError, first_line
+from pyrovae.core.types import Batch
 
 logger = logging.getLogger(__name__)
 Compile = Literal["auto", "on", "off"]

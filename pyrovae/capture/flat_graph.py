@@ -39,6 +39,11 @@ def kinds_of(batch: Mapping[str, Tensor]) -> str:
     )
 
 
+def layout_of(tensor: Tensor) -> tuple[torch.Size, tuple[int, ...], torch.dtype, torch.device]:
+    """Shape, strides, dtype and device: what a graph is valid for."""
+    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device
+
+
 def lift(graph: fx.GraphModule) -> list[Tensor]:
     """Make inputs of the tensors that the program closed over; they are returned in the order of
     those inputs."""

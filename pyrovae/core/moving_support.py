@@ -10,8 +10,8 @@ from pyro.poutine.messenger import Messenger
 from torch import Size, Tensor
 from torch.distributions import Distribution, constraints
 
-from pyrovae.core.traces import Batch, run_pair, sample_sites
-from pyrovae.core.types import Shape, Site, nodes_of
+from pyrovae.core.traces import run_pair, sample_sites
+from pyrovae.core.types import Batch, Shape, Site, nodes_of
 
 LOOKS = 10
 """Draws that tell whether a support moves: with continuous latent values two would do."""

@@ -1,7 +1,7 @@
 """Run a (model, guide) pair once and read its log-probabilities; nothing here knows what the pair
 is made of."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TypeGuard, cast
 
@@ -19,9 +19,7 @@ from pyrovae.core.errors import PairError
 from pyrovae.core.modules import find_modules
 from pyrovae.core.param_store import local_param_scope, localize
 from pyrovae.core.shapes import DATA, PARTICLES, PARTICLES_DIM
-from pyrovae.core.types import LocalGuide, PlateFrame, Site, nodes_of
-
-Batch = Mapping[str, Tensor]
+from pyrovae.core.types import Batch, LocalGuide, PlateFrame, Site, nodes_of
 
 
 def run_pair(

@@ -7,6 +7,9 @@ import torch
 from pyro.poutine import Trace
 from torch import Tensor
 
+Batch = Mapping[str, Tensor]
+"""Data by the name of their site, each `(B, *event)`."""
+
 Site = dict[str, Any]
 """What Pyro knows of one statement: `name`, `type`, `fn`, `value`, `is_observed`, `scale`, `mask`,
 `cond_indep_stack`, `infer` and what handlers add; its own `Message` leaves most of them optional.
