@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from pyrovae.capture.reachable import is_user_code
+from pyrovae.capture.user_code import is_user_code
 from pyrovae.core.errors import CaptureError
 
 _READ_GRADIENT = vars(torch._C.TensorBase)["grad"].__get__

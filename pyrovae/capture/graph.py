@@ -15,9 +15,9 @@ from pyrovae.capture.cuda_graph import CudaGraphRunner, Epilogue, record_cuda_gr
 from pyrovae.capture.flat_graph import kinds_of, layout_of, lift
 from pyrovae.capture.inductor import compile_graph, forget_sources
 from pyrovae.capture.onednn import use_fastest_route
-from pyrovae.capture.reachable import is_user_code, module_of
 from pyrovae.capture.rollback import UndoWrites, rolled_back
 from pyrovae.capture.tracing import trace
+from pyrovae.capture.user_code import is_user_code, module_of
 from pyrovae.capture.verify import Verifier
 from pyrovae.core.errors import CaptureError, first_line
 from pyrovae.core.preserve_state import preserve_state

@@ -68,8 +68,14 @@ def find_modules(*programs: Callable) -> dict[str, nn.Module]:
             visit(name, getattr(program, "__dict__", {}), "")
 
     for program in programs:
-        visit(getattr(program, "__name__", type(program).__name__), program, None)
+        visit(name_of(program), program, None)
     return found
+
+
+def name_of(value: object) -> str:
+    """Its `__name__`, or that of its class."""
+    # functions, classes and modules have names, and whatever else its author gave one
+    return getattr(value, "__name__", type(value).__name__)
 
 
 def _variables(function: FunctionType) -> dict[str, object]:

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 import pyrovae as pv
 from pyrovae.capture.graph import Captured
 from pyrovae.capture.guards import guard_state
-from pyrovae.capture.reachable import is_user_code
 from pyrovae.capture.rollback import UndoWrites
+from pyrovae.capture.user_code import is_user_code
 from pyrovae.training import captured_stepper as steps
 
 FACTOR = {"value": 1.0}
