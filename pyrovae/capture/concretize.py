@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 
 from pyrovae.capture.user_code import is_user_code
 from pyrovae.core.errors import CaptureError
+from pyrovae.core.modules import name_of
 
 _READ_GRADIENT = vars(torch._C.TensorBase)["grad"].__get__
 
@@ -58,7 +59,7 @@ class ConcretizeMode(TorchFunctionMode):
                     "of numbers."
                 )
             return result
-        name = getattr(func, "__name__", "")
+        name = name_of(func)
         changed = (kwargs or {}).get("out")
         if (
             name.endswith("_")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pyrovae.capture.stateful import Content, State
 from pyrovae.capture.user_code import MODULE_STATE
+from pyrovae.core.modules import attributes_of
 
 _UNSET = object()
 
@@ -127,14 +128,6 @@ def of_object(value: object) -> State | None:
                 object.__setattr__(value, name, part)
 
     return State(read, write)
-
-
-def attributes_of(value: object) -> dict[str, object]:
-    """The `__dict__` of an object, or an empty one."""
-    try:
-        return vars(value)
-    except TypeError:  # of an object with slots alone, or of a class written in C
-        return {}
 
 
 def value_key(value: object) -> str | None:

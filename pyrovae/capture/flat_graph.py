@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Mapping
+from operator import attrgetter
 
 import numpy as np
 import torch
@@ -60,7 +61,7 @@ def lift(graph: fx.GraphModule) -> list[Tensor]:
                 else graph.graph.inserting_before(node)
             ):
                 nodes[node.target] = graph.graph.placeholder(f"constant_{len(nodes)}")
-            constants.append(getattr(graph, node.target))
+            constants.append(attrgetter(node.target)(graph))
             nodes[node.target].meta["val"] = constants[-1].detach()
             last.append(nodes[node.target])
         node.replace_all_uses_with(nodes[node.target])

@@ -76,7 +76,7 @@ def _module_state(part: nn.Module, tell: Callable[[object], object]) -> tuple:
                     tell(hook)
                     for hooks in (
                         value._backward_hooks,
-                        getattr(value, "_post_accumulate_grad_hooks", None),
+                        value._post_accumulate_grad_hooks,
                     )
                     for hook in (hooks or {}).values()
                 ],

@@ -77,9 +77,11 @@ _ABSENT = object()
 
 def _shares(tensor: Tensor, data: Tensor) -> bool:
     """Whether a tensor still is laid out over the memory of what was its `data`."""
-    if any(
-        getattr(tensor, kind) != getattr(data, kind)
-        for kind in ("device", "dtype", "layout", "shape")
+    if (tensor.device, tensor.dtype, tensor.layout, tensor.shape) != (
+        data.device,
+        data.dtype,
+        data.layout,
+        data.shape,
     ):
         return False
     return tensor.layout != torch.strided or (

@@ -148,7 +148,8 @@ def is_shuffled(data: Data) -> bool:
 
 
 def _of_loader(owner: object, name: str) -> object:
-    """An attribute of a DataLoader or its samplers, which other iterables may have too, or not."""
+    """An attribute of a DataLoader or its samplers; None where `owner` has none of this name."""
+    # any iterable may be data, and wrappers of a DataLoader have its attributes but not its class
     return getattr(owner, name, None)
 
 

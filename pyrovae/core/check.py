@@ -16,7 +16,7 @@ from pyrovae.core.preserve_state import preserve_state
 from pyrovae.core.shapes import DATA
 from pyrovae.core.support import check_latent, check_support
 from pyrovae.core.traces import run_guide, run_model, sample_sites
-from pyrovae.core.types import nodes_of
+from pyrovae.core.types import HasNumData, nodes_of
 
 ANY_NUMBER = 2**62
 """Of data: for checks where the number N has no part in what is computed."""
@@ -94,7 +94,7 @@ def num_data_of(loss: object) -> int | None:
     """N for `check`, as a loss on a pair knows it; no limit for a loss that asks for none:
     `Trace_ELBO()(model, guide)` and `PyroLoss` minimise what the pair says as it is written,
     `IwaeLoss` refuses sites outside the plate by itself."""
-    return getattr(loss, "num_data", ANY_NUMBER)
+    return loss.num_data if isinstance(loss, HasNumData) else ANY_NUMBER
 
 
 def _run(role: str, run: Callable[[], Trace], batch: Mapping[str, Tensor]) -> Trace:

@@ -8,6 +8,8 @@ from types import CellType, CodeType, FunctionType
 
 import torch.nn as nn
 
+from pyrovae.core.types import HasWrapped
+
 
 def find_modules(*programs: Callable) -> dict[str, nn.Module]:
     """The nn.Modules that programs are or reach, by name.
@@ -61,20 +63,28 @@ def find_modules(*programs: Callable) -> dict[str, nn.Module]:
         elif inspect.ismethod(program):
             visit("owner", program.__self__, "")
             visit(name, program.__func__, None)
-            visit(name, getattr(program.__self__, "__dict__", {}), "")
-        elif hasattr(program, "__wrapped__"):
+            visit(name, attributes_of(program.__self__), "")
+        elif isinstance(program, HasWrapped):
             visit(name, program.__wrapped__, None)
         else:
-            visit(name, getattr(program, "__dict__", {}), "")
+            visit(name, attributes_of(program), "")
 
     for program in programs:
         visit(name_of(program), program, None)
     return found
 
 
+def attributes_of(value: object) -> dict[str, object]:
+    """The `__dict__` of an object, or an empty one."""
+    try:
+        return vars(value)
+    except TypeError:  # an object with slots alone, or of a class written in C
+        return {}
+
+
 def name_of(value: object) -> str:
     """Its `__name__`, or that of its class."""
-    # functions, classes and modules have names, and whatever else its author gave one
+    # functions, classes and modules have one, and any other object may
     return getattr(value, "__name__", type(value).__name__)
 
 

@@ -86,8 +86,8 @@ def bounds_of(fn: Distribution) -> list[Tensor]:
 
 
 def base_support(support: constraints.Constraint) -> constraints.Constraint:
-    """That of one element."""
-    while hasattr(support, "base_constraint"):  # of independent elements, and of mixtures
+    """The constraint on one element of a value."""
+    while isinstance(support, (constraints.independent, constraints.MixtureSameFamilyConstraint)):
         support = support.base_constraint
     return support
 

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator
 
 import pyro
+import torch
 import torch.nn as nn
 from torch import Tensor
 
@@ -73,6 +74,6 @@ def _leaves(loss: Tensor) -> Iterator[Tensor]:
         if node is None or node in seen:
             continue
         seen.add(node)
-        if hasattr(node, "variable"):
+        if isinstance(node, torch._C._functions.AccumulateGrad):
             yield node.variable
         stack.extend(parent for parent, _ in node.next_functions)

@@ -13,7 +13,7 @@ from pyrovae.core.errors import PairError
 from pyrovae.core.moving_support import ZeroOutside, base_support
 from pyrovae.core.shapes import DATA_DIM
 from pyrovae.core.traces import base_distribution, sample_sites
-from pyrovae.core.types import Site
+from pyrovae.core.types import Site, base_of
 
 BOUNDED = (
     constraints.interval,
@@ -100,7 +100,9 @@ def lies_in_support(site: Site) -> Tensor | None:
 def check_parameters(role: str, site: Site) -> None:
     """Raise PairError where a distribution has parameters that it does not allow."""
     base = base_distribution(site["fn"])
-    for name, constraint in getattr(base, "arg_constraints", {}).items():
+    for name, constraint in (
+        base.arg_constraints if isinstance(base, Distribution) else {}
+    ).items():
         value = base.__dict__.get(name)
         if isinstance(value, Tensor) and not torch.isfinite(value).all():
             raise PairError(
@@ -216,11 +218,12 @@ def support_of(fn: Distribution) -> constraints.Constraint | None:
 def masks_of(site: Site) -> list[Tensor | bool]:
     """The masks round and inside a site's distribution: where one is False, the value need not lie
     in the support."""
-    fn, masks = site["fn"], [] if site["mask"] is None else [site["mask"]]
-    while hasattr(fn, "base_dist"):
+    masks = [] if site["mask"] is None else [site["mask"]]
+    fn: Distribution | None = site["fn"]
+    while fn is not None:
         if isinstance(fn, dist.MaskedDistribution):
             masks.append(fn._mask)
-        fn = fn.base_dist
+        fn = base_of(fn)
     return masks
 
 

@@ -18,7 +18,7 @@ from pyrovae.core.errors import PairError
 from pyrovae.core.modules import find_modules
 from pyrovae.core.param_store import local_param_scope, localize
 from pyrovae.core.shapes import DATA, PARTICLES, PARTICLES_DIM
-from pyrovae.core.types import Batch, LocalGuide, PlateFrame, Site, nodes_of
+from pyrovae.core.types import Batch, LocalGuide, PlateFrame, Site, base_of, nodes_of
 
 
 def run_pair(
@@ -70,7 +70,7 @@ def for_batch(guide: Callable, batch: Batch) -> Callable:
 
 def is_local(guide: Callable | None) -> TypeGuard[LocalGuide]:
     """Whether a guide makes another one of itself for each batch."""
-    return hasattr(guide, "for_batch")
+    return isinstance(guide, LocalGuide)
 
 
 @contextmanager
@@ -172,8 +172,8 @@ def log_prob(site: Site) -> Tensor:
 
 def base_distribution(fn: Distribution) -> Distribution:
     """The family under `.to_event`, `.mask` and plates."""
-    while hasattr(fn, "base_dist") and not isinstance(fn, TransformedDistribution):
-        fn = fn.base_dist
+    while not isinstance(fn, TransformedDistribution) and (base := base_of(fn)) is not None:
+        fn = base
     return fn
 
 

@@ -3,7 +3,7 @@ traces."""
 
 import copy
 from collections.abc import Callable
-from typing import cast
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from pyro.infer import (
@@ -23,6 +23,16 @@ from pyrovae.core.support import refuse_score_functions
 from pyrovae.losses.pathwise import KNOWN, is_pathwise, negative_elbo
 
 
+@runtime_checkable
+class HasDifferentiableLoss(Protocol):
+    """An estimator whose loss is a tensor with a graph."""
+
+    def differentiable_loss(
+        self, model: Callable, guide: Callable, *args: object, **kwargs: object
+    ) -> Tensor:
+        """The loss in nats, summed over the batch."""
+
+
 def usable(elbo: ELBO) -> Trace_ELBO:
     """The estimator, which then has the methods of `Trace_ELBO` that are called here."""
     if isinstance(elbo, type):
@@ -34,9 +44,7 @@ def usable(elbo: ELBO) -> Trace_ELBO:
             "inside a logarithm and the result is no bound. "
             "Reduce pyrovae.log_weights(...) over particles for each datum instead."
         )
-    if name.startswith("Jit") or not (
-        hasattr(elbo, "differentiable_loss") or isinstance(elbo, TraceGraph_ELBO)
-    ):
+    if name.startswith("Jit") or not (isinstance(elbo, (HasDifferentiableLoss, TraceGraph_ELBO))):
         raise TypeError(
             f"{name} has no differentiable loss that can be scaled per datum and step; use Trace_ELBO, "
             "TraceMeanField_ELBO, TraceGraph_ELBO or TraceEnum_ELBO."

@@ -4,6 +4,7 @@ import copy
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Protocol, runtime_checkable
 
 import pyro
 import pyro.distributions as dist
@@ -231,11 +232,25 @@ def drawn(program: nn.Module) -> Iterator[None]:
         yield
 
 
+@runtime_checkable
+class HasInShape(Protocol):
+    """A net that knows the shape of one input."""
+
+    in_shape: Sequence[int]
+
+
+@runtime_checkable
+class HasEventDim(Protocol):
+    """A net that knows the number of dims of one input."""
+
+    event_dim: int
+
+
 def _event_dim(net: nn.Module) -> int:
-    if isinstance(in_shape := getattr(net, "in_shape", None), Sequence):
-        return len(in_shape)
-    if isinstance(event_dim := getattr(net, "event_dim", None), int):
-        return event_dim
+    if isinstance(net, HasInShape) and isinstance(net.in_shape, Sequence):
+        return len(net.in_shape)
+    if isinstance(net, HasEventDim) and isinstance(net.event_dim, int):
+        return net.event_dim
     first = next(
         part for part in net.modules() if any(True for _ in part.parameters(recurse=False))
     )
