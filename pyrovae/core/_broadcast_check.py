@@ -14,8 +14,8 @@ from pyrovae.core.traces import base_distribution, log_prob
 from pyrovae.core.types import Site, nodes_of
 
 TRIED = 3
-"""Particles that tell whether a program broadcasts: more than two, so that a dim of theirs is
-seldom taken for another."""
+"""Particles in the test: more than two, so that their dim is seldom mistaken for another one of
+the same size."""
 REMEDY = (
     "Values are (K draws, B data, *event) then: let it index, sum and reshape from the right, e.g. alpha[..., g] for "
     "alpha[g], and use layers that take weights of any batch shape, e.g. pyrovae.Bayesian(net)."
@@ -28,8 +28,8 @@ def find_fault(
     alone: Callable[[Trace], Trace],
     draws: Trace | None = None,
 ) -> str | None:
-    """In words how a few particles at once differ from the same ones one at a time; None if they
-    do not."""
+    """A description of how `TRIED` particles at once differ from the same draws one at a time;
+    None if they agree."""
     try:
         together = run()
         for site in nodes_of(together).values():
@@ -44,7 +44,7 @@ def find_fault(
         if draws is not None:
             draw.nodes.update(
                 draw_of(draws, index).nodes
-            )  # in the guide's layout, which was found to be right
+            )  # in the guide's layout, which was tested before
         single = alone(draw)
         name = _difference(together, single, TRIED, index)
         if name is not None:
@@ -59,7 +59,8 @@ def find_fault(
 
 
 def _difference(together: Trace, single: Trace, count: int, index: int) -> str | None:
-    """The first site that is not what it is in a trace of that draw alone."""
+    """The name of the first site that differs from a trace of draw `index` alone; None if all
+    agree."""
     sites, others = (
         {name: site for name, site in nodes_of(trace).items() if site["type"] == "sample"}
         for trace in (together, single)

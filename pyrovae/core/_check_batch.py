@@ -9,7 +9,8 @@ from pyrovae.core.errors import PairError
 
 
 def check_batch(batch: Mapping[str, Tensor]) -> int:
-    """The leading size B of a batch; raises PairError for what is no batch of finite tensors."""
+    """The leading size B of a batch; raises PairError unless it holds finite tensors of one
+    leading size."""
     if not isinstance(batch, Mapping):
         raise PairError(
             f"a batch is {type(batch).__name__}, expected a mapping from site names to tensors, "

@@ -30,8 +30,8 @@ def check_rows(site: Site, size: int, plate: str) -> None:
 
 
 def check_value(site: Site, batch: Mapping[str, Tensor]) -> None:
-    """A site of a batch key's name observes its rows in their order; what a model makes of each
-    row is its own affair."""
+    """A site with the name of a batch key has to observe its rows in their order; any other change
+    of a row is allowed."""
     name, value = site["name"], site["value"]
     data = batch.get(name, value)
     if data.shape != value.shape or masks_of(site):
@@ -49,7 +49,8 @@ def check_value(site: Site, batch: Mapping[str, Tensor]) -> None:
 def check_neighbours(
     model: Callable, guide_trace: Trace, batch: Mapping[str, Tensor], size: int, plate: str
 ) -> None:
-    """Score the first half of the rows alone, on the same latent values: nothing may change."""
+    """Score the first half of the rows by itself, on the same latent values: no log-probability
+    may change."""
     whole, half, part = run_model(model, guide_trace, batch), size // 2, guide_trace.copy()
     if not half or set(sample_sites(whole, observed=False)) - set(guide_trace.nodes):
         return
@@ -62,7 +63,7 @@ def check_neighbours(
             }
     try:
         alone = run_model(model, part, {name: value[:half] for name, value in batch.items()})
-    except Exception:  # a program that only takes batches of this size cannot be asked
+    except Exception:  # a program that only takes batches of this size cannot be tested
         return
     for name, site in sample_sites(whole, observed=True).items():
         inside, other = (
@@ -88,8 +89,8 @@ def check_neighbours(
 def _is_noisy(
     model: Callable, guide_trace: Trace, batch: Mapping[str, Tensor], site: Site
 ) -> bool:
-    """Whether the model draws numbers outside its sites: then no two runs agree, be the rows
-    others or the same."""
+    """Whether the model draws random numbers outside its sites, so that two runs on the same rows
+    differ."""
     again = (nodes_of(run_model(model, guide_trace, batch))[site["name"]] for _ in range(4))
     return not all(_close(log_prob(site), log_prob(other)) for other in again)
 

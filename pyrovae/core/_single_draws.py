@@ -21,8 +21,8 @@ def draw_of(trace: Trace, index: int) -> Trace:
 
 
 def stacked(traces: list[Trace]) -> Trace:
-    """Traces of single draws as one of K particles: values and log-probabilities have a first dim
-    K; observed values and distributions are those of the first trace.
+    """One trace of K particles, made of K traces of single draws: values and log-probabilities
+    have a first dim K; observed values and distributions are those of the first trace.
 
     Raises: PairError where the draws differ in their sites.
     """
@@ -47,7 +47,7 @@ def stacked(traces: list[Trace]) -> Trace:
         )
         scores = torch.stack(
             [_rows(log_prob(site), 0) for site in sites]
-        )  # which the masks have had their part in
+        )  # with the masks applied
         result.add_node(
             name,
             **{
@@ -70,8 +70,8 @@ def _rows(value: Tensor, event_dim: int) -> Tensor:
 
 
 class _ReplayOne(Messenger):
-    """Replay one particle's values in the shape that a site has by itself: outside plates there is
-    no dim of 1 for data."""
+    """Replay one particle's values in the shape that a site has without particles: sites outside
+    plates then have no dim of size 1 for data."""
 
     def __init__(self, draw: Trace) -> None:
         super().__init__()

@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Particles:
-    """Runs guide and model under K particles and returns traces of values `(K, B, *event)`,
-    whichever way it goes."""
+    """Runs guide and model under K particles and returns traces of values `(K, B, *event)`; a
+    program that does not broadcast runs once for each particle."""
 
     guide_broadcasts: bool = True
     model_broadcasts: bool = True
@@ -31,18 +31,19 @@ class Particles:
     def of(
         cls, model: Callable, guide: Callable, batch: Batch, *, inputs: Batch | None = None
     ) -> "Particles":
-        """Find out on one batch, of which the guide sees `inputs` (all of it by default).
+        """Test on one batch whether the programs broadcast; the guide is given `inputs` (by
+        default the whole batch).
 
-        A program broadcasts if three particles at once have the log-probabilities, at every site,
-        of the same draws one at a time. Where it does not (`alpha[g]`, whose first dim now is that
-        of the particles; a layer that takes matrices of weights only), or where two runs of one
-        draw differ, so that this cannot be seen, the log says so. Random streams, parameters and
+        A program broadcasts if three particles at once have the same log-probabilities, at every
+        site, as the same draws one at a time. A warning is logged where it does not (`alpha[g]`
+        indexes the dim of the particles; a layer takes only matrices of weights), and where two
+        runs of one draw differ, so that the test cannot tell. Random streams, parameters and
         buffers stay as they are.
 
         Raises: what the programs raise on a single draw; PairError for a plate where the particles
         belong.
         """
-        # a handler that draws anew for each datum: no two runs agree, and all layers are pyrovae's
+        # under a handler that redraws for each datum no two runs agree, and its layers broadcast
         if are_noted():
             return cls()
         inputs = batch if inputs is None else inputs

@@ -19,7 +19,7 @@ from pyrovae.core.traces import run_guide, run_model, sample_sites
 from pyrovae.core.types import HasNumData, nodes_of
 
 ANY_NUMBER = 2**62
-"""Of data: for checks where the number N has no part in what is computed."""
+"""Passed as N to checks of objectives that do not depend on the number of data."""
 
 
 def check(
@@ -33,11 +33,11 @@ def check(
     """Run the pair once on one batch and raise PairError for what would train or evaluate wrongly.
 
     What is checked: the batch (tensors of one leading size B, finite); that both programs run;
-    that the model observes data, as they are in the batch and not all masked, and the guide does
-    not; that both have the same latent sites, in the same plates, of the same event shape and
-    scale, with overlapping supports; that log-probabilities follow the law of shapes, (B,) in
-    plate "data" at dim -1; that data lie in the support of their likelihood (grey pixels under a
-    Bernoulli do not); that N is known where sites lie outside the plate; that every
+    that the model observes the data of the batch, unchanged and not all masked, and the guide
+    observes nothing; that both have the same latent sites, in the same plates, of the same event
+    shape and scale, with overlapping supports; that log-probabilities follow the law of shapes,
+    (B,) in plate "data" at dim -1; that data lie in the support of their likelihood (grey pixels
+    under a Bernoulli do not); that N is known where sites lie outside the plate; that every
     log-probability is finite. Parameters, buffers and random streams stay as they are.
 
     Example:
@@ -91,9 +91,12 @@ def check(
 
 
 def num_data_of(loss: object) -> int | None:
-    """N for `check`, as a loss on a pair knows it; no limit for a loss that asks for none:
-    `Trace_ELBO()(model, guide)` and `PyroLoss` minimise what the pair says as it is written,
-    `IwaeLoss` refuses sites outside the plate by itself."""
+    """The number of data N that `check` assumes for a loss; `ANY_NUMBER` for one without
+    `num_data`.
+
+    `Trace_ELBO()(model, guide)` and `PyroLoss` keep the scales that the programs set, and
+    `IwaeLoss` refuses sites outside the plate by itself.
+    """
     return loss.num_data if isinstance(loss, HasNumData) else ANY_NUMBER
 
 

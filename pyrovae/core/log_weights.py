@@ -62,10 +62,10 @@ def log_weights_of(
 
 
 def check_matched(model_trace: Trace, guide_trace: Trace) -> None:
-    """Raise PairError where a latent site has no partner, so that its log-probability would stand
-    unweighed.
+    """Raise PairError for a latent site that only one of model and guide has: its log-probability
+    would have no counterpart in the weight.
 
-    Auxiliary sites of the guide (those an autoguide draws before it transforms them) need none.
+    Auxiliary sites of the guide (draws that an autoguide then transforms) need no counterpart.
     """
     guided = {
         name
@@ -85,7 +85,7 @@ def log_joint(
 ) -> Tensor:
     """Sum of the log-probabilities of all sites of a trace, `(K, B)`, or `(K,)` for `plate=None`.
 
-    Of the observed ones alone for `observed=True`, of the latent ones alone for False.
+    `observed=True` sums over the observed sites alone, False over the latent ones.
     """
     kinds = (True, False) if observed is None else (observed,)
     sites = {

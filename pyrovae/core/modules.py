@@ -14,9 +14,9 @@ from pyrovae.core.types import HasWrapped
 def find_modules(*programs: Callable) -> dict[str, nn.Module]:
     """The nn.Modules that programs are or reach, by name.
 
-    Looked through are a method's owner and its attributes, a partial's arguments, and of functions
-    the defaults, the variables they close over and the globals they name; lists, tuples and
-    mappings among these; and functions of the program's own file among these, in turn.
+    The search covers a method's owner and its attributes, a partial's arguments, and a function's
+    defaults, the variables it closes over and the globals it names; lists, tuples and mappings
+    among these; and, in turn, functions among these that are written in the program's own file.
 
     Example:
         >>> net = nn.Linear(2, 3)
@@ -25,9 +25,7 @@ def find_modules(*programs: Callable) -> dict[str, nn.Module]:
         {'net': Linear(in_features=2, out_features=3, bias=True)}
     """
     found: dict[str, nn.Module] = {}
-    seen: dict[
-        int, object
-    ] = {}  # by identity, and kept, so that none gets the identity of one that is gone
+    seen: dict[int, object] = {}  # by identity; kept alive, so that no identity is used twice
 
     def visit(name: str, value: object, home: str | None) -> None:
         if id(value) in seen:
@@ -50,13 +48,13 @@ def find_modules(*programs: Callable) -> dict[str, nn.Module]:
             enter(name, value)
 
     def enter(name: str, program: object) -> None:
-        """A program that is no function: a method, a partial, a wrapped function, an object with
-        __call__."""
+        """Visit a callable that is not a plain function: a method, a partial, a wrapped function,
+        an object with `__call__`."""
         if isinstance(program, functools.partial):
             for value in (*program.args, *program.keywords.values()):
                 if inspect.isroutine(value) or isinstance(
                     value, functools.partial
-                ):  # what Pyro's handlers wrap
+                ):  # as Pyro's handlers wrap programs
                     visit(name, value, None)
             visit(name, [program.args, program.keywords], "")
             visit(name, program.func, None)
@@ -89,8 +87,8 @@ def name_of(value: object) -> str:
 
 
 def _variables(function: FunctionType) -> dict[str, object]:
-    """The globals that a function and those within it name, and what it closes over as far as that
-    is there yet."""
+    """The globals that a function and its inner functions name, and the variables it closes over
+    that are assigned already."""
 
     def names(code: CodeType) -> Iterator[str]:
         yield from code.co_names

@@ -14,12 +14,12 @@ from pyrovae.core.traces import run_pair, sample_sites
 from pyrovae.core.types import Batch, Shape, Site, nodes_of
 
 LOOKS = 10
-"""Draws that tell whether a support moves: with continuous latent values two would do."""
+"""Draws that are compared; with continuous latent values two would be enough."""
 
 
 class ZeroOutside(TorchDistribution):
-    """A distribution, made without validation, with log-density -inf outside its support, where
-    many have some number.
+    """A distribution with log-density -inf outside its support, where many distributions return a
+    finite number if validation is off.
 
     Example:
         >>> import pyro.distributions as dist
@@ -58,8 +58,8 @@ class ZeroOutside(TorchDistribution):
 
 
 class AllowOutside(Messenger):
-    """Let data lie outside the supports of sites that have bounds among their parameters: of those
-    named, or of all."""
+    """Give data outside the support log-density -inf, at observed sites whose bounds are tensors:
+    at those in `names`, or at all."""
 
     def __init__(self, names: Collection[str] | None = None) -> None:
         super().__init__()

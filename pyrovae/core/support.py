@@ -82,8 +82,8 @@ def check_support(site: Site) -> None:
 
 
 def lies_in_support(site: Site) -> Tensor | None:
-    """For each observed value whether it lies in the support; None where a mask or the
-    distribution leaves that open."""
+    """For each observed value whether it lies in the support; None where that is not defined,
+    because of a mask or a distribution without a support."""
     if masks_of(site) or isinstance(site["fn"], ZeroOutside):
         return None
     try:
@@ -92,7 +92,7 @@ def lies_in_support(site: Site) -> Tensor | None:
         return None
     if isinstance(
         base_distribution(site["fn"]), dist.Beta
-    ):  # torch takes 0 and 1 for part of its support
+    ):  # torch includes 0 and 1 in its support
         return good & ((site["value"] > 0) & (site["value"] < 1)).all()
     return good
 
@@ -198,7 +198,7 @@ def refuse_other_plate(site: Site, size: int, plate: str) -> None:
 
 
 def support_of(fn: Distribution) -> constraints.Constraint | None:
-    """The support of one element; None where the distribution does not know it."""
+    """The support of one element; None where the distribution defines none."""
     base = base_distribution(fn)
     if isinstance(base, CIRCULAR):
         return constraints.interval(-math.pi, math.pi)
@@ -216,8 +216,8 @@ def support_of(fn: Distribution) -> constraints.Constraint | None:
 
 
 def masks_of(site: Site) -> list[Tensor | bool]:
-    """The masks round and inside a site's distribution: where one is False, the value need not lie
-    in the support."""
+    """The masks of a site and of its distribution: where one is False, the value need not lie in
+    the support."""
     masks = [] if site["mask"] is None else [site["mask"]]
     fn: Distribution | None = site["fn"]
     while fn is not None:

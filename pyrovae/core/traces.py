@@ -31,8 +31,8 @@ def run_pair(
 
 
 def run_guide(guide: Callable, batch: Batch, num_particles: int | None = None) -> Trace:
-    """Trace of the guide; one that refines itself does so before the particle plate opens, which
-    it needs for itself."""
+    """Trace of the guide. A guide with `for_batch` is refined before the particle plate opens,
+    since it opens one of its own."""
     guide = for_batch(guide, batch)
     set_up(guide, batch)
     _localize(guide)
@@ -43,7 +43,7 @@ def run_guide(guide: Callable, batch: Batch, num_particles: int | None = None) -
 def replay_guide(
     guide: Callable, draws: Trace, batch: Batch, num_particles: int | None = None
 ) -> Trace:
-    """Trace of the guide scoring draws that were made before."""
+    """Trace of the guide that replays earlier draws, to score them."""
     with local_param_scope(), _particles(num_particles):
         return prune_subsample_sites(
             poutine.trace(poutine.replay(guide, trace=draws)).get_trace(**batch)
@@ -53,8 +53,11 @@ def replay_guide(
 def run_model(
     model: Callable, guide_trace: Trace, batch: Batch, num_particles: int | None = None
 ) -> Trace:
-    """`guide_trace` must hold no plate indices (`run_guide` drops them): replayed, they would
-    resize the model."""
+    """Trace of the model that replays the guide's draws.
+
+    `guide_trace` must not hold the index sites of plates (`run_guide` removes them): replayed,
+    they would change the sizes of the model's plates.
+    """
     _localize(model)
     with local_param_scope(), _particles(num_particles):
         return prune_subsample_sites(
@@ -63,13 +66,13 @@ def run_model(
 
 
 def for_batch(guide: Callable, batch: Batch) -> Callable:
-    """The guide itself, or what a guide with a method `for_batch` returns: one that was refined on
-    these data."""
+    """The guide for these data: `guide.for_batch(batch)` where it has that method, else the guide
+    itself."""
     return guide.for_batch(batch) if is_local(guide) else guide
 
 
 def is_local(guide: Callable | None) -> TypeGuard[LocalGuide]:
-    """Whether a guide makes another one of itself for each batch."""
+    """Whether a guide has a method `for_batch`, which returns a guide refined for one batch."""
     return isinstance(guide, LocalGuide)
 
 
@@ -100,8 +103,8 @@ def _localize(program: Callable) -> None:
 
 
 def tied_to_rows(guide: Callable, plate: str = DATA) -> bool:
-    """Whether a guide that was set up holds parameters for each row of a batch, as autoguides of
-    local latents do."""
+    """Whether a guide that was set up has parameters for each row of a batch, as autoguides with
+    latent sites in the data plate do."""
     return any(
         plate_frame(site, plate) is not None
         for autoguide in _autoguides(guide)
@@ -115,8 +118,8 @@ def set_up(guide: Callable, batch: Batch) -> None:
     """Call a guide once if it holds autoguides that were never called.
 
     They record the plates open at their first call, and the particle plate must not be one of
-    them. The model's `pyro.param` statements run inside that call too: what they leave in the
-    guide's own store is dropped again, since the model by itself reads its parameters elsewhere.
+    them. That call also runs the model's `pyro.param` statements; the parameters that these add to
+    the guide's own store are removed again, since the model reads its parameters from another one.
     """
     if any(autoguide.prototype_trace is None for autoguide in _autoguides(guide)):
         _localize(guide)
@@ -126,7 +129,7 @@ def set_up(guide: Callable, batch: Batch) -> None:
             local_param_scope(),
             poutine.block(),
             pyro.validation_enabled(False),
-        ):  # which refuses such statements
+        ):  # validation would refuse those statements
             guide(**batch)
         for autoguide, names in zip(_autoguides(guide), known):
             state = autoguide._pyro_context.param_state
@@ -144,8 +147,8 @@ def _autoguides(guide: Callable) -> list[AutoGuide]:
 
 
 def sample_sites(trace: Trace, *, observed: bool) -> dict[str, Site]:
-    """The observed, or the latent, sample sites of a trace by name; `pyro.deterministic` notes are
-    neither."""
+    """The observed, or the latent, sample sites of a trace by name, without those of
+    `pyro.deterministic`."""
     return {
         name: site
         for name, site in nodes_of(trace).items()
@@ -156,8 +159,7 @@ def sample_sites(trace: Trace, *, observed: bool) -> dict[str, Site]:
 
 
 def log_prob(site: Site) -> Tensor:
-    """The site's log-density in nats as the author wrote it: masked, but without any scaling for
-    training."""
+    """The site's log-density in nats, masked, without scales (`poutine.scale`, subsampling)."""
     if "unscaled_log_prob" not in site:
         site["unscaled_log_prob"] = site["fn"].log_prob(
             site["value"], *site["args"], **site["kwargs"]
@@ -171,7 +173,7 @@ def log_prob(site: Site) -> Tensor:
 
 
 def base_distribution(fn: Distribution) -> Distribution:
-    """The family under `.to_event`, `.mask` and plates."""
+    """The distribution inside `.to_event`, `.mask` and the expansion by plates."""
     while not isinstance(fn, TransformedDistribution) and (base := base_of(fn)) is not None:
         fn = base
     return fn

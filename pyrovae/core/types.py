@@ -12,8 +12,9 @@ Batch = Mapping[str, Tensor]
 """Data by the name of their site, each `(B, *event)`."""
 
 Site = dict[str, Any]
-"""What Pyro knows of one statement: `name`, `type`, `fn`, `value`, `is_observed`, `scale`, `mask`,
-`cond_indep_stack`, `infer` and what handlers add; its own `Message` leaves most of them optional.
+"""A site of Pyro: `name`, `type`, `fn`, `value`, `is_observed`, `scale`, `mask`,
+`cond_indep_stack`, `infer` and the keys that handlers add. Pyro's own `Message` declares most of
+them optional.
 """
 
 
@@ -27,7 +28,7 @@ def nodes_of(trace: Trace) -> dict[str, Site]:
 
 
 def sum_of(values: Iterable[Tensor]) -> Tensor:
-    """`sum` of tensors; of none it is the number 0, which adds to them."""
+    """`sum` of tensors; without any it is the number 0, which can be added to a tensor."""
     return cast(Tensor, sum(values))
 
 
@@ -61,7 +62,7 @@ class HasWrapped(Protocol):
 
 
 class PlateFrame(Protocol):
-    """An open plate, as a site notes it in its `cond_indep_stack`."""
+    """An open plate, as it appears in the `cond_indep_stack` of a site."""
 
     name: str
     dim: int
