@@ -17,7 +17,7 @@ from pyrovae.core.errors import (
     NonFiniteLossError,
     PairError,
 )
-from pyrovae.core.traces import log_weights
+from pyrovae.core.log_weights import log_weights
 from pyrovae.diagnostics.elbo_surgery import Surgery, elbo_surgery
 from pyrovae.evidence import Evidence, log_evidence
 from pyrovae.export import to_inference_data

@@ -15,7 +15,7 @@ from torch.distributions import Distribution
 
 from pyrovae.bnn.guides.dropped import DropoutWeight
 from pyrovae.bnn.guides.mean_field import MeanField
-from pyrovae.capture.guards import has_foreign_code
+from pyrovae.capture.user_code import uses_user_code
 from pyrovae.core.provenance import Origins, Provenance, origin_of, origins
 from pyrovae.core.traces import base_distribution
 from pyrovae.core.types import Site
@@ -190,8 +190,8 @@ def layers_draw(model: Callable, guide: Callable) -> bool:
         or not isinstance(model, nn.Module)
         or not isinstance(guide, MeanField)
         or not guide.is_independent_normal
-        or has_foreign_code(model)
-        or has_foreign_code(guide)
+        or uses_user_code(model)
+        or uses_user_code(guide)
     ):
         return False
     nets = [part for part in model.modules() if isinstance(part, Bayesian)]

@@ -9,8 +9,10 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from pyrovae.capture.graph import Batch, Captured, Result
-from pyrovae.core.errors import CaptureError, first_line
+from pyrovae.capture.explain import replay_or_explain
+from pyrovae.capture.graph import Captured, Result
+from pyrovae.core.errors import CaptureError
+from pyrovae.core.types import Batch
 
 logger = logging.getLogger(__name__)
 Compile = Literal["auto", "on", "off"]
@@ -67,12 +69,9 @@ class AutoCapture(Generic[Result]):
         ):
             self._capture(key, batch)
         if key in self.captured and self.captured[key].guards_hold():
-            try:
-                return self.captured[key](batch)
-            except Exception as error:
-                result = self.program(batch)  # raises if the data are the cause
-                self._give_up(f"a replay failed ({type(error).__name__}: {first_line(error)})")
-                return result
+            return replay_or_explain(
+                lambda: self.captured[key](batch), lambda: self.program(batch), self._give_up
+            )
         start = time.perf_counter()
         result = self.program(batch)
         self.spent[key] = self.spent.get(key, 0.0) + time.perf_counter() - start

@@ -14,8 +14,9 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from pyrovae.capture.reachable import is_user_code
+from pyrovae.capture.user_code import is_user_code
 from pyrovae.core.errors import CaptureError
+from pyrovae.core.modules import name_of
 
 _READ_GRADIENT = vars(torch._C.TensorBase)["grad"].__get__
 
@@ -58,7 +59,7 @@ class ConcretizeMode(TorchFunctionMode):
                     "of numbers."
                 )
             return result
-        name = getattr(func, "__name__", "")
+        name = name_of(func)
         changed = (kwargs or {}).get("out")
         if (
             name.endswith("_")

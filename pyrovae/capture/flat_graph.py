@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Mapping
+from operator import attrgetter
 
 import numpy as np
 import torch
@@ -39,6 +40,11 @@ def kinds_of(batch: Mapping[str, Tensor]) -> str:
     )
 
 
+def layout_of(tensor: Tensor) -> tuple[torch.Size, tuple[int, ...], torch.dtype, torch.device]:
+    """Shape, strides, dtype and device: what a graph is valid for."""
+    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device
+
+
 def lift(graph: fx.GraphModule) -> list[Tensor]:
     """Make inputs of the tensors that the program closed over; they are returned in the order of
     those inputs."""
@@ -55,7 +61,7 @@ def lift(graph: fx.GraphModule) -> list[Tensor]:
                 else graph.graph.inserting_before(node)
             ):
                 nodes[node.target] = graph.graph.placeholder(f"constant_{len(nodes)}")
-            constants.append(getattr(graph, node.target))
+            constants.append(attrgetter(node.target)(graph))
             nodes[node.target].meta["val"] = constants[-1].detach()
             last.append(nodes[node.target])
         node.replace_all_uses_with(nodes[node.target])

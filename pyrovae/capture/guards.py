@@ -11,7 +11,8 @@ import torch.nn as nn
 from pyro.poutine import runtime
 from torch.nn.modules import module as torch_module
 
-from pyrovae.capture.reachable import MODULE_STATE, holders, hooks_of, is_user_code, module_of
+from pyrovae.capture.reachable import holders, hooks_of
+from pyrovae.capture.user_code import is_user_code
 
 WATCHED = 1000
 """Entries of one container that are looked at for changes; of longer ones, their number."""
@@ -75,7 +76,7 @@ def _module_state(part: nn.Module, tell: Callable[[object], object]) -> tuple:
                     tell(hook)
                     for hooks in (
                         value._backward_hooks,
-                        getattr(value, "_post_accumulate_grad_hooks", None),
+                        value._post_accumulate_grad_hooks,
                     )
                     for hook in (hooks or {}).values()
                 ],
@@ -120,19 +121,3 @@ def watch_user_code() -> Iterator[list[str]]:
 def has_backward_hooks(module: nn.Module) -> bool:
     """Whether a parameter has hooks, which may run on threads that nobody watches."""
     return any(parameter._backward_hooks for parameter in module.parameters(recurse=False))
-
-
-def has_foreign_code(module: nn.Module) -> bool:
-    """Whether classes or functions of the user's take part, which may read numbers from anywhere."""
-    return any(
-        is_foreign(type(part))
-        or is_foreign([value for name, value in vars(part).items() if name not in MODULE_STATE])
-        for part in module.modules()
-    )
-
-
-def is_foreign(value: object) -> bool:
-    """Whether it is, or holds, a class or function from outside the packages that are known."""
-    if isinstance(value, (list, tuple, dict)):
-        return any(map(is_foreign, value.values() if isinstance(value, dict) else value))
-    return callable(value) and is_user_code(module_of(value))

@@ -56,7 +56,7 @@ def forget_sources() -> Iterator[None]:
     Torch keeps the source text of each traced graph, for tracebacks, and a list of the modules
     that it generated: about 100 KiB a capture.
     """
-    sources = getattr(getattr(graph_module, "_loader", None), "eval_cache", {})
+    sources = cast("dict", _private_of_torch(graph_module, "_loader", "eval_cache") or {})
     before = set(sources)
     modules = _generated_modules()
     known = len(modules)
@@ -72,7 +72,15 @@ def forget_sources() -> Iterator[None]:
 def _generated_modules() -> list[object]:
     """Inductor's list of what it has loaded; empty before inductor is imported."""
     codecache = sys.modules.get("torch._inductor.codecache")
-    return getattr(getattr(codecache, "PyCodeCache", None), "modules", [])
+    found = _private_of_torch(codecache, "PyCodeCache", "modules")
+    return [] if found is None else cast("list[object]", found)
+
+
+def _private_of_torch(owner: object, *names: str) -> object:
+    """Attributes of attributes that have no public name; None in a torch that lacks them."""
+    for name in names:
+        owner = getattr(owner, name, None)  # other versions of torch may have renamed it
+    return owner
 
 
 @contextmanager

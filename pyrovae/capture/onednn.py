@@ -49,6 +49,7 @@ def use_fastest_route(graph: fx.GraphModule) -> int:
 def onednn_is_faster(a: Layout, b: Layout, bias: bool, threads: int) -> bool:
     """Time both routes in turns, on matrices of these layouts; False too where either does not
     take them."""
+    # an operator that torch was built without is no attribute; torch has no other way to ask
     if not (
         torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     ):

@@ -3,29 +3,21 @@
 import functools
 import inspect
 import os
-import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from types import CellType, CodeType, FunctionType, ModuleType
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 
 import numpy as np
 import torch.nn as nn
 from torch import Tensor
 
-from pyrovae.capture.stateful import Content, state_of
+from pyrovae.capture import contents
+from pyrovae.capture.contents import value_key
+from pyrovae.capture.stateful import Content, State, state_of
+from pyrovae.capture.user_code import is_user_code
+from pyrovae.core.modules import name_of
 
-KNOWN = {
-    "pyrovae",
-    "torch",
-    "pyro",
-    "zuko",
-    "numpy",
-    "scipy",
-    "opt_einsum",
-    "functorch",
-} | sys.stdlib_module_names
-"""Packages whose code reads no numbers of the user's but those it is given."""
 CLOSED = {
     "torch",
     "numpy",
@@ -38,29 +30,25 @@ CLOSED = {
     "jax",
     "weakref",
 }
-"""Packages whose objects are not looked into; of torch's, distributions and their transforms are.
-"""
-MODULE_STATE = set(vars(nn.Module())) | {"terms"}
-"""Attributes of modules that are torch's own, or what a loss leaves behind of each evaluation."""
+"""Packages whose objects are not searched, except torch's distributions and transforms."""
 LIMIT = 20_000
 """Holders after which the search ends: a program that reaches more reaches a data set."""
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Something mutable: `read()` gives its present content, `write(content)` puts one back."""
+    """A mutable object: `read()` returns its present content, `write(content)` restores one."""
 
     path: str
     owner: object
     read: Callable[[], Content]
-    write: Callable[[Content], None]
+    write: Callable[[Content], object]
     reported: bool
-    """Whether a program that changes it does what a replay would not: not so for caches of the
-    libraries."""
+    """Whether a program that changes it cannot be replayed; False for caches of libraries."""
     guarded: bool = True
     """Whether captures hold its content fixed."""
     saved: bool = True
-    """Whether `write` can put it back."""
+    """Whether `write` can restore it."""
 
     @property
     def is_container(self) -> bool:
@@ -78,21 +66,8 @@ class Holder:
         )
 
 
-def is_user_code(module: str | None) -> bool:
-    """Whether a module of this name belongs to none of the known packages."""
-    root = (module or "torch").partition(".")[0]
-    return root not in KNOWN and not root.startswith(
-        "namedtuple_"
-    )  # whose constructors are generated
-
-
-def module_of(value: object) -> str | None:
-    """The name of the module in which a function, or the class of an object, was written."""
-    return getattr(value, "__module__", None)
-
-
 def hooks_of(module: nn.Module) -> Iterator[Callable]:
-    """What torch calls before or after it, forward and backward."""
+    """The functions that torch calls before or after a module, forward and backward."""
     for hooks in (
         module._forward_hooks,
         module._forward_pre_hooks,
@@ -103,22 +78,21 @@ def hooks_of(module: nn.Module) -> Iterator[Callable]:
 
 
 def holders(roots: Iterable[object]) -> list[Holder]:
-    """All that is mutable and reached from modules, functions and objects; each once."""
+    """Every mutable object that modules, functions and objects reach, once each."""
     return Search(roots).found
 
 
 class Search:
-    """What `roots` reach: all that is mutable, and the tensors with their paths and whether these
-    are `reported`."""
+    """What `roots` reach: mutable objects (`found`), and tensors with their path and whether a
+    change of them is reported."""
 
     def __init__(self, roots: Iterable[object]) -> None:
         self.found: list[Holder] = []
         self.tensors: list[tuple[Tensor, str, bool]] = []
-        self.seen: dict[
-            int, object
-        ] = {}  # kept, so that none gets the identity of one that is gone
+        self.seen: dict[int, object] = {}
+        """By identity; kept alive, so that no identity is given to another object."""
         for root in roots:
-            self.visit(root, _name(root), True)
+            self.visit(root, name_of(root), True)
 
     def visit(self, value: object, path: str, reported: bool) -> None:
         if (
@@ -138,18 +112,14 @@ class Search:
             for part in value:
                 self.visit(part, path, reported)
         elif isinstance(value, np.ndarray):
-
-            def write(content: Content) -> None:
-                value[...] = content[None]
-
-            self._add(path, value, lambda: {None: value.copy()}, write, reported)
+            self._add(path, value, contents.of_array(value), reported)
         elif (state := state_of(value)) is not None:
             if state.saved or reported:
-                self.found.append(Holder(path, value, reported=reported, **vars(state)))
+                self._add(path, value, state, reported)
         elif isinstance(value, FunctionType):
             self._function(value)
         elif inspect.ismethod(value):
-            self.visit(value.__self__, _name(value.__self__), reported)
+            self.visit(value.__self__, name_of(value.__self__), reported)
             self.visit(value.__func__, path, reported)
         elif isinstance(value, functools.partial):
             for part in (value.func, value.args, value.keywords):
@@ -159,97 +129,55 @@ class Search:
         elif not isinstance(value, ModuleType):
             self._object(value, path, reported)
 
-    def _add(
-        self, path: str, owner: object, read: Callable, write: Callable, reported: bool
-    ) -> None:
-        self.found.append(Holder(path, owner, read, write, reported))
+    def _add(self, path: str, owner: object, state: State, reported: bool = True) -> None:
+        self.found.append(Holder(path, owner, reported=reported, **vars(state)))
+
+    def _enter(self, path: str, owner: object, state: State, reported: bool = True) -> Content:
+        """Add a mutable object and return its present content, to be visited."""
+        self._add(path, owner, state, reported)
+        return state.read()
 
     def _module(self, module: nn.Module) -> None:
         name, own = type(module).__name__, vars(module)
-
-        def read() -> Content:
-            return {key: value for key, value in own.items() if key not in MODULE_STATE}
-
-        def write(content: Content) -> None:
-            for key in read().keys() - content.keys():
-                del own[key]
-            own.update(content)
-
-        self._add(name, module, read, write, True)
+        attributes = self._enter(name, module, contents.of_module(module))
         for kind in ("_parameters", "_buffers", "_modules"):
             if type(own.get(kind)) in (dict, OrderedDict):
-                self._table(name, module, own[kind], kind != "_buffers")
-        for key, value in read().items():
+                table = contents.of_mapping(own[kind], guarded=kind != "_buffers")
+                for key, value in self._enter(name, module, table).items():
+                    if isinstance(value, Tensor):
+                        self.visit(value, f"{name}.{key}", True)
+        for key, value in attributes.items():
             self.visit(value, f"{name}.{key}", True)
         for hook in hooks_of(module):
-            self.visit(hook, _name(hook), True)
+            self.visit(hook, name_of(hook), True)
         self.visit(type(module), name, True)
         for child in module._modules.values():
             self.visit(child, "", True)
 
-    def _table(self, name: str, module: nn.Module, table: Content, guarded: bool) -> None:
-        """Which parameters, buffers or parts a module has."""
-
-        def write(content: Content) -> None:
-            table.clear()
-            table.update(content)
-
-        self.found.append(Holder(name, module, lambda: dict(table), write, True, guarded))
-        for key, value in table.items():
-            if isinstance(value, Tensor):
-                self.visit(value, f"{name}.{key}", True)
-
     def _container(self, value: dict | list | set | deque, path: str, reported: bool) -> None:
-        if isinstance(value, dict):
-
-            def write(content: Content) -> None:
-                value.clear()
-                value.update(content)
-
-            self._add(path, value, lambda: dict(value), write, reported)
-            parts = list(value.items())
-        else:
-
-            def write(content: Content) -> None:
-                value.clear()
-                (value.update if isinstance(value, set) else value.extend)(content.values())
-
-            self._add(path, value, lambda: dict(enumerate(value)), write, reported)
-            parts = list(enumerate(value))
-        for key, part in parts:
+        state = (
+            contents.of_mapping(value)
+            if isinstance(value, dict)
+            else contents.of_collection(value)
+        )
+        for key, part in self._enter(path, value, state, reported).items():
             self.visit(part, f"{path}[{key!r}]", reported)
 
     def _function(self, function: FunctionType) -> None:
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
             if id(cell) not in self.seen and cell != CellType():
                 self.seen[id(cell)] = cell
-                self._add(
-                    name,
-                    cell,
-                    functools.partial(_read_cell, cell),
-                    functools.partial(_write_cell, cell),
-                    True,
-                )
-                self.visit(cell.cell_contents, name, True)
+                for value in self._enter(name, cell, contents.of_cell(cell)).values():
+                    self.visit(value, name, True)
         for part in (function.__defaults__, function.__kwdefaults__, vars(function)):
             self.visit(part or (), function.__name__, True)
         if is_user_code(function.__module__):
             self._globals(function.__globals__, set(_names(function.__code__)))
 
     def _globals(self, scope: dict[str, object], names: set[str], prefix: str = "") -> None:
-        """Variables of a module that a function names; of modules of the user's among these, what
-        it names there."""
-
-        def read() -> Content:
-            return {name: scope[name] for name in names if name in scope}
-
-        def write(content: Content) -> None:
-            for name in read().keys() - content.keys():
-                del scope[name]
-            scope.update(content)
-
-        self._add(prefix, None, read, write, True)
-        for name, value in read().items():
+        """The variables of a module that a function names; for a user's module among them, the
+        variables of that module that the function names."""
+        for name, value in self._enter(prefix, None, contents.of_globals(scope, names)).items():
             if value is os and "environ" in names:
                 self.visit(os.environ, "os.environ", True)
             elif isinstance(value, ModuleType):
@@ -264,25 +192,13 @@ class Search:
         for base in value.__mro__:
             if not is_user_code(base.__module__):
                 continue
-
-            def read(base: type = base) -> Content:
-                return {
-                    key: part
-                    for key, part in vars(base).items()
-                    if not key.startswith("__") and tell(part) is not None
-                }
-
-            def write(content: Content, base: type = base, read: Callable = read) -> None:
-                for key in read().keys() - content.keys():
-                    delattr(base, key)
-                for key, part in content.items():
-                    if vars(base).get(key) is not part:
-                        setattr(base, key, part)
-
-            self._add(base.__name__, base, read, write, True)
+            self._add(base.__name__, base, contents.of_class(base))
             for key, part in list(vars(base).items()):
-                part = getattr(part, "fget", getattr(part, "__func__", part))
-                if isinstance(part, FunctionType) or tell(part) is not None:
+                if isinstance(part, property):
+                    part = part.fget
+                elif isinstance(part, (staticmethod, classmethod, MethodType)):
+                    part = part.__func__
+                if isinstance(part, FunctionType) or value_key(part) is not None:
                     self.visit(part, f"{base.__name__}.{key}", True)
 
     def _object(self, value: object, path: str, reported: bool) -> None:
@@ -293,66 +209,13 @@ class Search:
         reported = reported and (
             is_user_code(cls.__module__) or package not in ("pyro", "pyrovae", "zuko", "torch")
         )
-        slots = [
-            name
-            for base in cls.__mro__
-            for name in getattr(base, "__slots__", ())
-            if isinstance(name, str)
-        ]
-        own = getattr(value, "__dict__", {})
         if is_user_code(cls.__module__):
             self.visit(cls, cls.__name__, True)
-        if not own and not slots:
-            return
-
-        def read() -> Content:
-            return {
-                **own,
-                **{
-                    name: getattr(value, name)
-                    for name in slots
-                    if not name.startswith("__") and hasattr(value, name)
-                },
-            }
-
-        def write(content: Content) -> None:
-            for name in own.keys() - content.keys():
-                del own[name]
-            for name, part in content.items():
-                if name in own or name not in slots:
-                    own[name] = part
-                else:
-                    object.__setattr__(value, name, part)
-
-        self._add(path or cls.__name__, value, read, write, reported)
-        for name, part in read().items():
-            self.visit(part, f"{path or cls.__name__}.{name}", reported)
-
-
-def tell(value: object) -> str | None:
-    """What a program may compute with: numbers and words by value, tensors by identity, containers
-    of such; else None."""
-    if isinstance(value, (Tensor, np.ndarray)):
-        return f"{type(value).__name__} {id(value)}"
-    if isinstance(value, (bool, int, float, complex, str, bytes, np.generic)):
-        return repr(value)
-    if isinstance(value, (list, tuple, dict, set, frozenset, deque)):
-        parts = [tell(part) for part in (value.values() if isinstance(value, dict) else value)]
-        return (
-            repr(parts)
-            if any(part is not None for part in parts) or not isinstance(value, tuple)
-            else None
-        )
-    return None
-
-
-def _read_cell(cell: CellType) -> Content:
-    return {} if cell == CellType() else {None: cell.cell_contents}
-
-
-def _write_cell(cell: CellType, content: Content) -> None:
-    if content:
-        cell.cell_contents = content[None]
+        state = contents.of_object(value)
+        if state is not None:
+            path = path or cls.__name__
+            for name, part in self._enter(path, value, state, reported).items():
+                self.visit(part, f"{path}.{name}", reported)
 
 
 def _names(code: CodeType) -> Iterator[str]:
@@ -360,7 +223,3 @@ def _names(code: CodeType) -> Iterator[str]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _names(constant)
-
-
-def _name(value: object) -> str:
-    return getattr(value, "__name__", type(value).__name__)

@@ -12,7 +12,8 @@ from torch.nn.parameter import is_lazy
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from pyrovae.capture.reachable import Search, tell
+from pyrovae.capture.contents import value_key
+from pyrovae.capture.reachable import Search
 from pyrovae.core.errors import CaptureError
 
 
@@ -62,7 +63,7 @@ def rolled_back(roots: Iterable[object]) -> Iterator[None]:
                     and (
                         holder.is_container
                         and before.keys() != now.keys()
-                        or tell(before.get(key)) != tell(now.get(key))
+                        or value_key(before.get(key)) != value_key(now.get(key))
                     )
                 ]
     if changed:
@@ -76,9 +77,11 @@ _ABSENT = object()
 
 def _shares(tensor: Tensor, data: Tensor) -> bool:
     """Whether a tensor still is laid out over the memory of what was its `data`."""
-    if any(
-        getattr(tensor, kind) != getattr(data, kind)
-        for kind in ("device", "dtype", "layout", "shape")
+    if (tensor.device, tensor.dtype, tensor.layout, tensor.shape) != (
+        data.device,
+        data.dtype,
+        data.layout,
+        data.shape,
     ):
         return False
     return tensor.layout != torch.strided or (

@@ -1,6 +1,7 @@
 """Whether two recordings are of one program."""
 
 from collections.abc import Collection
+from operator import attrgetter
 
 import torch
 from torch import Tensor, fx
@@ -20,7 +21,7 @@ class GraphRecord:
         for node in graph.graph.nodes:
             self.steps.append(f"{node.op} {node.name} {node.target} {node.args} {node.kwargs}")
             if node.op == "get_attr":
-                tensor = getattr(graph, node.target)
+                tensor = attrgetter(node.target)(graph)
                 fresh = id(tensor) in made or all(user.target in FRESH for user in node.users)
                 self.tensors.append((tensor, fresh))
 

@@ -1,4 +1,4 @@
-"""Files that are either the old ones or the new ones, never half of each."""
+"""Atomic writes: a file has its old content or its new one, never a part of it."""
 
 import os
 import re
@@ -8,14 +8,14 @@ from pathlib import Path
 from pyrovae.core.processes import is_running, machine
 
 PART = re.compile(r"\..*\.([0-9a-f]{8})-(\d+)-[^.]*\.part")
-"""The name of a file that is being written: the machine and the process that write it."""
+"""The name of a temporary file, with the machine and the process that write it."""
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:
     """Replace `path` by `content` so that a process or a machine that dies at any moment leaves
     the previous file intact.
 
-    What processes that died while they wrote left in the folder is removed.
+    Temporary files of processes that died while writing are removed from the folder.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,22 +38,21 @@ def write_atomically(path: str | Path, content: bytes) -> None:
 
 
 def _keep_names(folder: Path) -> None:
-    """Have the system write down which names a folder holds, where it can be asked to (not on
-    Windows)."""
+    """Flush the list of names in a folder to disk, where the system can (not on Windows)."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:
         return
     try:
         os.fsync(handle)
-    except OSError:  # a file system without it
+    except OSError:  # a file system that cannot
         pass
     finally:
         os.close(handle)
 
 
 def _sweep(folder: Path, here: str) -> None:
-    """Remove what processes of this machine that are no more have begun to write."""
+    """Remove temporary files of processes of this machine that have ended."""
     for name in os.listdir(folder):
         found = PART.fullmatch(name)
         if found and found[1] == here and not is_running(int(found[2])):

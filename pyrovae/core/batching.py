@@ -1,5 +1,4 @@
-"""What any iterable of data looks like to the engine: dict batches of one leading size, on one
-device."""
+"""Any iterable of data as the engine sees it: dict batches of one leading size, on one device."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
@@ -14,28 +13,28 @@ from pyrovae.core.modules import find_modules
 Values = Tensor | np.ndarray
 Data = Iterable[Mapping[str, Values]] | Iterable[Sequence[Values]] | Mapping[str, Values] | Values
 Like = Tensor | torch.device | None
-"""Where data go: to a tensor's device, and in its precision (see `as_batch`); to a device;
+"""Where data are moved: to the device and precision of a tensor (see `as_batch`), to a device, or
 nowhere."""
 
 
 def batches(data: Data, names: Sequence[str] | None, like: Like) -> Iterator[dict[str, Tensor]]:
-    """Yield dict batches; tuples (a torchvision DataLoader's) are named by `names`, a lone mapping
-    is one batch.
+    """Yield dict batches; tuples (a torchvision DataLoader's) are named by `names`, a single
+    mapping is one batch.
 
-    So is a lone tensor or NumPy array that `names=("x",)` names: its rows are data, not batches.
+    So is a single tensor or NumPy array with `names=("x",)`, whose rows are data.
     """
     for item in [data] if isinstance(data, (Mapping, Tensor, np.ndarray)) else data:
         yield as_batch(item, names, like)
 
 
 def as_batch(item: object, names: Sequence[str] | None, like: Like) -> dict[str, Tensor]:
-    """One dict batch of tensors where `like` is (left where they are for None).
+    """One dict batch of tensors on the device of `like` (None leaves them where they are).
 
     NumPy arrays become tensors. Floating-point values take the precision of the tensor `like`
     where both are of 32 or 64 bits, as a net of one precision cannot multiply by values of the
-    other; arrays that meet no such tensor take torch's default. Integers stay as they are.
+    other; arrays take torch's default if there is no such tensor. Integers stay as they are.
 
-    Raises: PairError for what has no names, and for arrays of other things than numbers.
+    Raises: PairError for a batch without names, and for arrays that are not numeric.
     """
     if isinstance(item, (Tensor, np.ndarray)):
         if names is None or len(names) != 1:
@@ -83,8 +82,8 @@ def size_of(batch: Mapping[str, Tensor]) -> int:
 
 
 def check_num_data(num_data: int | None, data: Data, seen: int) -> None:
-    """Raise PairError for an N below the data `seen` in an epoch; a batch that a list names
-    several times counts once."""
+    """Raise PairError for an N below the number of data `seen` in an epoch; a batch that occurs
+    several times in a list counts once."""
     if num_data is None or seen <= num_data:
         return
     if isinstance(data, (list, tuple)):
@@ -97,9 +96,9 @@ def check_num_data(num_data: int | None, data: Data, seen: int) -> None:
 
 
 def exemplar_of(*programs: Callable) -> Like:
-    """A tensor of the programs' modules, for data to lie beside in one precision; where
-    parameters, or in their absence buffers, are of several precisions, their device alone; None
-    where there are none."""
+    """A floating-point tensor of the programs' modules, whose device and precision data take; only
+    a device where the parameters (without parameters: the buffers) have several precisions; None
+    for programs without tensors."""
     modules = find_modules(*programs).values()
     for members in (nn.Module.parameters, nn.Module.buffers):
         real = [
@@ -114,7 +113,7 @@ def exemplar_of(*programs: Callable) -> Like:
 
 
 def device_of(*programs: Callable) -> torch.device | None:
-    """Where the parameters of the programs' modules live; None where they have none."""
+    """The device of the programs' parameters or buffers; None where they have none."""
     for module in find_modules(*programs).values():
         for tensor in (*module.parameters(), *module.buffers()):
             return tensor.device
@@ -141,20 +140,22 @@ def generators_of(data: Data) -> list[torch.Generator]:
 
 
 def is_shuffled(data: Data) -> bool:
-    """Whether each pass has an order of its own, as far as the data say so."""
+    """Whether each pass over the data is in a new random order, as far as their attributes
+    tell."""
     return bool(_of_loader(data, "shuffle")) or isinstance(
         _of_loader(data, "sampler"), RandomSampler
     )
 
 
 def _of_loader(owner: object, name: str) -> object:
-    """An attribute of a DataLoader or its samplers, which other iterables may have too, or not."""
+    """An attribute of a DataLoader or its samplers; None where `owner` has none of this name."""
+    # any iterable may be data, and wrappers of a DataLoader have its attributes but not its class
     return getattr(owner, name, None)
 
 
 def rebatch(data: Iterator[Mapping[str, Tensor]], size: int) -> Iterator[dict[str, Tensor]]:
-    """The same rows in the same order, `size` at a time whatever the batches were; the last tile
-    may be ragged."""
+    """The same rows in the same order, `size` at a time whatever the size of the batches; the last
+    one may be smaller."""
     rest: dict[str, Tensor] = {}
     names = None
     for batch in data:

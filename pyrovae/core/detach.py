@@ -15,8 +15,8 @@ def frozen(*programs: Callable) -> Iterator[None]:
     """Detach every parameter that the programs reach, those of `pyro.param` statements too, until
     the block ends.
 
-    Unlike `requires_grad_(False)` this leaves graphs alone that were built before or are built
-    after.
+    Unlike `requires_grad_(False)` this does not affect graphs that are built before or after the
+    block.
     """
     swapped: list[tuple[dict, str, Tensor]] = [
         (part._parameters, name, parameter)

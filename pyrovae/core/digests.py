@@ -1,4 +1,4 @@
-"""Digests of data: the same numbers have the same one, whoever stores them."""
+"""Digests of data: equal numbers have equal digests, however they are stored."""
 
 import hashlib
 from collections.abc import Mapping

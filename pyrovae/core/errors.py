@@ -2,7 +2,7 @@
 
 
 class PairError(ValueError):
-    """A (model, guide, batch) that would run, but mean something else than its author thinks."""
+    """A (model, guide, batch) that would run, but compute something else than intended."""
 
 
 class CheckpointError(ValueError):
@@ -15,8 +15,8 @@ class NonFiniteLossError(FloatingPointError):
 
 
 class CaptureError(RuntimeError):
-    """A program that cannot be recorded and replayed, because more than tensors decides what it
-    does."""
+    """A program that cannot be recorded and replayed, because its operations depend on more than
+    the shapes of tensors."""
 
 
 def first_line(error: Exception) -> str:
@@ -24,4 +24,4 @@ def first_line(error: Exception) -> str:
 
 
 class CollapseWarning(UserWarning):
-    """Training ended with latent variables that say nothing about the data."""
+    """Training ended with latent variables that carry no information about the data."""

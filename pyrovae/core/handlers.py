@@ -1,5 +1,5 @@
-"""Effect handlers round a pair: the scale of its objective, so that it need not know N or beta,
-and a look at its data."""
+"""Effect handlers around a pair: they scale its log-probabilities, so that programs need not know
+N or beta, and check that data lie in their supports."""
 
 from collections.abc import Collection
 
@@ -14,13 +14,13 @@ from pyrovae.core.types import Site
 
 
 class ScaleLogProb(Messenger):
-    r"""Weigh log-probabilities so that their sum, over `size`, is in nats per datum and unbiased
-    on minibatches.
+    r"""Scale log-probabilities so that their sum divided by `size` is in nats per datum and
+    unbiased on minibatches.
 
-    Without `num_data`, sites keep their weight and `size` is the plate's. With it, `size` is
-    `num_data`, sites in the plate weigh num_data / B and those outside it 1. Latent sites weigh
-    `beta` more: recon - beta KL. What the program itself weighs a site by (`poutine.scale`,
-    subsampling) is noted as `own_scale` before.
+    Without `num_data`, sites keep their scale and `size` is the plate's. With it, `size` is
+    `num_data`, sites in the plate are scaled by num_data / B and those outside it by 1. Latent
+    sites are scaled by `beta` too: reconstruction - beta KL. The scale that the program itself
+    sets (`poutine.scale`, subsampling) is kept as `own_scale`.
 
     Raises: PairError for a site outside the plate while `num_data` is unknown, and for one that is
     observed in another plate of `batch_size` data.
@@ -66,10 +66,11 @@ class ScaleLogProb(Messenger):
 
 
 class Uncondition(Messenger):
-    """Draw anew what was observed of each datum: sites in plates, and those named in `data`.
+    """Uncondition the observed sites of each datum (those in plates, and those named in `data`),
+    so that they are sampled.
 
-    Sites outside all plates that somebody fixed with `pyro.condition`, e.g. a noise variance, stay
-    as they are, which `pyro.poutine.uncondition` would draw from their prior.
+    Sites outside all plates that `pyro.condition` fixes, e.g. a noise variance, stay fixed;
+    `pyro.poutine.uncondition` would sample them from their prior.
     """
 
     def __init__(self, data: Collection[str]) -> None:
@@ -85,11 +86,10 @@ class Uncondition(Messenger):
 
 
 class ValidateSupport(Messenger):
-    """Raise PairError where data lie outside the support of the site that observes them, in
-    whatever batch they come.
+    """Raise PairError where data lie outside the support of the site that observes them.
 
-    It stands in for Pyro's own validation, which the engine switches off, and sees every site that
-    runs inside: a loss without sites is not checked.
+    It replaces Pyro's own validation, which the engine switches off. It checks every site that
+    runs inside, so a loss without sites is not checked.
     """
 
     def _pyro_sample(self, msg: Site) -> None:
@@ -98,7 +98,8 @@ class ValidateSupport(Messenger):
 
 
 class RecordSupport(Messenger):
-    """Note for each observed site whether all its data lie in the support, as a tensor: `good`."""
+    """Record for each observed site whether all its data lie in the support, as a Boolean tensor
+    in `good`."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -8,13 +8,15 @@ from types import CellType, CodeType, FunctionType
 
 import torch.nn as nn
 
+from pyrovae.core.types import HasWrapped
+
 
 def find_modules(*programs: Callable) -> dict[str, nn.Module]:
     """The nn.Modules that programs are or reach, by name.
 
-    Looked through are a method's owner and its attributes, a partial's arguments, and of functions
-    the defaults, the variables they close over and the globals they name; lists, tuples and
-    mappings among these; and functions of the program's own file among these, in turn.
+    The search covers a method's owner and its attributes, a partial's arguments, and a function's
+    defaults, the variables it closes over and the globals it names; lists, tuples and mappings
+    among these; and, in turn, functions among these that are written in the program's own file.
 
     Example:
         >>> net = nn.Linear(2, 3)
@@ -23,9 +25,7 @@ def find_modules(*programs: Callable) -> dict[str, nn.Module]:
         {'net': Linear(in_features=2, out_features=3, bias=True)}
     """
     found: dict[str, nn.Module] = {}
-    seen: dict[
-        int, object
-    ] = {}  # by identity, and kept, so that none gets the identity of one that is gone
+    seen: dict[int, object] = {}  # by identity; kept alive, so that no identity is used twice
 
     def visit(name: str, value: object, home: str | None) -> None:
         if id(value) in seen:
@@ -48,33 +48,47 @@ def find_modules(*programs: Callable) -> dict[str, nn.Module]:
             enter(name, value)
 
     def enter(name: str, program: object) -> None:
-        """A program that is no function: a method, a partial, a wrapped function, an object with
-        __call__."""
+        """Visit a callable that is not a plain function: a method, a partial, a wrapped function,
+        an object with `__call__`."""
         if isinstance(program, functools.partial):
             for value in (*program.args, *program.keywords.values()):
                 if inspect.isroutine(value) or isinstance(
                     value, functools.partial
-                ):  # what Pyro's handlers wrap
+                ):  # as Pyro's handlers wrap programs
                     visit(name, value, None)
             visit(name, [program.args, program.keywords], "")
             visit(name, program.func, None)
         elif inspect.ismethod(program):
             visit("owner", program.__self__, "")
             visit(name, program.__func__, None)
-            visit(name, getattr(program.__self__, "__dict__", {}), "")
-        elif hasattr(program, "__wrapped__"):
+            visit(name, attributes_of(program.__self__), "")
+        elif isinstance(program, HasWrapped):
             visit(name, program.__wrapped__, None)
         else:
-            visit(name, getattr(program, "__dict__", {}), "")
+            visit(name, attributes_of(program), "")
 
     for program in programs:
-        visit(getattr(program, "__name__", type(program).__name__), program, None)
+        visit(name_of(program), program, None)
     return found
 
 
+def attributes_of(value: object) -> dict[str, object]:
+    """The `__dict__` of an object, or an empty one."""
+    try:
+        return vars(value)
+    except TypeError:  # an object with slots alone, or of a class written in C
+        return {}
+
+
+def name_of(value: object) -> str:
+    """Its `__name__`, or that of its class."""
+    # functions, classes and modules have one, and any other object may
+    return getattr(value, "__name__", type(value).__name__)
+
+
 def _variables(function: FunctionType) -> dict[str, object]:
-    """The globals that a function and those within it name, and what it closes over as far as that
-    is there yet."""
+    """The globals that a function and its inner functions name, and the variables it closes over
+    that are assigned already."""
 
     def names(code: CodeType) -> Iterator[str]:
         yield from code.co_names

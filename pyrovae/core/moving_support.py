@@ -10,16 +10,16 @@ from pyro.poutine.messenger import Messenger
 from torch import Size, Tensor
 from torch.distributions import Distribution, constraints
 
-from pyrovae.core.traces import Batch, run_pair, sample_sites
-from pyrovae.core.types import Shape, Site, nodes_of
+from pyrovae.core.traces import run_pair, sample_sites
+from pyrovae.core.types import Batch, Shape, Site, nodes_of
 
 LOOKS = 10
-"""Draws that tell whether a support moves: with continuous latent values two would do."""
+"""Draws that are compared; with continuous latent values two would be enough."""
 
 
 class ZeroOutside(TorchDistribution):
-    """A distribution, made without validation, with log-density -inf outside its support, where
-    many have some number.
+    """A distribution with log-density -inf outside its support, where many distributions return a
+    finite number if validation is off.
 
     Example:
         >>> import pyro.distributions as dist
@@ -58,8 +58,8 @@ class ZeroOutside(TorchDistribution):
 
 
 class AllowOutside(Messenger):
-    """Let data lie outside the supports of sites that have bounds among their parameters: of those
-    named, or of all."""
+    """Give data outside the support log-density -inf, at observed sites whose bounds are tensors:
+    at those in `names`, or at all."""
 
     def __init__(self, names: Collection[str] | None = None) -> None:
         super().__init__()
@@ -86,8 +86,8 @@ def bounds_of(fn: Distribution) -> list[Tensor]:
 
 
 def base_support(support: constraints.Constraint) -> constraints.Constraint:
-    """That of one element."""
-    while hasattr(support, "base_constraint"):  # of independent elements, and of mixtures
+    """The constraint on one element of a value."""
+    while isinstance(support, (constraints.independent, constraints.MixtureSameFamilyConstraint)):
         support = support.base_constraint
     return support
 

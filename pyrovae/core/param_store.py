@@ -1,7 +1,7 @@
 """How parameters of plain modules meet Pyro's global parameter store.
 
 Pyro's SVI trains what it sees in `param` statements, so a program made of plain `nn.Module`s would
-train nothing, in silence. `register_params` makes those statements. The engine has no need of them
+silently train nothing. `register_params` makes those statements. The engine has no need of them
 (it owns an ordinary optimiser) and runs every pair inside `local_param_scope`, where nothing
 enters the store.
 """
@@ -43,8 +43,8 @@ def is_private() -> bool:
 def localize(module: nn.Module) -> None:
     """Let `PyroModule`s that were built outside `local_param_scope` run inside it.
 
-    Pyro gives a module's context its local store only at construction; one more attribute changes
-    nothing elsewhere.
+    Pyro gives a module's context its local store only at construction; this adds it later, which
+    has no effect outside that scope.
     """
     for context in _contexts(module):
         if "param_state" not in context:
@@ -59,7 +59,7 @@ def local_parameters(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _contexts(module: nn.Module) -> Iterator[dict[str, Any]]:
-    """The attributes of what Pyro keeps for each module of its own."""
+    """The attributes of the context that Pyro keeps for each `PyroModule`."""
     for part in module.modules():
         context = part.__dict__.get("_pyro_context")
         if context is not None:

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator
 
 import pyro
+import torch
 import torch.nn as nn
 from torch import Tensor
 
@@ -13,8 +14,8 @@ from pyrovae.core.preserve_state import preserve_state
 
 
 def find_parameters(loss: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Run the loss in train and in eval mode, with no trace but lazily made parameters, and name
-    the leaves behind it.
+    """The trainable leaf tensors that a loss depends on, by name, found by a run in train mode and
+    one in eval mode; the runs leave nothing behind except parameters that are made lazily.
 
     These are the loss's own parameters (an autoguide's exist only after that run) and those that
     hand-written programs keep in Pyro's store by `pyro.param`, named `param_store.NAME`.
@@ -26,7 +27,7 @@ def find_parameters(loss: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tens
     for training in (
         True,
         False,
-    ):  # in a step of training alone, a loss may hold some of them fixed
+    ):  # a step in train mode may hold some of them fixed, as `Lagging` does
         with (
             local_param_scope(),
             pyro.validation_enabled(False),
@@ -73,6 +74,6 @@ def _leaves(loss: Tensor) -> Iterator[Tensor]:
         if node is None or node in seen:
             continue
         seen.add(node)
-        if hasattr(node, "variable"):
+        if isinstance(node, torch._C._functions.AccumulateGrad):
             yield node.variable
         stack.extend(parent for parent, _ in node.next_functions)

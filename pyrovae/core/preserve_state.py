@@ -1,4 +1,4 @@
-"""Look at a program without leaving a trace of the look."""
+"""Run programs and restore what they changed: `training` flags, buffers, random streams."""
 
 import random as python_random
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,7 +22,7 @@ class RandomState(TypedDict):
 
 
 def random_state(generators: Sequence[torch.Generator] = ()) -> RandomState:
-    """The state of all that training may draw from: torch (CPU and each CUDA device), numpy,
+    """The state of every generator that training may use: torch (CPU and each CUDA device), numpy,
     Python, `generators`."""
     return {
         "torch": torch.get_rng_state(),

@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 
 STILL_ACTIVE, MAY_ASK = 259, 0x1000
-"""Of Windows: the exit status of a process that has none yet, and the right to ask for it."""
+"""Windows constants: the exit status of a process that still runs, and the right to query it."""
 
 
 def host() -> str:
@@ -14,7 +14,7 @@ def host() -> str:
 
 
 def machine() -> str:
-    """Eight letters for this host, and in a container for it: where process ids mean the same."""
+    """Eight hex digits that identify this host, or the container: the scope of process ids."""
     try:
         space = os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -23,8 +23,8 @@ def machine() -> str:
 
 
 def started(pid: int) -> str | None:
-    """When a process began, so that a later one of the same id is told from it; None where the
-    system does not say."""
+    """When a process started, which distinguishes it from a later one of the same id; None where
+    the system does not tell."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -45,7 +45,7 @@ def is_running(pid: int) -> bool:
         return True
     except (OverflowError, ValueError):
         return False
-    try:  # one that has ended, and whose parent has not asked how
+    try:  # Z: a process that has ended, but whose parent has not waited for it
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (OSError, UnicodeDecodeError):
         return True

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 LOG_SECONDS = 30.0
-"""Between two lines of one bar in a log file."""
+"""Seconds between two lines of one bar in a log file."""
 
 
 def progress_bar(iterable: Iterable | None = None, **options: object) -> "tqdm":
@@ -45,7 +45,8 @@ def progress_bar(iterable: Iterable | None = None, **options: object) -> "tqdm":
 
 
 class Lines:
-    """A file for tqdm that is no terminal: what overwrites a line there is a line of its own here."""
+    """A file for tqdm that is not a terminal: each state of the bar is a line of its own, where a
+    terminal would overwrite the last."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream

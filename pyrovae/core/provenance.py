@@ -1,5 +1,5 @@
-"""Which distribution a drawn tensor came from, for handlers that draw in another place than the
-site does."""
+"""The distribution that a tensor was drawn from, for handlers that draw at another place than the
+site: the output of a layer, say, in place of its weights."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 CHANNEL_DIM = {F.linear: -1, F.conv1d: -2, F.conv2d: -3, F.conv3d: -4}
-"""Layers whose weight noise can be drawn for each datum, and where their inputs have the features.
+"""Layers whose weight noise can be drawn for each datum, and the dim of their features.
 """
 
 
@@ -23,14 +23,14 @@ class Provenance:
     rule: Callable[..., Tensor]
     parts: tuple[Tensor, ...]
     is_drawn: bool = True
-    """False where the tensor has only the place of a draw, not its numbers."""
+    """False for a placeholder (NaN) of a weight that was not sampled."""
 
 
 class Origins(dict[int, tuple[Tensor, Provenance | None]]):
-    """What a handler knows; `renew` makes another of its kind, for a program inside that no
-    handler outside sees.
+    """The provenance of tensors by identity, as a handler records it.
 
-    draws: whether weights get numbers; see `skip_weight_sampling`.
+    renew: makes a new handler of the same kind, for programs that run under `poutine.block`.
+    draws: whether weights are sampled; see `skip_weight_sampling`.
     """
 
     def __init__(self, renew: Callable[[], AbstractContextManager]) -> None:
@@ -42,36 +42,36 @@ origins: ContextVar[Origins | None] = ContextVar("pyrovae_origins", default=None
 
 
 def origin_of(tensor: Tensor) -> Provenance | None:
-    """What a handler noted of this very tensor; None where no handler runs, or where the draw
-    cannot be had otherwise."""
+    """The provenance recorded for this tensor; None where no handler is active, and for a draw
+    that has no rule for redrawing."""
     known = origins.get()
     entry = None if known is None else known.get(id(tensor))
     return None if entry is None else entry[1]
 
 
 def are_noted() -> bool:
-    """Whether a handler runs that follows tensors as such, which values passed on as numbers would
-    escape."""
+    """Whether a handler is active that tracks tensors by identity, so that copies of them would
+    lose their provenance."""
     return origins.get() is not None
 
 
 def note(tensor: Tensor, origin: Provenance | None) -> None:
-    """Remember it, unless the tensor is known: a model that replays a guide's draw did not draw
-    it."""
+    """Record the provenance of a tensor that has none yet: a model that replays a draw of the
+    guide did not make it."""
     known = origins.get()
     if known is not None:
         known.setdefault(
             id(tensor), (tensor, origin)
-        )  # the tensor is kept, so that its id stays its own
+        )  # keeps the tensor alive, so that its id is not reused
 
 
 @contextmanager
 def skip_weight_sampling() -> Iterator[None]:
-    """Within it, under a handler that redraws outputs, normal weights are not drawn: NaN stands
-    for them."""
+    """Within it, under a handler that redraws outputs, normal weights are not sampled: NaN takes
+    their place."""
     known = origins.get()
     if known is None:
-        raise LookupError("no handler runs that redraws outputs")
+        raise LookupError("no handler is active that redraws outputs")
     known.draws = False
     try:
         yield
@@ -80,7 +80,7 @@ def skip_weight_sampling() -> Iterator[None]:
 
 
 def narrow(tensor: Tensor, start: int, stop: int) -> Tensor:
-    """Part of the rows of a drawn tensor, whose origin they share."""
+    """Rows `start:stop` of a drawn tensor, with its provenance."""
     part, origin = tensor[start:stop], origin_of(tensor)
     if origin is not None:
         note(part, replace(origin, parts=tuple(value[start:stop] for value in origin.parts)))
@@ -88,13 +88,13 @@ def narrow(tensor: Tensor, start: int, stop: int) -> Tensor:
 
 
 def renewed() -> AbstractContextManager:
-    """The handler that runs, anew."""
+    """A new handler of the kind that is active, or none."""
     known = origins.get()
     return nullcontext() if known is None else known.renew()
 
 
 def redrawing() -> AbstractContextManager:
-    """Within it, a layer that applies a weight of known origin applies the rule of that origin."""
+    """Within it, a layer with a weight of known provenance applies the rule of that provenance."""
     return nullcontext() if origins.get() is None else _Redraw()
 
 

@@ -1,5 +1,5 @@
-"""Whether a program is being recorded, so that what it computes in Python will be the same in all
-replays."""
+"""Whether a program is being recorded for capture: what it computes in Python is then constant in
+all replays."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,8 +26,8 @@ def is_recording() -> bool:
 
 
 def refuse_number(value: object, source: object) -> None:
-    """Raise CaptureError where a schedule gives Python numbers, which a recording would hold
-    fixed."""
+    """Raise CaptureError where a schedule returns a Python number, which would be constant in
+    replays."""
     if _recording.get() and not isinstance(value, Tensor):
         raise CaptureError(
             f"the schedule {source!r} gives the Python number {value!r}, which replays would not see change; "

@@ -21,8 +21,8 @@ def data_plate(size: int) -> pyro.plate:
 
 
 class _Whole(pyro.plate):
-    """A plate without a site of row indices, which only those that subsample need: the engine's
-    steps are faster."""
+    """A plate without the sample site of row indices, which only subsampling needs; it is
+    faster."""
 
     @staticmethod  # pyro.plate always passes the size
     def _subsample(  # type: ignore[override]

@@ -20,9 +20,9 @@ def flush_subnormals(flush: bool = True) -> Iterator[None]:
     torch's workers.
 
     Gradients are full of them where importance weights or likelihoods are nearly one-hot. The flag
-    is put back on leaving; False keeps such numbers inside a block that rounds them. Where the
-    OpenMP library of torch cannot be found (not on Linux), only the calling thread is set; where
-    the processor has no such flag, nothing happens.
+    is restored on leaving; `flush=False` keeps such numbers inside a block that rounds them. Where
+    the OpenMP library of torch cannot be found (not on Linux), only the calling thread is set;
+    where the processor has no such flag, nothing happens.
     """
     if is_flushing() == flush or not torch.set_flush_denormal(flush):
         yield

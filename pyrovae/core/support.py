@@ -13,7 +13,7 @@ from pyrovae.core.errors import PairError
 from pyrovae.core.moving_support import ZeroOutside, base_support
 from pyrovae.core.shapes import DATA_DIM
 from pyrovae.core.traces import base_distribution, sample_sites
-from pyrovae.core.types import Site
+from pyrovae.core.types import Site, base_of
 
 BOUNDED = (
     constraints.interval,
@@ -82,8 +82,8 @@ def check_support(site: Site) -> None:
 
 
 def lies_in_support(site: Site) -> Tensor | None:
-    """For each observed value whether it lies in the support; None where a mask or the
-    distribution leaves that open."""
+    """For each observed value whether it lies in the support; None where that is not defined,
+    because of a mask or a distribution without a support."""
     if masks_of(site) or isinstance(site["fn"], ZeroOutside):
         return None
     try:
@@ -92,7 +92,7 @@ def lies_in_support(site: Site) -> Tensor | None:
         return None
     if isinstance(
         base_distribution(site["fn"]), dist.Beta
-    ):  # torch takes 0 and 1 for part of its support
+    ):  # torch includes 0 and 1 in its support
         return good & ((site["value"] > 0) & (site["value"] < 1)).all()
     return good
 
@@ -100,7 +100,9 @@ def lies_in_support(site: Site) -> Tensor | None:
 def check_parameters(role: str, site: Site) -> None:
     """Raise PairError where a distribution has parameters that it does not allow."""
     base = base_distribution(site["fn"])
-    for name, constraint in getattr(base, "arg_constraints", {}).items():
+    for name, constraint in (
+        base.arg_constraints if isinstance(base, Distribution) else {}
+    ).items():
         value = base.__dict__.get(name)
         if isinstance(value, Tensor) and not torch.isfinite(value).all():
             raise PairError(
@@ -196,7 +198,7 @@ def refuse_other_plate(site: Site, size: int, plate: str) -> None:
 
 
 def support_of(fn: Distribution) -> constraints.Constraint | None:
-    """The support of one element; None where the distribution does not know it."""
+    """The support of one element; None where the distribution defines none."""
     base = base_distribution(fn)
     if isinstance(base, CIRCULAR):
         return constraints.interval(-math.pi, math.pi)
@@ -214,13 +216,14 @@ def support_of(fn: Distribution) -> constraints.Constraint | None:
 
 
 def masks_of(site: Site) -> list[Tensor | bool]:
-    """The masks round and inside a site's distribution: where one is False, the value need not lie
-    in the support."""
-    fn, masks = site["fn"], [] if site["mask"] is None else [site["mask"]]
-    while hasattr(fn, "base_dist"):
+    """The masks of a site and of its distribution: where one is False, the value need not lie in
+    the support."""
+    masks = [] if site["mask"] is None else [site["mask"]]
+    fn: Distribution | None = site["fn"]
+    while fn is not None:
         if isinstance(fn, dist.MaskedDistribution):
             masks.append(fn._mask)
-        fn = fn.base_dist
+        fn = base_of(fn)
     return masks
 
 

@@ -1,7 +1,6 @@
-"""Run a (model, guide) pair once and read its log-probabilities; nothing here knows what the pair
-is made of."""
+"""Run a (model, guide) pair once and read its sites; nothing here knows what the pair is made of."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TypeGuard, cast
 
@@ -19,9 +18,7 @@ from pyrovae.core.errors import PairError
 from pyrovae.core.modules import find_modules
 from pyrovae.core.param_store import local_param_scope, localize
 from pyrovae.core.shapes import DATA, PARTICLES, PARTICLES_DIM
-from pyrovae.core.types import LocalGuide, PlateFrame, Site, nodes_of
-
-Batch = Mapping[str, Tensor]
+from pyrovae.core.types import Batch, LocalGuide, PlateFrame, Site, base_of, nodes_of
 
 
 def run_pair(
@@ -34,8 +31,8 @@ def run_pair(
 
 
 def run_guide(guide: Callable, batch: Batch, num_particles: int | None = None) -> Trace:
-    """Trace of the guide; one that refines itself does so before the particle plate opens, which
-    it needs for itself."""
+    """Trace of the guide. A guide with `for_batch` is refined before the particle plate opens,
+    since it opens one of its own."""
     guide = for_batch(guide, batch)
     set_up(guide, batch)
     _localize(guide)
@@ -46,7 +43,7 @@ def run_guide(guide: Callable, batch: Batch, num_particles: int | None = None) -
 def replay_guide(
     guide: Callable, draws: Trace, batch: Batch, num_particles: int | None = None
 ) -> Trace:
-    """Trace of the guide scoring draws that were made before."""
+    """Trace of the guide that replays earlier draws, to score them."""
     with local_param_scope(), _particles(num_particles):
         return prune_subsample_sites(
             poutine.trace(poutine.replay(guide, trace=draws)).get_trace(**batch)
@@ -56,8 +53,11 @@ def replay_guide(
 def run_model(
     model: Callable, guide_trace: Trace, batch: Batch, num_particles: int | None = None
 ) -> Trace:
-    """`guide_trace` must hold no plate indices (`run_guide` drops them): replayed, they would
-    resize the model."""
+    """Trace of the model that replays the guide's draws.
+
+    `guide_trace` must not hold the index sites of plates (`run_guide` removes them): replayed,
+    they would change the sizes of the model's plates.
+    """
     _localize(model)
     with local_param_scope(), _particles(num_particles):
         return prune_subsample_sites(
@@ -66,14 +66,14 @@ def run_model(
 
 
 def for_batch(guide: Callable, batch: Batch) -> Callable:
-    """The guide itself, or what a guide with a method `for_batch` returns: one that was refined on
-    these data."""
+    """The guide for these data: `guide.for_batch(batch)` where it has that method, else the guide
+    itself."""
     return guide.for_batch(batch) if is_local(guide) else guide
 
 
 def is_local(guide: Callable | None) -> TypeGuard[LocalGuide]:
-    """Whether a guide makes another one of itself for each batch."""
-    return hasattr(guide, "for_batch")
+    """Whether a guide has a method `for_batch`, which returns a guide refined for one batch."""
+    return isinstance(guide, LocalGuide)
 
 
 @contextmanager
@@ -103,8 +103,8 @@ def _localize(program: Callable) -> None:
 
 
 def tied_to_rows(guide: Callable, plate: str = DATA) -> bool:
-    """Whether a guide that was set up holds parameters for each row of a batch, as autoguides of
-    local latents do."""
+    """Whether a guide that was set up has parameters for each row of a batch, as autoguides with
+    latent sites in the data plate do."""
     return any(
         plate_frame(site, plate) is not None
         for autoguide in _autoguides(guide)
@@ -118,8 +118,8 @@ def set_up(guide: Callable, batch: Batch) -> None:
     """Call a guide once if it holds autoguides that were never called.
 
     They record the plates open at their first call, and the particle plate must not be one of
-    them. The model's `pyro.param` statements run inside that call too: what they leave in the
-    guide's own store is dropped again, since the model by itself reads its parameters elsewhere.
+    them. That call also runs the model's `pyro.param` statements; the parameters that these add to
+    the guide's own store are removed again, since the model reads its parameters from another one.
     """
     if any(autoguide.prototype_trace is None for autoguide in _autoguides(guide)):
         _localize(guide)
@@ -129,7 +129,7 @@ def set_up(guide: Callable, batch: Batch) -> None:
             local_param_scope(),
             poutine.block(),
             pyro.validation_enabled(False),
-        ):  # which refuses such statements
+        ):  # validation would refuse those statements
             guide(**batch)
         for autoguide, names in zip(_autoguides(guide), known):
             state = autoguide._pyro_context.param_state
@@ -147,8 +147,8 @@ def _autoguides(guide: Callable) -> list[AutoGuide]:
 
 
 def sample_sites(trace: Trace, *, observed: bool) -> dict[str, Site]:
-    """The observed, or the latent, sample sites of a trace by name; `pyro.deterministic` notes are
-    neither."""
+    """The observed, or the latent, sample sites of a trace by name, without those of
+    `pyro.deterministic`."""
     return {
         name: site
         for name, site in nodes_of(trace).items()
@@ -159,8 +159,7 @@ def sample_sites(trace: Trace, *, observed: bool) -> dict[str, Site]:
 
 
 def log_prob(site: Site) -> Tensor:
-    """The site's log-density in nats as the author wrote it: masked, but without any scaling for
-    training."""
+    """The site's log-density in nats, masked, without scales (`poutine.scale`, subsampling)."""
     if "unscaled_log_prob" not in site:
         site["unscaled_log_prob"] = site["fn"].log_prob(
             site["value"], *site["args"], **site["kwargs"]
@@ -174,9 +173,9 @@ def log_prob(site: Site) -> Tensor:
 
 
 def base_distribution(fn: Distribution) -> Distribution:
-    """The family under `.to_event`, `.mask` and plates."""
-    while hasattr(fn, "base_dist") and not isinstance(fn, TransformedDistribution):
-        fn = fn.base_dist
+    """The distribution inside `.to_event`, `.mask` and the expansion by plates."""
+    while not isinstance(fn, TransformedDistribution) and (base := base_of(fn)) is not None:
+        fn = base
     return fn
 
 
@@ -188,60 +187,6 @@ def plate_frame(site: Site, plate: str) -> PlateFrame | None:
     )
 
 
-def log_weights(
-    model: Callable, guide: Callable, batch: Batch, num_particles: int, *, plate: str | None = DATA
-) -> Tensor:
-    r"""log w_k = log p(x, z_k) - log q(z_k | x) with z_k ~ q(. | x): the one tensor that every
-    estimate reduces.
-
-    Shapes: `(K, B)`, one weight for each particle and datum in nats; `(K,)` for `plate=None`, the
-    joint weight of the whole batch. The mean over K estimates the ELBO, the log-mean-exp log p(x).
-
-    Gradients flow where the guide reparameterises. Draws use torch's global generator. Training
-    scales (`poutine.scale`, subsampling) are left out, masks are kept.
-
-    Raises: PairError for a site outside `plate` (its weight belongs to no single datum), a latent
-    site missing on one side, and shapes that break the law `(K, B, *event)`.
-    Source: Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519, eq. 8.
-
-    Example:
-        >>> log_weights(model, guide, {"x": torch.ones(3, 4)}, 10).shape
-        torch.Size([10, 3])
-    """
-    guide_trace = run_guide(guide, batch, num_particles)
-    model_trace = run_model(model, guide_trace, batch, num_particles)
-    return log_weights_of(model_trace, guide_trace, num_particles, plate=plate)
-
-
-def log_weights_of(
-    model_trace: Trace, guide_trace: Trace, num_particles: int, *, plate: str | None = DATA
-) -> Tensor:
-    """The log-weights of two traces that were run under `num_particles` particles."""
-    check_matched(model_trace, guide_trace)
-    return log_joint(model_trace, num_particles, plate=plate) - log_joint(
-        guide_trace, num_particles, plate=plate
-    )
-
-
-def check_matched(model_trace: Trace, guide_trace: Trace) -> None:
-    """Raise PairError where a latent site has no partner, so that its log-probability would stand
-    unweighed.
-
-    Auxiliary sites of the guide (those an autoguide draws before it transforms them) need none.
-    """
-    guided = {
-        name
-        for name, site in sample_sites(guide_trace, observed=False).items()
-        if not is_auxiliary(site)
-    }
-    alone = set(sample_sites(model_trace, observed=False)) ^ guided
-    if alone:
-        raise PairError(
-            f"latent sites {sorted(alone)} appear in only one of model and guide (enumerated ones do), so "
-            "their draws have no weight. Sample them in both."
-        )
-
-
 def is_subsample(site: Site) -> bool:
     """Whether a site is the statement of a plate's row indices."""
     return site_is_subsample(cast("Message", site))
@@ -249,35 +194,3 @@ def is_subsample(site: Site) -> bool:
 
 def is_auxiliary(site: Site) -> bool:
     return bool(site["infer"].get("is_auxiliary"))
-
-
-def log_joint(
-    trace: Trace, num_particles: int, *, plate: str | None = DATA, observed: bool | None = None
-) -> Tensor:
-    """Sum of the log-probabilities of all sites of a trace, `(K, B)`, or `(K,)` for `plate=None`.
-
-    Of the observed ones alone for `observed=True`, of the latent ones alone for False.
-    """
-    kinds = (True, False) if observed is None else (observed,)
-    sites = {
-        name: site for kind in kinds for name, site in sample_sites(trace, observed=kind).items()
-    }
-    values = [_per_datum(site, num_particles, plate) for site in sites.values()]
-    return sum(values[1:], values[0]) if values else torch.zeros(())
-
-
-def _per_datum(site: Site, num_particles: int, plate: str | None) -> Tensor:
-    value, name = log_prob(site), site["name"]
-    inside = None if plate is None else plate_frame(site, plate)
-    if inside is None and plate is not None:
-        raise PairError(
-            f"site {name!r} lies outside plate {plate!r}, so log p(x_i) has no per-datum estimate. "
-            "Pass plate=None for the joint evidence, or plate='...' if your plate has another name."
-        )
-    shape = (num_particles, inside.size if inside is not None else value.shape[-1])
-    if value.dim() > 2 or torch.broadcast_shapes(value.shape, shape) != shape:
-        raise PairError(
-            f"site {name!r} has log-probabilities of shape {tuple(value.shape)}, expected (K, B) = {shape}. "
-            "Put the data plate at dim=-1 and everything else into the event with .to_event()."
-        )
-    return value.expand(shape).sum(-1) if plate is None else value.expand(shape)

@@ -14,14 +14,13 @@ from torch.distributions import kl_divergence
 from pyrovae.core.batching import Data, batches, exemplar_of, rebatch, size_of
 from pyrovae.core.check import ANY_NUMBER, check
 from pyrovae.core.errors import PairError
+from pyrovae.core.log_weights import check_matched, log_joint
 from pyrovae.core.modules import find_modules
 from pyrovae.core.preserve_state import preserve_state
 from pyrovae.core.shapes import DATA
 from pyrovae.core.traces import (
     Batch,
-    check_matched,
     for_batch,
-    log_joint,
     replay_guide,
     run_guide,
     run_model,

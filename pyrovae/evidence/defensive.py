@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from pyrovae.core.handlers import ValidateSupport
-from pyrovae.core.traces import Batch, check_matched, run_guide
+from pyrovae.core.log_weights import check_matched
+from pyrovae.core.traces import Batch, run_guide
 from pyrovae.evidence.densities import (
     FromPrior,
     SiteRequirement,

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from pyrovae.core.check import ANY_NUMBER, check
 from pyrovae.core.errors import PairError
+from pyrovae.core.log_weights import log_joint
 from pyrovae.core.support import describe, masks_of, support_of
 from pyrovae.core.traces import (
     Batch,
     base_distribution,
     is_auxiliary,
     is_subsample,
-    log_joint,
     plate_frame,
     replay_guide,
     run_model,

@@ -10,15 +10,9 @@ from pyrovae.capture.auto import AutoCapture, Compile
 from pyrovae.core.broadcasting import Particles
 from pyrovae.core.errors import PairError
 from pyrovae.core.handlers import RecordSupport, ValidateSupport
+from pyrovae.core.log_weights import check_matched, log_joint
 from pyrovae.core.modules import find_modules
-from pyrovae.core.traces import (
-    Batch,
-    check_matched,
-    is_local,
-    log_joint,
-    plate_frame,
-    sample_sites,
-)
+from pyrovae.core.traces import Batch, is_local, plate_frame, sample_sites
 from pyrovae.core.types import nodes_of
 
 

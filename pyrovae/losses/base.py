@@ -13,6 +13,8 @@ from pyrovae.losses.elbo_terms import Terms
 from pyrovae.losses.schedules import Schedule
 
 Told = TypeVar("Told")
+_TAKEN = set(dir(nn.ModuleDict))
+"""Names that no module in an `nn.ModuleDict` can have."""
 
 
 def hold(loss: nn.Module, *programs: Callable) -> nn.ModuleDict:
@@ -21,7 +23,7 @@ def hold(loss: nn.Module, *programs: Callable) -> nn.ModuleDict:
     localize(loss)
     found = nn.ModuleDict(
         {
-            f"{name}_" if hasattr(nn.ModuleDict, name) else name: module
+            f"{name}_" if name in _TAKEN else name: module
             for name, module in find_modules(*programs).items()
             if all(module is not program for program in programs)
         }
@@ -58,10 +60,9 @@ class Loss(Protocol):
 
 def programs_of(loss: nn.Module) -> tuple[Callable, Callable] | None:
     """Model and guide, of a loss that is made of them."""
-    if not (hasattr(loss, "model") and hasattr(loss, "guide")):
-        return None
-    pair = cast(Loss, loss)
-    return pair.model, pair.guide
+    model: Callable | None = _told(loss, "model", None)
+    guide = guide_of(loss)
+    return None if model is None or guide is None else (model, guide)
 
 
 def guide_of(loss: nn.Module) -> Callable | None:
@@ -92,5 +93,6 @@ def beta_of(loss: nn.Module) -> float | Tensor | None:
 
 
 def _told(loss: nn.Module, name: str, otherwise: Told) -> Told:
-    """What a loss has under a name of `Loss`: by `getattr`, since any module may be a loss."""
+    """What a loss has under a name of `Loss`; `otherwise` where it has nothing."""
+    # a protocol would not do: `isinstance` does not see submodules (from Python 3.12 on)
     return getattr(loss, name, otherwise)

@@ -1,22 +1,10 @@
 """The evidence lower bound as a loss."""
 
-import copy
 import warnings
 from collections.abc import Callable
-from typing import cast
 
-import torch
 import torch.nn as nn
-from pyro.infer import (
-    ELBO,
-    RenyiELBO,
-    Trace_ELBO,
-    TraceEnum_ELBO,
-    TraceGraph_ELBO,
-    TraceMeanField_ELBO,
-    TraceTailAdaptive_ELBO,
-    TraceTMC_ELBO,
-)
+from pyro.infer import ELBO, Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
 from pyro.poutine import Trace
 from torch import Tensor
 
@@ -25,12 +13,11 @@ from pyrovae.core.errors import CaptureError, PairError
 from pyrovae.core.handlers import ScaleLogProb
 from pyrovae.core.param_store import local_param_scope
 from pyrovae.core.recording import is_recording
-from pyrovae.core.shapes import DATA, MAX_PLATE_NESTING
-from pyrovae.core.support import refuse_score_functions
+from pyrovae.core.shapes import DATA
 from pyrovae.core.traces import for_batch, set_up
+from pyrovae.losses._estimators import evaluate, pathwise, usable, vectorized, with_traces
 from pyrovae.losses.base import hold
 from pyrovae.losses.elbo_terms import Terms, read_terms
-from pyrovae.losses.pathwise import KNOWN, is_pathwise, negative_elbo
 from pyrovae.losses.schedules import Schedule, weight_of
 from pyrovae.losses.weighted_kl import WeightedKl, weighted_kl
 
@@ -96,7 +83,7 @@ class ElboLoss(nn.Module):
         if free_bits < 0:
             raise ValueError(f"free_bits={free_bits}, expected nats per datum, at least 0.")
         self.num_data, self.beta, self.free_bits, self.plate = num_data, beta, free_bits, plate
-        self.elbo = _usable(Trace_ELBO() if elbo is None else elbo)
+        self.elbo = usable(Trace_ELBO() if elbo is None else elbo)
         self.terms: Terms | None = None
 
     def forward(self, **batch: Tensor) -> Tensor:
@@ -132,8 +119,8 @@ class ElboLoss(nn.Module):
             warnings.filterwarnings(
                 "ignore", "Found plate statements in guide but not model"
             )  # check compares plates
-            loss = _evaluate(
-                _recording(self.elbo, traces, purpose or _pathwise(self.elbo)),
+            loss = evaluate(
+                with_traces(self.elbo, traces, purpose or pathwise(self.elbo)),
                 self.model,
                 guide,
                 batch,
@@ -141,7 +128,7 @@ class ElboLoss(nn.Module):
         if weights.size is None:
             raise PairError("the pair has no sample sites, so there is nothing to train.")
         loss = loss / weights.size
-        terms = read_terms(traces, self.plate, self.num_data, _vectorized(self.elbo))
+        terms = read_terms(traces, self.plate, self.num_data, vectorized(self.elbo))
         if purpose and terms is None:
             raise TypeError(
                 f"{purpose}: the KL of each site is needed, which enumeration sums out; use ElboLoss alone."
@@ -151,7 +138,7 @@ class ElboLoss(nn.Module):
                 traces,
                 self.plate,
                 self.num_data,
-                _vectorized(self.elbo),
+                vectorized(self.elbo),
                 closed_form=isinstance(self.elbo, TraceMeanField_ELBO),
             )
             if purpose
@@ -162,86 +149,3 @@ class ElboLoss(nn.Module):
                 (self.free_bits * weight - value).clamp(min=0.0) for value, weight in kl.values()
             )
         return loss, terms, kl
-
-
-def _usable(elbo: ELBO) -> Trace_ELBO:
-    """The estimator, which then has the methods of `Trace_ELBO` that are called here."""
-    if isinstance(elbo, type):
-        raise TypeError(f"elbo={elbo.__name__} is a class; pass an instance, {elbo.__name__}().")
-    name = type(elbo).__name__
-    if isinstance(elbo, (RenyiELBO, TraceTailAdaptive_ELBO, TraceTMC_ELBO)):
-        raise TypeError(
-            f"{name} weighs particles by log-weights summed over the batch, so the minibatch scale ends up "
-            "inside a logarithm and the result is no bound. "
-            "Reduce pyrovae.log_weights(...) over particles for each datum instead."
-        )
-    if name.startswith("Jit") or not (
-        hasattr(elbo, "differentiable_loss") or isinstance(elbo, TraceGraph_ELBO)
-    ):
-        raise TypeError(
-            f"{name} has no differentiable loss that can be scaled per datum and step; use Trace_ELBO, "
-            "TraceMeanField_ELBO, TraceGraph_ELBO or TraceEnum_ELBO."
-        )
-    if elbo.max_plate_nesting == float("inf"):
-        elbo = copy.copy(elbo)
-        elbo.max_plate_nesting = MAX_PLATE_NESTING + (_vectorized(elbo) > 1)
-    return cast(Trace_ELBO, elbo)
-
-
-def _evaluate(
-    elbo: Trace_ELBO, model: Callable, guide: Callable, batch: dict[str, Tensor]
-) -> Tensor:
-    """The loss, with a surrogate's gradient where gradients are on."""
-    if type(elbo) in KNOWN:
-        pairs, closed_form = (
-            list(elbo._get_traces(model, guide, (), batch)),
-            isinstance(elbo, TraceMeanField_ELBO),
-        )
-        if (
-            closed_form
-            or not torch.is_grad_enabled()
-            or all(is_pathwise(guide_trace) for _, guide_trace in pairs)
-        ):
-            return (
-                sum(negative_elbo(*pair, closed_form=closed_form) for pair in pairs)
-                / elbo.num_particles
-            )
-        values, surrogates = zip(*(elbo._differentiable_loss_particle(*pair) for pair in pairs))
-        surrogate = sum(surrogates) / elbo.num_particles
-        return sum(values) / elbo.num_particles + surrogate - surrogate.detach()
-    if not torch.is_grad_enabled():
-        return torch.as_tensor(elbo.loss(model, guide, **batch), dtype=torch.get_default_dtype())
-    if isinstance(elbo, TraceGraph_ELBO):
-        bound, surrogate = elbo._loss_and_surrogate_loss(model, guide, (), batch)
-        return surrogate - surrogate.detach() - bound.detach()
-    return elbo.differentiable_loss(model, guide, **batch)
-
-
-def _vectorized(elbo: ELBO) -> int:
-    return elbo.num_particles if elbo.vectorize_particles else 1
-
-
-def _pathwise(elbo: ELBO) -> str | None:
-    """The name of an estimator that has no score-function gradient and, with validation off, does
-    not say so."""
-    return type(elbo).__name__ if isinstance(elbo, TraceMeanField_ELBO) else None
-
-
-def _recording(
-    elbo: Trace_ELBO, traces: list[tuple[Trace, Trace]], purpose: str | None
-) -> Trace_ELBO:
-    """A shallow copy of the estimator that also appends the traces it makes, refusing those
-    without a path to `purpose`."""
-    recorder, make_trace = (
-        copy.copy(elbo),
-        elbo._get_trace,
-    )  # the copy must not refer to itself: garbage is slow
-
-    def get_trace(*args: object) -> tuple[Trace, Trace]:
-        traces.append(make_trace(*args))
-        if purpose:
-            refuse_score_functions(traces[-1][1], purpose)
-        return traces[-1]
-
-    vars(recorder)["_get_trace"] = get_trace
-    return recorder

@@ -1,6 +1,7 @@
 """Estimators of Pyro that do their own backward pass, as losses."""
 
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn as nn
@@ -13,6 +14,16 @@ from pyrovae.core.batching import size_of
 from pyrovae.core.param_store import local_param_scope
 from pyrovae.core.traces import set_up
 from pyrovae.losses.base import hold
+
+
+@runtime_checkable
+class HasLossAndGrads(Protocol):
+    """An estimator that takes the backward pass by itself, as most of Pyro's do."""
+
+    def loss_and_grads(
+        self, model: Callable, guide: Callable, *args: object, **kwargs: object
+    ) -> object:
+        """The loss, or a tuple of losses, as numbers."""
 
 
 class PyroLoss(nn.Module):
@@ -38,7 +49,7 @@ class PyroLoss(nn.Module):
 
     def __init__(self, model: Callable, guide: Callable, elbo: ELBO) -> None:
         super().__init__()
-        if not hasattr(elbo, "loss_and_grads"):
+        if not isinstance(elbo, HasLossAndGrads):
             raise TypeError(
                 f"elbo={elbo!r} has no loss_and_grads; pass an estimator such as RenyiELBO(num_particles=5)."
             )

@@ -137,7 +137,7 @@ class Stacked(nn.Module):
 
     def _tensors(self) -> dict[str, Tensor]:
         buffers = {
-            name: getattr(self, f"stacked_buffer_{index}")
+            name: self.get_buffer(f"stacked_buffer_{index}")
             for index, name in enumerate(self.buffer_names)
         }
         return {**dict(zip(self.names, self.stacked)), **buffers}

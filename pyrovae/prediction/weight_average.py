@@ -16,7 +16,7 @@ from torch.distributions import Bernoulli, Categorical
 
 from pyrovae.bnn.local_reparameterization import layers_draw
 from pyrovae.capture.auto import AutoCapture, Compile
-from pyrovae.capture.guards import has_foreign_code
+from pyrovae.capture.user_code import uses_user_code
 from pyrovae.core.batching import Data, batches, exemplar_of, size_of
 from pyrovae.core.broadcasting import Particles
 from pyrovae.core.errors import PairError
@@ -311,7 +311,7 @@ def _broadcast(model: Callable, guide: Callable) -> bool:
     """Whether the programs are known to broadcast over draws: pyrovae's own parts do, under
     weights that all data share."""
     return all(
-        isinstance(program, nn.Module) and not has_foreign_code(program)
+        isinstance(program, nn.Module) and not uses_user_code(program)
         for program in (model, guide)
     )
 

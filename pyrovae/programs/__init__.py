@@ -1,8 +1,9 @@
 """Programs: conditionals wired into Pyro sample sites."""
 
 from pyrovae.programs.bayesian import Bayesian, WeightPrior
-from pyrovae.programs.graph import Global, Guide, Joint, Model, Node, Value
+from pyrovae.programs.graph import Guide, Joint, Model
 from pyrovae.programs.interop import as_svi
+from pyrovae.programs.nodes import Global, Node, Value
 from pyrovae.programs.semi_amortized import SemiAmortized
 
 __all__ = [

@@ -1,11 +1,10 @@
 """A net whose weights are sample sites: what makes a program a Bayesian neural network."""
 
 import copy
-import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from typing import Protocol, runtime_checkable
 
 import pyro
 import pyro.distributions as dist
@@ -17,7 +16,8 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.nn.modules.conv import _ConvNd
 
-from pyrovae.core.provenance import note, origin_of, redrawing
+from pyrovae.core.provenance import redrawing
+from pyrovae.programs._particles import apply_particles
 from pyrovae.programs.adapter import as_pyro
 
 WeightPrior = Callable[[str, Tensor], Distribution | None]
@@ -194,72 +194,14 @@ class Bayesian(nn.Module):
                 f"weights of batch shape {tuple(batch)} were drawn inside the plate over data, expected "
                 "(K, 1): one net for all data. Draw them before the plate opens."
             )
-        return self._many(self.weights, xs, batch[:-1])
-
-    def _many(self, drawn: dict[str, Tensor], xs: tuple[Tensor, ...], lead: torch.Size) -> Tensor:
-        """Apply the nets of all particles, `lead` = (K,), at once."""
-        count = math.prod(lead)
-
-        def stack(value: Tensor, event_shape: torch.Size) -> Tensor:
-            return value.expand(*lead, 1, *event_shape).reshape(count, *event_shape)
-
-        def share(value: Tensor, event_shape: torch.Size) -> tuple[Tensor, int | None]:
-            """Also the dim of the particles; None where all have the same, which is then computed
-            with once."""
-            value = value.expand(*lead, 1, *event_shape)
-            if any(value.stride()[: len(lead)]):
-                return stack(value, event_shape), 0
-            return value[(0,) * (len(lead) + 1)], None
-
-        sources = {
-            key: origin for key, value in drawn.items() if (origin := origin_of(value)) is not None
-        }
-        shared = {
-            key: [share(part, self.initial[key].shape) for part in origin.parts]
-            for key, origin in sources.items()
-        }
-        parts = {key: tuple(part for part, _ in pairs) for key, pairs in shared.items()}
-        part_dims = {key: tuple(dim for _, dim in pairs) for key, pairs in shared.items()}
-        numbers = {key for key in drawn if key not in sources or sources[key].is_drawn}
-        weights = {
-            key: stack(value, self.initial[key].shape)
-            if key in numbers
-            else torch.full_like(parts[key][0], torch.nan)
-            for key, value in drawn.items()
-        }
-        weight_dims = {key: 0 if key in numbers else part_dims[key][0] for key in weights}
-        inputs: list[Tensor] = []
-        dims: list[int | None] = []
-        for x in xs:
-            rows = x.shape[: x.dim() - self.event_dim]
-            if len(rows) > 1 and torch.broadcast_shapes(rows[:-1], lead) != lead:
-                raise RuntimeError(
-                    f"an input of shape {tuple(x.shape)} has batch dims {tuple(rows)} before "
-                    f"{self.event_dim} event dims, expected (B,) or (*{tuple(lead)}, B). Pass event_dim to "
-                    "Bayesian."
-                )
-            inputs.append(
-                x.expand(*lead, *x.shape[-self.event_dim - 1 :]).flatten(0, len(lead) - 1)
-                if len(rows) > 1
-                else x
-            )
-            dims.append(0 if len(rows) > 1 else None)
-
-        def one(
-            particle: Tensor,
-            weights: Mapping[str, Tensor],
-            parts: Mapping[str, tuple[Tensor, ...]],
-            *inputs: Tensor,
-        ) -> Tensor:
-            for key, origin in sources.items():
-                note(weights[key], replace(origin, parts=parts[key]))
-            return self._output(weights, inputs)
-
-        with redrawing():
-            result = torch.vmap(
-                one, in_dims=(0, weight_dims, part_dims, *dims), randomness="different"
-            )(torch.arange(count), weights, parts, *inputs)
-        return result.unflatten(0, lead)
+        return apply_particles(
+            self._output,
+            self.weights,
+            xs,
+            shapes={key: value.shape for key, value in self.initial.items()},
+            lead=batch[:-1],
+            event_dim=self.event_dim,
+        )
 
     def _output(self, weights: Mapping[str, Tensor], xs: tuple[Tensor, ...]) -> Tensor:
         if self.expanded_at is None:
@@ -290,11 +232,25 @@ def drawn(program: nn.Module) -> Iterator[None]:
         yield
 
 
+@runtime_checkable
+class HasInShape(Protocol):
+    """A net that knows the shape of one input."""
+
+    in_shape: Sequence[int]
+
+
+@runtime_checkable
+class HasEventDim(Protocol):
+    """A net that knows the number of dims of one input."""
+
+    event_dim: int
+
+
 def _event_dim(net: nn.Module) -> int:
-    if isinstance(in_shape := getattr(net, "in_shape", None), Sequence):
-        return len(in_shape)
-    if isinstance(event_dim := getattr(net, "event_dim", None), int):
-        return event_dim
+    if isinstance(net, HasInShape) and isinstance(net.in_shape, Sequence):
+        return len(net.in_shape)
+    if isinstance(net, HasEventDim) and isinstance(net.event_dim, int):
+        return net.event_dim
     first = next(
         part for part in net.modules() if any(True for _ in part.parameters(recurse=False))
     )

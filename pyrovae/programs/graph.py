@@ -8,99 +8,13 @@ from typing import cast
 import pyro
 import torch.nn as nn
 from pyro import poutine
-from pyro.distributions.torch_distribution import TorchDistributionMixin
-from pyro.poutine.runtime import InferDict
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from pyrovae.core.param_store import register_params
 from pyrovae.core.shapes import data_plate
-from pyrovae.programs.adapter import as_pyro
 from pyrovae.programs.bayesian import drawn
-
-
-class Node(nn.Module):
-    r"""One sample site: a conditional and the names of the values it depends on, p(site |
-    parents).
-
-    `conditional(*parents)` returns a distribution (Pyro's, torch's or zuko's) whose batch shape
-    broadcasts with `(K, B)` and whose event shape is that of one datum. `infer` goes to
-    `pyro.sample` as it is.
-
-    Example:
-        >>> import torch
-        >>> from pyrovae.heads import NormalHead
-        >>> from pyrovae.nets import MLP
-        >>> Node(NormalHead(MLP(4, [8], 2 * 2)), "x")({"x": torch.zeros(3, 4)}).batch_shape
-        torch.Size([3])
-    """
-
-    def __init__(self, conditional: nn.Module, *parents: str, infer: dict | None = None) -> None:
-        super().__init__()
-        if not isinstance(conditional, nn.Module):
-            raise TypeError(
-                f"a Node takes an nn.Module that returns a distribution, got {type(conditional).__name__}. "
-                "Wrap a fixed distribution in a module whose forward() returns it."
-            )
-        if not all(isinstance(parent, str) for parent in parents):
-            raise TypeError(f"the parents of a Node are names of sites or data, got {parents!r}.")
-        self.conditional = conditional
-        self.parents = parents
-        self.infer = cast(InferDict, infer or {})
-
-    def forward(self, values: Mapping[str, Tensor]) -> TorchDistributionMixin:
-        return as_pyro(self.conditional(*(values[parent] for parent in self.parents)))
-
-    def extra_repr(self) -> str:
-        return f"parents={', '.join(self.parents)}" if self.parents else ""
-
-
-class Value(nn.Module):
-    r"""A value that nodes share, computed once: `net(*parents)`, a tensor; it is no site and has
-    no density.
-
-    Example:
-        >>> import torch
-        >>> from pyrovae.heads import NormalHead
-        >>> from pyrovae.nets import MLP
-        >>> guide = Guide(h=Value(MLP(4, [8], 8), "x"), z2=Node(NormalHead(MLP(8, [], 2)), "h"),
-        ...               z1=Node(NormalHead(MLP(8 + 1, [], 2)), "h", "z2"))
-        >>> sorted(guide(x=torch.zeros(3, 4)))
-        ['z1', 'z2']
-    """
-
-    def __init__(self, net: nn.Module, *parents: str) -> None:
-        super().__init__()
-        if not all(isinstance(parent, str) for parent in parents) or not parents:
-            raise TypeError(
-                f"a Value takes a net and the names of what it depends on, got {parents!r}."
-            )
-        self.net = net
-        self.parents = parents
-
-    def forward(self, values: Mapping[str, Tensor]) -> Tensor:
-        return self.net(*(values[parent] for parent in self.parents))
-
-    def extra_repr(self) -> str:
-        return f"parents={', '.join(self.parents)}"
-
-
-class Global(Node):
-    r"""A sample site outside the plate over data: one value for all of them, e.g. the noise of a
-    regression.
-
-    It comes before all nodes in the plate and depends on other `Global` nodes alone. Its value is
-    `(K, 1, *event)` under particles, which broadcasts with what has a row for each datum.
-
-    Example:
-        >>> import torch
-        >>> from pyrovae.heads import NormalHead
-        >>> from pyrovae.nets import MLP
-        >>> from pyrovae.priors import StandardNormal
-        >>> model = Model(a=Global(StandardNormal(1)), x=Node(NormalHead(MLP(1, [8], 2 * 4)), "a"))
-        >>> model(num=3)["a"].shape
-        torch.Size([1])
-    """
+from pyrovae.programs.nodes import Global, Node, Value
 
 
 class Model(nn.Module):
@@ -108,10 +22,10 @@ class Model(nn.Module):
     the keywords.
 
     `model(**data)` observes each site that `data` names and samples the others; `model(num=16)`
-    samples everything for 16 data. Names in `data` that are not sites are conditions, there for
-    nodes to name as parents; those that nothing names are ignored. Returns all values by name,
-    each `(K, B, *event)` under whatever plates are open. All sites lie in plate "data" at dim -1,
-    but for `Global` nodes and the weights of `Bayesian` nets, which come first.
+    samples everything for 16 data. Names in `data` that are not sites are conditions that nodes
+    may name as parents; those that no node names are ignored. Returns all values by name, each
+    `(K, B, *event)` as open plates require. All sites lie in plate "data" at dim -1, except
+    `Global` nodes and the weights of `Bayesian` nets, which come first.
 
     Raises: ValueError for a node whose parents come later or nowhere, for data of unequal leading
     size, and for data that name a `Global` site.
@@ -228,7 +142,7 @@ class Joint(nn.Module):
         results = []
         for index, program in enumerate(
             self.programs
-        ):  # each may open plate "data", but a trace takes its indices once
+        ):  # each may open plate "data", but a trace accepts its index site once
             with poutine.block(hide_fn=site_is_subsample) if index else nullcontext():
                 results.append(program(*args, **data))
         return {

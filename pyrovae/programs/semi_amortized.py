@@ -10,11 +10,12 @@ from torch import Tensor
 
 from pyrovae.core.batching import size_of
 from pyrovae.core.errors import CaptureError, PairError
+from pyrovae.core.log_weights import log_weights
 from pyrovae.core.modules import find_modules
 from pyrovae.core.recording import is_recording
 from pyrovae.core.shapes import DATA
 from pyrovae.core.support import refuse_score_functions
-from pyrovae.core.traces import Batch, log_weights, run_guide
+from pyrovae.core.traces import Batch, run_guide
 
 
 class SemiAmortized(nn.Module):

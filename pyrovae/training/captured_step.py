@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from pyrovae.capture.cuda_graph import Epilogue
-from pyrovae.capture.graph import Batch, Captured
+from pyrovae.capture.graph import Captured
 from pyrovae.core.errors import CaptureError
 from pyrovae.core.handlers import RecordSupport, ValidateSupport
 from pyrovae.core.preserve_state import preserve_state
+from pyrovae.core.types import Batch
 from pyrovae.losses.base import set_terms, terms_of
 from pyrovae.losses.elbo_terms import Terms
 from pyrovae.training.averages import Measured, measure

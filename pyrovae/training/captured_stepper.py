@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from pyrovae.capture.auto import shapes_of
+from pyrovae.capture.explain import replay_or_explain
 from pyrovae.capture.guards import guard_state
-from pyrovae.core.errors import CaptureError, PairError, first_line
+from pyrovae.core.errors import CaptureError, PairError
 from pyrovae.training.averages import Measured
 from pyrovae.training.captured_step import ReplayedStep
 from pyrovae.training.eager_step import Batch, MakeError, Steps
@@ -80,28 +81,29 @@ class CapturedSteps:
             self._fused_for(self.last.trained_params) if self.deferred and not check_data else None
         )
         inside = ahead is not None and self.eager.reduce is None
-        try:
-            measured, gradients, is_finite = self.last(batch, ahead if inside else None)
-        except Exception as error:
-            self.last.refuse(
-                batch, torch.zeros(()), make_error
-            )  # raises if the data are the cause
-            self._give_up(f"a replay failed ({type(error).__name__}: {first_line(error)})")
+        last = self.last
+        replayed = replay_or_explain(
+            lambda: last(batch, ahead if inside else None),
+            lambda: last.refuse(batch, torch.zeros(()), make_error),
+            self._give_up,
+        )
+        if replayed is None:
             return self.eager(batch, check_data=check_data, make_error=make_error)
+        measured, gradients, is_finite = replayed
         if self.eager.reduce is not None:
             self.eager.reduce(gradients)
         if ahead is not None:
             if not inside:
-                self.last.judge()
+                last.judge()
                 ahead(gradients, skip=(~is_finite).float())
             value, fine, finite = (
-                value.clone() for value in (measured.numbers[0], is_finite, self.last.finite)
+                value.clone() for value in (measured.numbers[0], is_finite, last.finite)
             )
-            self.verdicts.append((self.index, self.last, value, fine, finite))
+            self.verdicts.append((self.index, last, value, fine, finite))
             return measured
         if not are_finite(gradients).logical_and_(is_finite):
-            self.last.refuse(batch, measured.numbers[0], make_error)
-        self._update(self.last.trained_params, gradients)
+            last.refuse(batch, measured.numbers[0], make_error)
+        self._update(last.trained_params, gradients)
         return measured
 
     def end_epoch(self, make_error: MakeError) -> None:

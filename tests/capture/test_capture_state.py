@@ -18,8 +18,8 @@ from torch import Tensor, nn
 import pyrovae as pv
 from pyrovae.capture.graph import Captured
 from pyrovae.capture.guards import guard_state
-from pyrovae.capture.reachable import is_user_code
 from pyrovae.capture.rollback import UndoWrites
+from pyrovae.capture.user_code import is_user_code
 from pyrovae.training import captured_stepper as steps
 
 FACTOR = {"value": 1.0}
@@ -124,7 +124,7 @@ def test_a_change_that_nothing_suggests_is_seen_after_so_many_replays(
 ) -> None:
     monkeypatch.setattr(steps, "COMPARED_AFTER", 1)
     monkeypatch.setattr("pyrovae.training.captured_stepper.guard_state", lambda roots: ([], []))
-    monkeypatch.setattr("pyrovae.capture.graph.has_backward_hooks", lambda module: False)
+    monkeypatch.setattr("pyrovae.capture.verify.has_backward_hooks", lambda module: False)
 
     class Watch:
         def __enter__(self) -> list[str]:
@@ -133,7 +133,7 @@ def test_a_change_that_nothing_suggests_is_seen_after_so_many_replays(
         def __exit__(self, *exception: object) -> None:
             pass
 
-    monkeypatch.setattr("pyrovae.capture.graph.watch_user_code", Watch)
+    monkeypatch.setattr("pyrovae.capture.verify.watch_user_code", Watch)
 
     def run(mode: str) -> list[float]:
         pyro.set_rng_seed(0)
@@ -380,14 +380,18 @@ def test_expanded_tensors_that_enter_layers_are_compiled(caplog: pytest.LogCaptu
     assert not warnings_of(caplog)
 
 
-@pytest.mark.parametrize("place", ["use_fastest_route", "compile_graph", "lift", "are_close"])
+@pytest.mark.parametrize(
+    "place",
+    [f"graph.{name}" for name in ("use_fastest_route", "compile_graph", "lift")]
+    + ["verify.are_close"],
+)
 def test_whatever_fails_in_a_capture_is_no_end(
     place: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*arguments: object) -> None:
         raise ZeroDivisionError("not foreseen")
 
-    monkeypatch.setattr(f"pyrovae.capture.graph.{place}", fail)
+    monkeypatch.setattr(f"pyrovae.capture.{place}", fail)
     with caplog.at_level(logging.WARNING, logger="pyrovae"):
         history = pv.fit(pv.ElboLoss(*vae()), data(), epochs=2, compile="on")
     assert len(history) == 2

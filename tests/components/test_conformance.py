@@ -15,8 +15,9 @@ from torch.distributions import biject_to, constraints
 
 import pyrovae as pv
 from pyrovae.core.broadcasting import Particles
+from pyrovae.core.log_weights import log_weights_of
 from pyrovae.core.param_store import local_param_scope
-from pyrovae.core.traces import log_weights_of, run_guide, run_model
+from pyrovae.core.traces import run_guide, run_model
 from pyrovae.heads import (
     BernoulliHead,
     CategoricalHead,

@@ -14,7 +14,8 @@ from pyro.nn import PyroModule, PyroParam
 from torch import Tensor, nn
 
 import pyrovae as pv
-from pyrovae.core.traces import log_joint, run_guide
+from pyrovae.core.log_weights import log_joint
+from pyrovae.core.traces import run_guide
 from pyrovae.heads import BernoulliHead, NormalHead
 from pyrovae.nets import MLP
 from pyrovae.posteriors import IAF
