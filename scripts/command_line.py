@@ -8,14 +8,14 @@ import shutil
 import sys
 import textwrap
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, TypeVar
 
 import tyro
 
 from pyrovae.recipes.bounds import bound_of, metadata
 from pyrovae.recipes.refusal import Refusal
-from pyrovae.recipes.uses import Only, refuse_unused
+from pyrovae.recipes.uses import Only, Rule, refuse_unused, ruled, with_rule
 
 T = TypeVar("T")
 
@@ -82,15 +82,18 @@ def docstrings(settings: type) -> dict[str, str]:
     }
 
 
-def _leaves(settings: type) -> Iterator[tuple[str, tuple]]:
+def _leaves(
+    settings: type, given: Mapping[str, Rule] | None = None
+) -> Iterator[tuple[str, tuple]]:
     """(group, field of a dataclass as `make_dataclass` takes it) for every flag."""
     hints, docs = typing.get_type_hints(settings, include_extras=True), docstrings(settings)
-    starts, group = getattr(settings, "GROUPS", {}), ""
+    starts, group, rules = getattr(settings, "GROUPS", {}), "", ruled(settings, given)
     for field in dataclasses.fields(settings):
         group, hint = starts.get(field.name, group), hints[field.name]
         if dataclasses.is_dataclass(hint):
-            yield from _leaves(hint)
+            yield from _leaves(hint, rules)
             continue
+        hint = with_rule(hint, rules.get(field.name))
         words = _help(docs.get(field.name, ""), hint)
         hint = Annotated[hint, tyro.conf.arg(help=words)] if words else hint
         default = (

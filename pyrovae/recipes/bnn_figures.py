@@ -1,7 +1,7 @@
 """Pictures that set methods side by side."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from matplotlib.figure import Figure
@@ -10,10 +10,11 @@ import pyrovae as pv
 import pyrovae.plots as plots
 from pyrovae import metrics
 from pyrovae.data import gap1d_function
-from pyrovae.recipes.bnn_methods import train
+from pyrovae.recipes.bnn_method import Method
 from pyrovae.recipes.bnn_report import ANGLES, TURNED, Scores
 from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.bnn_task import Task, load_task
+from pyrovae.recipes.bnn_train import train
 from pyrovae.recipes.refusal import Refusal
 
 
@@ -98,7 +99,7 @@ def refuse_bands(asked: bool, task: Task) -> None:
         )
 
 
-def bands(methods: tuple[str, ...], s: BnnSettings) -> Figure:
+def bands(methods: Iterable[Method], s: BnnSettings) -> Figure:
     """Each method trained on a toy, a 1-D set with a gap, by settings that suit it."""
     s = dataclasses.replace(
         s,
@@ -133,7 +134,7 @@ def bands(methods: tuple[str, ...], s: BnnSettings) -> Figure:
             site="y",
         )
         scale, mean = task.y_scale[0], task.y_mean[0]
-        panels[method] = plots.Bands(
+        panels[method.name] = plots.Bands(
             x,
             (moments.mean * scale + mean).squeeze(1).float(),
             (moments.epistemic.sqrt() * scale).squeeze(1).float(),

@@ -16,9 +16,9 @@ from pyrovae import metrics
 from pyrovae.core.atomic_write import write_atomically
 from pyrovae.core.batching import device_of
 from pyrovae.data import Batches, DictDataset
-from pyrovae.recipes.bnn_methods import Trained
 from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.bnn_task import Task
+from pyrovae.recipes.bnn_train import Trained
 from pyrovae.recipes.results import read_arrays, read_result, write_arrays, write_result
 
 REPLICATES = 1000

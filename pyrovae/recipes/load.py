@@ -11,9 +11,10 @@ import torch.nn as nn
 
 from pyrovae.data import Batches, DictDataset
 from pyrovae.losses import unwrap
-from pyrovae.recipes import bnn_methods
+from pyrovae.recipes.bnn_methods import METHODS
 from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.bnn_task import Task, load_task
+from pyrovae.recipes.bnn_train import rebuild_pairs, stored_guides, untrained
 from pyrovae.recipes.bounds import from_json
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.run_folder import Folder, choose_device
@@ -140,11 +141,11 @@ def _load_bnn(folder: Folder, run: dict, device: torch.device) -> LoadedRun:
         torch.tensor(data["y_mean"]),
         torch.tensor(data["y_scale"]),
     )
-    method, count = arguments["method"], run["num_samples"]
-    loss = bnn_methods.untrained(method, settings, task)
+    method, count = METHODS[arguments["method"]], run["num_samples"]
+    loss = untrained(method, settings, task)
     load_weights(loss, folder.weights)
-    pairs = bnn_methods.pairs_of(method, settings, task, loss, _num_draws(folder))
-    if (guides := bnn_methods.stored_guides(method, pairs)) is not None:
+    pairs = rebuild_pairs(method, settings, task, loss, _num_draws(folder))
+    if (guides := stored_guides(method, pairs)) is not None:
         load_weights(guides, folder.posterior)
     loss.to(device)
     for pair in pairs:

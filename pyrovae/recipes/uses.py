@@ -7,6 +7,7 @@ Only(objective="renyi")] = 0.5`.
 import dataclasses
 import typing
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated
 
 from pyrovae.recipes.bounds import HERE, flag, metadata, shown
 from pyrovae.recipes.refusal import Refusal
@@ -91,14 +92,30 @@ class Naming:
         return self.name
 
 
-def leaves(settings: type) -> Iterator[tuple[dataclasses.Field, object]]:
-    """The fields of a dataclass and of the dataclasses among them, with their types."""
-    hints = typing.get_type_hints(settings, include_extras=True)
+Rule = Only | NotWith
+
+
+def ruled(settings: type, given: Mapping[str, Rule] | None = None) -> dict[str, Rule]:
+    """Setting -> rule: those that the class declares as `RULES`, for its own fields and those of
+    the dataclasses among them, beside those that are `given` from outside."""
+    return {**(given or {}), **getattr(settings, "RULES", {})}
+
+
+def leaves(
+    settings: type, given: Mapping[str, Rule] | None = None
+) -> Iterator[tuple[dataclasses.Field, object]]:
+    """The fields of a dataclass and of the dataclasses among them, with their types and rules."""
+    hints, rules = typing.get_type_hints(settings, include_extras=True), ruled(settings, given)
     for field in dataclasses.fields(settings):
         if dataclasses.is_dataclass(hints[field.name]):
-            yield from leaves(hints[field.name])
+            yield from leaves(hints[field.name], rules)
         else:
-            yield field, hints[field.name]
+            yield field, with_rule(hints[field.name], rules.get(field.name))
+
+
+def with_rule(hint: object, rule: Rule | None) -> object:
+    """A field's type with a rule beside it."""
+    return hint if rule is None else Annotated[hint, rule]
 
 
 def values_of(settings: object) -> dict[str, object]:

@@ -10,10 +10,10 @@ from test_bnn_scripts import QUICK as BNN
 from test_scripts import QUICK, run
 
 import pyrovae as pv
-from pyrovae.recipes.bnn_methods import Trained
+from pyrovae.recipes.bnn_methods import METHODS
 from pyrovae.recipes.bnn_report import score
-from pyrovae.recipes.bnn_settings import METHODS
 from pyrovae.recipes.bnn_task import load_task
+from pyrovae.recipes.bnn_train import Trained
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.vae import some_rows
 

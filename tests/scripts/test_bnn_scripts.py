@@ -11,10 +11,11 @@ import torch
 from test_scripts import boxes_of, run
 
 import pyrovae as pv
-from pyrovae.recipes.bnn_methods import train
+from pyrovae.recipes.bnn_methods import METHODS
 from pyrovae.recipes.bnn_report import score
-from pyrovae.recipes.bnn_settings import METHODS, BnnSettings
+from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.bnn_task import load_task
+from pyrovae.recipes.bnn_train import train
 
 QUICK = ("--steps", "80", "--hidden", "8", "--batch-size", "128", "--num-samples", "5")
 OF_METHODS = (
@@ -170,8 +171,9 @@ def test_help_explains_every_method(script: str, monkeypatch: pytest.MonkeyPatch
     boxes = boxes_of(run(script, "--help"))
     assert list(boxes) == ["method", "data", "model", "run"]
     text = " ".join(boxes["method"].split())
-    for method, words in METHODS.items():
-        assert len(words) > 10 and f"{method}: {words}" in text, method
+    for name, method in METHODS.items():
+        words = method.description
+        assert len(words) > 10 and f"{name}: {words}" in text, name
 
 
 def test_pictures_are_of_the_users_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +217,7 @@ def test_scores_of_intervals_are_those_of_the_picture() -> None:
     torch.set_default_dtype(torch.float32)
     s = BnnSettings(splits=1, steps=200, hidden=(10,))
     task = load_task(s)
-    found = score(train("bbb", s, task), s, task)
+    found = score(train(METHODS["bbb"], s, task), s, task)
     inside = (found.arrays["lower"] <= found.arrays["observed"]) & (
         found.arrays["observed"] <= found.arrays["upper"]
     )
@@ -260,9 +262,11 @@ def test_bayes_by_backprop_beats_the_mean_of_the_data() -> None:
     torch.set_default_dtype(torch.float32)
     s = BnnSettings(splits=3, steps=600, hidden=(20,))
     task = load_task(s)
-    result = score(train("bbb", s, task), s, task).summary()
+    result = score(train(METHODS["bbb"], s, task), s, task).summary()
     assert result["rmse"]["mean"] < 0.85 * float(task.y_scale.mean())
     assert isinstance(
-        train("map", BnnSettings(splits=1, steps=1), load_task(BnnSettings(splits=1))).loss,
+        train(
+            METHODS["map"], BnnSettings(splits=1, steps=1), load_task(BnnSettings(splits=1))
+        ).loss,
         pv.ElboLoss,
     )
