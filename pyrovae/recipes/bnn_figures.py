@@ -2,9 +2,11 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from typing import cast
 
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
 import pyrovae as pv
 import pyrovae.plots as plots
@@ -126,7 +128,7 @@ def bands(methods: Iterable[Method], s: BnnSettings) -> Figure:
     for method in methods:
         trained = train(method, s, task)
         x_own, y_own = task.train.tensors["x"][0], task.train.tensors["y"][0]
-        x_mean, x_scale = task.x_stats
+        x_mean, x_scale = cast(tuple[Tensor, Tensor], task.x_stats)  # of a regression set
         moments = pv.predict_moments(
             *trained.pairs[0],
             {"x": (x.unsqueeze(1) - x_mean) / x_scale},

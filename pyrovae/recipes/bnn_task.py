@@ -136,21 +136,16 @@ def _images(s: BnnSettings, splits: Splits) -> Task:
             f"{s.dataset} holds data of one class only, so there is nothing to tell apart; expected two or more."
         )
 
-    def part(data: DictDataset | None) -> DictDataset | None:
-        return (
-            None
-            if data is None
-            else DictDataset(
-                x=data.tensors["x"].flatten(1).unsqueeze(0), y=data.tensors["y"].unsqueeze(0)
-            )
-        )
+    def part(data: DictDataset) -> DictDataset:
+        x, y = data.tensors["x"], data.tensors["y"]
+        return DictDataset(x=x.flatten(1).unsqueeze(0), y=y.unsqueeze(0))
 
     one = torch.ones(1, 1, 1)
     return Task(
         splits.name,
         "classification",
         part(splits.train),
-        part(splits.valid),
+        None if splits.valid is None else part(splits.valid),
         part(splits.test),
         classes,
         0 * one,

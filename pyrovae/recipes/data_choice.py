@@ -97,8 +97,8 @@ def with_classes(name: str, splits: Splits) -> tuple[Splits, int]:
     Raises:
         Refusal: parts without labels, or with classes that the training data have no example of.
     """
-    parts = {"train": splits.train, "valid": splits.valid, "test": splits.test}
-    parts = {part: data for part, data in parts.items() if data is not None}
+    named = {"train": splits.train, "valid": splits.valid, "test": splits.test}
+    parts = {part: data for part, data in named.items() if data is not None}
     names = {"train": "y", "valid": "y_valid", "test": "y_test"}
     if lacking := [names[part] for part, data in parts.items() if "y" not in data.tensors]:
         raise Refusal(f"{name} has no {', '.join(lacking)}; classes are needed of all its parts.")
@@ -109,14 +109,15 @@ def with_classes(name: str, splits: Splits) -> tuple[Splits, int]:
                 f"{names[part]} of {name} holds {_few(unseen)}, and no training datum is of that class; training "
                 f"has {_few(classes)}. Give examples of each class to both, or leave those rows out."
             )
+    numbered = {
+        part: DictDataset(**{**data.tensors, "y": torch.searchsorted(classes, data.tensors["y"])})
+        for part, data in parts.items()
+    }
     return dataclasses.replace(
         splits,
-        **{
-            part: DictDataset(
-                **{**data.tensors, "y": torch.searchsorted(classes, data.tensors["y"])}
-            )
-            for part, data in parts.items()
-        },
+        train=numbered["train"],
+        valid=numbered.get("valid"),
+        test=numbered["test"],
     ), len(classes)
 
 

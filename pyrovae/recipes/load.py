@@ -3,14 +3,12 @@
 import csv
 import dataclasses
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.nn as nn
 
 from pyrovae.data import Batches, DictDataset
-from pyrovae.losses import unwrap
 from pyrovae.recipes.bnn_methods import METHODS
 from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.bnn_task import Task, load_task
@@ -18,7 +16,7 @@ from pyrovae.recipes.bnn_train import rebuild_pairs, stored_guides, untrained
 from pyrovae.recipes.bounds import from_json
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.run_folder import Folder, choose_device
-from pyrovae.recipes.vae import make_loss, prepare
+from pyrovae.recipes.vae import make_loss, prepare, proposal_of
 from pyrovae.recipes.vae_parts import build
 from pyrovae.recipes.vae_settings import Settings
 from pyrovae.training.checkpoint import load_weights
@@ -39,9 +37,9 @@ class LoadedRun:
 
     path: Path
     settings: Settings | BnnSettings
-    model: Callable
-    guide: Callable
-    pairs: list[tuple[Callable, Callable]]
+    model: nn.Module
+    guide: nn.Module
+    pairs: list[tuple[nn.Module, nn.Module]]
     loss: nn.Module
     history: History | None
     metrics: dict
@@ -101,8 +99,7 @@ def load_run(path: str | Path, *, device: str | torch.device = "cpu") -> LoadedR
     loaded.loss.eval()
     for pair in loaded.pairs:
         for program in pair:
-            if isinstance(program, nn.Module):
-                program.eval()
+            program.eval()
     return loaded
 
 
@@ -122,7 +119,7 @@ def _load_vae(folder: Folder, run: dict, device: torch.device) -> LoadedRun:
     loss = make_loss(model, guide, settings, steps_per_epoch=data["steps_per_epoch"])
     load_weights(loss, folder.weights)
     loss.to(device)
-    pair = unwrap(loss).model, unwrap(loss).guide
+    pair = model, proposal_of(loss)
     history = _history(folder)
     return LoadedRun(folder.path, settings, *pair, [pair], loss, history, run["metrics"], run)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
@@ -18,6 +19,22 @@ import pyrovae as pv
 from pyrovae.recipes.folder_lock import owned
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.results import read_result, write_result
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    class RunSettings(DataclassInstance, Protocol):
+        """What a folder asks of the settings of its run."""
+
+        @property
+        def out(self) -> Path | None: ...
+
+        @property
+        def resume(self) -> bool: ...
+
+        @property
+        def seed(self) -> int: ...
+
 
 MAY_CHANGE = {
     "epochs",
@@ -57,7 +74,7 @@ class Folder:
     @classmethod
     @contextmanager
     def for_run(
-        cls, settings: object, script: str, default: str, *, writes: bool = True
+        cls, settings: "RunSettings", script: str, default: str, *, writes: bool = True
     ) -> Iterator["Folder"]:
         """A new folder, or with `resume` an old one whose run had the same settings, which nobody
         else writes to meanwhile.
@@ -84,15 +101,16 @@ class Folder:
                 if writes:
                     folder._end(started, outcome)
 
-    def _admit(self, settings: object) -> None:
-        old = self.read() if self.run.exists() or settings.resume else None
+    def _admit(self, settings: "RunSettings") -> None:
         if not settings.resume:
+            if self.run.exists():
+                self.read()
             if self.checkpoint.exists() or self.weights.exists():
                 raise Refusal(
                     f"{self.path} already holds a run; choose another --out, or go on with it by --resume."
                 )
             return
-        new = as_json(settings)
+        old, new = self.read(), as_json(settings)
         if lacking := sorted(new.keys() - old["arguments"].keys()):
             raise Refusal(
                 f"{self.run} lacks the settings {', '.join(lacking)}, so it is of an earlier version; begin anew."
@@ -145,7 +163,7 @@ class Folder:
                 f"was {str(old)[:12]}...; bring those back, or begin anew in another --out."
             )
 
-    def begin(self, settings: object, *, device: torch.device, **facts: object) -> None:
+    def begin(self, settings: "RunSettings", *, device: torch.device, **facts: object) -> None:
         """Write down what is known before training; of a resumed run, what has changed."""
         packages = ("pyrovae", "torch", "pyro-ppl", "zuko", "numpy")
         old, new = (
@@ -185,7 +203,9 @@ class Folder:
     def _end(self, since: str, outcome: str) -> None:
         """Write down how the session that began after `since` ended, if one did."""
         content = read_result(self.run) if self.run.exists() else {}
-        last = content["sessions"][-1] if content.get("sessions") else {"ended": True}
+        if not content.get("sessions"):
+            return
+        last = content["sessions"][-1]
         if last["ended"] is None and last["started"] >= since:
             last |= {"ended": _now(), "outcome": outcome}
             self._write(content)
@@ -233,7 +253,7 @@ class OnceAccepted:
         """Nothing to do after an epoch."""
 
 
-def as_json(settings: object) -> dict:
+def as_json(settings: "DataclassInstance") -> dict:
     """A settings dataclass as plain JSON values."""
     return json.loads(json.dumps(dataclasses.asdict(settings), default=str))
 

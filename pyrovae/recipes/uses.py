@@ -6,21 +6,26 @@ Only(objective="renyi")] = 0.5`.
 
 import dataclasses
 import typing
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated
+from collections.abc import Container, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated
 
 from pyrovae.recipes.bounds import HERE, flag, metadata, shown
 from pyrovae.recipes.refusal import Refusal
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 Values = Mapping[str, object]
+Allowed = str | bool | Container[object]
+"""A value, or several."""
 
 
 class Only:
     """The setting counts where any one of the `others` has a value among those given (a word,
     several, or `Several()`)."""
 
-    def __init__(self, **others: object) -> None:
-        self.others = {
+    def __init__(self, **others: Allowed) -> None:
+        self.others: dict[str, Container[object]] = {
             name: (value,) if isinstance(value, (str, bool)) else value
             for name, value in others.items()
         }
@@ -52,7 +57,7 @@ class NotWith:
     """The setting (where `of` is given, those values of it) says nothing where all the `others`
     have one of their values."""
 
-    def __init__(self, why: str, of: object = (), **others: object) -> None:
+    def __init__(self, why: str, of: Container[object] = (), **others: Container[object]) -> None:
         self.why, self.of, self.others = why, of, others
 
     def ignored(self, field: str, values: Values) -> str | None:
@@ -72,8 +77,8 @@ class NotWith:
 class Several:
     """Tuples of two numbers or more."""
 
-    def __contains__(self, value: tuple) -> bool:
-        return len(value) > 1
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, tuple) and len(value) > 1
 
     def __str__(self) -> str:
         return "with several numbers"
@@ -85,8 +90,8 @@ class Naming:
 
     name: str
 
-    def __contains__(self, value: str) -> bool:
-        return self.name in value.split(",")
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, str) and self.name in value.split(",")
 
     def __str__(self) -> str:
         return self.name
@@ -118,16 +123,19 @@ def with_rule(hint: object, rule: Rule | None) -> object:
     return hint if rule is None else Annotated[hint, rule]
 
 
-def values_of(settings: object) -> dict[str, object]:
+def values_of(settings: "DataclassInstance") -> dict[str, object]:
     """Name -> value of all leaves."""
-    found = {}
+    found: dict[str, object] = {}
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
-        found |= values_of(value) if dataclasses.is_dataclass(value) else {field.name: value}
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            found |= values_of(value)
+        else:
+            found[field.name] = value
     return found
 
 
-def refuse_unused(settings: object) -> None:
+def refuse_unused(settings: "DataclassInstance") -> None:
     """Raise Refusal for a setting other than its default that would change nothing, and for what
     this machine lacks.
 

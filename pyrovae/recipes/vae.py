@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import Literal, cast
 
 import pyro
 import torch
@@ -19,6 +20,7 @@ from pyrovae.data import (
     load_mnist,
     load_path,
 )
+from pyrovae.data.splits import Binarize
 from pyrovae.losses import CapacityLoss, Lagging, unwrap
 from pyrovae.programs import SemiAmortized
 from pyrovae.recipes.conditions import Task, conditioned
@@ -41,6 +43,7 @@ ELBOS = {
     "capacity": pyro.infer.TraceMeanField_ELBO,
     "analytic-kl": pyro.infer.TraceMeanField_ELBO,
 }
+GRADIENTS: dict[str, Literal["plain", "stl", "dreg"]] = {"stl": "stl", "dreg": "dreg"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,34 +105,37 @@ def prepare(s: Settings) -> Prepared:
                 f"--likelihood {s.likelihood} scores grey levels, which --binarize {s.binarize} throws "
                 "away; drop --binarize, or use --likelihood bernoulli."
             )
-        splits, binarize = (
-            splits.as_levels() if s.likelihood in LEVELS or splits.levels else splits,
-            "none",
-        )
+        splits = splits.as_levels() if s.likelihood in LEVELS or splits.levels else splits
+        binarize: Binarize = "none"
     else:
-        usual = "threshold" if s.dataset == "digits" else "dynamic"
+        usual: Binarize = "threshold" if s.dataset == "digits" else "dynamic"
         binarize = s.binarize or (usual if binary else "none")
     splits, classes = with_classes(s.dataset, splits) if s.condition == "label" else (splits, 0)
     flat = s.likelihood in VECTORS_ONLY and s.condition == "none"
-    parts = splits.batches(binarize, batch_size=s.batch_size, flatten=flat)
+    train, valid, test = splits.batches(binarize, batch_size=s.batch_size, flatten=flat)
     task = None
     if s.condition != "none":
         task = Task(s.condition, tuple(splits.event_shape), classes)
-        parts = tuple(
-            part and conditioned(part, task, fixed=i > 0) for i, part in enumerate(parts)
-        )
-    return Prepared(splits, "none" if splits.is_binary else binarize, task, *parts)
+        train = conditioned(train, task, fixed=False)
+        valid = None if valid is None else conditioned(valid, task, fixed=True)
+        test = conditioned(test, task, fixed=True)
+    return Prepared(splits, "none" if splits.is_binary else binarize, task, train, valid, test)
 
 
 def make_loss(
     model: pv.Model, guide: pv.Guide, s: Settings, steps_per_epoch: int
 ) -> torch.nn.Module:
     """The objective; `proposal_of` it is the guide, refined if the settings say so."""
-    guide = SemiAmortized(guide, model, steps=s.refine_steps) if s.refine_steps else guide
+    proposal: torch.nn.Module = (
+        SemiAmortized(guide, model, steps=s.refine_steps) if s.refine_steps else guide
+    )
+    loss: torch.nn.Module
     if s.objective in ("iwae", "dreg", "stl", "renyi"):
         alpha = {"stl": 1.0, "renyi": s.alpha}.get(s.objective, 0.0)
-        gradient = {"stl": "stl", "dreg": "dreg"}.get(s.objective, "plain")
-        loss = pv.IwaeLoss(model, guide, num_particles=s.particles, gradient=gradient, alpha=alpha)
+        gradient = GRADIENTS.get(s.objective, "plain")
+        loss = pv.IwaeLoss(
+            model, proposal, num_particles=s.particles, gradient=gradient, alpha=alpha
+        )
     else:
         elbo = ELBOS[s.objective](
             num_particles=s.particles, vectorize_particles=s.particles > 1, max_plate_nesting=1
@@ -138,7 +144,7 @@ def make_loss(
         if s.objective == "capacity":
             loss = CapacityLoss(
                 model,
-                guide,
+                proposal,
                 gamma=s.gamma,
                 elbo=elbo,
                 capacity=pv.LinearWarmup(steps, stop=s.capacity) if steps else s.capacity,
@@ -146,7 +152,7 @@ def make_loss(
         else:
             loss = pv.ElboLoss(
                 model,
-                guide,
+                proposal,
                 elbo=elbo,
                 free_bits=s.free_bits,
                 beta=pv.LinearWarmup(steps, stop=s.beta) if steps else s.beta,
@@ -155,7 +161,7 @@ def make_loss(
 
 
 def proposal_of(loss: torch.nn.Module) -> torch.nn.Module:
-    return unwrap(loss).guide
+    return cast(torch.nn.Module, unwrap(loss).guide)
 
 
 def learning_rates(

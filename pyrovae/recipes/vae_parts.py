@@ -1,6 +1,8 @@
 """From settings to a pair: each choice of the command line is one line of a dictionary."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import torch
 import torch.nn as nn
@@ -73,12 +75,12 @@ LIKELIHOODS: dict[
         net(_times(2, shape)), event_dim=len(shape), min_scale=s.scale
     ),
     "categorical": lambda s, net, size, shape, levels: heads.CategoricalHead(
-        net(_times(levels, shape)), event_shape=shape
+        net(_times(_known(levels), shape)), event_shape=shape
     ),
     "logistic-mixture": lambda s, net, size, shape, levels: heads.DiscretizedLogisticMixtureHead(
         net(_times(3 * s.likelihood_components, shape)),
         s.likelihood_components,
-        levels=levels,
+        levels=_known(levels),
         event_shape=shape,
     ),
     "poisson": lambda s, net, size, shape, levels: heads.PoissonHead(
@@ -109,6 +111,11 @@ def _times(count: int, shape: Shape) -> Shape:
     return (count * shape[0], *shape[1:])
 
 
+def _known(levels: int | None) -> int:
+    """The number of grey levels, which data of a likelihood in `LEVELS` have (`refuse_unfit`)."""
+    return cast(int, levels)
+
+
 PRIORS: dict[str, Callable[[Settings, int, nn.Module | None, Shape, int], nn.Module]] = {
     "standard": lambda s, size, encoder, shape, c: StandardNormal(size),
     "conditional": lambda s, size, encoder, shape, c: heads.NormalHead(
@@ -116,7 +123,7 @@ PRIORS: dict[str, Callable[[Settings, int, nn.Module | None, Shape, int], nn.Mod
     ),
     "mixture": lambda s, size, encoder, shape, c: MixtureOfNormals(size, s.prior_components),
     "vamp": lambda s, size, encoder, shape, c: VampPrior(
-        encoder,
+        cast(nn.Module, encoder),
         torch.zeros(s.prior_components, *shape),
         learn_inputs=(s.vamp_inputs == "learned"),
         learn_weights=s.vamp_weights,
@@ -196,8 +203,7 @@ def _single(s: Settings, shape: Shape, levels: int | None, c: int) -> tuple[pv.M
     encoder = posterior = NORMALS.get(s.guide, NORMALS["diagonal"])(s, size, encoder_net)
     if s.guide in FLOWS:
         posterior = FLOWS[s.guide](s, encoder, size, context_net)
-    if s.objective == "score-function":
-        posterior = NonReparameterized(posterior)
+    posterior = _wrapped(s, posterior)
     prior = PRIORS[s.prior](s, size, encoder, shape, c)
     knows = condition if s.prior in ("conditional", "flow") else ()
     model = pv.Model(
@@ -209,32 +215,44 @@ def _single(s: Settings, shape: Shape, levels: int | None, c: int) -> tuple[pv.M
 
 def _hierarchy(s: Settings, shape: Shape, levels: int | None, c: int) -> tuple[pv.Model, pv.Guide]:
     names, sizes = s.layers, s.latent_dim
-    activation = ACTIVATIONS[s.activation]
-    model = {names[-1]: PRIORS[s.prior](s, sizes[-1], None, shape, 0)}
+    model: dict[str, nn.Module] = {names[-1]: PRIORS[s.prior](s, sizes[-1], None, shape, 0)}
+    generative: dict[str, nn.Module] = {}
     for i in reversed(range(len(sizes) - 1)):
-        net = MLP(sizes[i + 1], s.upper_hidden[::-1], 2 * sizes[i], activation)
-        model[names[i]] = pv.Node(heads.NormalHead(net), names[i + 1])
-    generative = {
-        name: node.conditional for name, node in model.items() if isinstance(node, pv.Node)
-    }
+        net = MLP(sizes[i + 1], s.upper_hidden[::-1], 2 * sizes[i], ACTIVATIONS[s.activation])
+        generative[names[i]] = heads.NormalHead(net)
+        model[names[i]] = pv.Node(generative[names[i]], names[i + 1])
     model["x"] = pv.Node(_likelihood(s, sizes[0], shape, levels), names[0])
-    wrap = (
-        NonReparameterized if s.objective == "score-function" else lambda conditional: conditional
-    )
-    if not s.ladder:
-        guide, below, net = (
-            {},
-            "x",
-            lambda out: _standardized(ENCODERS[s.net](s, shape, out), shape),
-        )
-        for name, size in zip(names, sizes):
-            guide[name] = pv.Node(wrap(NORMALS[s.guide](s, size, net)), below)
-            below, net = name, lambda out, size=size: MLP(size, s.upper_hidden, out, activation)
-        return pv.Model(**model), pv.Guide(**guide)
-    guide, width = {}, s.upper_hidden[-1]
-    for i, name in enumerate(
-        names
-    ):  # features from the data up, then posteriors from the top down
+    guide = _top_down(s, shape, generative) if s.ladder else _bottom_up(s, shape)
+    return pv.Model(**model), pv.Guide(**guide)
+
+
+def _bottom_up(s: Settings, shape: Shape) -> dict[str, nn.Module]:
+    """q(z1 | x) q(z2 | z1) ...: each layer given the one below it."""
+    guide: dict[str, nn.Module] = {}
+    below = "x"
+
+    def encoder(out: int) -> nn.Module:
+        return _standardized(ENCODERS[s.net](s, shape, out), shape)
+
+    net: Net = encoder
+    for name, size in zip(s.layers, s.latent_dim):
+        guide[name] = pv.Node(_wrapped(s, NORMALS[s.guide](s, size, net)), below)
+        below, net = name, functools.partial(_upper_net, s, size)
+    return guide
+
+
+def _upper_net(s: Settings, size: int, out: int) -> nn.Module:
+    return MLP(size, s.upper_hidden, out, ACTIVATIONS[s.activation])
+
+
+def _top_down(
+    s: Settings, shape: Shape, generative: Mapping[str, nn.Module]
+) -> dict[str, nn.Module]:
+    """A ladder: features from the data up, then posteriors from the top down."""
+    names, sizes, activation = s.layers, s.latent_dim, ACTIVATIONS[s.activation]
+    guide: dict[str, nn.Module] = {}
+    width = s.upper_hidden[-1]
+    for i, name in enumerate(names):
         net = (
             _standardized(ENCODERS[s.net](s, shape, width), shape)
             if i == 0
@@ -244,15 +262,20 @@ def _hierarchy(s: Settings, shape: Shape, levels: int | None, c: int) -> tuple[p
     for i in reversed(range(len(names))):
         recognition = heads.NormalHead(nn.Sequential(activation(), MLP(width, (), 2 * sizes[i])))
         guide[names[i]] = (
-            pv.Node(wrap(recognition), f"features_{names[i]}")
+            pv.Node(_wrapped(s, recognition), f"features_{names[i]}")
             if i + 1 == len(names)
             else pv.Node(
-                wrap(PrecisionWeighted(recognition, generative[names[i]])),
+                _wrapped(s, PrecisionWeighted(recognition, generative[names[i]])),
                 f"features_{names[i]}",
                 names[i + 1],
             )
         )
-    return pv.Model(**model), pv.Guide(**guide)
+    return guide
+
+
+def _wrapped(s: Settings, posterior: nn.Module) -> nn.Module:
+    """Without reparameterisation for the score-function gradient."""
+    return NonReparameterized(posterior) if s.objective == "score-function" else posterior
 
 
 def _likelihood(s: Settings, size: int, shape: Shape, levels: int | None) -> nn.Module:
@@ -278,13 +301,16 @@ def fit_constants(model: pv.Model, guide: pv.Guide, x: torch.Tensor, s: Settings
             part.mean.copy_(mean)
             part.scale.copy_(scale.clamp(min=0.1 * float(scale.mean()) or 1.0))
     if s.likelihood == "bernoulli" and s.net != "conv":
-        model.nodes["x"].conditional.net.layers[-1].bias.copy_(
-            mean.clamp(0.001, 0.999).logit().flatten()
-        )
-    prior = model.nodes[s.layers[-1]].conditional
+        last = _conditional(model, "x").net.layers[-1]
+        last.bias.copy_(mean.clamp(0.001, 0.999).logit().flatten())
+    prior = _conditional(model, s.layers[-1])
     if isinstance(prior, VampPrior):
         if len(x) < len(prior.pseudo_inputs):
             raise pv.PairError(
                 f"--prior-components {len(prior.pseudo_inputs)} are more than the {len(x)} training data."
             )
         prior.pseudo_inputs.copy_(x[: len(prior.pseudo_inputs)])
+
+
+def _conditional(model: pv.Model, name: str) -> Any:  # noqa: ANN401  # any module of the user's
+    return cast(pv.Node, model.nodes[name]).conditional
