@@ -35,6 +35,7 @@ from pyrovae.recipes.bnn_train import train
 from pyrovae.recipes.bounds import OutFolder
 from pyrovae.recipes.data_choice import did_you_mean
 from pyrovae.recipes.folder_lock import owned
+from pyrovae.recipes.nesting import flatten
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.results import find_result, read_result, write_result, write_table
 from pyrovae.recipes.run_folder import as_json, choose_device
@@ -84,8 +85,8 @@ def compare(c: Comparison) -> dict[str, Scores]:
     """The scores of all methods, which several processes share out; the first of them gets the
     scores."""
     s, methods = c.settings, tuple(run["method"] for run in c.variants())
-    device, task = choose_device(s.device), load_task(s)
-    torch.set_num_threads(s.threads or 1)
+    device, task = choose_device(s.run.device), load_task(s)
+    torch.set_num_threads(s.run.threads or 1)
     unknown = load_unknown(c.ood, task) if c.ood else None
     refuse_bands(c.bands, task)
     for method in methods:  # before any of them has taken its time
@@ -111,7 +112,7 @@ def refuse_other_settings(c: Comparison) -> None:
     none."""
     begun, settings = (
         c.out / "settings.json",
-        {**as_json(c.settings), "ood": c.ood, "budget": c.budget},
+        {**flatten(as_json(c.settings)), "ood": c.ood, "budget": c.budget},
     )
     if begun.exists() and (old := read_result(begun)) != settings:
         changed = sorted(name for name in settings if old.get(name) != settings[name])
@@ -162,8 +163,9 @@ def report(methods: tuple[str, ...], task: Task, c: Comparison) -> dict[str, Sco
     scores = {method: read_scores(c.out / "methods" / f"{method}.json") for method in methods}
     write(scores, c.out)
     say(
-        f"{task.name}: {task.num_splits * s.seeds} networks a method, {s.num_samples} draws; mean ± standard error over "
-        f"splits and seeds\n\n{(c.out / 'comparison.md').read_text()}\nwritten to {c.out}/comparison.csv, .json and .md"
+        f"{task.name}: {task.num_splits * s.run.seeds} networks a method, {s.run.num_samples} draws; "
+        f"mean ± standard error over splits and seeds\n\n"
+        f"{(c.out / 'comparison.md').read_text()}\nwritten to {c.out}/comparison.csv, .json and .md"
     )
     drawn = figures(scores, task)
     if c.bands and not (c.out / "figures" / "bands.png").exists():

@@ -56,22 +56,24 @@ class Training:
 
     @property
     def seed(self) -> int:
-        return self.settings.seed
+        return self.settings.run.seed
 
 
 POINT = "Of single weights w, so that the KL is -log p(w) and the ELBO log p(y, w), each per datum"
 
 
 def main(t: Training) -> Path:
-    default = f"runs/{Path(t.settings.dataset).stem}-{t.method}-{time.strftime('%Y%m%d-%H%M%S')}"
+    default = (
+        f"runs/{Path(t.settings.data.dataset).stem}-{t.method}-{time.strftime('%Y%m%d-%H%M%S')}"
+    )
     with Folder.for_run(t, "train_bnn.py", default) as folder:
         return _main(t, folder)
 
 
 def _main(t: Training, folder: Folder) -> Path:
     s, method, start = t.settings, METHODS[t.method], time.perf_counter()
-    device, task = choose_device(s.device), load_task(s)
-    torch.set_num_threads(s.threads or 1)
+    device, task = choose_device(s.run.device), load_task(s)
+    torch.set_num_threads(s.run.threads or 1)
     unknown = load_unknown(t.ood, task) if t.ood else None
     refuse_bands(t.bands, task)
     facts = {
@@ -90,7 +92,7 @@ def _main(t: Training, folder: Folder) -> Path:
         folder.refuse_other_data(facts["sha256"])
     say(
         f"{task.name}: {task.num_data} training data of {task.num_features} features, "
-        f"{task.num_splits * s.seeds} networks, {epochs_of(s, task)} epochs on {device}; writing to {folder.path}"
+        f"{task.num_splits * s.run.seeds} networks, {epochs_of(s, task)} epochs on {device}; writing to {folder.path}"
     )
     trained = train(
         method,
@@ -118,7 +120,7 @@ def _main(t: Training, folder: Folder) -> Path:
     )
     to_arviz(trained, task, folder.path / "arviz.nc")
     say(
-        f"trained {trained.steps} steps in {trained.seconds:.0f} s; {s.num_samples} draws; mean ± standard error over "
+        f"trained {trained.steps} steps in {trained.seconds:.0f} s; {s.run.num_samples} draws; mean ± standard error over "
         f"splits and seeds\n\n{markdown({t.method: scores.summary()})}\n"
         f"peak memory: {peak_memory_mib() or float('nan'):.0f} MiB"
     )

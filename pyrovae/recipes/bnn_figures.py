@@ -1,6 +1,5 @@
 """Pictures that set methods side by side."""
 
-import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import cast
 
@@ -12,6 +11,7 @@ import pyrovae as pv
 import pyrovae.plots as plots
 from pyrovae import metrics
 from pyrovae.data import gap1d_function
+from pyrovae.recipes import nesting
 from pyrovae.recipes.bnn_method import Method
 from pyrovae.recipes.bnn_report import ANGLES, TURNED, Scores
 from pyrovae.recipes.bnn_settings import BnnSettings
@@ -103,7 +103,7 @@ def refuse_bands(asked: bool, task: Task) -> None:
 
 def bands(methods: Iterable[Method], s: BnnSettings) -> Figure:
     """Each method trained on a toy, a 1-D set with a gap, by settings that suit it."""
-    s = dataclasses.replace(
+    s = nesting.replace(
         s,
         dataset="gap",
         splits=None,

@@ -29,20 +29,22 @@ def run_chains(
         stacked,
         data,
         epochs=max(1, epochs_of(s, task) // 2),
-        lr=s.lr,
-        compile=s.compile,
+        lr=s.run.lr,
+        compile=s.run.compile,
         hooks=[ProgressBar("mode for hmc")],
     )
-    thin = max(1, s.hmc_samples // s.draws)
-    with progress_bar(total=s.hmc_warmup + s.draws * thin, desc="HMC", unit="path") as progress:
+    thin = max(1, s.inference.hmc_samples // s.inference.draws)
+    with progress_bar(
+        total=s.inference.hmc_warmup + s.inference.draws * thin, desc="HMC", unit="path"
+    ) as progress:
         return hmc(
             stacked,
             data.data.tensors,
             num_data=task.num_data,
-            num_samples=s.draws,
+            num_samples=s.inference.draws,
             thin=thin,
-            warmup=s.hmc_warmup,
-            num_steps=s.hmc_leapfrogs,
+            warmup=s.inference.hmc_warmup,
+            num_steps=s.inference.hmc_leapfrogs,
             step_size=1e-3,
             progress=lambda iteration: progress.update(),
         )
@@ -50,4 +52,4 @@ def run_chains(
 
 def gradient_steps(s: BnnSettings) -> int:
     """The leapfrog steps of one chain."""
-    return (s.hmc_warmup + s.hmc_samples) * s.hmc_leapfrogs
+    return (s.inference.hmc_warmup + s.inference.hmc_samples) * s.inference.hmc_leapfrogs

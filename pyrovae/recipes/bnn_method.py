@@ -73,12 +73,12 @@ class Method:
         model = build_model(self.prior, s, task)
         guide = self.guide(s, model)
         return pv.ElboLoss(
-            model, guide, num_data=task.num_data, beta=s.temperature, elbo=self.elbo()
+            model, guide, num_data=task.num_data, beta=s.inference.temperature, elbo=self.elbo()
         )
 
     def build_losses(self, s: BnnSettings, task: Task) -> list[pv.ElboLoss]:
         """The ELBOs of all networks of a task: problem by problem, member by member."""
-        problems = task.num_splits * s.seeds
+        problems = task.num_splits * s.run.seeds
         return [self.build_loss(s, task) for _ in range(problems * self.members(s))]
 
     def keeps(self, s: BnnSettings, epochs: int) -> Callable[[int], bool]:

@@ -4,6 +4,7 @@ import torch.nn as nn
 
 from pyrovae.recipes.bnn_adversarial import Perturbed
 from pyrovae.recipes.bnn_hmc import run_chains
+from pyrovae.recipes.bnn_laplace import LaplaceNormal
 from pyrovae.recipes.bnn_method import Method, rules
 from pyrovae.recipes.bnn_nets import (
     closed_form_kl,
@@ -20,7 +21,6 @@ from pyrovae.recipes.bnn_nets import (
 from pyrovae.recipes.bnn_posteriors import (
     ChainDraws,
     EnsembleOfPoints,
-    LaplaceNormal,
     OwnGuide,
     SamplerDraws,
     SwagNormal,
@@ -42,7 +42,7 @@ OWN_RATE = {"lr": "says nothing: samplers take --sampler-lr"}
 
 
 def _adversarial(loss: nn.Module, s: BnnSettings) -> nn.Module:
-    return Perturbed(loss, s.adversarial) if s.adversarial else loss
+    return Perturbed(loss, s.inference.adversarial) if s.inference.adversarial else loss
 
 
 METHODS: dict[str, Method] = {
@@ -100,7 +100,7 @@ METHODS: dict[str, Method] = {
             "ensemble",
             "--members networks, each a map of its own",
             guide=point,
-            members=lambda s: s.members,
+            members=lambda s: s.inference.members,
             objective=_adversarial,
             posterior=EnsembleOfPoints(),
             settings=("members", "adversarial"),

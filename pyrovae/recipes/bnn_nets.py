@@ -23,12 +23,12 @@ GuideFactory = Callable[[BnnSettings, pv.Model], nn.Module]
 
 def build_model(prior: PriorFactory, s: BnnSettings, task: Task) -> pv.Model:
     """p(w) p(y | x, w) with fresh initial weights."""
-    width = task.outputs * (2 if task.kind == "regression" and s.noise == "input" else 1)
-    layers = MLP(task.num_features, s.hidden, width, ACTIVATIONS[s.activation])
+    width = task.outputs * (2 if task.kind == "regression" and s.model.noise == "input" else 1)
+    layers = MLP(task.num_features, s.model.hidden, width, ACTIVATIONS[s.model.activation])
     net = pv.Bayesian(layers, prior(s, layers))
     if task.kind == "classification":
         return pv.Model(y=pv.Node(CategoricalHead(net), "x"))
-    if s.noise == "input":
+    if s.model.noise == "input":
         return pv.Model(y=pv.Node(NormalHead(net, min_scale=1e-3), "x"))
     return pv.Model(
         variance=pv.Global(InverseGammaPrior(1.0, 0.01)),
@@ -38,8 +38,8 @@ def build_model(prior: PriorFactory, s: BnnSettings, task: Task) -> pv.Model:
 
 def normal_prior(s: BnnSettings, net: nn.Module) -> WeightPrior:
     """The prior of --prior and --prior-scale."""
-    scale = s.prior_scale
-    if s.prior == "fan-in":
+    scale = s.model.prior_scale
+    if s.model.prior == "fan-in":
         return weight_priors.fan_in(scale, scale)
     return weight_priors.normal(scale)
 
@@ -47,31 +47,31 @@ def normal_prior(s: BnnSettings, net: nn.Module) -> WeightPrior:
 def laplace_prior(s: BnnSettings, net: nn.Module) -> WeightPrior:
     """`normal_prior`, on the last layer alone with --laplace last-layer."""
     prior = normal_prior(s, net)
-    return weight_priors.last_layer(net, prior) if s.laplace == "last-layer" else prior
+    return weight_priors.last_layer(net, prior) if s.inference.laplace == "last-layer" else prior
 
 
 def mixture_prior(s: BnnSettings, net: nn.Module) -> WeightPrior:
-    return weight_priors.scale_mixture(*s.mixture)
+    return weight_priors.scale_mixture(*s.model.mixture)
 
 
 def hierarchical_prior(s: BnnSettings, net: nn.Module) -> WeightPrior:
-    return weight_priors.hierarchical(*s.hierarchical)
+    return weight_priors.hierarchical(*s.model.hierarchical)
 
 
 def mean_field(s: BnnSettings, model: pv.Model) -> MeanField:
-    return MeanField(model, init_scale=s.init_scale)
+    return MeanField(model, init_scale=s.inference.init_scale)
 
 
 def radial(s: BnnSettings, model: pv.Model) -> Radial:
-    return Radial(model, init_scale=s.init_scale)
+    return Radial(model, init_scale=s.inference.init_scale)
 
 
 def dropout(s: BnnSettings, model: pv.Model) -> MCDropout:
-    return MCDropout(model, s.rate)
+    return MCDropout(model, s.inference.rate)
 
 
 def concrete_dropout(s: BnnSettings, model: pv.Model) -> MCDropout:
-    return MCDropout(model, s.rate, learn_rate=True)
+    return MCDropout(model, s.inference.rate, learn_rate=True)
 
 
 def point(s: BnnSettings, model: pv.Model) -> PointEstimate:

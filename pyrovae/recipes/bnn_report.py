@@ -84,11 +84,11 @@ def score(
     rows: list[dict[str, float]] = []
     arrays: dict[str, np.ndarray] = {}
     for index, (model, guide) in enumerate(trained.pairs):
-        split = task.split_of(index, s.seeds)
+        split = task.split_of(index, s.run.seeds)
         batch = Batches(
             DictDataset(**{name: value[split] for name, value in data.tensors.items()}), 1000
         )
-        torch.manual_seed(s.seed + index)
+        torch.manual_seed(s.run.seed + index)
         if task.kind == "regression":
             row, extra = _regression(model, guide, batch, trained.num_samples, task, split)
         else:

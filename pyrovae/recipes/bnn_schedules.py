@@ -39,12 +39,12 @@ class Kept:
 
 
 def _adam(s: BnnSettings, task: Task) -> Optimizer:
-    return functools.partial(torch.optim.Adam, lr=s.lr)
+    return functools.partial(torch.optim.Adam, lr=s.run.lr)
 
 
 def _langevin(kind: type[SGLD] | type[SGHMC], factor: float) -> Callable:
     def optimizer(s: BnnSettings, task: Task) -> Optimizer:
-        lr = s.sampler_lr or (0.01 if task.kind == "regression" else 0.05)
+        lr = s.inference.sampler_lr or (0.01 if task.kind == "regression" else 0.05)
         return functools.partial(kind, lr=factor * lr, num_data=task.num_data)
 
     return optimizer
@@ -73,19 +73,19 @@ def _cycle(epochs: int) -> int:
 
 
 def _ends_of_cycles(s: BnnSettings, epochs: int) -> Callable[[int], bool]:
-    """The second half of each cycle but the first, evenly thinned to about `s.draws` epochs."""
+    """The second half of each cycle but the first, evenly thinned to about `s.inference.draws` epochs."""
     length = _cycle(epochs)
     late = [
         epoch
         for epoch in range(1, epochs + 1)
         if epoch > length and (epoch - 1) % length >= 0.5 * length
     ]
-    return set(late[:: max(1, len(late) // s.draws)]).__contains__
+    return set(late[:: max(1, len(late) // s.inference.draws)]).__contains__
 
 
 def _plateau(s: BnnSettings, epochs: int) -> Callable[[int], bool]:
     """The epochs at SWAG's constant rate, evenly thinned."""
-    start, count = math.ceil(0.75 * epochs), max(s.swag_rank + 1, s.draws)
+    start, count = math.ceil(0.75 * epochs), max(s.inference.swag_rank + 1, s.inference.draws)
     every = max(1, (epochs - start) // count)
     return lambda epoch: epoch > start and (epoch - start) % every == 0
 
@@ -96,4 +96,4 @@ LANGEVIN = Optimization(_langevin(SGLD, 1.0), _cycles)
 LANGEVIN_WITH_MOMENTUM = Optimization(_langevin(SGHMC, 0.1), _cycles)
 
 ENDS_OF_CYCLES = Kept(_ends_of_cycles, least=lambda s: 2)
-PLATEAU = Kept(_plateau, least=lambda s: s.swag_rank + 1, remedy=" or lower --swag-rank")
+PLATEAU = Kept(_plateau, least=lambda s: s.inference.swag_rank + 1, remedy=" or lower --swag-rank")

@@ -21,13 +21,8 @@ Probability = Annotated[float, Range(0, 1, above=True, below=True)]
 
 
 @dataclasses.dataclass(frozen=True)
-class BnnSettings:
-    GROUPS: ClassVar[dict[str, str]] = {
-        "dataset": "data",
-        "hidden": "model",
-        "init_scale": "method",
-        "steps": "run",
-    }
+class DataSettings:
+    """What is learned from."""
 
     dataset: str = "diabetes"
     """diabetes, digits (both ship with scikit-learn), mnist, fashion-mnist, kmnist, gap (a 1-D
@@ -39,6 +34,14 @@ class BnnSettings:
     has none)."""
     valid_fraction: Share = 0.0
     """Share of the training part held out, for choosing settings."""
+
+    def __post_init__(self) -> None:
+        bounds.check(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSettings:
+    """The net, its likelihood and the prior of its weights."""
 
     hidden: tuple[Count, ...] = (50,)
     """Widths of the hidden layers."""
@@ -59,6 +62,14 @@ class BnnSettings:
     """pi, wide and narrow scale of the prior."""
     hierarchical: tuple[Scale, Scale] = (1.0, 10.0)
     """alpha and beta of the inverse gamma on the prior's variances."""
+
+    def __post_init__(self) -> None:
+        bounds.check(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class InferenceSettings:
+    """What single methods take."""
 
     init_scale: Scale = 0.02
     """Initial standard deviation of the weights."""
@@ -89,6 +100,14 @@ class BnnSettings:
     hmc_leapfrogs: Count = 50
     """Gradient steps in a trajectory."""
 
+    def __post_init__(self) -> None:
+        bounds.check(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSettings:
+    """Optimisation, prediction and machine."""
+
     steps: Count = 5000
     """Gradient steps of each network (whole epochs, rounded up)."""
     batch_size: Count = 64
@@ -110,3 +129,21 @@ class BnnSettings:
 
     def __post_init__(self) -> None:
         bounds.check(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class BnnSettings:
+    """All settings but the method. No two parts have a name in common, so that flags and
+    `nesting.build` go by the names alone."""
+
+    GROUPS: ClassVar[dict[str, str]] = {
+        "data": "data",
+        "model": "model",
+        "inference": "method",
+        "run": "run",
+    }
+
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    inference: InferenceSettings = InferenceSettings()
+    run: RunSettings = RunSettings()

@@ -67,9 +67,9 @@ def train(
     seconds: ends training early, after the epoch in which they have passed. draws: a folder for
     the draws that are kept, so that a resumed run has them.
     """
-    pyro.set_rng_seed(s.seed)
+    pyro.set_rng_seed(s.run.seed)
     losses = method.build_losses(s, task)
-    first = {name: value[0, : s.batch_size] for name, value in task.train.tensors.items()}
+    first = {name: value[0, : s.run.batch_size] for name, value in task.train.tensors.items()}
     pv.check(losses[0].model, losses[0].guide, first, num_data=task.num_data)
     loss = stack(losses, task).to(device)
     data = _batches(task, s, len(losses), device)
@@ -90,7 +90,9 @@ def train(
                 hook.begin(cast(Any, None))  # as `fit` would, of which there is no run here
         chains = method.chains(loss, losses, s, task, data)
     else:
-        local = s.local_reparameterization and isinstance(losses[0].guide, (MeanField, MCDropout))
+        local = s.inference.local_reparameterization and isinstance(
+            losses[0].guide, (MeanField, MCDropout)
+        )
         history = pv.fit(
             method.objective(loss, s),
             data,
@@ -98,13 +100,15 @@ def train(
             optimizer=method.optimization.optimizer(s, task),
             schedule=method.optimization.schedule(epochs),
             hooks=hooks,
-            compile=s.compile,
+            compile=s.run.compile,
             context=pv.LocalReparameterization if local else nullcontext,
             resume=resume,
         )
     kept = collect.draws() if collect is not None else {}
     fitted = Fitted(loss, s, task, method.members(s), kept, chains)
-    pairs = [method.posterior.pair(fitted, index) for index in range(task.num_splits * s.seeds)]
+    pairs = [
+        method.posterior.pair(fitted, index) for index in range(task.num_splits * s.run.seeds)
+    ]
     return Trained(
         pairs,
         method.posterior.num_samples(fitted),
@@ -138,7 +142,7 @@ def rebuild_pairs(
     fitted = Fitted(loss, s, task, method.members(s))
     return [
         method.posterior.rebuild(fitted, index, num_draws)
-        for index in range(task.num_splits * s.seeds)
+        for index in range(task.num_splits * s.run.seeds)
     ]
 
 
@@ -149,13 +153,13 @@ def _batches(
     tensors = {name: value.to(device) for name, value in task.train.tensors.items()}
     if task.num_splits == 1:
         shared = DictDataset(**{name: value[0] for name, value in tensors.items()})
-        return Batches(shared, s.batch_size, shuffle=True)
+        return Batches(shared, s.run.batch_size, shuffle=True)
     repeat = networks // task.num_splits
     return StackedBatches(
         DictDataset(
             **{name: value.repeat_interleave(repeat, 0) for name, value in tensors.items()}
         ),
-        s.batch_size,
+        s.run.batch_size,
     )
 
 

@@ -146,24 +146,8 @@ def metadata(hint: object) -> Iterator[object]:
             yield from metadata(inner)
 
 
-def from_json(settings: type[T], arguments: object) -> T:
-    """A dataclass from the JSON of one, checked; names that it does not know are of older versions
-    and left out."""
-    if not isinstance(arguments, dict):
-        raise Refusal(
-            f"the run's settings are {type(arguments).__name__}, expected a JSON object, so run.json is damaged."
-        )
-    hints = _hints(settings)
-    return settings(
-        **{
-            name: _from_json(value, hints[name])
-            for name, value in arguments.items()
-            if name in hints
-        }
-    )
-
-
-def _from_json(value: object, hint: object) -> object:
+def parsed(value: object, hint: object) -> object:
+    """A setting's value from its JSON: lists are tuples, and text is a path where one is expected."""
     if isinstance(value, list):
         return tuple(value)
     return Path(value) if isinstance(value, str) and Path in _options(hint) else value

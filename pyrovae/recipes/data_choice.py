@@ -64,6 +64,7 @@ def refuse_unfit(s: Settings, splits: Splits) -> None:
     x = [
         part.tensors["x"] for part in (splits.train, splits.valid, splits.test) if part is not None
     ]
+    name, likelihood = s.data.dataset, s.model.likelihood
     low, high = min(float(part.min()) for part in x), max(float(part.max()) for part in x)
     table = len(splits.event_shape) == 1
     whole = low >= 0 and all(bool((part == part.round()).all()) for part in x)
@@ -74,20 +75,20 @@ def refuse_unfit(s: Settings, splits: Splits) -> None:
     )
     if whole and table and high <= 255:
         instead += "; if these are pixels, store x / 255"
-    if s.likelihood in ON_THE_UNIT_INTERVAL and not 0 <= low <= high <= 1:
+    if likelihood in ON_THE_UNIT_INTERVAL and not 0 <= low <= high <= 1:
         raise Refusal(
-            f"{s.dataset} holds {'rows of ' if table else ''}numbers from {low:.4g} to {high:.4g}, but "
-            f"--likelihood {s.likelihood} scores {ON_THE_UNIT_INTERVAL[s.likelihood]}. {instead}."
+            f"{name} holds {'rows of ' if table else ''}numbers from {low:.4g} to {high:.4g}, but "
+            f"--likelihood {likelihood} scores {ON_THE_UNIT_INTERVAL[likelihood]}. {instead}."
         )
-    if s.likelihood in ("categorical", "logistic-mixture") and splits.levels is None:
+    if likelihood in ("categorical", "logistic-mixture") and splits.levels is None:
         raise Refusal(
-            f"{s.dataset} holds real numbers from {low:.4g} to {high:.4g}, but --likelihood {s.likelihood} scores "
+            f"{name} holds real numbers from {low:.4g} to {high:.4g}, but --likelihood {likelihood} scores "
             f"the grey levels of pixels stored as uint8. {instead}."
         )
-    if s.likelihood in COUNTS and not whole and splits.levels is None:
+    if likelihood in COUNTS and not whole and splits.levels is None:
         raise Refusal(
-            f"{s.dataset} holds numbers from {low:.4g} to {high:.4g} that are no counts, but --likelihood "
-            f"{s.likelihood} scores 0, 1, 2, .... {instead}."
+            f"{name} holds numbers from {low:.4g} to {high:.4g} that are no counts, but --likelihood "
+            f"{likelihood} scores 0, 1, 2, .... {instead}."
         )
 
 

@@ -9,11 +9,11 @@ import torch
 import torch.nn as nn
 
 from pyrovae.data import Batches, DictDataset
+from pyrovae.recipes import nesting
 from pyrovae.recipes.bnn_methods import METHODS
 from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.bnn_task import Task, load_task
 from pyrovae.recipes.bnn_train import rebuild_pairs, stored_guides, untrained
-from pyrovae.recipes.bounds import from_json
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.run_folder import Folder, choose_device
 from pyrovae.recipes.vae import make_loss, prepare, proposal_of
@@ -63,7 +63,7 @@ class LoadedRun:
         else:
             task = load_task(self.settings)
             folder.refuse_other_data(task.digest())
-            part, row = getattr(task, split), task.split_of(network, self.settings.seeds)
+            part, row = getattr(task, split), task.split_of(network, self.settings.run.seeds)
             found = part and Batches(
                 DictDataset(**{name: value[row] for name, value in part.tensors.items()}), 1000
             )
@@ -126,7 +126,7 @@ def _load_vae(folder: Folder, run: dict, device: torch.device) -> LoadedRun:
 
 def _load_bnn(folder: Folder, run: dict, device: torch.device) -> LoadedRun:
     arguments, data = run["arguments"], run["data"]
-    settings = from_json(BnnSettings, arguments["settings"])
+    settings = nesting.from_json(BnnSettings, arguments["settings"])
     rows, splits = data["num_train"], data["num_splits"]
     task = Task(  # of the right sizes, and without the numbers, which take no memory
         data["name"],

@@ -10,6 +10,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated
 
 from pyrovae.recipes.bounds import HERE, flag, metadata, shown
+from pyrovae.recipes.nesting import values_of
 from pyrovae.recipes.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -121,18 +122,6 @@ def leaves(
 def with_rule(hint: object, rule: Rule | None) -> object:
     """A field's type with a rule beside it."""
     return hint if rule is None else Annotated[hint, rule]
-
-
-def values_of(settings: "DataclassInstance") -> dict[str, object]:
-    """Name -> value of all leaves."""
-    found: dict[str, object] = {}
-    for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            found |= values_of(value)
-        else:
-            found[field.name] = value
-    return found
 
 
 def refuse_unused(settings: "DataclassInstance") -> None:

@@ -13,7 +13,7 @@ import torch
 from script_context import script_context
 from test_scripts import run
 
-from pyrovae.recipes import bounds
+from pyrovae.recipes import bounds, nesting
 from pyrovae.recipes.bounds import Count, Positive, Range, Seed, Share, Threads, Widths
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.run_folder import choose_device
@@ -166,7 +166,7 @@ def test_the_command_line_checks() -> None:
 def test_settings_come_back_from_json() -> None:
     mine = Example(kind="fancy", widths=(3, 2), out=Path("somewhere"), limit=3)
     stored = json.loads(json.dumps(dataclasses.asdict(mine), default=str))
-    assert bounds.from_json(Example, {**stored, "of an older version": 1}) == mine
+    assert nesting.from_json(Example, {**stored, "of an older version": 1}) == mine
     for damage, message in (
         ({**stored, "steps": "many"}, "--steps many"),
         ({**stored, "widths": None}, "--widths None"),
@@ -174,7 +174,7 @@ def test_settings_come_back_from_json() -> None:
         (None, "expected a JSON object"),
     ):
         with pytest.raises(Refusal, match=message):
-            bounds.from_json(Example, damage)
+            nesting.from_json(Example, damage)
 
 
 REFUSED = {
