@@ -8,14 +8,15 @@ import shutil
 import sys
 import textwrap
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, TypeVar
 
 import tyro
 
 from pyrovae.recipes.bounds import bound_of, metadata
+from pyrovae.recipes.nesting import build
 from pyrovae.recipes.refusal import Refusal
-from pyrovae.recipes.uses import Only, refuse_unused
+from pyrovae.recipes.uses import Only, Rule, refuse_unused, ruled, with_rule
 
 T = TypeVar("T")
 
@@ -53,7 +54,7 @@ def parse(settings: type[T], description: str, args: Sequence[str] | None = None
         for title in groups
         for name, value in vars(getattr(found, title) if title else found).items()
     }
-    built = _build(settings, values)
+    built = build(settings, values)
     refuse_unused(built)
     return built
 
@@ -82,15 +83,18 @@ def docstrings(settings: type) -> dict[str, str]:
     }
 
 
-def _leaves(settings: type) -> Iterator[tuple[str, tuple]]:
+def _leaves(
+    settings: type, given: Mapping[str, Rule] | None = None, group: str = ""
+) -> Iterator[tuple[str, tuple]]:
     """(group, field of a dataclass as `make_dataclass` takes it) for every flag."""
     hints, docs = typing.get_type_hints(settings, include_extras=True), docstrings(settings)
-    starts, group = getattr(settings, "GROUPS", {}), ""
+    starts, rules = getattr(settings, "GROUPS", {}), ruled(settings, given)
     for field in dataclasses.fields(settings):
         group, hint = starts.get(field.name, group), hints[field.name]
         if dataclasses.is_dataclass(hint):
-            yield from _leaves(hint)
+            yield from _leaves(hint, rules, group)
             continue
+        hint = with_rule(hint, rules.get(field.name))
         words = _help(docs.get(field.name, ""), hint)
         hint = Annotated[hint, tyro.conf.arg(help=words)] if words else hint
         default = (
@@ -116,15 +120,3 @@ def _dataclass(name: str, fields: list[tuple]) -> type:
     made = dataclasses.make_dataclass(name, fields, kw_only=True)
     made.__doc__ = None
     return made
-
-
-def _build(settings: type[T], values: dict[str, object]) -> T:
-    hints = typing.get_type_hints(settings)
-    return settings(
-        **{
-            field.name: _build(hints[field.name], values)
-            if dataclasses.is_dataclass(hints[field.name])
-            else values[field.name]
-            for field in dataclasses.fields(settings)
-        }
-    )

@@ -27,16 +27,19 @@ import pyrovae.plots as plots
 from pyrovae.core.atomic_write import write_atomically
 from pyrovae.recipes import bounds
 from pyrovae.recipes.bnn_figures import bands, figures, refuse_bands
-from pyrovae.recipes.bnn_methods import refuse_short, train
+from pyrovae.recipes.bnn_methods import EXPLAINED, METHODS, RULES
 from pyrovae.recipes.bnn_report import Scores, markdown, read_scores, save_scores, score, to_arviz
-from pyrovae.recipes.bnn_settings import EXPLAINED, METHODS, BnnSettings
+from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.bnn_task import Task, load_task, load_unknown
+from pyrovae.recipes.bnn_train import train
 from pyrovae.recipes.bounds import OutFolder
 from pyrovae.recipes.data_choice import did_you_mean
 from pyrovae.recipes.folder_lock import owned
+from pyrovae.recipes.nesting import flatten
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.results import find_result, read_result, write_result, write_table
 from pyrovae.recipes.run_folder import as_json, choose_device
+from pyrovae.recipes.uses import Rule
 
 WORKS = 7 * 24 * 3600.0
 """Seconds that a process which has done its share of the works waits for those of the others."""
@@ -45,6 +48,7 @@ WORKS = 7 * 24 * 3600.0
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Comparison:
     GROUPS: ClassVar[dict[str, str]] = {"methods": "method", "ood": "data", "budget": "run"}
+    RULES: ClassVar[dict[str, Rule]] = RULES
 
     methods: Annotated[str, tyro.conf.arg(help=f"Names joined by commas, of:\n{EXPLAINED}")] = (
         "map,bbb,mc-dropout,ensemble"
@@ -81,12 +85,12 @@ def compare(c: Comparison) -> dict[str, Scores]:
     """The scores of all methods, which several processes share out; the first of them gets the
     scores."""
     s, methods = c.settings, tuple(run["method"] for run in c.variants())
-    device, task = choose_device(s.device), load_task(s)
-    torch.set_num_threads(s.threads or 1)
+    device, task = choose_device(s.run.device), load_task(s)
+    torch.set_num_threads(s.run.threads or 1)
     unknown = load_unknown(c.ood, task) if c.ood else None
     refuse_bands(c.bands, task)
     for method in methods:  # before any of them has taken its time
-        refuse_short(method, s, task)
+        METHODS[method].refuse_short(s, task)
     ranks = pv.Ranks(timeout=WORKS)
     if ranks.size > 1 and c.budget == "equal-time":
         raise Refusal(
@@ -108,7 +112,7 @@ def refuse_other_settings(c: Comparison) -> None:
     none."""
     begun, settings = (
         c.out / "settings.json",
-        {**as_json(c.settings), "ood": c.ood, "budget": c.budget},
+        {**flatten(as_json(c.settings)), "ood": c.ood, "budget": c.budget},
     )
     if begun.exists() and (old := read_result(begun)) != settings:
         changed = sorted(name for name in settings if old.get(name) != settings[name])
@@ -130,7 +134,11 @@ def run_one(
     """Train and score a method, and write what it found: last the file that says it is done."""
     s, start = c.settings, time.perf_counter()
     trained = train(
-        method, s, task, seconds=seconds if c.budget == "equal-time" else None, device=device
+        METHODS[method],
+        s,
+        task,
+        seconds=seconds if c.budget == "equal-time" else None,
+        device=device,
     )
     scores = score(trained, s, task, unknown)
     to_arviz(trained, task, arviz := c.out / "arviz" / f"{method}.nc")
@@ -155,12 +163,13 @@ def report(methods: tuple[str, ...], task: Task, c: Comparison) -> dict[str, Sco
     scores = {method: read_scores(c.out / "methods" / f"{method}.json") for method in methods}
     write(scores, c.out)
     say(
-        f"{task.name}: {task.num_splits * s.seeds} networks a method, {s.num_samples} draws; mean ± standard error over "
-        f"splits and seeds\n\n{(c.out / 'comparison.md').read_text()}\nwritten to {c.out}/comparison.csv, .json and .md"
+        f"{task.name}: {task.num_splits * s.run.seeds} networks a method, {s.run.num_samples} draws; "
+        f"mean ± standard error over splits and seeds\n\n"
+        f"{(c.out / 'comparison.md').read_text()}\nwritten to {c.out}/comparison.csv, .json and .md"
     )
     drawn = figures(scores, task)
     if c.bands and not (c.out / "figures" / "bands.png").exists():
-        drawn["bands"] = bands(methods, s)
+        drawn["bands"] = bands([METHODS[method] for method in methods], s)
     plots.save(drawn, c.out / "figures")
     say(
         f"figures: {', '.join(sorted(path.name for path in (c.out / 'figures').glob('*.png'))) or 'none'} in "

@@ -29,7 +29,7 @@ from train_vae import train
 import pyrovae as pv
 import pyrovae.plots as plots
 from pyrovae.core.atomic_write import write_atomically
-from pyrovae.recipes import bounds
+from pyrovae.recipes import bounds, nesting
 from pyrovae.recipes.bounds import Count
 from pyrovae.recipes.folder_lock import owned
 from pyrovae.recipes.refusal import Refusal
@@ -71,13 +71,13 @@ class Comparison:
             for run in combinations(self.grid)
         ]
         for one in changes:
-            dataclasses.replace(self.settings, **one)
+            nesting.replace(self.settings, **one)
         return changes
 
 
 def combinations(grid: tuple[str, ...]) -> list[dict[str, str]]:
     """One dict of settings a run. Raises Refusal for what is no setting."""
-    known = {field.name for field in dataclasses.fields(Settings)} - {"out", "resume"}
+    known = set(nesting.hints_of(Settings)) - {"out", "resume"}
     runs: list[dict[str, str]] = []
     for joined, tokens in itertools.groupby(grid, key=lambda token: token == "+"):
         if joined:
@@ -105,7 +105,7 @@ def combinations(grid: tuple[str, ...]) -> list[dict[str, str]]:
 def parse(name: str, text: str) -> object:
     """A setting's value from its text, by the type that Settings declares. Several numbers are
     joined by x: 100x50."""
-    hint = typing.get_type_hints(Settings)[name]
+    hint = nesting.hints_of(Settings)[name]
     options = (
         typing.get_args(hint)
         if typing.get_origin(hint) in (typing.Union, type(int | None))
@@ -131,7 +131,7 @@ def parse(name: str, text: str) -> object:
 def run_one(comparison: Comparison, changes: dict[str, str], folder: Path) -> dict[str, object]:
     """Train and score one combination, or read what an earlier call left; its row of the table."""
     begun = Folder(folder)
-    settings = dataclasses.replace(
+    settings = nesting.replace(
         comparison.settings,
         **{name: parse(name, text) for name, text in changes.items()},
         out=folder,
@@ -140,8 +140,8 @@ def run_one(comparison: Comparison, changes: dict[str, str], folder: Path) -> di
     if not begun.weights.exists() or not begun.is_finished():
         train(settings, pv.Ranks(alone=True))
     elif (
-        dataclasses.replace(
-            Settings.from_json(begun.read()["arguments"]), out=folder, resume=settings.resume
+        nesting.replace(
+            Settings.from_json(begun.read()["arguments"]), out=folder, resume=settings.run.resume
         )
         != settings
     ):
@@ -187,7 +187,7 @@ def found(
 def measured(run: dict, scores: dict) -> str:
     """What log p(x) is of: densities and probabilities, or other pixels, do not compare."""
     binarize = "drawn once" if scores["binarize"] in ("static", "dynamic") else scores["binarize"]
-    condition = run["arguments"].get("condition", "none")
+    condition = nesting.flatten(run["arguments"]).get("condition", "none")
     target = [condition] if condition.startswith("quadrants") else []
     return ", ".join([scores["kind"], run["data"]["name"], f"binarize {binarize}", *target])
 
@@ -287,14 +287,14 @@ def name_of(changes: dict[str, str]) -> str:
 
 
 def main(comparison: Comparison) -> list[dict[str, object]]:
-    runs, out = combinations(comparison.grid), comparison.settings.out or Path("runs/grid")
+    runs, out = combinations(comparison.grid), comparison.settings.run.out or Path("runs/grid")
     comparison = dataclasses.replace(
-        comparison, settings=dataclasses.replace(comparison.settings, out=None, resume=False)
+        comparison, settings=nesting.replace(comparison.settings, out=None, resume=False)
     )
     for (
         changes
     ) in comparison.variants():  # refuse what makes no sense before the first hour is spent
-        refuse_set(changes.get("dataset", comparison.settings.dataset))
+        refuse_set(changes.get("dataset", comparison.settings.data.dataset))
     ranks = pv.Ranks(timeout=WORKS)
     with owned(out) if ranks.first else nullcontext():
         for changes in ranks.share(runs) if ranks.size > 1 else ():

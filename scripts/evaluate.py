@@ -173,7 +173,7 @@ def evaluate(evaluation: Evaluation, trained: Trained) -> dict[str, object]:
     evidence = METHODS[evaluation.method](evaluation, trained.model, trained.proposal, rows)
     if evaluation.method == "psis":
         evidence = dataclasses.replace(evidence, log_px=evidence.psis)
-    density = trained.settings.likelihood in DENSITIES
+    density = trained.settings.model.likelihood in DENSITIES
     num_dims = math.prod(rows.take(1)["x"].shape[1:])
     result = {
         "log_px": evidence.mean,

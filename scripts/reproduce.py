@@ -26,7 +26,7 @@ import pyrovae as pv
 from pyrovae.core.atomic_write import write_atomically
 from pyrovae.data import Batches
 from pyrovae.nets import GatedMLP
-from pyrovae.recipes import bounds
+from pyrovae.recipes import bounds, nesting
 from pyrovae.recipes.bounds import Count, OutFolder, Positive, Seed, Threads
 from pyrovae.recipes.folder_lock import owned
 from pyrovae.recipes.refusal import Refusal
@@ -113,16 +113,19 @@ def iwae(scale: float) -> tuple[dict[str, Recipe], str]:
 
     recipes = {}
     for (layers, k), figure in published.items():
-        settings = Settings(
-            dataset="mnist",
-            latent_dim=(50,) if layers == 1 else (100, 50),
-            hidden=(200, 200),
-            upper_hidden=(100, 100),
-            activation="tanh",
-            objective="iwae",
-            particles=k,
-            batch_size=20,
-            valid_size=400,
+        settings = nesting.build(
+            Settings,
+            dict(
+                dataset="mnist",
+                latent_dim=(50,) if layers == 1 else (100, 50),
+                hidden=(200, 200),
+                upper_hidden=(100, 100),
+                activation="tanh",
+                objective="iwae",
+                particles=k,
+                batch_size=20,
+                valid_size=400,
+            ),
         )
         recipes[f"{layers} layer{'s' if layers > 1 else ''}, k = {k}"] = Recipe(
             settings,
@@ -147,17 +150,20 @@ def flow_prior(scale: float) -> tuple[dict[str, Recipe], str]:
 
 
 def _vamp_nets(scale: float, published: dict[str, str]) -> dict[str, Recipe]:
-    settings = Settings(
-        dataset="binarized-mnist",
-        latent_dim=(40,),
-        hidden=(300, 300),
-        net="gated",
-        batch_size=100,
-        prior_transforms=8,
+    settings = nesting.build(
+        Settings,
+        dict(
+            dataset="binarized-mnist",
+            latent_dim=(40,),
+            hidden=(300, 300),
+            net="gated",
+            batch_size=100,
+            prior_transforms=8,
+        ),
     )
     return {
         f"{prior} prior": Recipe(
-            dataclasses.replace(settings, prior=prior),
+            nesting.replace(settings, prior=prior),
             2000 * scale,
             lambda done: 5e-4,
             normalized_adam,
@@ -204,10 +210,10 @@ def run(name: str, recipe: Recipe, ours: Reproduction, device: torch.device) -> 
     result = folder / "result.json"
     if (found := find_result(result)) is not None:
         return found
-    s = dataclasses.replace(
-        recipe.settings, seed=ours.seed, dataset=ours.dataset or recipe.settings.dataset
+    s = nesting.replace(
+        recipe.settings, seed=ours.seed, dataset=ours.dataset or recipe.settings.data.dataset
     )
-    torch.manual_seed(s.seed)
+    torch.manual_seed(s.run.seed)
     data = prepare(s)
     model, guide = build(s, data.shape, data.splits.levels)
     for part in (*model.modules(), *guide.modules()):
@@ -221,7 +227,7 @@ def run(name: str, recipe: Recipe, ours: Reproduction, device: torch.device) -> 
     loss = make_loss(
         model,
         guide,
-        dataclasses.replace(s, objective="iwae" if s.objective == "iwae" else "elbo"),
+        nesting.replace(s, objective="iwae" if s.objective.objective == "iwae" else "elbo"),
         1,
     )
     if recipe.warmup:
@@ -246,8 +252,8 @@ def run(name: str, recipe: Recipe, ours: Reproduction, device: torch.device) -> 
         resume=checkpoint if checkpoint.exists() else None,
     )
     pv.save_weights(loss, folder / "weights.safetensors")
-    torch.manual_seed(s.seed)
-    scored = some_rows(data.test, ours.eval_data, s.seed)
+    torch.manual_seed(s.run.seed)
+    scored = some_rows(data.test, ours.eval_data, s.run.seed)
     with evidence_bar(scored, ours.eval_particles, desc=f"{name}: log p(x)") as bar:
         evidence = pv.log_evidence(
             model, guide, scored, num_particles=ours.eval_particles, progress=bar.update
@@ -256,8 +262,8 @@ def run(name: str, recipe: Recipe, ours: Reproduction, device: torch.device) -> 
     write_arrays(
         folder / "evidence.npz", {"log_px": evidence.log_px.numpy(), "khat": evidence.khat.numpy()}
     )
-    theirs = recipe.settings.dataset
-    published = recipe.published + (f" ({theirs})" if s.dataset != theirs else "")
+    theirs = recipe.settings.data.dataset
+    published = recipe.published + (f" ({theirs})" if s.data.dataset != theirs else "")
     row = {
         "run": name,
         "log_px": evidence.mean,

@@ -10,7 +10,7 @@ import dataclasses
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import command_line
 import torch
@@ -22,20 +22,23 @@ import pyrovae as pv
 import pyrovae.plots as plots
 from pyrovae.recipes import bounds
 from pyrovae.recipes.bnn_figures import bands, figures, refuse_bands
-from pyrovae.recipes.bnn_methods import stored_guides, train
+from pyrovae.recipes.bnn_methods import EXPLAINED, METHODS, RULES
 from pyrovae.recipes.bnn_report import markdown, score, to_arviz
-from pyrovae.recipes.bnn_settings import EXPLAINED, BnnSettings, Method
+from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.bnn_task import epochs_of, load_task, load_unknown
+from pyrovae.recipes.bnn_train import stored_guides, train
 from pyrovae.recipes.bounds import OutFolder
 from pyrovae.recipes.run_folder import Folder, OnceAccepted, choose_device, peak_memory_mib
+from pyrovae.recipes.uses import Rule
 from pyrovae.training.hooks import Checkpoint, HistoryFile
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Training:
     GROUPS: ClassVar[dict[str, str]] = {"method": "method", "ood": "data", "bands": "run"}
+    RULES: ClassVar[dict[str, Rule]] = RULES
 
-    method: Annotated[Method, tyro.conf.arg(help=EXPLAINED)] = "bbb"
+    method: Annotated[Literal[tuple(METHODS)], tyro.conf.arg(help=EXPLAINED)] = "bbb"
     settings: BnnSettings
     ood: str | None = None
     """A data set that the classifier has not seen: digits, mnist, fashion-mnist, kmnist, noise,
@@ -53,23 +56,24 @@ class Training:
 
     @property
     def seed(self) -> int:
-        return self.settings.seed
+        return self.settings.run.seed
 
 
-POINTS = ("map", "ensemble", "laplace", "swag", "sgld", "sghmc")
 POINT = "Of single weights w, so that the KL is -log p(w) and the ELBO log p(y, w), each per datum"
 
 
 def main(t: Training) -> Path:
-    default = f"runs/{Path(t.settings.dataset).stem}-{t.method}-{time.strftime('%Y%m%d-%H%M%S')}"
+    default = (
+        f"runs/{Path(t.settings.data.dataset).stem}-{t.method}-{time.strftime('%Y%m%d-%H%M%S')}"
+    )
     with Folder.for_run(t, "train_bnn.py", default) as folder:
         return _main(t, folder)
 
 
 def _main(t: Training, folder: Folder) -> Path:
-    s, start = t.settings, time.perf_counter()
-    device, task = choose_device(s.device), load_task(s)
-    torch.set_num_threads(s.threads or 1)
+    s, method, start = t.settings, METHODS[t.method], time.perf_counter()
+    device, task = choose_device(s.run.device), load_task(s)
+    torch.set_num_threads(s.run.threads or 1)
     unknown = load_unknown(t.ood, task) if t.ood else None
     refuse_bands(t.bands, task)
     facts = {
@@ -88,10 +92,10 @@ def _main(t: Training, folder: Folder) -> Path:
         folder.refuse_other_data(facts["sha256"])
     say(
         f"{task.name}: {task.num_data} training data of {task.num_features} features, "
-        f"{task.num_splits * s.seeds} networks, {epochs_of(s, task)} epochs on {device}; writing to {folder.path}"
+        f"{task.num_splits * s.run.seeds} networks, {epochs_of(s, task)} epochs on {device}; writing to {folder.path}"
     )
     trained = train(
-        t.method,
+        method,
         s,
         task,
         device=device,
@@ -104,7 +108,7 @@ def _main(t: Training, folder: Folder) -> Path:
         ),
     )
     pv.save_weights(trained.loss, folder.weights)
-    if (guides := stored_guides(t.method, trained.pairs)) is not None:
+    if (guides := stored_guides(method, trained.pairs)) is not None:
         pv.save_weights(guides, folder.posterior)
     scores = score(trained, s, task, unknown)
     folder.record(
@@ -116,16 +120,16 @@ def _main(t: Training, folder: Folder) -> Path:
     )
     to_arviz(trained, task, folder.path / "arviz.nc")
     say(
-        f"trained {trained.steps} steps in {trained.seconds:.0f} s; {s.num_samples} draws; mean ± standard error over "
+        f"trained {trained.steps} steps in {trained.seconds:.0f} s; {s.run.num_samples} draws; mean ± standard error over "
         f"splits and seeds\n\n{markdown({t.method: scores.summary()})}\n"
         f"peak memory: {peak_memory_mib() or float('nan'):.0f} MiB"
     )
     drawn = figures({t.method: scores}, task)
     if t.bands and not (folder.figures / "bands.png").exists():
-        drawn["bands"] = bands((t.method,), s)
+        drawn["bands"] = bands([method], s)
     if trained.history is not None:
         drawn["history"] = plots.curves(
-            trained.history.columns(), title=POINT if t.method in POINTS else None
+            trained.history.columns(), title=POINT if method.is_point else None
         )
     plots.save(drawn, folder.figures)
     pictures = ", ".join(sorted(path.name for path in folder.figures.glob("*.png")))

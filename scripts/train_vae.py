@@ -53,15 +53,15 @@ def baseline(
 
     It stops at its best validation score, so that overfitting does not make it a straw man.
     """
-    net = MLP(data.num_conditions, s.hidden, data.shape).to(device)
+    net = MLP(data.num_conditions, s.model.hidden, data.shape).to(device)
     loss = pv.ElboLoss(pv.Model(x=pv.Node(BernoulliHead(net), "c")), lambda **batch: None)
     valid = data.valid and data.valid.to(device)
     pv.fit(
         loss,
         data.train.to(device),
-        epochs=s.epochs,
+        epochs=s.run.epochs,
         valid=valid,
-        lr=s.lr,
+        lr=s.run.lr,
         hooks=[
             *([EarlyStopping(best, patience=5)] if valid else []),
             ProgressBar("net without latent variables"),
@@ -72,9 +72,9 @@ def baseline(
 
 def train(s: Settings, ranks: pv.Ranks) -> Path:
     """The folder of the run; several processes train it together."""
-    if ranks.size > 1 and s.out is None:
+    if ranks.size > 1 and s.run.out is None:
         raise Refusal("several processes need one folder to write to: --out DIR.")
-    default = f"runs/{Path(s.dataset).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    default = f"runs/{Path(s.data.dataset).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     with Folder.for_run(s, "train_vae.py", default, writes=ranks.first) as folder:
         return _train(s, ranks, folder)
 
@@ -85,18 +85,18 @@ def _train(s: Settings, ranks: pv.Ranks, folder: Folder) -> Path:
     data = prepare(s)
     splits = data.splits
     digest = data.digest()
-    if s.resume:
+    if s.run.resume:
         folder.refuse_other_data(digest)
-    if s.patience and data.valid is None:
+    if s.run.patience and data.valid is None:
         raise Refusal(
             "--patience waits for a better validation ELBO, but --valid-size 0 holds out no data; drop one."
         )
-    device = choose_device(s.device)
-    if s.precision == "tf32":
+    device = choose_device(s.run.device)
+    if s.run.precision == "tf32":
         torch.set_float32_matmul_precision("high")
-    small = s.batch_size * s.particles * math.prod(data.shape) <= SMALL_BATCH
-    torch.set_num_threads(s.threads or (1 if small else torch.get_num_threads()))
-    pyro.set_rng_seed(s.seed)
+    small = s.run.batch_size * s.objective.particles * math.prod(data.shape) <= SMALL_BATCH
+    torch.set_num_threads(s.run.threads or (1 if small else torch.get_num_threads()))
+    pyro.set_rng_seed(s.run.seed)
     model, guide = build(s, data.shape, splits.levels, data.num_conditions)
     fit_constants(model, guide, stored(data), s)
     loss = make_loss(model, guide, s, len(data.train)).to(device)
@@ -123,8 +123,8 @@ def _train(s: Settings, ranks: pv.Ranks, folder: Folder) -> Path:
         )
         hooks += [OnceAccepted(lambda: folder.begin(s, device=device, data=facts))]
         hooks += (
-            [EarlyStopping(folder.best, patience=s.patience, start=s.kl_warmup)]
-            if s.patience
+            [EarlyStopping(folder.best, patience=s.run.patience, start=s.objective.kl_warmup)]
+            if s.run.patience
             else []
         )
         hooks += [
@@ -132,34 +132,34 @@ def _train(s: Settings, ranks: pv.Ranks, folder: Folder) -> Path:
             HistoryFile(folder.history),
             ProgressBar("training"),
         ]
-        hooks += [TensorBoard(folder.path / "tensorboard")] if s.tensorboard else []
+        hooks += [TensorBoard(folder.path / "tensorboard")] if s.run.tensorboard else []
     train_data = data.train.to(device)
     history = pv.fit(
         loss,
         ranks.shard(train_data) if ranks.size > 1 else train_data,
-        epochs=s.epochs,
+        epochs=s.run.epochs,
         valid=data.valid and data.valid.to(device),
-        lr=s.lr,
+        lr=s.run.lr,
         schedule=learning_rates(s),
-        clip_norm=s.clip_norm,
+        clip_norm=s.run.clip_norm,
         hooks=hooks,
-        compile=s.compile,
+        compile=s.run.compile,
         context=autocast(s, device),
-        resume=folder.checkpoint if s.resume else None,
+        resume=folder.checkpoint if s.run.resume else None,
         fabric=ranks if ranks.size > 1 else None,
     )
     train_seconds = sum(history["seconds"])
-    scored = some_rows(data.test, s.eval_data, s.seed)
-    torch.manual_seed(s.seed + ranks.rank)
+    scored = some_rows(data.test, s.run.eval_data, s.run.seed)
+    torch.manual_seed(s.run.seed + ranks.rank)
     own = _own(scored, ranks)
-    with evidence_bar(own, s.eval_particles, disable=not ranks.first) as bar:
+    with evidence_bar(own, s.run.eval_particles, disable=not ranks.first) as bar:
         evidence = ranks.gather(
             pv.log_evidence(
                 model,
                 proposal_of(loss),
                 own,
-                num_particles=s.eval_particles,
-                compile=s.compile,
+                num_particles=s.run.eval_particles,
+                compile=s.run.compile,
                 progress=bar.update,
             )
         )
@@ -177,12 +177,12 @@ def _train(s: Settings, ranks: pv.Ranks, folder: Folder) -> Path:
         "log_px": evidence.mean,
         "se": evidence.mean_se,
         "elbo": evidence.elbo.mean().item(),
-        "num_particles": s.eval_particles,
+        "num_particles": s.run.eval_particles,
         "num_data": len(evidence.log_px),
         "split": "test",
     }
     lines = [f"trained {len(history)} epochs in {train_seconds:.0f} s; test {evidence}"]
-    if data.task and data.task.name != "label" and s.likelihood == "bernoulli":
+    if data.task and data.task.name != "label" and s.model.likelihood == "bernoulli":
         metrics["baseline_log_px"] = baseline(
             s, data, scored, device, folder.path / "baseline.safetensors"
         )

@@ -1,19 +1,22 @@
 """Pictures that set methods side by side."""
 
-import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import cast
 
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
 import pyrovae as pv
 import pyrovae.plots as plots
 from pyrovae import metrics
 from pyrovae.data import gap1d_function
-from pyrovae.recipes.bnn_methods import train
+from pyrovae.recipes import nesting
+from pyrovae.recipes.bnn_method import Method
 from pyrovae.recipes.bnn_report import ANGLES, TURNED, Scores
 from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.bnn_task import Task, load_task
+from pyrovae.recipes.bnn_train import train
 from pyrovae.recipes.refusal import Refusal
 
 
@@ -98,9 +101,9 @@ def refuse_bands(asked: bool, task: Task) -> None:
         )
 
 
-def bands(methods: tuple[str, ...], s: BnnSettings) -> Figure:
+def bands(methods: Iterable[Method], s: BnnSettings) -> Figure:
     """Each method trained on a toy, a 1-D set with a gap, by settings that suit it."""
-    s = dataclasses.replace(
+    s = nesting.replace(
         s,
         dataset="gap",
         splits=None,
@@ -125,7 +128,7 @@ def bands(methods: tuple[str, ...], s: BnnSettings) -> Figure:
     for method in methods:
         trained = train(method, s, task)
         x_own, y_own = task.train.tensors["x"][0], task.train.tensors["y"][0]
-        x_mean, x_scale = task.x_stats
+        x_mean, x_scale = cast(tuple[Tensor, Tensor], task.x_stats)  # of a regression set
         moments = pv.predict_moments(
             *trained.pairs[0],
             {"x": (x.unsqueeze(1) - x_mean) / x_scale},
@@ -133,7 +136,7 @@ def bands(methods: tuple[str, ...], s: BnnSettings) -> Figure:
             site="y",
         )
         scale, mean = task.y_scale[0], task.y_mean[0]
-        panels[method] = plots.Bands(
+        panels[method.name] = plots.Bands(
             x,
             (moments.mean * scale + mean).squeeze(1).float(),
             (moments.epistemic.sqrt() * scale).squeeze(1).float(),

@@ -2,9 +2,10 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -16,9 +17,9 @@ from pyrovae import metrics
 from pyrovae.core.atomic_write import write_atomically
 from pyrovae.core.batching import device_of
 from pyrovae.data import Batches, DictDataset
-from pyrovae.recipes.bnn_methods import Trained
 from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.bnn_task import Task
+from pyrovae.recipes.bnn_train import Trained
 from pyrovae.recipes.results import read_arrays, read_result, write_arrays, write_result
 
 REPLICATES = 1000
@@ -45,6 +46,14 @@ METRICS = {
 }
 
 
+class Summary(TypedDict):
+    """A metric over splits and seeds; the standard error is None for one of them."""
+
+    mean: float
+    se: float | None
+    n: int
+
+
 @dataclasses.dataclass
 class Scores:
     """One row of numbers for each network, and arrays of the first one for figures."""
@@ -52,9 +61,9 @@ class Scores:
     rows: list[dict[str, float]]
     arrays: dict[str, np.ndarray]
 
-    def summary(self) -> dict[str, dict[str, float]]:
+    def summary(self) -> dict[str, Summary]:
         """metric -> mean, standard error over splits and seeds (null for one), n."""
-        result = {}
+        result: dict[str, Summary] = {}
         for name in self.rows[0]:
             mean, se, n = metrics.mean_and_error([row[name] for row in self.rows])
             result[name] = {"mean": mean, "se": None if math.isnan(se) else se, "n": n}
@@ -71,13 +80,15 @@ def score(
 ) -> Scores:
     """Every network on the test (or valid) part of its own split; seconds are those of all
     networks, shared out."""
-    rows, arrays, data = [], {}, getattr(task, part)
+    data = getattr(task, part)
+    rows: list[dict[str, float]] = []
+    arrays: dict[str, np.ndarray] = {}
     for index, (model, guide) in enumerate(trained.pairs):
-        split = task.split_of(index, s.seeds)
+        split = task.split_of(index, s.run.seeds)
         batch = Batches(
             DictDataset(**{name: value[split] for name, value in data.tensors.items()}), 1000
         )
-        torch.manual_seed(s.seed + index)
+        torch.manual_seed(s.run.seed + index)
         if task.kind == "regression":
             row, extra = _regression(model, guide, batch, trained.num_samples, task, split)
         else:
@@ -88,7 +99,7 @@ def score(
 
 
 def _regression(
-    model: object, guide: object, data: Batches, num_samples: int, task: Task, split: int
+    model: Callable, guide: Callable, data: Batches, num_samples: int, task: Task, split: int
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     y, scale = data.data.tensors["y"].double(), task.y_scale[split].double()
     moments = pv.predict_moments(model, guide, data, num_samples=num_samples, site="y")
@@ -140,8 +151,8 @@ def _regression(
 
 
 def _classes(
-    model: object,
-    guide: object,
+    model: Callable,
+    guide: Callable,
     data: Batches,
     num_samples: int,
     unknown: Tensor | None,
@@ -187,11 +198,11 @@ def _classes(
 
 
 def _turned(
-    model: object, guide: object, data: Batches, angle: float, num_samples: int, task: Task
+    model: Callable, guide: Callable, data: Batches, angle: float, num_samples: int, task: Task
 ) -> float:
     """Accuracy on test images turned by an angle."""
     x, y = (data.data.tensors[name][:TURNED] for name in ("x", "y"))
-    images = x.reshape(-1, *task.image_shape)
+    images = x.reshape(-1, *(task.image_shape or ()))
     turn = math.radians(angle)
     matrix = x.new_tensor(
         [[math.cos(turn), -math.sin(turn), 0.0], [math.sin(turn), math.cos(turn), 0.0]]
@@ -241,7 +252,7 @@ def to_arviz(
         write_atomically(path, (Path(folder) / path.name).read_bytes())
 
 
-def markdown(results: dict[str, dict[str, dict[str, float]]]) -> str:
+def markdown(results: dict[str, dict[str, Summary]]) -> str:
     """Methods by metrics, mean ± standard error."""
     names = [name for name in METRICS if any(name in result for result in results.values())]
     lines = [
@@ -255,7 +266,7 @@ def markdown(results: dict[str, dict[str, dict[str, float]]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _cell(entry: dict[str, float] | None) -> str:
+def _cell(entry: Summary | None) -> str:
     if entry is None:
         return "–"
     mean, se = entry["mean"], entry["se"]

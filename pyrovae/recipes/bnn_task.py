@@ -87,19 +87,27 @@ class Task:
 
 def load_task(s: BnnSettings) -> Task:
     """Raises Refusal for a name that is no data set, and for settings that mean nothing for it."""
-    data = load_regression(s.dataset, splits=s.splits, seed=s.seed, others=IMAGES, paths=PATHS)
+    data = load_regression(
+        s.data.dataset, splits=s.data.splits, seed=s.run.seed, others=IMAGES, paths=PATHS
+    )
     if data is not None:
         return _regression(s, data)
-    if s.splits is not None or s.noise != "shared":
-        given = f"--splits {s.splits}" if s.splits is not None else f"--noise {s.noise}"
-        raise Refusal(
-            f"{given} is for regression, but the targets of {s.dataset} are classes; leave it out."
+    if s.data.splits is not None or s.model.noise != "shared":
+        given = (
+            f"--splits {s.data.splits}"
+            if s.data.splits is not None
+            else f"--noise {s.model.noise}"
         )
-    return _images(s, IMAGES[s.dataset]() if s.dataset in IMAGES else load_path(s.dataset))
+        raise Refusal(
+            f"{given} is for regression, but the targets of {s.data.dataset} are classes; leave it out."
+        )
+    return _images(
+        s, IMAGES[s.data.dataset]() if s.data.dataset in IMAGES else load_path(s.data.dataset)
+    )
 
 
 def _regression(s: BnnSettings, data: Regression) -> Task:
-    stacked = data.stacked(valid_fraction=s.valid_fraction, seed=s.seed)
+    stacked = data.stacked(valid_fraction=s.data.valid_fraction, seed=s.run.seed)
     return Task(
         data.name,
         "regression",
@@ -124,33 +132,28 @@ def _images(s: BnnSettings, splits: Splits) -> Task:
             }
         )
         valid = None
-    if s.valid_fraction:
+    if s.data.valid_fraction:
         train, valid = split_valid(
-            train, max(1, round(s.valid_fraction * len(train))), seed=s.seed
+            train, max(1, round(s.data.valid_fraction * len(train))), seed=s.run.seed
         )
     splits, classes = with_classes(
-        s.dataset, dataclasses.replace(splits, train=train, valid=valid)
+        s.data.dataset, dataclasses.replace(splits, train=train, valid=valid)
     )
     if classes < 2:
         raise Refusal(
-            f"{s.dataset} holds data of one class only, so there is nothing to tell apart; expected two or more."
+            f"{s.data.dataset} holds data of one class only, so there is nothing to tell apart; expected two or more."
         )
 
-    def part(data: DictDataset | None) -> DictDataset | None:
-        return (
-            None
-            if data is None
-            else DictDataset(
-                x=data.tensors["x"].flatten(1).unsqueeze(0), y=data.tensors["y"].unsqueeze(0)
-            )
-        )
+    def part(data: DictDataset) -> DictDataset:
+        x, y = data.tensors["x"], data.tensors["y"]
+        return DictDataset(x=x.flatten(1).unsqueeze(0), y=y.unsqueeze(0))
 
     one = torch.ones(1, 1, 1)
     return Task(
         splits.name,
         "classification",
         part(splits.train),
-        part(splits.valid),
+        None if splits.valid is None else part(splits.valid),
         part(splits.test),
         classes,
         0 * one,
@@ -205,4 +208,4 @@ def _patches(task: Task) -> Tensor:
 
 def epochs_of(s: BnnSettings, task: Task) -> int:
     """As many whole epochs as make up the steps."""
-    return max(1, math.ceil(s.steps / math.ceil(task.num_data / s.batch_size)))
+    return max(1, math.ceil(s.run.steps / math.ceil(task.num_data / s.run.batch_size)))

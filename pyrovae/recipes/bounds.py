@@ -7,11 +7,14 @@ import os
 import typing
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar, Union
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, Union, cast
 
 from pyrovae.recipes.refusal import Refusal
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 LARGEST = 2**32 - 1
 """Of whole numbers: the largest seed that NumPy takes, and more than any count that fits a
 machine."""
@@ -26,7 +29,9 @@ class Range:
     above: bool = False
     below: bool = False
 
-    def __contains__(self, value: float) -> bool:
+    def __contains__(self, value: object) -> bool:
+        if not isinstance(value, (int, float)):
+            return False
         return ((value > self.low) if self.above else value >= self.low) and (
             (value < self.high) if self.below else value <= self.high
         )
@@ -46,8 +51,8 @@ class Range:
 class Some:
     """At least one number."""
 
-    def __contains__(self, value: tuple) -> bool:
-        return len(value) > 0
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, tuple) and len(value) > 0
 
     def __str__(self) -> str:
         return "at least one number"
@@ -57,8 +62,8 @@ class Some:
 class Cores:
     """At most the cores of this machine."""
 
-    def __contains__(self, value: int | None) -> bool:
-        return value is None or value <= self.count
+    def __contains__(self, value: object) -> bool:
+        return value is None or isinstance(value, int) and value <= self.count
 
     def __str__(self) -> str:
         return f"at most {self.count}, the cores of this machine"
@@ -72,9 +77,9 @@ class Cores:
 class Writable:
     """A folder, perhaps one that is yet to be made, in which files can be written."""
 
-    def __contains__(self, value: Path | None) -> bool:
-        if value is None:
-            return True
+    def __contains__(self, value: object) -> bool:
+        if not isinstance(value, Path):
+            return value is None
         there = next(path for path in (value, *value.absolute().parents) if path.exists())
         return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
@@ -101,7 +106,7 @@ Widths = Annotated[tuple[Count, ...], Some()]
 BOUNDS = (Range, Some)
 
 
-def check(settings: object) -> None:
+def check(settings: "DataclassInstance") -> None:
     """Raise Refusal for the first field of a dataclass whose value is not of its type or outside
     its bounds."""
     for field, hint in _hints(type(settings)).items():
@@ -141,30 +146,14 @@ def metadata(hint: object) -> Iterator[object]:
             yield from metadata(inner)
 
 
-def from_json(settings: type[T], arguments: object) -> T:
-    """A dataclass from the JSON of one, checked; names that it does not know are of older versions
-    and left out."""
-    if not isinstance(arguments, dict):
-        raise Refusal(
-            f"the run's settings are {type(arguments).__name__}, expected a JSON object, so run.json is damaged."
-        )
-    hints = _hints(settings)
-    return settings(
-        **{
-            name: _from_json(value, hints[name])
-            for name, value in arguments.items()
-            if name in hints
-        }
-    )
-
-
-def _from_json(value: object, hint: object) -> object:
+def parsed(value: object, hint: object) -> object:
+    """A setting's value from its JSON: lists are tuples, and text is a path where one is expected."""
     if isinstance(value, list):
         return tuple(value)
     return Path(value) if isinstance(value, str) and Path in _options(hint) else value
 
 
-def _hints(settings: type) -> dict[str, object]:
+def _hints(settings: "type[DataclassInstance]") -> dict[str, object]:
     hints = typing.get_type_hints(settings, include_extras=True)
     return {field.name: hints[field.name] for field in dataclasses.fields(settings)}
 
@@ -181,17 +170,18 @@ def _options(hint: object) -> tuple:
 def _unfit(value: object, hint: object) -> tuple[object, str] | None:
     """(the value, what is expected instead), or None where the value is as declared."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    found: tuple[object, str] | None
     if origin is Annotated:
         bounds = [bound for bound in inner[1:] if isinstance(bound, BOUNDS)]
         if (found := _unfit(value, inner[0])) is None:
             return next(((value, str(bound)) for bound in bounds if value not in bound), None)
         return (value, str(bounds[0])) if bounds and found[1] == _TYPES[float] else found
     if origin in (Union, type(int | None)):
-        found = [_unfit(value, option) for option in inner]
+        each = [_unfit(value, option) for option in inner]
         return (
             None
-            if None in found
-            else next(one for one, option in zip(found, inner) if option is not type(None))
+            if None in each
+            else next(one for one, option in zip(each, inner) if option is not type(None))
         )
     if origin is Literal:
         return (
@@ -200,16 +190,16 @@ def _unfit(value: object, hint: object) -> tuple[object, str] | None:
             else (value, f"one of {', '.join(map(str, inner))}")
         )
     if origin is tuple:
-        each = (
+        hints = (
             inner
             if inner[-1] is not ...
             else inner[:1] * len(value)
             if isinstance(value, tuple)
             else ()
         )
-        if not isinstance(value, tuple) or len(value) != len(each):
-            return value, f"{len(each)} values" if each else "several values"
-        return next(filter(None, map(_unfit, value, each)), None)
+        if not isinstance(value, tuple) or len(value) != len(hints):
+            return value, f"{len(hints)} values" if hints else "several values"
+        return next(filter(None, map(_unfit, value, hints)), None)
     return (
         None
         if _is(value, hint)
@@ -217,7 +207,7 @@ def _unfit(value: object, hint: object) -> tuple[object, str] | None:
     )
 
 
-_TYPES = {
+_TYPES: dict[object, str] = {
     int: f"a whole number of at most {LARGEST}",
     float: "a finite number",
     str: "a name",
@@ -228,11 +218,15 @@ _TYPES = {
 
 
 def _is(value: object, kind: object) -> bool:
-    if kind in (int, float):
-        number = isinstance(value, (int, float) if kind is float else int) and not isinstance(
-            value, bool
-        )
-        return number and (math.isfinite(value) if kind is float else abs(value) <= LARGEST)
+    if kind is float:
+        return _is_number(value, (int, float)) and math.isfinite(cast(float, value))
+    if kind is int:
+        return _is_number(value, (int,)) and abs(cast(int, value)) <= LARGEST
     if kind is str:
         return isinstance(value, str) and value != "" and "\0" not in value
-    return isinstance(value, kind) and not (kind is Path and "\0" in str(value))
+    known = isinstance(kind, type) and isinstance(value, kind)
+    return known and not (kind is Path and "\0" in str(value))
+
+
+def _is_number(value: object, kinds: tuple[type, ...]) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)

@@ -1,6 +1,7 @@
 """Learners that see one task at a time: variational continual learning, and nets that forget."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn as nn
@@ -154,7 +155,7 @@ class Online:
         }
         self.prior = Previous(guide, otherwise=self.s.weight_prior)
 
-    def pair(self, task: int, prior: WeightPrior) -> Pair:
+    def pair(self, task: int, prior: WeightPrior) -> tuple[pv.Model, MeanField]:
         """A model under `prior` and the posterior so far as a guide, in copies to be trained or
         tested."""
         model = self.nets.bayesian(task, prior)
@@ -204,7 +205,12 @@ def merge(data: list[DictDataset]) -> DictDataset:
 
 
 def _fit(
-    loss: pv.ElboLoss, data: DictDataset, s: ContinualSettings, epochs: int, **options: object
+    loss: pv.ElboLoss,
+    data: DictDataset,
+    s: ContinualSettings,
+    epochs: int,
+    *,
+    context: Callable[[], AbstractContextManager] = nullcontext,
 ) -> None:
     batches = Batches(data, s.batch_size, shuffle=True).to(next(loss.parameters()).device)
     pv.fit(
@@ -215,5 +221,5 @@ def _fit(
         compile=s.compile,
         hooks=[ProgressBar()],
         schedule=lambda optimizer: CosineAnnealingLR(optimizer, epochs),
-        **options,
+        context=context,
     )

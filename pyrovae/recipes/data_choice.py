@@ -64,6 +64,7 @@ def refuse_unfit(s: Settings, splits: Splits) -> None:
     x = [
         part.tensors["x"] for part in (splits.train, splits.valid, splits.test) if part is not None
     ]
+    name, likelihood = s.data.dataset, s.model.likelihood
     low, high = min(float(part.min()) for part in x), max(float(part.max()) for part in x)
     table = len(splits.event_shape) == 1
     whole = low >= 0 and all(bool((part == part.round()).all()) for part in x)
@@ -74,20 +75,20 @@ def refuse_unfit(s: Settings, splits: Splits) -> None:
     )
     if whole and table and high <= 255:
         instead += "; if these are pixels, store x / 255"
-    if s.likelihood in ON_THE_UNIT_INTERVAL and not 0 <= low <= high <= 1:
+    if likelihood in ON_THE_UNIT_INTERVAL and not 0 <= low <= high <= 1:
         raise Refusal(
-            f"{s.dataset} holds {'rows of ' if table else ''}numbers from {low:.4g} to {high:.4g}, but "
-            f"--likelihood {s.likelihood} scores {ON_THE_UNIT_INTERVAL[s.likelihood]}. {instead}."
+            f"{name} holds {'rows of ' if table else ''}numbers from {low:.4g} to {high:.4g}, but "
+            f"--likelihood {likelihood} scores {ON_THE_UNIT_INTERVAL[likelihood]}. {instead}."
         )
-    if s.likelihood in ("categorical", "logistic-mixture") and splits.levels is None:
+    if likelihood in ("categorical", "logistic-mixture") and splits.levels is None:
         raise Refusal(
-            f"{s.dataset} holds real numbers from {low:.4g} to {high:.4g}, but --likelihood {s.likelihood} scores "
+            f"{name} holds real numbers from {low:.4g} to {high:.4g}, but --likelihood {likelihood} scores "
             f"the grey levels of pixels stored as uint8. {instead}."
         )
-    if s.likelihood in COUNTS and not whole and splits.levels is None:
+    if likelihood in COUNTS and not whole and splits.levels is None:
         raise Refusal(
-            f"{s.dataset} holds numbers from {low:.4g} to {high:.4g} that are no counts, but --likelihood "
-            f"{s.likelihood} scores 0, 1, 2, .... {instead}."
+            f"{name} holds numbers from {low:.4g} to {high:.4g} that are no counts, but --likelihood "
+            f"{likelihood} scores 0, 1, 2, .... {instead}."
         )
 
 
@@ -97,8 +98,8 @@ def with_classes(name: str, splits: Splits) -> tuple[Splits, int]:
     Raises:
         Refusal: parts without labels, or with classes that the training data have no example of.
     """
-    parts = {"train": splits.train, "valid": splits.valid, "test": splits.test}
-    parts = {part: data for part, data in parts.items() if data is not None}
+    named = {"train": splits.train, "valid": splits.valid, "test": splits.test}
+    parts = {part: data for part, data in named.items() if data is not None}
     names = {"train": "y", "valid": "y_valid", "test": "y_test"}
     if lacking := [names[part] for part, data in parts.items() if "y" not in data.tensors]:
         raise Refusal(f"{name} has no {', '.join(lacking)}; classes are needed of all its parts.")
@@ -109,14 +110,15 @@ def with_classes(name: str, splits: Splits) -> tuple[Splits, int]:
                 f"{names[part]} of {name} holds {_few(unseen)}, and no training datum is of that class; training "
                 f"has {_few(classes)}. Give examples of each class to both, or leave those rows out."
             )
+    numbered = {
+        part: DictDataset(**{**data.tensors, "y": torch.searchsorted(classes, data.tensors["y"])})
+        for part, data in parts.items()
+    }
     return dataclasses.replace(
         splits,
-        **{
-            part: DictDataset(
-                **{**data.tensors, "y": torch.searchsorted(classes, data.tensors["y"])}
-            )
-            for part, data in parts.items()
-        },
+        train=numbered["train"],
+        valid=numbered.get("valid"),
+        test=numbered["test"],
     ), len(classes)
 
 

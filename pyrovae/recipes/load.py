@@ -3,21 +3,20 @@
 import csv
 import dataclasses
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.nn as nn
 
 from pyrovae.data import Batches, DictDataset
-from pyrovae.losses import unwrap
-from pyrovae.recipes import bnn_methods
+from pyrovae.recipes import nesting
+from pyrovae.recipes.bnn_methods import METHODS
 from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.bnn_task import Task, load_task
-from pyrovae.recipes.bounds import from_json
+from pyrovae.recipes.bnn_train import rebuild_pairs, stored_guides, untrained
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.run_folder import Folder, choose_device
-from pyrovae.recipes.vae import make_loss, prepare
+from pyrovae.recipes.vae import make_loss, prepare, proposal_of
 from pyrovae.recipes.vae_parts import build
 from pyrovae.recipes.vae_settings import Settings
 from pyrovae.training.checkpoint import load_weights
@@ -38,9 +37,9 @@ class LoadedRun:
 
     path: Path
     settings: Settings | BnnSettings
-    model: Callable
-    guide: Callable
-    pairs: list[tuple[Callable, Callable]]
+    model: nn.Module
+    guide: nn.Module
+    pairs: list[tuple[nn.Module, nn.Module]]
     loss: nn.Module
     history: History | None
     metrics: dict
@@ -64,7 +63,7 @@ class LoadedRun:
         else:
             task = load_task(self.settings)
             folder.refuse_other_data(task.digest())
-            part, row = getattr(task, split), task.split_of(network, self.settings.seeds)
+            part, row = getattr(task, split), task.split_of(network, self.settings.run.seeds)
             found = part and Batches(
                 DictDataset(**{name: value[row] for name, value in part.tensors.items()}), 1000
             )
@@ -100,8 +99,7 @@ def load_run(path: str | Path, *, device: str | torch.device = "cpu") -> LoadedR
     loaded.loss.eval()
     for pair in loaded.pairs:
         for program in pair:
-            if isinstance(program, nn.Module):
-                program.eval()
+            program.eval()
     return loaded
 
 
@@ -121,14 +119,14 @@ def _load_vae(folder: Folder, run: dict, device: torch.device) -> LoadedRun:
     loss = make_loss(model, guide, settings, steps_per_epoch=data["steps_per_epoch"])
     load_weights(loss, folder.weights)
     loss.to(device)
-    pair = unwrap(loss).model, unwrap(loss).guide
+    pair = model, proposal_of(loss)
     history = _history(folder)
     return LoadedRun(folder.path, settings, *pair, [pair], loss, history, run["metrics"], run)
 
 
 def _load_bnn(folder: Folder, run: dict, device: torch.device) -> LoadedRun:
     arguments, data = run["arguments"], run["data"]
-    settings = from_json(BnnSettings, arguments["settings"])
+    settings = nesting.from_json(BnnSettings, arguments["settings"])
     rows, splits = data["num_train"], data["num_splits"]
     task = Task(  # of the right sizes, and without the numbers, which take no memory
         data["name"],
@@ -140,11 +138,11 @@ def _load_bnn(folder: Folder, run: dict, device: torch.device) -> LoadedRun:
         torch.tensor(data["y_mean"]),
         torch.tensor(data["y_scale"]),
     )
-    method, count = arguments["method"], run["num_samples"]
-    loss = bnn_methods.untrained(method, settings, task)
+    method, count = METHODS[arguments["method"]], run["num_samples"]
+    loss = untrained(method, settings, task)
     load_weights(loss, folder.weights)
-    pairs = bnn_methods.pairs_of(method, settings, task, loss, _num_draws(folder))
-    if (guides := bnn_methods.stored_guides(method, pairs)) is not None:
+    pairs = rebuild_pairs(method, settings, task, loss, _num_draws(folder))
+    if (guides := stored_guides(method, pairs)) is not None:
         load_weights(guides, folder.posterior)
     loss.to(device)
     for pair in pairs:

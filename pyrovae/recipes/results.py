@@ -60,7 +60,7 @@ def find_result(path: Path) -> dict | None:
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """An .npz file, atomically."""
     content = io.BytesIO()
-    np.savez(content, **arrays)
+    np.savez(content, **dict(arrays))  # type: ignore[arg-type]  # no array is named allow_pickle
     write_atomically(path, content.getvalue())
 
 

@@ -11,13 +11,31 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
 import pyrovae as pv
 from pyrovae.recipes.folder_lock import owned
+from pyrovae.recipes.nesting import flatten
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.results import read_result, write_result
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    class RunSettings(DataclassInstance, Protocol):
+        """What a folder asks of the settings of its run."""
+
+        @property
+        def out(self) -> Path | None: ...
+
+        @property
+        def resume(self) -> bool: ...
+
+        @property
+        def seed(self) -> int: ...
+
 
 MAY_CHANGE = {
     "epochs",
@@ -32,8 +50,10 @@ MAY_CHANGE = {
     "bands",
 }
 """Settings that a resumed run may change."""
-SCHEMA = 2
+SCHEMA = 3
 """Of run.json: raised where its keys change their meaning."""
+READABLE = (2, SCHEMA)
+"""Under schema 2 the settings were flat, which `nesting.flatten` leaves as they are."""
 KEYS = ("script", "arguments", "seed", "data", "sessions")
 RESULTS = ("evidence*.json", "evidence*.npz", "gaps.json", "table.md")
 """Files that evaluate.py leaves, true of the weights it found."""
@@ -57,7 +77,7 @@ class Folder:
     @classmethod
     @contextmanager
     def for_run(
-        cls, settings: object, script: str, default: str, *, writes: bool = True
+        cls, settings: "RunSettings", script: str, default: str, *, writes: bool = True
     ) -> Iterator["Folder"]:
         """A new folder, or with `resume` an old one whose run had the same settings, which nobody
         else writes to meanwhile.
@@ -84,29 +104,31 @@ class Folder:
                 if writes:
                     folder._end(started, outcome)
 
-    def _admit(self, settings: object) -> None:
-        old = self.read() if self.run.exists() or settings.resume else None
+    def _admit(self, settings: "RunSettings") -> None:
         if not settings.resume:
+            if self.run.exists():
+                self.read()
             if self.checkpoint.exists() or self.weights.exists():
                 raise Refusal(
                     f"{self.path} already holds a run; choose another --out, or go on with it by --resume."
                 )
             return
-        new = as_json(settings)
-        if lacking := sorted(new.keys() - old["arguments"].keys()):
+        content, new = self.read(), flatten(as_json(settings))
+        old = flatten(content["arguments"])
+        if lacking := sorted(new.keys() - old.keys()):
             raise Refusal(
                 f"{self.run} lacks the settings {', '.join(lacking)}, so it is of an earlier version; begin anew."
             )
-        epochs = find_epochs(old, new)
+        epochs = find_epochs(content, new)
         if epochs is not None:
             raise Refusal(
                 f"the run in {self.path} has trained {epochs} epochs; --epochs counts from its "
                 f"beginning, so give at least as many, not {new['epochs']}."
             )
         changed = [
-            f"--{name.replace('_', '-')} was {old['arguments'][name]}, is {new[name]}"
+            f"--{name.replace('_', '-')} was {old[name]}, is {new[name]}"
             for name in new
-            if name not in MAY_CHANGE and old["arguments"][name] != new[name]
+            if name not in MAY_CHANGE and old[name] != new[name]
         ]
         if changed:
             raise Refusal("a resumed run keeps its settings, but " + "; ".join(changed) + ".")
@@ -125,7 +147,11 @@ class Folder:
                 f"{self.path} holds a run of {known['script']}, not of {self.script}; choose another folder."
             )
         lacking = [name for name in KEYS if name not in known]
-        if lacking or known.get("schema") != SCHEMA or not isinstance(known["arguments"], dict):
+        if (
+            lacking
+            or known.get("schema") not in READABLE
+            or not isinstance(known["arguments"], dict)
+        ):
             raise Refusal(
                 f"{self.run} is no run.json of this version (schema {known.get('schema')}, expected {SCHEMA}"
                 f"{'; it lacks ' + ', '.join(lacking) if lacking else ''}); begin the run anew in another folder."
@@ -145,13 +171,12 @@ class Folder:
                 f"was {str(old)[:12]}...; bring those back, or begin anew in another --out."
             )
 
-    def begin(self, settings: object, *, device: torch.device, **facts: object) -> None:
+    def begin(self, settings: "RunSettings", *, device: torch.device, **facts: object) -> None:
         """Write down what is known before training; of a resumed run, what has changed."""
         packages = ("pyrovae", "torch", "pyro-ppl", "zuko", "numpy")
-        old, new = (
-            self.read() if settings.resume else {"arguments": {}, "sessions": []},
-            as_json(settings),
-        )
+        old = self.read() if settings.resume else {"arguments": {}, "sessions": []}
+        arguments = as_json(settings)
+        before, now = flatten(old["arguments"]), flatten(arguments)
         machine = {
             "device": device_name(device),
             "python": platform.python_version(),
@@ -159,9 +184,9 @@ class Folder:
             "git_commit": _git_commit(),
         }
         changed = {
-            name: [value, new.get(name)]
-            for name, value in old["arguments"].items()
-            if name != "resume" and new.get(name) != value
+            name: [value, now.get(name)]
+            for name, value in before.items()
+            if name != "resume" and now.get(name) != value
         }
         session = {
             "started": _now(),
@@ -174,7 +199,7 @@ class Folder:
             {
                 "schema": SCHEMA,
                 "script": self.script,
-                "arguments": new,
+                "arguments": arguments,
                 "seed": settings.seed,
                 **machine,
                 **facts,
@@ -185,7 +210,9 @@ class Folder:
     def _end(self, since: str, outcome: str) -> None:
         """Write down how the session that began after `since` ended, if one did."""
         content = read_result(self.run) if self.run.exists() else {}
-        last = content["sessions"][-1] if content.get("sessions") else {"ended": True}
+        if not content.get("sessions"):
+            return
+        last = content["sessions"][-1]
         if last["ended"] is None and last["started"] >= since:
             last |= {"ended": _now(), "outcome": outcome}
             self._write(content)
@@ -233,7 +260,7 @@ class OnceAccepted:
         """Nothing to do after an epoch."""
 
 
-def as_json(settings: object) -> dict:
+def as_json(settings: "DataclassInstance") -> dict:
     """A settings dataclass as plain JSON values."""
     return json.loads(json.dumps(dataclasses.asdict(settings), default=str))
 

@@ -6,20 +6,27 @@ Only(objective="renyi")] = 0.5`.
 
 import dataclasses
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated
 
 from pyrovae.recipes.bounds import HERE, flag, metadata, shown
+from pyrovae.recipes.nesting import values_of
 from pyrovae.recipes.refusal import Refusal
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 Values = Mapping[str, object]
+Allowed = str | bool | Container[object]
+"""A value, or several."""
 
 
 class Only:
     """The setting counts where any one of the `others` has a value among those given (a word,
     several, or `Several()`)."""
 
-    def __init__(self, **others: object) -> None:
-        self.others = {
+    def __init__(self, **others: Allowed) -> None:
+        self.others: dict[str, Container[object]] = {
             name: (value,) if isinstance(value, (str, bool)) else value
             for name, value in others.items()
         }
@@ -51,7 +58,7 @@ class NotWith:
     """The setting (where `of` is given, those values of it) says nothing where all the `others`
     have one of their values."""
 
-    def __init__(self, why: str, of: object = (), **others: object) -> None:
+    def __init__(self, why: str, of: Container[object] = (), **others: Container[object]) -> None:
         self.why, self.of, self.others = why, of, others
 
     def ignored(self, field: str, values: Values) -> str | None:
@@ -71,8 +78,8 @@ class NotWith:
 class Several:
     """Tuples of two numbers or more."""
 
-    def __contains__(self, value: tuple) -> bool:
-        return len(value) > 1
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, tuple) and len(value) > 1
 
     def __str__(self) -> str:
         return "with several numbers"
@@ -84,33 +91,40 @@ class Naming:
 
     name: str
 
-    def __contains__(self, value: str) -> bool:
-        return self.name in value.split(",")
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, str) and self.name in value.split(",")
 
     def __str__(self) -> str:
         return self.name
 
 
-def leaves(settings: type) -> Iterator[tuple[dataclasses.Field, object]]:
-    """The fields of a dataclass and of the dataclasses among them, with their types."""
-    hints = typing.get_type_hints(settings, include_extras=True)
+Rule = Only | NotWith
+
+
+def ruled(settings: type, given: Mapping[str, Rule] | None = None) -> dict[str, Rule]:
+    """Setting -> rule: those that the class declares as `RULES`, for its own fields and those of
+    the dataclasses among them, beside those that are `given` from outside."""
+    return {**(given or {}), **getattr(settings, "RULES", {})}
+
+
+def leaves(
+    settings: type, given: Mapping[str, Rule] | None = None
+) -> Iterator[tuple[dataclasses.Field, object]]:
+    """The fields of a dataclass and of the dataclasses among them, with their types and rules."""
+    hints, rules = typing.get_type_hints(settings, include_extras=True), ruled(settings, given)
     for field in dataclasses.fields(settings):
         if dataclasses.is_dataclass(hints[field.name]):
-            yield from leaves(hints[field.name])
+            yield from leaves(hints[field.name], rules)
         else:
-            yield field, hints[field.name]
+            yield field, with_rule(hints[field.name], rules.get(field.name))
 
 
-def values_of(settings: object) -> dict[str, object]:
-    """Name -> value of all leaves."""
-    found = {}
-    for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
-        found |= values_of(value) if dataclasses.is_dataclass(value) else {field.name: value}
-    return found
+def with_rule(hint: object, rule: Rule | None) -> object:
+    """A field's type with a rule beside it."""
+    return hint if rule is None else Annotated[hint, rule]
 
 
-def refuse_unused(settings: object) -> None:
+def refuse_unused(settings: "DataclassInstance") -> None:
     """Raise Refusal for a setting other than its default that would change nothing, and for what
     this machine lacks.
 

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import Literal, cast
 
 import pyro
 import torch
@@ -19,6 +20,7 @@ from pyrovae.data import (
     load_mnist,
     load_path,
 )
+from pyrovae.data.splits import Binarize
 from pyrovae.losses import CapacityLoss, Lagging, unwrap
 from pyrovae.programs import SemiAmortized
 from pyrovae.recipes.conditions import Task, conditioned
@@ -28,10 +30,10 @@ from pyrovae.recipes.vae_parts import COUNTS, LEVELS, VECTORS_ONLY
 from pyrovae.recipes.vae_settings import Settings
 
 DATASETS: dict[str, Callable[[Settings], Splits]] = {
-    "digits": lambda s: load_digits(valid_size=s.valid_size),
-    "mnist": lambda s: load_mnist(valid_size=s.valid_size),
-    "fashion-mnist": lambda s: load_fashion_mnist(valid_size=s.valid_size),
-    "kmnist": lambda s: load_kmnist(valid_size=s.valid_size),
+    "digits": lambda s: load_digits(valid_size=s.data.valid_size),
+    "mnist": lambda s: load_mnist(valid_size=s.data.valid_size),
+    "fashion-mnist": lambda s: load_fashion_mnist(valid_size=s.data.valid_size),
+    "kmnist": lambda s: load_kmnist(valid_size=s.data.valid_size),
     "binarized-mnist": lambda s: load_binarized_mnist(),
 }
 
@@ -41,6 +43,7 @@ ELBOS = {
     "capacity": pyro.infer.TraceMeanField_ELBO,
     "analytic-kl": pyro.infer.TraceMeanField_ELBO,
 }
+GRADIENTS: dict[str, Literal["plain", "stl", "dreg"]] = {"stl": "stl", "dreg": "dreg"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,86 +90,101 @@ def refuse_set(name: str) -> None:
 
 def prepare(s: Settings) -> Prepared:
     """The data in the units of the likelihood, as x and, for conditional models, c."""
-    refuse_set(s.dataset)
-    load = DATASETS.get(s.dataset) or (lambda s: load_path(s.dataset, valid_size=s.valid_size))
+    refuse_set(s.data.dataset)
+    load = DATASETS.get(s.data.dataset) or (
+        lambda s: load_path(s.data.dataset, valid_size=s.data.valid_size)
+    )
     splits = load(s)
     refuse_unfit(s, splits)
-    if s.net == "conv" and len(splits.event_shape) != 3:
+    if s.model.net == "conv" and len(splits.event_shape) != 3:
         raise Refusal(
-            f"--net conv takes images, but {s.dataset} holds {tuple(splits.event_shape)} vectors; use --net mlp."
+            f"--net conv takes images, but {s.data.dataset} holds {tuple(splits.event_shape)} vectors; use --net mlp."
         )
-    binary = s.likelihood in ("bernoulli", "autoregressive-bernoulli")
-    if s.likelihood in LEVELS + COUNTS:
-        if s.binarize not in (None, "none"):
+    binary = s.model.likelihood in ("bernoulli", "autoregressive-bernoulli")
+    if s.model.likelihood in LEVELS + COUNTS:
+        if s.data.binarize not in (None, "none"):
             raise Refusal(
-                f"--likelihood {s.likelihood} scores grey levels, which --binarize {s.binarize} throws "
+                f"--likelihood {s.model.likelihood} scores grey levels, which --binarize {s.data.binarize} throws "
                 "away; drop --binarize, or use --likelihood bernoulli."
             )
-        splits, binarize = (
-            splits.as_levels() if s.likelihood in LEVELS or splits.levels else splits,
-            "none",
-        )
+        splits = splits.as_levels() if s.model.likelihood in LEVELS or splits.levels else splits
+        binarize: Binarize = "none"
     else:
-        usual = "threshold" if s.dataset == "digits" else "dynamic"
-        binarize = s.binarize or (usual if binary else "none")
-    splits, classes = with_classes(s.dataset, splits) if s.condition == "label" else (splits, 0)
-    flat = s.likelihood in VECTORS_ONLY and s.condition == "none"
-    parts = splits.batches(binarize, batch_size=s.batch_size, flatten=flat)
+        usual: Binarize = "threshold" if s.data.dataset == "digits" else "dynamic"
+        binarize = s.data.binarize or (usual if binary else "none")
+    splits, classes = (
+        with_classes(s.data.dataset, splits) if s.data.condition == "label" else (splits, 0)
+    )
+    flat = s.model.likelihood in VECTORS_ONLY and s.data.condition == "none"
+    train, valid, test = splits.batches(binarize, batch_size=s.run.batch_size, flatten=flat)
     task = None
-    if s.condition != "none":
-        task = Task(s.condition, tuple(splits.event_shape), classes)
-        parts = tuple(
-            part and conditioned(part, task, fixed=i > 0) for i, part in enumerate(parts)
-        )
-    return Prepared(splits, "none" if splits.is_binary else binarize, task, *parts)
+    if s.data.condition != "none":
+        task = Task(s.data.condition, tuple(splits.event_shape), classes)
+        train = conditioned(train, task, fixed=False)
+        valid = None if valid is None else conditioned(valid, task, fixed=True)
+        test = conditioned(test, task, fixed=True)
+    return Prepared(splits, "none" if splits.is_binary else binarize, task, train, valid, test)
 
 
 def make_loss(
     model: pv.Model, guide: pv.Guide, s: Settings, steps_per_epoch: int
 ) -> torch.nn.Module:
     """The objective; `proposal_of` it is the guide, refined if the settings say so."""
-    guide = SemiAmortized(guide, model, steps=s.refine_steps) if s.refine_steps else guide
-    if s.objective in ("iwae", "dreg", "stl", "renyi"):
-        alpha = {"stl": 1.0, "renyi": s.alpha}.get(s.objective, 0.0)
-        gradient = {"stl": "stl", "dreg": "dreg"}.get(s.objective, "plain")
-        loss = pv.IwaeLoss(model, guide, num_particles=s.particles, gradient=gradient, alpha=alpha)
-    else:
-        elbo = ELBOS[s.objective](
-            num_particles=s.particles, vectorize_particles=s.particles > 1, max_plate_nesting=1
+    proposal: torch.nn.Module = (
+        SemiAmortized(guide, model, steps=s.objective.refine_steps)
+        if s.objective.refine_steps
+        else guide
+    )
+    loss: torch.nn.Module
+    if s.objective.objective in ("iwae", "dreg", "stl", "renyi"):
+        alpha = {"stl": 1.0, "renyi": s.objective.alpha}.get(s.objective.objective, 0.0)
+        gradient = GRADIENTS.get(s.objective.objective, "plain")
+        loss = pv.IwaeLoss(
+            model, proposal, num_particles=s.objective.particles, gradient=gradient, alpha=alpha
         )
-        steps = s.kl_warmup * steps_per_epoch
-        if s.objective == "capacity":
+    else:
+        elbo = ELBOS[s.objective.objective](
+            num_particles=s.objective.particles,
+            vectorize_particles=s.objective.particles > 1,
+            max_plate_nesting=1,
+        )
+        steps = s.objective.kl_warmup * steps_per_epoch
+        if s.objective.objective == "capacity":
             loss = CapacityLoss(
                 model,
-                guide,
-                gamma=s.gamma,
+                proposal,
+                gamma=s.objective.gamma,
                 elbo=elbo,
-                capacity=pv.LinearWarmup(steps, stop=s.capacity) if steps else s.capacity,
+                capacity=pv.LinearWarmup(steps, stop=s.objective.capacity)
+                if steps
+                else s.objective.capacity,
             )
         else:
             loss = pv.ElboLoss(
                 model,
-                guide,
+                proposal,
                 elbo=elbo,
-                free_bits=s.free_bits,
-                beta=pv.LinearWarmup(steps, stop=s.beta) if steps else s.beta,
+                free_bits=s.objective.free_bits,
+                beta=pv.LinearWarmup(steps, stop=s.objective.beta) if steps else s.objective.beta,
             )
-    return Lagging(loss, guide_steps=s.guide_steps) if s.guide_steps > 1 else loss
+    return (
+        Lagging(loss, guide_steps=s.objective.guide_steps) if s.objective.guide_steps > 1 else loss
+    )
 
 
 def proposal_of(loss: torch.nn.Module) -> torch.nn.Module:
-    return unwrap(loss).guide
+    return cast(torch.nn.Module, unwrap(loss).guide)
 
 
 def learning_rates(
     s: Settings,
 ) -> Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler] | None:
-    if not s.lr_decay_epochs:
+    if not s.run.lr_decay_epochs:
         return None
-    start = s.epochs - s.lr_decay_epochs
+    start = s.run.epochs - s.run.lr_decay_epochs
 
     def factor(epoch: int) -> float:
-        return s.lr_decay ** (max(0, epoch + 1 - start) / s.lr_decay_epochs)
+        return s.run.lr_decay ** (max(0, epoch + 1 - start) / s.run.lr_decay_epochs)
 
     return lambda optimizer: torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
@@ -182,7 +200,7 @@ def some_rows(batches: Batches, count: int, seed: int) -> Batches:
 def autocast(s: Settings, device: torch.device) -> Callable[[], AbstractContextManager]:
     return (
         (lambda: torch.autocast(device.type, torch.bfloat16))
-        if s.precision == "bf16"
+        if s.run.precision == "bf16"
         else nullcontext
     )
 

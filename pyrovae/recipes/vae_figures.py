@@ -1,9 +1,12 @@
 """The pictures of one trained VAE."""
 
 import contextlib
+from collections.abc import Mapping
+from typing import cast
 
 import torch
 from matplotlib.figure import Figure
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
 import pyrovae as pv
@@ -55,7 +58,7 @@ def draw_figures(
         )
     if len(splits.event_shape) == 3 and splits.event_shape[0] in (1, 3):
         painter = Painter(model, splits, task)
-        figures |= painter.answers(data, z) if task else painter.images(data, z, dims)
+        figures |= painter.answers(data, z, task) if task else painter.images(data, z, dims)
     model.train(was_training[0]), guide.train(was_training[1])
     return figures
 
@@ -74,7 +77,7 @@ def mean_of(fn: torch.distributions.Distribution) -> Tensor:
     try:
         return fn.mean
     except (AttributeError, NotImplementedError):
-        return torch.stack([fn() for _ in range(DRAWS)]).mean(0)
+        return torch.stack([cast(TorchDistributionMixin, fn)() for _ in range(DRAWS)]).mean(0)
 
 
 class Painter:
@@ -93,8 +96,9 @@ class Painter:
             else 1.0
         )
 
-    def decode(self, *, num: int | None = None, **values: Tensor) -> Tensor:
+    def decode(self, given: Mapping[str, Tensor], num: int | None = None) -> Tensor:
         """Mean pixels `(..., C, H, W)`: latent values that are not given are drawn from the model."""
+        values = dict(given)
         for name, node in self.model.nodes.items():
             if name not in values and isinstance(node, pv.Node) and name != "x":
                 fn = node(values)
@@ -122,11 +126,11 @@ class Painter:
         figures = {
             "reconstructions": plots.reconstructions(
                 (x[pick] / self.top).cpu(),
-                self.decode(**chosen),
+                self.decode(chosen),
                 title="Test data, and the mean of p(x | z) at the posterior mean of z",
             ),
             "samples": plots.samples(
-                self.decode(num=64), title="Means of p(x | z) at draws from the prior"
+                self.decode({}, num=64), title="Means of p(x | z) at draws from the prior"
             ),
         }
         if pairs:
@@ -134,7 +138,7 @@ class Painter:
                 torch.stack(
                     [
                         self.decode(
-                            **{
+                            {
                                 name: plots.interpolate(value[a], value[b], 10)
                                 for name, value in chosen.items()
                             }
@@ -151,7 +155,7 @@ class Painter:
             dims = (0, 1) if z[top].shape[-1] == 2 else dims
             grid = plots.prior_grid(15, z[top].shape[-1], dims=dims).to(z[top])
             figures["manifold"] = plots.manifold(
-                self.decode(**{top: grid}),
+                self.decode({top: grid}),
                 15,
                 dims=dims,
                 title=f"Means of p(x | z) over a plane of z{_others(z[top].shape[-1], '; ', 'at 0')}",
@@ -168,7 +172,9 @@ class Painter:
         for a, b in list(zip(classes, classes[1:] + classes[:1]))[:6]:
             step = z[y == b].mean(0) - z[y == a].mean(0)
             start = z[y == a][0]
-            rows.append(self.decode(z=start + torch.linspace(0, 1.25, 10).to(z)[:, None] * step))
+            rows.append(
+                self.decode({"z": start + torch.linspace(0, 1.25, 10).to(z)[:, None] * step})
+            )
             names.append(f"{a} to {b}")
         return {
             "label_arithmetic": plots.interpolation(
@@ -178,28 +184,29 @@ class Painter:
             )
         }
 
-    def answers(self, data: Batches, z: Values, count: int = 10) -> dict[str, Figure]:
+    def answers(self, data: Batches, z: Values, task: Task, count: int = 10) -> dict[str, Figure]:
         """Many draws for each condition: a row for each class, or for each question with the truth
         beside it."""
-        if self.task.name == "label":
-            classes = self.task.num_classes
+        if task.name == "label":
+            classes = task.num_classes
             c = torch.eye(classes).to(z["z"]).repeat_interleave(count, 0)
             title, given = "Means of p(x | z, c) at draws of z, one class a row", {}
-            if "c" not in self.model.nodes["z"].parents:
-                given = {"z": self.model.nodes["z"]({})(torch.Size([count])).repeat(classes, 1)}
+            prior = cast(pv.Node, self.model.nodes["z"])
+            if "c" not in prior.parents:
+                given = {"z": prior({})(torch.Size([count])).repeat(classes, 1)}
                 title = "Means of p(x | z, c), one class a row, one draw of z a column"
             return {
                 "classes": plots.image_grid(
-                    self.decode(num=len(c), c=c, **given), columns=count, title=title
+                    self.decode({"c": c, **given}, num=len(c)), columns=count, title=title
                 )
             }
         x, c = (data.data.tensors[name][:count] for name in ("x", "c"))
         questions, truths = (
-            (self.task.question(c) / self.top).cpu(),
-            (self.task.image(x, c) / self.top).cpu(),
+            (task.question(c) / self.top).cpu(),
+            (task.image(x, c) / self.top).cpu(),
         )
         draws = 8
-        answers = self.decode(num=len(c) * draws, c=c.repeat_interleave(draws, 0)).reshape(
+        answers = self.decode({"c": c.repeat_interleave(draws, 0)}, num=len(c) * draws).reshape(
             len(c), draws, *self.event_shape
         )
         rows = torch.cat([questions.unsqueeze(1), answers, truths.unsqueeze(1)], dim=1).flatten(
@@ -231,7 +238,8 @@ def _others(num_latents: int, joint: str, fate: str) -> str:
 def _pairs(classes: list[int | None]) -> tuple[list[tuple[int, int]], list[str] | None]:
     """At most five pairs of data for paths, of different classes where these are known, and the
     names of the paths."""
-    left, pairs = list(range(len(classes))), []
+    left = list(range(len(classes)))
+    pairs: list[tuple[int, int]] = []
     while len(left) > 1 and len(pairs) < 5:
         first = left.pop(0)
         second = next(

@@ -21,6 +21,7 @@ from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.bnn_task import load_task
 from pyrovae.recipes.continual_tasks import load_stream
 from pyrovae.recipes.data_choice import with_classes
+from pyrovae.recipes.nesting import build
 from pyrovae.recipes.refusal import Refusal
 
 RNG = np.random.default_rng(0)
@@ -214,7 +215,7 @@ def test_labels_far_apart_make_few_classes(tmp_path: Path, command: str) -> None
 def test_one_class_is_nothing_to_tell_apart(tmp_path: Path) -> None:
     np.savez(tmp_path / "mine.npz", x=RNG.random((30, 2)), y=np.ones(30, int))
     with pytest.raises(Refusal, match="one class only"):
-        load_task(BnnSettings(dataset=str(tmp_path / "mine.npz")))
+        load_task(build(BnnSettings, {"dataset": str(tmp_path / "mine.npz")}))
 
 
 def test_what_a_classifier_has_no_use_for_is_refused(tmp_path: Path) -> None:
@@ -234,9 +235,9 @@ def test_what_a_classifier_has_no_use_for_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_share_held_out_is_the_one_asked_for() -> None:
-    task = load_task(BnnSettings(dataset="digits", valid_fraction=0.25))
+    task = load_task(build(BnnSettings, {"dataset": "digits", "valid_fraction": 0.25}))
     assert task.valid.tensors["y"].shape[1] == 360 and task.num_data == 1438 - 360
-    assert load_task(BnnSettings(dataset="digits")).num_data == 1438
+    assert load_task(build(BnnSettings, {"dataset": "digits"})).num_data == 1438
 
 
 def test_a_stream_of_a_users_own_set(tmp_path: Path) -> None:

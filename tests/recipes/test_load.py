@@ -10,10 +10,10 @@ from test_bnn_scripts import QUICK as BNN
 from test_scripts import QUICK, run
 
 import pyrovae as pv
-from pyrovae.recipes.bnn_methods import Trained
+from pyrovae.recipes.bnn_methods import METHODS
 from pyrovae.recipes.bnn_report import score
-from pyrovae.recipes.bnn_settings import METHODS
 from pyrovae.recipes.bnn_task import load_task
+from pyrovae.recipes.bnn_train import Trained
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.vae import some_rows
 
@@ -47,7 +47,7 @@ def test_a_vae_is_what_it_was(arguments: str, tmp_path: Path) -> None:
     run("train_vae.py", *QUICK, *arguments.split(), "--out", folder)
     fresh(1)
     loaded = pv.load_run(folder)
-    assert loaded.settings.epochs == 2 == len(loaded.history) and not loaded.loss.training
+    assert loaded.settings.run.epochs == 2 == len(loaded.history) and not loaded.loss.training
     rows = some_rows(loaded.data("test"), 50, 0)
     fresh(0)
     evidence = pv.log_evidence(loaded.model, loaded.guide, rows, num_particles=20)

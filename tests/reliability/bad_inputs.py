@@ -1,6 +1,5 @@
 """Bad settings and bad files for every script: each is refused in one line, and nothing hangs."""
 
-import dataclasses
 import random
 import types
 import typing
@@ -161,6 +160,7 @@ def _of_settings() -> Iterator[Case]:
 
     from pyrovae.recipes.bnn_settings import BnnSettings
     from pyrovae.recipes.continual_settings import ContinualSettings
+    from pyrovae.recipes.nesting import hints_of
     from pyrovae.recipes.vae_settings import Settings
 
     owners = {
@@ -172,12 +172,11 @@ def _of_settings() -> Iterator[Case]:
         "evaluate.py": Evaluation,
     }
     for script, owner in owners.items():
-        hints = typing.get_type_hints(owner)
-        for setting in dataclasses.fields(owner):
-            if dataclasses.is_dataclass(hints[setting.name]) or setting.name in ("folder", "grid"):
+        for name, hint in hints_of(owner).items():
+            if name in ("folder", "grid"):
                 continue
-            for value in _bad_values(hints[setting.name]):
-                option = "--" + setting.name.replace("_", "-")
+            for value in _bad_values(hint):
+                option = "--" + name.replace("_", "-")
                 base = ("/nowhere",) if script == "evaluate.py" else COMMANDS[script]
                 yield Case(script, (*map(str, base), option, value))
 

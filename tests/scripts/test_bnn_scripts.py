@@ -11,10 +11,12 @@ import torch
 from test_scripts import boxes_of, run
 
 import pyrovae as pv
-from pyrovae.recipes.bnn_methods import train
+from pyrovae.recipes.bnn_methods import METHODS
 from pyrovae.recipes.bnn_report import score
-from pyrovae.recipes.bnn_settings import METHODS, BnnSettings
+from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.bnn_task import load_task
+from pyrovae.recipes.bnn_train import train
+from pyrovae.recipes.nesting import build
 
 QUICK = ("--steps", "80", "--hidden", "8", "--batch-size", "128", "--num-samples", "5")
 OF_METHODS = (
@@ -170,8 +172,9 @@ def test_help_explains_every_method(script: str, monkeypatch: pytest.MonkeyPatch
     boxes = boxes_of(run(script, "--help"))
     assert list(boxes) == ["method", "data", "model", "run"]
     text = " ".join(boxes["method"].split())
-    for method, words in METHODS.items():
-        assert len(words) > 10 and f"{method}: {words}" in text, method
+    for name, method in METHODS.items():
+        words = method.description
+        assert len(words) > 10 and f"{name}: {words}" in text, name
 
 
 def test_pictures_are_of_the_users_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,7 +202,7 @@ def test_pictures_are_of_the_users_data(tmp_path: Path, monkeypatch: pytest.Monk
     titles = [axes.get_title().splitlines()[0] for axes in drawn["predictions"].axes]
     assert titles == ["map, y[0]", "map, y[1]", "bbb, y[0]", "bbb, y[1]"]
     assert drawn["predictions"].get_suptitle() == "own: 6 test data of split 1 of 2"
-    test = load_task(BnnSettings(dataset=str(tmp_path / "own.npz"), splits=2))
+    test = load_task(build(BnnSettings, {"dataset": str(tmp_path / "own.npz"), "splits": 2}))
     observed = test.test.tensors["y"][0].numpy() * test.y_scale[0].numpy() + test.y_mean[0].numpy()
     shown = np.concatenate([line.get_xdata() for line in drawn["predictions"].axes[0].lines[1:]])
     assert np.allclose(np.sort(shown), np.sort(observed[:, 0]), atol=1e-3) and shown.min() > 900
@@ -213,9 +216,9 @@ def test_pictures_are_of_the_users_data(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_scores_of_intervals_are_those_of_the_picture() -> None:
     torch.set_default_dtype(torch.float32)
-    s = BnnSettings(splits=1, steps=200, hidden=(10,))
+    s = build(BnnSettings, {"splits": 1, "steps": 200, "hidden": (10,)})
     task = load_task(s)
-    found = score(train("bbb", s, task), s, task)
+    found = score(train(METHODS["bbb"], s, task), s, task)
     inside = (found.arrays["lower"] <= found.arrays["observed"]) & (
         found.arrays["observed"] <= found.arrays["upper"]
     )
@@ -258,11 +261,15 @@ def test_wrong_requests_are_refused_in_a_line(tmp_path: Path) -> None:
 
 def test_bayes_by_backprop_beats_the_mean_of_the_data() -> None:
     torch.set_default_dtype(torch.float32)
-    s = BnnSettings(splits=3, steps=600, hidden=(20,))
+    s = build(BnnSettings, {"splits": 3, "steps": 600, "hidden": (20,)})
     task = load_task(s)
-    result = score(train("bbb", s, task), s, task).summary()
+    result = score(train(METHODS["bbb"], s, task), s, task).summary()
     assert result["rmse"]["mean"] < 0.85 * float(task.y_scale.mean())
     assert isinstance(
-        train("map", BnnSettings(splits=1, steps=1), load_task(BnnSettings(splits=1))).loss,
+        train(
+            METHODS["map"],
+            build(BnnSettings, {"splits": 1, "steps": 1}),
+            load_task(build(BnnSettings, {"splits": 1})),
+        ).loss,
         pv.ElboLoss,
     )

@@ -201,7 +201,7 @@ def test_what_is_refused_leaves_the_run_as_it_was(finished: Path) -> None:
         )
         refused("is no run.json of this version")
         refused("is no run.json of this version", "evaluate.py", ("run",))
-    del contents["arguments"]["lr"]
+    del contents["arguments"]["run"]["lr"]
     write_result(finished / "run.json", contents)
     refused("lacks the settings lr")
     for text in ("[]", "{", before["run.json"].decode().replace("0.001", "0.002", 1)):

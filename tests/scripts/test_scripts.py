@@ -26,8 +26,8 @@ from pyrovae.nets import MLP
 from pyrovae.priors import MixtureOfNormals, StandardNormal
 from pyrovae.recipes.conditions import Task
 from pyrovae.recipes.vae_figures import _pairs, draw_figures
+from pyrovae.recipes.vae_model_settings import SCALED
 from pyrovae.recipes.vae_parts import DENSITIES
-from pyrovae.recipes.vae_settings import SCALED
 
 SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
 QUICK = ("--epochs", "2", "--hidden", "16", "--eval-particles", "20", "--eval-data", "50")
@@ -86,7 +86,11 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_leaves_everything_a_reader_needs(digits_run: Path) -> None:
     contents = json.loads((digits_run / "run.json").read_text())
-    assert contents["arguments"]["epochs"] == 2 and contents["seed"] == 0 and contents["device"]
+    assert (
+        contents["arguments"]["run"]["epochs"] == 2
+        and contents["seed"] == 0
+        and contents["device"]
+    )
     assert contents["data"]["binarize"] == "threshold" and contents["data"]["event_shape"] == [
         1,
         8,
@@ -228,7 +232,7 @@ def test_resume_goes_on_and_keeps_its_settings(tmp_path: Path) -> None:
         all(torch.equal(first[name], second[name]) for name in first)
         and first.keys() == second.keys()
     )
-    assert json.loads((parts / "run.json").read_text())["arguments"]["epochs"] == 4
+    assert json.loads((parts / "run.json").read_text())["arguments"]["run"]["epochs"] == 4
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import torch
 from script_context import script_context
 from test_scripts import run
 
-from pyrovae.recipes import bounds
+from pyrovae.recipes import bounds, nesting
 from pyrovae.recipes.bounds import Count, Positive, Range, Seed, Share, Threads, Widths
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.run_folder import choose_device
@@ -166,7 +166,7 @@ def test_the_command_line_checks() -> None:
 def test_settings_come_back_from_json() -> None:
     mine = Example(kind="fancy", widths=(3, 2), out=Path("somewhere"), limit=3)
     stored = json.loads(json.dumps(dataclasses.asdict(mine), default=str))
-    assert bounds.from_json(Example, {**stored, "of an older version": 1}) == mine
+    assert nesting.from_json(Example, {**stored, "of an older version": 1}) == mine
     for damage, message in (
         ({**stored, "steps": "many"}, "--steps many"),
         ({**stored, "widths": None}, "--widths None"),
@@ -174,7 +174,7 @@ def test_settings_come_back_from_json() -> None:
         (None, "expected a JSON object"),
     ):
         with pytest.raises(Refusal, match=message):
-            bounds.from_json(Example, damage)
+            nesting.from_json(Example, damage)
 
 
 REFUSED = {
@@ -204,7 +204,7 @@ REFUSED = {
         ("--rate 2", "above 0 and below 1"),
         ("--steps 0", "at least 1"),
         ("--hidden 0", "at least 1"),
-        ("--draws 7", "it is for --method sgld, sghmc, hmc, swag"),
+        ("--draws 7", "it is for --method swag, sgld, sghmc, hmc"),
         ("--method sgld --lr 3", "samplers take --sampler-lr"),
         ("--method bbb-mixture --prior-scale 3", "a prior of its own"),
         ("--mixture 0.5 1 0 --method bbb-mixture", "--mixture 0.0: expected from 1e-10 to"),

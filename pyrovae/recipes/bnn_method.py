@@ -1,0 +1,121 @@
+"""What a method for Bayesian neural networks is made of."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import torch.nn as nn
+from pyro.infer import ELBO
+
+import pyrovae as pv
+from pyrovae.bnn.samplers import Chains
+from pyrovae.data import Batches, StackedBatches
+from pyrovae.recipes.bnn_nets import (
+    GuideFactory,
+    PriorFactory,
+    build_model,
+    monte_carlo_kl,
+    normal_prior,
+    point,
+    sampler_state,
+)
+from pyrovae.recipes.bnn_posteriors import OwnGuide, Posterior
+from pyrovae.recipes.bnn_schedules import ADAM, Kept, Optimization
+from pyrovae.recipes.bnn_settings import BnnSettings
+from pyrovae.recipes.bnn_task import Task, epochs_of
+from pyrovae.recipes.refusal import Refusal
+from pyrovae.recipes.uses import NotWith, Only
+
+ChainRunner = Callable[
+    [nn.Module, Sequence[nn.Module], BnnSettings, Task, Batches | StackedBatches], Chains
+]
+
+
+def one_network(s: BnnSettings) -> int:
+    return 1
+
+
+def as_it_is(loss: nn.Module, s: BnnSettings) -> nn.Module:
+    return loss
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """One row of the table `METHODS`: the parts that make up a method."""
+
+    name: str
+    description: str
+    """For `--help`."""
+    guide: GuideFactory
+    posterior: Posterior = OwnGuide()
+    prior: PriorFactory = normal_prior
+    elbo: Callable[[], ELBO | None] = monte_carlo_kl
+    optimization: Optimization = ADAM
+    kept: Kept | None = None
+    """The epochs whose weights are draws of the posterior; None where there are none."""
+    chains: ChainRunner | None = None
+    """Runs Markov chains in place of `fit`."""
+    members: Callable[[BnnSettings], int] = one_network
+    """Networks that are trained for each problem."""
+    objective: Callable[[nn.Module, BnnSettings], nn.Module] = as_it_is
+    """What is minimised, from the ELBO."""
+    settings: tuple[str, ...] = ()
+    """Settings that only some methods use, this one among them."""
+    ignored: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Settings that most methods use and this one does not -> why not."""
+
+    @property
+    def is_point(self) -> bool:
+        """Whether the loss is of single weights: then the KL is -log p(w)."""
+        return self.guide in (point, sampler_state)
+
+    def build_loss(self, s: BnnSettings, task: Task) -> pv.ElboLoss:
+        """The ELBO of one network."""
+        model = build_model(self.prior, s, task)
+        guide = self.guide(s, model)
+        return pv.ElboLoss(
+            model, guide, num_data=task.num_data, beta=s.inference.temperature, elbo=self.elbo()
+        )
+
+    def build_losses(self, s: BnnSettings, task: Task) -> list[pv.ElboLoss]:
+        """The ELBOs of all networks of a task: problem by problem, member by member."""
+        problems = task.num_splits * s.run.seeds
+        return [self.build_loss(s, task) for _ in range(problems * self.members(s))]
+
+    def keeps(self, s: BnnSettings, epochs: int) -> Callable[[int], bool]:
+        """Whether the weights after an epoch are kept."""
+        return self.kept.epochs(s, epochs) if self.kept is not None else lambda epoch: False
+
+    def refuse_short(self, s: BnnSettings, task: Task) -> None:
+        """Raise Refusal where training ends before enough draws are kept."""
+        if self.kept is None:
+            return
+        epochs = epochs_of(s, task)
+        count = sum(map(self.keeps(s, epochs), range(1, epochs + 1)))
+        if count < self.kept.least(s):
+            raise Refusal(
+                f"{self.name} keeps one draw an epoch from the last part of training, here {count} of {epochs} "
+                f"epochs; raise --steps{self.kept.remedy}."
+            )
+
+
+def stack(losses: Sequence[pv.ElboLoss], task: Task) -> nn.Module:
+    """One loss of all networks; they share the data where the task has one split."""
+    if len(losses) == 1:
+        return losses[0]
+    return pv.Stacked(losses, shared=task.num_splits == 1)
+
+
+def rules(methods: Iterable[Method]) -> dict[str, Only | NotWith]:
+    """Setting -> the methods that use it, or those that ignore it: rules of a command line with
+    `--method`."""
+    users: dict[str, list[str]] = {}
+    others: dict[str, tuple[str, list[str]]] = {}
+    for method in methods:
+        for name in method.settings:
+            users.setdefault(name, []).append(method.name)
+        for name, why in method.ignored.items():
+            others.setdefault(name, (why, []))[1].append(method.name)
+    return {
+        **{name: Only(method=tuple(names)) for name, names in users.items()},
+        **{name: NotWith(why, method=tuple(names)) for name, (why, names) in others.items()},
+    }

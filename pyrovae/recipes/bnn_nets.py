@@ -1,0 +1,92 @@
+"""Model, prior and guide of one Bayesian neural network, built from the settings."""
+
+from collections.abc import Callable
+
+import torch.nn as nn
+from pyro.infer import ELBO, TraceMeanField_ELBO
+
+import pyrovae as pv
+from pyrovae.bnn import priors as weight_priors
+from pyrovae.bnn.guides import MCDropout, MeanField, PointEstimate, Radial
+from pyrovae.bnn.priors import WeightPrior
+from pyrovae.heads import CategoricalHead, NormalHead, SharedVarianceHead
+from pyrovae.nets import MLP
+from pyrovae.priors import InverseGammaPrior
+from pyrovae.recipes.bnn_settings import BnnSettings
+from pyrovae.recipes.bnn_task import Task
+
+ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}
+PriorFactory = Callable[[BnnSettings, nn.Module], WeightPrior]
+"""From the settings and the net to the prior of its weights."""
+GuideFactory = Callable[[BnnSettings, pv.Model], nn.Module]
+
+
+def build_model(prior: PriorFactory, s: BnnSettings, task: Task) -> pv.Model:
+    """p(w) p(y | x, w) with fresh initial weights."""
+    width = task.outputs * (2 if task.kind == "regression" and s.model.noise == "input" else 1)
+    layers = MLP(task.num_features, s.model.hidden, width, ACTIVATIONS[s.model.activation])
+    net = pv.Bayesian(layers, prior(s, layers))
+    if task.kind == "classification":
+        return pv.Model(y=pv.Node(CategoricalHead(net), "x"))
+    if s.model.noise == "input":
+        return pv.Model(y=pv.Node(NormalHead(net, min_scale=1e-3), "x"))
+    return pv.Model(
+        variance=pv.Global(InverseGammaPrior(1.0, 0.01)),
+        y=pv.Node(SharedVarianceHead(net), "x", "variance"),
+    )
+
+
+def normal_prior(s: BnnSettings, net: nn.Module) -> WeightPrior:
+    """The prior of --prior and --prior-scale."""
+    scale = s.model.prior_scale
+    if s.model.prior == "fan-in":
+        return weight_priors.fan_in(scale, scale)
+    return weight_priors.normal(scale)
+
+
+def laplace_prior(s: BnnSettings, net: nn.Module) -> WeightPrior:
+    """`normal_prior`, on the last layer alone with --laplace last-layer."""
+    prior = normal_prior(s, net)
+    return weight_priors.last_layer(net, prior) if s.inference.laplace == "last-layer" else prior
+
+
+def mixture_prior(s: BnnSettings, net: nn.Module) -> WeightPrior:
+    return weight_priors.scale_mixture(*s.model.mixture)
+
+
+def hierarchical_prior(s: BnnSettings, net: nn.Module) -> WeightPrior:
+    return weight_priors.hierarchical(*s.model.hierarchical)
+
+
+def mean_field(s: BnnSettings, model: pv.Model) -> MeanField:
+    return MeanField(model, init_scale=s.inference.init_scale)
+
+
+def radial(s: BnnSettings, model: pv.Model) -> Radial:
+    return Radial(model, init_scale=s.inference.init_scale)
+
+
+def dropout(s: BnnSettings, model: pv.Model) -> MCDropout:
+    return MCDropout(model, s.inference.rate)
+
+
+def concrete_dropout(s: BnnSettings, model: pv.Model) -> MCDropout:
+    return MCDropout(model, s.inference.rate, learn_rate=True)
+
+
+def point(s: BnnSettings, model: pv.Model) -> PointEstimate:
+    return PointEstimate(model)
+
+
+def sampler_state(s: BnnSettings, model: pv.Model) -> PointEstimate:
+    """The state of a Markov chain, with the density of the unconstrained values it moves."""
+    return PointEstimate(model, jacobian=True)
+
+
+def monte_carlo_kl() -> ELBO | None:
+    """The ELBO with the KL estimated from the sample: the default of `ElboLoss`."""
+    return None
+
+
+def closed_form_kl() -> ELBO:
+    return TraceMeanField_ELBO()

@@ -1,0 +1,165 @@
+"""From trained weights to the posterior that predicts: one class for each construction."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Protocol, cast
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+import pyrovae as pv
+from pyrovae.bnn.guides import Empirical, JointNormal, PointEstimate
+from pyrovae.bnn.posthoc import swag
+from pyrovae.bnn.samplers import Chains
+from pyrovae.recipes.bnn_settings import BnnSettings
+from pyrovae.recipes.bnn_task import Task
+
+Pair = tuple[nn.Module, nn.Module]
+"""Model and guide of one problem."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """The networks of a task after training (or, for `rebuild`, with weights read from a file)."""
+
+    loss: nn.Module
+    settings: BnnSettings
+    task: Task
+    members: int = 1
+    """Networks of each problem: above 1 for an ensemble."""
+    draws: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+    """Unconstrained weights kept during training, `(S, R, *shape)`."""
+    chains: Chains | None = None
+
+    def network(self, index: int, member: int = 0) -> tuple[pv.Model, nn.Module]:
+        """Model and guide of a network of problem `index`, as training left them."""
+        loss = self.loss
+        own = loss.member(index * self.members + member) if isinstance(loss, pv.Stacked) else loss
+        return cast(pv.Model, own.model), cast(nn.Module, own.guide)
+
+    def point(self, index: int, member: int = 0) -> tuple[pv.Model, PointEstimate]:
+        model, guide = self.network(index, member)
+        return model, cast(PointEstimate, guide)
+
+
+class Posterior(Protocol):
+    """How a method turns what training left into a pair that predicts."""
+
+    @property
+    def stored(self) -> bool:
+        """Whether the guide holds numbers that the loss does not, so that it has its own file."""
+
+    def pair(self, fitted: Fitted, index: int) -> Pair:
+        """Model and guide of problem `index`."""
+
+    def rebuild(self, fitted: Fitted, index: int, num_draws: int) -> Pair:
+        """The pair with the structure of `pair`; where `stored`, its numbers are yet to be
+        loaded, `num_draws` of them for an empirical posterior."""
+
+    def num_samples(self, fitted: Fitted) -> int:
+        """Draws of the weights in every prediction."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnGuide:
+    """The guide of the loss."""
+
+    single: bool = False
+    """A point mass, of which one draw is enough."""
+    stored: bool = False
+
+    def pair(self, fitted: Fitted, index: int) -> Pair:
+        return fitted.network(index)
+
+    def rebuild(self, fitted: Fitted, index: int, num_draws: int) -> Pair:
+        return self.pair(fitted, index)
+
+    def num_samples(self, fitted: Fitted) -> int:
+        return 1 if self.single else fitted.settings.run.num_samples
+
+
+@dataclasses.dataclass(frozen=True)
+class EnsembleOfPoints:
+    """The point estimates of all members, equally weighted."""
+
+    stored: bool = False
+
+    def pair(self, fitted: Fitted, index: int) -> Pair:
+        model, _ = fitted.network(index)
+        values = [fitted.point(index, member)[1].values() for member in range(fitted.members)]
+        return model, Empirical(
+            {name: torch.stack([value[name] for value in values]) for name in values[0]}
+        )
+
+    def rebuild(self, fitted: Fitted, index: int, num_draws: int) -> Pair:
+        return self.pair(fitted, index)
+
+    def num_samples(self, fitted: Fitted) -> int:
+        return fitted.members
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplerDraws:
+    """The weights that a stochastic-gradient sampler visited."""
+
+    stored: bool = True
+
+    def pair(self, fitted: Fitted, index: int) -> Pair:
+        model, guide = fitted.point(index)
+        return model, Empirical(
+            {site.name: site.transform(fitted.draws[site.name][:, index]) for site in guide.sites}
+        )
+
+    def rebuild(self, fitted: Fitted, index: int, num_draws: int) -> Pair:
+        return _empty_draws(fitted, index, num_draws)
+
+    def num_samples(self, fitted: Fitted) -> int:
+        return len(next(iter(fitted.draws.values())))
+
+
+@dataclasses.dataclass(frozen=True)
+class ChainDraws:
+    """The draws of the Markov chain of each network."""
+
+    stored: bool = True
+
+    def pair(self, fitted: Fitted, index: int) -> Pair:
+        draws = self._chains(fitted).draws
+        return fitted.network(index)[0], Empirical(
+            {name: value[:, index] for name, value in draws.items()}
+        )
+
+    def rebuild(self, fitted: Fitted, index: int, num_draws: int) -> Pair:
+        return _empty_draws(fitted, index, num_draws)
+
+    def num_samples(self, fitted: Fitted) -> int:
+        return len(self._chains(fitted).accept)
+
+    def _chains(self, fitted: Fitted) -> Chains:
+        return cast(Chains, fitted.chains)
+
+
+@dataclasses.dataclass(frozen=True)
+class SwagNormal:
+    """A normal with the first two moments of the weights that SGD visited."""
+
+    stored: bool = True
+
+    def pair(self, fitted: Fitted, index: int) -> Pair:
+        (model, _), rank = fitted.network(index), fitted.settings.inference.swag_rank
+        draws = {name: value[:, index] for name, value in fitted.draws.items()}
+        return model, JointNormal(model, rank=rank).set(**swag(draws, rank=rank))
+
+    def rebuild(self, fitted: Fitted, index: int, num_draws: int) -> Pair:
+        model, _ = fitted.network(index)
+        return model, JointNormal(model, rank=fitted.settings.inference.swag_rank)
+
+    def num_samples(self, fitted: Fitted) -> int:
+        return fitted.settings.run.num_samples
+
+
+def _empty_draws(fitted: Fitted, index: int, num_draws: int) -> Pair:
+    model, guide = fitted.point(index)
+    values = guide.values()
+    return model, Empirical({name: v.new_zeros(num_draws, *v.shape) for name, v in values.items()})

@@ -1,0 +1,182 @@
+"""Train all networks of a task by one method, and rebuild them from files."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, cast
+
+import pyro
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+import pyrovae as pv
+from pyrovae.bnn.guides import MCDropout, MeanField, PointEstimate
+from pyrovae.bnn.samplers import Chains, Collect
+from pyrovae.data import Batches, DictDataset, StackedBatches
+from pyrovae.recipes.bnn_hmc import gradient_steps
+from pyrovae.recipes.bnn_method import Method, stack
+from pyrovae.recipes.bnn_posteriors import Fitted, Pair
+from pyrovae.recipes.bnn_settings import BnnSettings
+from pyrovae.recipes.bnn_task import Task, epochs_of
+from pyrovae.training.history import History
+from pyrovae.training.hooks import Begins, ProgressBar
+from pyrovae.training.run import Run
+
+Hooks = Sequence[Callable[[Any], object]]
+
+
+class StopAfter:
+    """A hook that ends training after the epoch in which `seconds` have passed."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.start = seconds, time.perf_counter()
+
+    def __call__(self, run: Run) -> None:
+        run.stop = run.stop or time.perf_counter() - self.start > self.seconds
+
+
+@dataclasses.dataclass
+class Trained:
+    """A pair that predicts for each problem, and how training went."""
+
+    pairs: list[Pair]
+    num_samples: int
+    history: History | None
+    seconds: float
+    steps: int
+    loss: nn.Module
+    chains: Chains | None = None
+
+
+def train(
+    method: Method,
+    s: BnnSettings,
+    task: Task,
+    *,
+    hooks: Hooks = (),
+    seconds: float | None = None,
+    device: torch.device = torch.device("cpu"),
+    resume: Path | None = None,
+    draws: Path | None = None,
+) -> Trained:
+    """Train all networks of the task (splits times seeds times members) side by side.
+
+    seconds: ends training early, after the epoch in which they have passed. draws: a folder for
+    the draws that are kept, so that a resumed run has them.
+    """
+    pyro.set_rng_seed(s.run.seed)
+    losses = method.build_losses(s, task)
+    first = {name: value[0, : s.run.batch_size] for name, value in task.train.tensors.items()}
+    pv.check(losses[0].model, losses[0].guide, first, num_data=task.num_data)
+    loss = stack(losses, task).to(device)
+    data = _batches(task, s, len(losses), device)
+    epochs = epochs_of(s, task)
+    method.refuse_short(s, task)
+    collect = _collect(method, loss, s, epochs, draws)
+    start = time.perf_counter()
+    hooks = [
+        *([collect] if collect is not None else []),
+        *hooks,
+        *([StopAfter(seconds)] if seconds else []),
+        ProgressBar(method.name),
+    ]
+    history = chains = None
+    if method.chains is not None:
+        for hook in hooks:
+            if isinstance(hook, Begins):
+                hook.begin(cast(Any, None))  # as `fit` would, of which there is no run here
+        chains = method.chains(loss, losses, s, task, data)
+    else:
+        local = s.inference.local_reparameterization and isinstance(
+            losses[0].guide, (MeanField, MCDropout)
+        )
+        history = pv.fit(
+            method.objective(loss, s),
+            data,
+            epochs=epochs,
+            optimizer=method.optimization.optimizer(s, task),
+            schedule=method.optimization.schedule(epochs),
+            hooks=hooks,
+            compile=s.run.compile,
+            context=pv.LocalReparameterization if local else nullcontext,
+            resume=resume,
+        )
+    kept = collect.draws() if collect is not None else {}
+    fitted = Fitted(loss, s, task, method.members(s), kept, chains)
+    pairs = [
+        method.posterior.pair(fitted, index) for index in range(task.num_splits * s.run.seeds)
+    ]
+    return Trained(
+        pairs,
+        method.posterior.num_samples(fitted),
+        history,
+        time.perf_counter() - start,
+        gradient_steps(s) if history is None else len(history) * len(data),
+        loss,
+        chains,
+    )
+
+
+def untrained(method: Method, s: BnnSettings, task: Task) -> nn.Module:
+    """The loss of all networks as `train` builds it, for weights that are read from a file."""
+    return stack(method.build_losses(s, task), task)
+
+
+def stored_guides(method: Method, pairs: Sequence[Pair]) -> nn.ModuleList | None:
+    """The guides that have a file beside the weights of the loss; None where the loss holds all
+    numbers of the posterior."""
+    return nn.ModuleList(guide for _, guide in pairs) if method.posterior.stored else None
+
+
+def rebuild_pairs(
+    method: Method, s: BnnSettings, task: Task, loss: nn.Module, num_draws: int
+) -> list[Pair]:
+    """The pairs of a trained loss, as in `Trained.pairs`; the numbers of `stored_guides` are yet
+    to be loaded.
+
+    num_draws: the draws that an empirical posterior in the file holds.
+    """
+    fitted = Fitted(loss, s, task, method.members(s))
+    return [
+        method.posterior.rebuild(fitted, index, num_draws)
+        for index in range(task.num_splits * s.run.seeds)
+    ]
+
+
+def _batches(
+    task: Task, s: BnnSettings, networks: int, device: torch.device
+) -> Batches | StackedBatches:
+    """Batches that all networks share where there is one split, else those of each network."""
+    tensors = {name: value.to(device) for name, value in task.train.tensors.items()}
+    if task.num_splits == 1:
+        shared = DictDataset(**{name: value[0] for name, value in tensors.items()})
+        return Batches(shared, s.run.batch_size, shuffle=True)
+    repeat = networks // task.num_splits
+    return StackedBatches(
+        DictDataset(
+            **{name: value.repeat_interleave(repeat, 0) for name, value in tensors.items()}
+        ),
+        s.run.batch_size,
+    )
+
+
+def _collect(
+    method: Method, loss: nn.Module, s: BnnSettings, epochs: int, folder: Path | None
+) -> Collect | None:
+    if method.kept is None:
+        return None
+    return Collect(lambda: _read(loss), when=method.keeps(s, epochs), folder=folder)
+
+
+def _read(loss: nn.Module) -> Mapping[str, Tensor]:
+    """The unconstrained weights of all networks, `(R, *shape)`."""
+    if isinstance(loss, pv.Stacked):
+        return loss.values(lambda member: _state(member).unconstrained())
+    return {name: value.unsqueeze(0) for name, value in _state(loss).unconstrained().items()}
+
+
+def _state(loss: nn.Module) -> PointEstimate:
+    return cast(PointEstimate, loss.guide)

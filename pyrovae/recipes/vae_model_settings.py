@@ -1,0 +1,118 @@
+"""The model and the guide of a VAE."""
+
+import dataclasses
+from typing import Annotated, Literal
+
+from pyrovae.recipes import bounds
+from pyrovae.recipes.bounds import Count, Scale, Widths
+from pyrovae.recipes.refusal import Refusal
+from pyrovae.recipes.uses import Only, Several
+
+Prior = Literal["standard", "mixture", "vamp", "flow", "conditional"]
+Guide = Literal[
+    "diagonal", "full-rank", "low-rank", "mixture", "iaf", "maf", "spline", "coupling", "planar"
+]
+NETS_OF_FLOWS = ("iaf", "spline", "maf", "coupling")
+SCALED = ("normal", "normal-learned", "normal-predicted", "low-rank-normal", "student-t")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSettings:
+    """Likelihood, prior, guide and nets."""
+
+    likelihood: Literal[
+        "bernoulli",
+        "autoregressive-bernoulli",
+        "continuous-bernoulli",
+        "beta",
+        "normal",
+        "normal-learned",
+        "normal-predicted",
+        "low-rank-normal",
+        "student-t",
+        "categorical",
+        "logistic-mixture",
+        "poisson",
+        "negative-binomial",
+    ] = "bernoulli"
+    """p(x | z). bernoulli: pixels in {0, 1}; autoregressive-bernoulli: each given those before it.
+    continuous-bernoulli and beta: densities on [0, 1] and (0, 1). normal: one fixed scale;
+    -learned: one learned scale; -predicted: a scale for each pixel; low-rank-normal: correlated
+    pixels. categorical: a probability for each grey level; logistic-mixture: the same by a
+    discretised mixture. poisson, negative-binomial: counts."""
+    scale: Annotated[Scale, Only(likelihood=SCALED)] = 0.1
+    """Standard deviation of the normal likelihood in units of the data; the least one of
+    normal-predicted, low-rank-normal and student-t (densities grow without bound on constant
+    pixels) and the first one of normal-learned."""
+    likelihood_components: Annotated[
+        Count, Only(likelihood=("logistic-mixture", "low-rank-normal"))
+    ] = 5
+    """Components of the mixture; factors of the covariance."""
+
+    prior: Prior = "standard"
+    """p(z). standard: N(0, I). mixture: of normals, learned. vamp: of the encoder's posteriors at
+    pseudo-inputs. flow: a normalising flow. conditional: a normal whose mean and scale a net reads
+    off --condition."""
+    prior_components: Annotated[Count, Only(prior=("mixture", "vamp"))] = 500
+    """Number of components."""
+    vamp_inputs: Annotated[Literal["learned", "fixed"], Only(prior="vamp")] = "learned"
+    """Pseudo-inputs start at training data and are learned, or stay there."""
+    vamp_weights: Annotated[bool, Only(prior="vamp")] = False
+    """Learn the weights of the components too."""
+    prior_flow: Annotated[Literal["coupling", "autoregressive", "spline"], Only(prior="flow")] = (
+        "coupling"
+    )
+    """Affine coupling (RealNVP), affine autoregressive (MAF), or rational-quadratic splines,
+    autoregressive (NSF)."""
+    prior_transforms: Annotated[Count, Only(prior="flow")] = 4
+    """Number of steps."""
+    prior_hidden: Annotated[tuple[Count, ...], Only(prior="flow")] = (128, 128)
+    """Hidden layers of each step's net."""
+
+    guide: Guide = "diagonal"
+    """q(z | x): a normal (diagonal, full-rank, low-rank), a mixture of diagonal normals, or a flow
+    on the diagonal normal: iaf (inverse autoregressive, affine), spline (the same with splines),
+    maf (autoregressive: slow draws), coupling, planar."""
+    guide_components: Annotated[Count, Only(guide=("mixture", "low-rank"))] = 5
+    """Number of components, or of factors."""
+    guide_transforms: Annotated[Count, Only(guide=(*NETS_OF_FLOWS, "planar"))] = 2
+    """Number of steps."""
+    guide_hidden: Annotated[tuple[Count, ...], Only(guide=NETS_OF_FLOWS)] = (64, 64)
+    """Hidden layers of each step's net."""
+    guide_context: Annotated[Count, Only(guide=NETS_OF_FLOWS)] = 64
+    """Length of the vector that tells the steps about x."""
+
+    net: Literal["mlp", "gated", "conv"] = "mlp"
+    """Fully connected, the same with gates, or stride-2 convolutions (images only)."""
+    latent_dim: Widths = (2,)
+    """Size of z. Several numbers make a hierarchy, the one next to the data first: --latent-dim
+    100 50."""
+    hidden: tuple[Count, ...] = (256, 256)
+    """Widths of the encoder's hidden layers (channels for conv); the decoder mirrors them."""
+    upper_hidden: Annotated[tuple[Count, ...], Only(latent_dim=Several(), prior="conditional")] = (
+        100,
+        100,
+    )
+    """Hidden layers of the nets between the latent layers of a hierarchy, and of the conditional
+    prior's."""
+    ladder: bool = False
+    """Hierarchies: infer from the top down, weighing what the data and what the model above say (a
+    ladder network); otherwise from the data up."""
+    activation: Literal["tanh", "relu", "silu", "elu"] = "tanh"
+
+    def __post_init__(self) -> None:
+        bounds.check(self)
+        if not self.hidden and self.net == "conv":
+            raise Refusal("--hidden takes at least one number with --net conv.")
+        if not self.upper_hidden and self.ladder:
+            raise Refusal("--upper-hidden takes at least one number with --ladder.")
+
+    @property
+    def layers(self) -> list[str]:
+        """Names of the latent sites, the one next to the data first."""
+        count = len(self.latent_dim)
+        return ["z"] if count == 1 else [f"z{i + 1}" for i in range(count)]
+
+    @property
+    def hierarchical(self) -> bool:
+        return len(self.latent_dim) > 1
