@@ -63,7 +63,7 @@ def load_weights(module: nn.Module | Run, path: str | Path) -> None:
     _copy(tensors, target)
 
 
-def save_run(run: Run, path: str | Path) -> None:
+def save_checkpoint(run: Run, path: str | Path) -> None:
     """Write all that `fit(resume=path)` needs: weights, optimiser, schedule, history, random
     states.
 
@@ -91,7 +91,7 @@ def save_run(run: Run, path: str | Path) -> None:
     )
 
 
-def load_run(run: Run, path: str | Path) -> None:
+def load_checkpoint(run: Run, path: str | Path) -> None:
     """Put a freshly built run where the saved one was. Raises CheckpointError as `load_weights`
     does, before any change."""
     tensors, metadata = _read(path, "run")

@@ -13,7 +13,7 @@ from pyrovae.capture.auto import Compile
 from pyrovae.core.batching import Data
 from pyrovae.core.subnormals import flush_subnormals
 from pyrovae.training.captured_stepper import CapturedSteps
-from pyrovae.training.checkpoint import load_run, tensors_of
+from pyrovae.training.checkpoint import load_checkpoint, tensors_of
 from pyrovae.training.collapse import warn_if_collapsed
 from pyrovae.training.compile_policy import CompilePolicy
 from pyrovae.training.eager_step import Steps
@@ -113,7 +113,7 @@ def fit(
     processes = processes_of(fabric)
     policy = CompilePolicy(compile, processes, clip_norm=clip_norm)
     if resume is not None:
-        load_run(run, resume)
+        load_checkpoint(run, resume)
     policy.begin(run)
     steps: Steps | CapturedSteps = Steps(
         run, processes, context, clip_norm, active_units=valid is None

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from pyrovae.core.progress import progress_bar
-from pyrovae.training.checkpoint import load_weights, save_run, save_weights
+from pyrovae.training.checkpoint import load_weights, save_checkpoint, save_weights
 from pyrovae.training.run import Run
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Checkpoint:
 
     def __call__(self, run: Run) -> None:
         if run.finished or run.epoch % self.every == 0:
-            save_run(run, self.path)
+            save_checkpoint(run, self.path)
 
 
 class HistoryFile:

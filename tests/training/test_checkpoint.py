@@ -21,7 +21,7 @@ from pyrovae.core.atomic_write import write_atomically
 from pyrovae.heads import BernoulliHead, NormalHead
 from pyrovae.nets import MLP
 from pyrovae.priors import StandardNormal, VampPrior
-from pyrovae.training.checkpoint import load_run, save_run
+from pyrovae.training.checkpoint import load_checkpoint, save_checkpoint
 from pyrovae.training.hooks import Checkpoint, EarlyStopping
 from pyrovae.training.run import Run
 from pyrovae.training.tensor_file import write_tensors
@@ -295,9 +295,9 @@ def test_save_and_load_run_are_inverse(tmp_path: Path) -> None:
     run = Run(
         loss, parameters, optimizer, None, 3, pv.History([{"epoch": 1, "elbo": float("nan")}])
     )
-    save_run(run, tmp_path / "run")
+    save_checkpoint(run, tmp_path / "run")
     drawn = torch.rand(3)
-    load_run(run, tmp_path / "run")
+    load_checkpoint(run, tmp_path / "run")
     assert (
         torch.equal(torch.rand(3), drawn)
         and run.epoch == 1

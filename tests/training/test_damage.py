@@ -22,7 +22,7 @@ from pyrovae.core.processes import machine
 from pyrovae.heads import BernoulliHead, NormalHead
 from pyrovae.nets import MLP
 from pyrovae.priors import StandardNormal
-from pyrovae.training.checkpoint import load_run, save_run
+from pyrovae.training.checkpoint import load_checkpoint, save_checkpoint
 from pyrovae.training.hooks import Checkpoint, EarlyStopping
 from pyrovae.training.packing import pack, unpack
 from pyrovae.training.run import Run
@@ -395,6 +395,6 @@ def test_runs_load_what_they_save(tmp_path: Path) -> None:
     loss = vae()
     parameters = dict(loss.named_parameters())
     run = Run(loss, parameters, torch.optim.Adam(parameters.values()), None, 3, pv.History())
-    save_run(run, tmp_path / "run")
-    load_run(run, tmp_path / "run")
+    save_checkpoint(run, tmp_path / "run")
+    load_checkpoint(run, tmp_path / "run")
     assert run.epoch == 0
