@@ -35,8 +35,9 @@ import pyrovae as pv
 from pyrovae.core.atomic_write import write_atomically
 from pyrovae.recipes import bounds
 from pyrovae.recipes.bounds import Count, OutFolder, Positive, Some, Threads
+from pyrovae.recipes.machine import choose_device
 from pyrovae.recipes.refusal import Refusal
-from pyrovae.recipes.run_folder import choose_device
+from pyrovae.recipes.tables import markdown_table
 
 WORKS = ("train", "tiny", "bnn", "evidence", "predict", "import")
 PROFILE = "profile"
@@ -114,19 +115,12 @@ def profiles(peak: float) -> str:
     speed, tables = bandwidth(), []
     for name, case in CASES.items():
         spent = where_time_goes(case, peak, speed)
-        tables.append(
-            "\n".join(
-                [
-                    f"| {name} | ms | share |",
-                    "|---|---|---|",
-                    *(
-                        f"| {kind} | {value:.2f} | {value / spent['a step']:.0%} |"
-                        for kind, value in spent.items()
-                    ),
-                ]
-            )
-        )
-    return f"copies run at {speed / 1e9:.0f} GB/s\n\n" + "\n\n".join(tables)
+        rows = [
+            [kind, f"{value:.2f}", f"{value / spent['a step']:.0%}"]
+            for kind, value in spent.items()
+        ]
+        tables.append(markdown_table([name, "ms", "share"], rows))
+    return f"copies run at {speed / 1e9:.0f} GB/s\n\n" + "\n".join(tables).rstrip("\n")
 
 
 def table(
@@ -144,24 +138,21 @@ def table(
         }
         for peer, seconds in times.items()
     }
-    lines = [f"| {name} | ms | x {unit} |", "|---|---|---|"]
-    lines += [
-        f"| {peer} | {_digits(1e3 * row['seconds'])} | {row['ratio']:.2f} |"
-        for peer, row in rows.items()
+    lines = [
+        [peer, _digits(1e3 * row["seconds"]), f"{row['ratio']:.2f}"] for peer, row in rows.items()
     ]
     if "flops" in facts:
         floor = facts["flops"] / peak
         facts = {**facts, "floor_seconds": floor}
-        lines.append(
-            f"| its matrix products at the measured peak | {_digits(1e3 * floor)} | "
-            f"{floor / rows[unit]['seconds']:.2f} |"
-        )
+        ratio = f"{floor / rows[unit]['seconds']:.2f}"
+        lines.append(["its matrix products at the measured peak", _digits(1e3 * floor), ratio])
     lines += [
-        f"| compiling, {fact.removeprefix('compile_seconds ')} | {_digits(1e3 * value)} | |"
+        [f"compiling, {fact.removeprefix('compile_seconds ')}", _digits(1e3 * value), ""]
         for fact, value in facts.items()
         if fact.startswith("compile_seconds")
     ]
-    return "\n".join(lines), {"peers": rows, "facts": facts, "unit": unit}
+    text = markdown_table([name, "ms", f"x {unit}"], lines).rstrip("\n")
+    return text, {"peers": rows, "facts": facts, "unit": unit}
 
 
 def _digits(value: float) -> str:

@@ -21,7 +21,6 @@ from script_context import script_context
 
 import pyrovae as pv
 import pyrovae.plots as plots
-from pyrovae.core.atomic_write import write_atomically
 from pyrovae.data import load_digits
 from pyrovae.heads import AutoregressiveBernoulliHead, BernoulliHead, NormalHead
 from pyrovae.losses import CapacityLoss, Lagging, unwrap
@@ -31,8 +30,9 @@ from pyrovae.recipes import bounds
 from pyrovae.recipes.bounds import Count, FromZero, NotNegative, OutFolder, Positive, Seed, Threads
 from pyrovae.recipes.folder_lock import owned
 from pyrovae.recipes.refusal import Refusal
-from pyrovae.recipes.results import find_result, write_result, write_table
+from pyrovae.recipes.results import find_result, write_result
 from pyrovae.recipes.run_folder import as_json
+from pyrovae.recipes.tables import markdown_table, write_csv, write_markdown
 from pyrovae.training.hooks import EarlyStopping, ProgressBar
 
 X = 64
@@ -207,10 +207,8 @@ def markdown(rows: list[dict[str, object]]) -> str:
             return "yes" if value else "no"
         return f"{value:.2f}" if isinstance(value, float) else str(value)
 
-    lines = [list(COLUMNS.values()), ["---"] * len(COLUMNS)] + [
-        [text(row[name]) for name in COLUMNS] for row in rows
-    ]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+    cells = [[text(row[name]) for name in COLUMNS] for row in rows]
+    return markdown_table(list(COLUMNS.values()), cells, rule=" --- ")
 
 
 def main(s: Study) -> None:
@@ -229,12 +227,12 @@ def _main(s: Study) -> None:
         content = {"settings": as_json(s), "row": rows[remedy]}
         write_result(paths[remedy], content)
     table = with_gains(list(rows.values()))
-    write_table(s.out / "collapse.csv", table)
+    write_csv(s.out / "collapse.csv", table)
     note = (
         f"\n{table[0]['num_data']} test digits, nats per datum; log p(x) from K = {s.particles} particles; the mutual "
         f"information is at most log N = {torch.tensor(float(table[0]['num_data'])).log().item():.2f}.\n"
     )
-    write_atomically(s.out / "collapse.md", (markdown(table) + note).encode())
+    write_markdown(s.out / "collapse.md", markdown(table) + note)
     columns = {name: [row[name] for row in table] for name in table[0]}
     plots.save(
         {

@@ -35,10 +35,12 @@ from pyrovae.recipes.bnn_train import train
 from pyrovae.recipes.bounds import OutFolder
 from pyrovae.recipes.data_choice import did_you_mean
 from pyrovae.recipes.folder_lock import owned
+from pyrovae.recipes.machine import choose_device
 from pyrovae.recipes.nesting import flatten
 from pyrovae.recipes.refusal import Refusal
-from pyrovae.recipes.results import find_result, read_result, write_result, write_table
-from pyrovae.recipes.run_folder import as_json, choose_device
+from pyrovae.recipes.results import find_result, read_result, write_result
+from pyrovae.recipes.run_folder import as_json
+from pyrovae.recipes.tables import write_csv, write_markdown
 from pyrovae.recipes.uses import Rule
 
 WORKS = 7 * 24 * 3600.0
@@ -183,8 +185,8 @@ def write(scores: dict[str, Scores], out: Path) -> None:
     comparison.md."""
     results = {method: found.summary() for method, found in scores.items()}
     write_atomically(out / "comparison.json", (json.dumps(results, indent=1) + "\n").encode())
-    write_atomically(out / "comparison.md", markdown(results).encode())
-    write_table(
+    write_markdown(out / "comparison.md", markdown(results))
+    write_csv(
         out / "comparison.csv",
         [
             {"method": method, "network": index, **row}

@@ -28,13 +28,13 @@ from train_vae import train
 
 import pyrovae as pv
 import pyrovae.plots as plots
-from pyrovae.core.atomic_write import write_atomically
 from pyrovae.recipes import bounds, nesting
 from pyrovae.recipes.bounds import Count
 from pyrovae.recipes.folder_lock import owned
 from pyrovae.recipes.refusal import Refusal
-from pyrovae.recipes.results import find_result, read_arrays, read_result, write_table
+from pyrovae.recipes.results import find_result, read_arrays, read_result
 from pyrovae.recipes.run_folder import Folder
+from pyrovae.recipes.tables import markdown_table, write_csv, write_markdown
 from pyrovae.recipes.uses import Only
 from pyrovae.recipes.vae import refuse_set
 from pyrovae.recipes.vae_settings import Settings
@@ -241,7 +241,7 @@ def markdown(rows: list[dict[str, object]], gaps: bool) -> str:
         "training",
     ]
     head += ["approximation gap", "amortisation gap"] if gaps else []
-    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    lines = []
     for row in rows:
         units = row["active_units"]
         gain = (
@@ -263,7 +263,7 @@ def markdown(rows: list[dict[str, object]], gaps: bool) -> str:
                 f"{row[f'{gap}_gap']:.2f} +- {row[f'{gap}_gap_se']:.2f}"
                 for gap in ("approximation", "amortization")
             ]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(cells)
     seen = f"K = {rows[0]['K']}, N = {rows[0]['N']}"
     apart = (
         ""
@@ -272,8 +272,8 @@ def markdown(rows: list[dict[str, object]], gaps: bool) -> str:
             " Rows without a gain score another x than the first, or a density beside probabilities: they do not compare."
         )
     )
-    return "\n".join(lines) + (
-        f"\n\n{seen}; +- is one standard error over test data, that of a gain over differences "
+    return markdown_table(head, lines) + (
+        f"\n{seen}; +- is one standard error over test data, that of a gain over differences "
         f"datum by datum.{apart}\n"
     )
 
@@ -311,8 +311,8 @@ def table(
     for changes in progress_bar(runs, desc="grid", unit="run"):
         rows.append(run_one(comparison, changes, out / name_of(changes)))
         compare(rows, out)
-        write_table(out / "table.csv", rows)
-        write_atomically(out / "table.md", markdown(rows, comparison.gaps).encode())
+        write_csv(out / "table.csv", rows)
+        write_markdown(out / "table.md", markdown(rows, comparison.gaps))
     say(f"{markdown(rows, comparison.gaps)}\nwritten to {out}/table.csv and table.md")
     plots.save({"table": picture(rows, out)}, out)
     say(f"picture: {out}/table.png")

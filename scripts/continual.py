@@ -26,7 +26,6 @@ from script_context import script_context
 import pyrovae as pv
 import pyrovae.plots as plots
 from pyrovae import metrics
-from pyrovae.core.atomic_write import write_atomically
 from pyrovae.data import Batches
 from pyrovae.recipes import bounds
 from pyrovae.recipes.bounds import OutFolder
@@ -34,9 +33,11 @@ from pyrovae.recipes.continual_learners import Online, Plain, Together, coreset_
 from pyrovae.recipes.continual_settings import ContinualSettings
 from pyrovae.recipes.continual_tasks import Stream, load_stream
 from pyrovae.recipes.folder_lock import owned
+from pyrovae.recipes.machine import choose_device
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.results import find_result, write_result
-from pyrovae.recipes.run_folder import as_json, choose_device
+from pyrovae.recipes.run_folder import as_json
+from pyrovae.recipes.tables import markdown_table, write_markdown
 
 METHODS = {
     "vcl": Online,
@@ -81,7 +82,7 @@ def main(c: Continual) -> dict[str, Result]:
     with owned(c.out):
         results = results_of(methods, stream, c, device)
         table = markdown(results)
-        write_atomically(c.out / "continual.md", table.encode())
+        write_markdown(c.out / "continual.md", table)
         plots.save(figures(results, stream), c.out / "figures")
     say(
         f"{stream.name}: after each task, {s.epochs} epochs each\n\n{table}\nfigures: {c.out / 'figures'}"
@@ -160,19 +161,17 @@ def markdown(results: dict[str, Result]) -> str:
 
 def _table(title: str, name: str, results: dict[str, Result]) -> str:
     count = len(next(iter(results.values()))[name])
-    lines = [
-        f"| {title} after task | "
-        + " | ".join(str(task + 1) for task in range(count))
-        + " | seconds |",
-        "|---" * (count + 2) + "|",
-    ]
-    lines += [
-        f"| {method} | "
-        + " | ".join(f"{value:.4g}" for value in result[name])
-        + f" | {sum(result['seconds']):.0f} |"
-        for method, result in results.items()
-    ]
-    return "\n".join(lines) + "\n"
+    return markdown_table(
+        [f"{title} after task", *(str(task + 1) for task in range(count)), "seconds"],
+        [
+            [
+                method,
+                *(f"{value:.4g}" for value in result[name]),
+                f"{sum(result['seconds']):.0f}",
+            ]
+            for method, result in results.items()
+        ],
+    )
 
 
 def figures(results: dict[str, Result], stream: Stream) -> dict[str, object]:

@@ -18,7 +18,6 @@ from progress import evidence_bar, progress_bar, say
 from script_context import script_context
 
 import pyrovae as pv
-from pyrovae.core.atomic_write import write_atomically
 from pyrovae.data import Batches
 from pyrovae.evidence import (
     Evidence,
@@ -32,12 +31,15 @@ from pyrovae.evidence import (
 from pyrovae.programs.semi_amortized import SemiAmortized
 from pyrovae.recipes import bounds
 from pyrovae.recipes.bounds import Count, FromZero, OutFolder, Seed, Share
+from pyrovae.recipes.machine import choose_device, peak_memory_mib
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.results import write_arrays, write_result
-from pyrovae.recipes.run_folder import Folder, choose_device, peak_memory_mib
+from pyrovae.recipes.run_folder import Folder
+from pyrovae.recipes.tables import write_markdown
 from pyrovae.recipes.uses import Only
 from pyrovae.recipes.vae import make_loss, prepare, proposal_of, some_rows
-from pyrovae.recipes.vae_parts import DENSITIES, build
+from pyrovae.recipes.vae_pair import build
+from pyrovae.recipes.vae_parts import DENSITIES
 from pyrovae.recipes.vae_settings import Settings
 
 SAMPLING = ("is", "psis")
@@ -262,7 +264,7 @@ def tabulate(evaluation: Evaluation, trained: Trained) -> None:
     conditions = {name: value for name, value in rows.take(len(rows.data)).items() if name == "c"}
     bounds = bidirectional(trained.model, len(rows.data), conditions=conditions or None, **steps)
     text = f"{table}\n\nOn data drawn from the model: {bounds}\n"
-    write_atomically(trained.folder.path / "table.md", text.encode())
+    write_markdown(trained.folder.path / "table.md", text)
     say(f"\n{text}")
 
 

@@ -27,7 +27,7 @@ from pyrovae.posteriors import NonReparameterized
 from pyrovae.priors import StandardNormal
 from pyrovae.recipes import bounds
 from pyrovae.recipes.bounds import Count, FromZero, OutFolder, Positive, Range, Seed, Some, Threads
-from pyrovae.recipes.results import write_table
+from pyrovae.recipes.tables import write_csv
 from pyrovae.training.hooks import ProgressBar
 from pyrovae.training.run import Run
 
@@ -139,7 +139,7 @@ def study(s: Study) -> list[dict[str, object]]:
 
 def main(s: Study) -> None:
     rows = study(s)
-    write_table(s.out / "gradient_variance.csv", rows)
+    write_csv(s.out / "gradient_variance.csv", rows)
     panels: dict[str, dict[str, list[float]]] = {}
     for row in rows:
         panels.setdefault(row["objective"], {}).setdefault(row["estimator"], []).append(

@@ -23,17 +23,17 @@ from progress import evidence_bar, progress_bar, say
 from script_context import script_context
 
 import pyrovae as pv
-from pyrovae.core.atomic_write import write_atomically
 from pyrovae.data import Batches
 from pyrovae.nets import GatedMLP
 from pyrovae.recipes import bounds, nesting
 from pyrovae.recipes.bounds import Count, OutFolder, Positive, Seed, Threads
 from pyrovae.recipes.folder_lock import owned
+from pyrovae.recipes.machine import choose_device
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.results import find_result, read_arrays, write_arrays, write_result
-from pyrovae.recipes.run_folder import choose_device
+from pyrovae.recipes.tables import markdown_table, write_markdown
 from pyrovae.recipes.vae import make_loss, prepare, refuse_set, some_rows
-from pyrovae.recipes.vae_parts import build, fit_constants
+from pyrovae.recipes.vae_pair import build, fit_constants
 from pyrovae.recipes.vae_settings import Settings
 from pyrovae.training.hooks import Checkpoint, HistoryFile, ProgressBar
 
@@ -284,11 +284,9 @@ def run(name: str, recipe: Recipe, ours: Reproduction, device: torch.device) -> 
 
 def table(rows: list[dict[str, object]], conditions: str, scale: float) -> str:
     """Ours beside theirs, and each run against the one before it, datum by datum."""
-    lines = [
-        "| run | ours, -log p(x) | better than the row above | active units | k-hat > 0.7 | epochs | training | "
-        "published |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    head = ["run", "ours, -log p(x)", "better than the row above", "active units", "k-hat > 0.7"]
+    head += ["epochs", "training", "published"]
+    lines = []
     scores = [read_arrays(Path(row["folder"]) / "evidence.npz")["log_px"] for row in rows]
     nets = [
         row["run"].split(",")[0] if "," in row["run"] else "" for row in rows
@@ -301,13 +299,20 @@ def table(rows: list[dict[str, object]], conditions: str, scale: float) -> str:
                 f"{difference.mean():.3f} +- {difference.std(ddof=1) / len(difference) ** 0.5:.3f}"
             )
         lines.append(
-            f"| {row['run']} | {-row['log_px']:.2f} +- {row['se']:.2f} | {gain} | {row['active_units']} | "
-            f"{row['untrusted']} of {row['num_data']} | {row['epochs']:.1f} | {row['train_seconds']:.0f} s | "
-            f"{row['published']} |"
+            [
+                row["run"],
+                f"{-row['log_px']:.2f} +- {row['se']:.2f}",
+                gain,
+                row["active_units"],
+                f"{row['untrusted']} of {row['num_data']}",
+                f"{row['epochs']:.1f}",
+                f"{row['train_seconds']:.0f} s",
+                row["published"],
+            ]
         )
     seen = f"K = {rows[0]['num_particles']}, N = {rows[0]['num_data']}"
-    return "\n".join(lines) + (
-        f"\n\nScale {scale:g}, {seen}; +- is one standard error over test data, in the third "
+    return markdown_table(head, lines) + (
+        f"\nScale {scale:g}, {seen}; +- is one standard error over test data, in the third "
         f"column of paired differences. {conditions}\n"
     )
 
@@ -333,7 +338,7 @@ def main(ours: Reproduction) -> None:
             for name, recipe in progress_bar(recipes.items(), desc=ours.paper, unit="run")
         ]
         text = table(rows, conditions, ours.scale)
-        write_atomically(out / "table.md", text.encode())
+        write_markdown(out / "table.md", text)
     say(text)
 
 

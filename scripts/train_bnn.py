@@ -28,7 +28,8 @@ from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.bnn_task import epochs_of, load_task, load_unknown
 from pyrovae.recipes.bnn_train import stored_guides, train
 from pyrovae.recipes.bounds import OutFolder
-from pyrovae.recipes.run_folder import Folder, OnceAccepted, choose_device, peak_memory_mib
+from pyrovae.recipes.machine import choose_device, peak_memory_mib
+from pyrovae.recipes.run_folder import Folder, OnceAccepted
 from pyrovae.recipes.uses import Rule
 from pyrovae.training.hooks import Checkpoint, HistoryFile
 

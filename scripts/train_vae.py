@@ -24,8 +24,9 @@ from pyrovae.data import (
 )
 from pyrovae.heads import BernoulliHead
 from pyrovae.nets import MLP
+from pyrovae.recipes.machine import choose_device, peak_memory_mib
 from pyrovae.recipes.refusal import Refusal
-from pyrovae.recipes.run_folder import Folder, OnceAccepted, choose_device, peak_memory_mib
+from pyrovae.recipes.run_folder import Folder, OnceAccepted
 from pyrovae.recipes.vae import (
     Prepared,
     autocast,
@@ -37,7 +38,7 @@ from pyrovae.recipes.vae import (
     stored,
 )
 from pyrovae.recipes.vae_figures import draw_figures
-from pyrovae.recipes.vae_parts import build, fit_constants
+from pyrovae.recipes.vae_pair import build, fit_constants
 from pyrovae.recipes.vae_settings import Settings
 from pyrovae.training.hooks import Checkpoint, EarlyStopping, HistoryFile, ProgressBar, TensorBoard
 

@@ -21,6 +21,7 @@ from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.bnn_task import Task
 from pyrovae.recipes.bnn_train import Trained
 from pyrovae.recipes.results import read_arrays, read_result, write_arrays, write_result
+from pyrovae.recipes.tables import markdown_table
 
 REPLICATES = 1000
 """Draws of y behind CRPS and coverage."""
@@ -255,15 +256,13 @@ def to_arviz(
 def markdown(results: dict[str, dict[str, Summary]]) -> str:
     """Methods by metrics, mean ± standard error."""
     names = [name for name in METRICS if any(name in result for result in results.values())]
-    lines = [
-        "| method | " + " | ".join(METRICS[name] for name in names) + " |",
-        "|---" * (len(names) + 1) + "|",
-    ]
-    for method, result in results.items():
-        lines.append(
-            f"| {method} | " + " | ".join(_cell(result.get(name)) for name in names) + " |"
-        )
-    return "\n".join(lines) + "\n"
+    return markdown_table(
+        ["method", *(METRICS[name] for name in names)],
+        [
+            [method, *(_cell(result.get(name)) for name in names)]
+            for method, result in results.items()
+        ],
+    )
 
 
 def _cell(entry: Summary | None) -> str:

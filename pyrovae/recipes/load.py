@@ -1,6 +1,5 @@
 """A finished run, loaded back from its folder."""
 
-import csv
 import dataclasses
 import json
 from pathlib import Path
@@ -14,10 +13,12 @@ from pyrovae.recipes.bnn_methods import METHODS
 from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.bnn_task import Task, load_task
 from pyrovae.recipes.bnn_train import rebuild_pairs, stored_guides, untrained
+from pyrovae.recipes.machine import choose_device
 from pyrovae.recipes.refusal import Refusal
-from pyrovae.recipes.run_folder import Folder, choose_device
+from pyrovae.recipes.run_folder import Folder
+from pyrovae.recipes.tables import read_csv
 from pyrovae.recipes.vae import make_loss, prepare, proposal_of
-from pyrovae.recipes.vae_parts import build
+from pyrovae.recipes.vae_pair import build
 from pyrovae.recipes.vae_settings import Settings
 from pyrovae.training.checkpoint import load_weights
 from pyrovae.training.history import History
@@ -165,8 +166,7 @@ def _num_draws(folder: Folder) -> int:
 def _history(folder: Folder) -> History | None:
     if not folder.history.exists():
         return None
-    with folder.history.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(folder.history)
     return History([{name: float(text) for name, text in row.items() if text} for row in rows])
 
 

@@ -1,11 +1,10 @@
 """Results on disk: written whole, with a digest that is checked when they are read again."""
 
-import csv
 import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -71,17 +70,6 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
             return {name: arrays[name] for name in arrays}
     except Exception as error:  # whatever numpy and zipfile make of another file
         raise _damaged(path, str(error)) from error
-
-
-def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """A CSV file with the columns of all rows, atomically."""
-    text = io.StringIO(newline="")
-    table = csv.DictWriter(
-        text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n"
-    )
-    table.writeheader()
-    table.writerows(rows)
-    write_atomically(path, text.getvalue().encode())
 
 
 def _damaged(path: Path, reason: str, remedy: str = ANEW) -> Refusal:

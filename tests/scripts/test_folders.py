@@ -22,9 +22,9 @@ from pyrovae.recipes.results import (
     read_result,
     write_arrays,
     write_result,
-    write_table,
 )
 from pyrovae.recipes.run_folder import SCHEMA
+from pyrovae.recipes.tables import write_csv
 
 QUIET = (*QUICK, "--dataset", "mine.npz")
 """Of files that can be changed."""
@@ -241,7 +241,7 @@ def test_results_are_what_was_written(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match="there is no file"):
         read_result(path)
     write_arrays(arrays, {"a": np.arange(3.0)})
-    write_table(table, [{"a": 1}, {"b": "2,3"}])
+    write_csv(table, [{"a": 1}, {"b": "2,3"}])
     assert table.read_text() == 'a,b\n1,\n,"2,3"\n'
     content = {
         "mean": 0.1,

@@ -15,8 +15,8 @@ from test_scripts import run
 
 from pyrovae.recipes import bounds, nesting
 from pyrovae.recipes.bounds import Count, Positive, Range, Seed, Share, Threads, Widths
+from pyrovae.recipes.machine import choose_device
 from pyrovae.recipes.refusal import Refusal
-from pyrovae.recipes.run_folder import choose_device
 from pyrovae.recipes.uses import Naming, NotWith, Only, Several, refuse_unused
 
 

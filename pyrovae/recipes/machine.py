@@ -1,0 +1,66 @@
+"""The device, the memory and the versions of a run."""
+
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+import pyrovae as pv
+from pyrovae.recipes.refusal import Refusal
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is one, this process's of several. Raises Refusal for a device
+    that is not there."""
+    if name == "auto":
+        return pv.Ranks(alone=True).device
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()  # of the "meta" device there are no numbers
+    except (RuntimeError, AssertionError) as error:
+        raise Refusal(
+            f"--device {name} is not available here ({str(error).splitlines()[0]}); use auto or cpu."
+        ) from error
+    return device
+
+
+def peak_memory_mib() -> float | None:
+    """The most memory this process has held, in MiB (on CUDA, that of the device); None where the
+    system cannot tell."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated() / 2**20
+    try:
+        import resource
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+        2**20 if sys.platform == "darwin" else 2**10
+    )
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+def package_version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def git_commit() -> str | None:
+    """The commit of the code, with a + where files were changed since; None outside a repository."""
+    here = Path(__file__).parent
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
+        )
+        dirty = subprocess.run(
+            ["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.stdout.strip() + ("+" if dirty.stdout.strip() else "")
