@@ -55,7 +55,7 @@ def trace(
             )
     except CaptureError:
         raise
-    except Exception as error:  # whatever the program did that tracing cannot follow
+    except Exception as error:  # tracing failed, or the program did
         raise _explained(error) from error
     finally:
         buffers.assign(own)
@@ -68,7 +68,7 @@ def trace(
         )
     if python_random_state() != before:
         raise CaptureError(
-            "the program draws from Python's or numpy's random numbers; draw by torch."
+            "the program draws random numbers from Python or numpy; draw them from torch."
         )
     _drop_profiler_marks(graph)
     for node in reversed(graph.graph.nodes):

@@ -1,8 +1,8 @@
 """How parameters of plain modules meet Pyro's global parameter store.
 
-Pyro's SVI trains what it sees in `param` statements, so a program made of plain `nn.Module`s would
-silently train nothing. `register_params` makes those statements. The engine has no need of them
-(it owns an ordinary optimiser) and runs every pair inside `local_param_scope`, where nothing
+Pyro's SVI trains the tensors of `param` statements alone, so a program made of plain `nn.Module`s
+would silently train nothing. `register_params` makes those statements. The engine has no need of
+them (it owns an ordinary optimiser) and runs every pair inside `local_param_scope`, where nothing
 enters the store.
 """
 

@@ -1,4 +1,4 @@
-"""Estimators of Pyro that do their own backward pass, as losses."""
+"""Estimators of Pyro that run the backward pass themselves, as losses."""
 
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
@@ -18,7 +18,7 @@ from pyrovae.losses.base import hold
 
 @runtime_checkable
 class HasLossAndGrads(Protocol):
-    """An estimator that takes the backward pass by itself, as most of Pyro's do."""
+    """An estimator that runs the backward pass itself, as most of Pyro's do."""
 
     def loss_and_grads(
         self, model: Callable, guide: Callable, *args: object, **kwargs: object
@@ -27,17 +27,17 @@ class HasLossAndGrads(Protocol):
 
 
 class PyroLoss(nn.Module):
-    r"""What `elbo.loss_and_grads` minimises, over the number of data in the batch: for estimators
-    that `ElboLoss` refuses.
+    r"""The objective of `elbo.loss_and_grads`, divided by the number of data in the batch: for
+    estimators that `ElboLoss` refuses.
 
     `RenyiELBO`, `ReweightedWakeSleep`, `TraceTailAdaptive_ELBO` and estimators of your own call
     `backward` and return Python numbers; here their surrogate becomes the gradient of the returned
     scalar, so that `fit` trains, checkpoints and captures them. Value and gradient are Pyro's, in
     nats, divided by B. It has no `terms`.
 
-    The pair is scaled as it is written: with sites outside the plate, or several data in one
-    importance weight (`RenyiELBO`), that is another objective than nats per datum of all data.
-    `ElboLoss` and `IwaeLoss` are to be preferred where they take the estimator.
+    The scales are those that the programs set: with sites outside the plate, or several data in
+    one importance weight (`RenyiELBO`), the objective is not nats per datum of all data. Prefer
+    `ElboLoss` and `IwaeLoss` where they accept the estimator.
 
     Raises: TypeError for an estimator without `loss_and_grads`.
 
@@ -72,7 +72,7 @@ class PyroLoss(nn.Module):
         return (value.detach() + surrogate - surrogate.detach()) / size_of(batch)
 
     def _announced(self, **batch: Tensor) -> object:
-        """The guide; estimators go backward only where some program has a `param` statement."""
+        """The guide with a `param` statement, without which estimators skip the backward pass."""
         _param(name="trained by its owner")
         return self.guide(**batch)
 
@@ -81,7 +81,7 @@ _param = effectful(lambda: torch.zeros(()), type="param")
 
 
 class _Recorded(TorchFunctionMode):
-    """`backward` notes the scalar it was called on, and `item` gives the tensor."""
+    """`backward` records the scalar that it is called on, and `item` returns the tensor."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A net whose weights are sample sites: what makes a program a Bayesian neural network."""
+"""A net whose weights are sample sites: the core of a Bayesian neural network."""
 
 import copy
 import warnings
@@ -36,27 +36,26 @@ WITHOUT = (
         for kind in ("activation", "container", "dropout", "flatten", "linear", "pooling")
     ),
 )
-"""Where modules come from that, having no weights of their own, leave those of layers to the
-layers."""
+"""Packages whose modules, if they have no parameters, do not use the weights of other modules."""
 
 
 class Bayesian(nn.Module):
     r"""Any net with weights drawn from a prior: p(w) p(y | x, w), the weights being sites outside
     the data plate.
 
-    `prior(site, tensor)` is asked for each parameter and returns its distribution, or None where
+    `prior(site, tensor)` is called for each parameter and returns its distribution, or None where
     the parameter stays a number that training fits: `pyrovae.bnn.priors` holds the usual ones.
     Parameter "layers.0.weight" of a net called "w" is site "w.layers.0.weight". Inside `Model` the
     weights are drawn before the plate over data opens, once however many nodes use the net; a
     hand-written program draws them by `with net.drawn():`.
 
-    The user's net is left as it is: the sampled parameters live in a copy, where their values are
-    the starting point of guides. Parameters that the prior leaves out stay shared with the net and
-    whatever else uses them.
+    The net itself is not changed: the sampled parameters are those of a copy, and their values are
+    the initial values of guides. Parameters for which the prior returns None stay shared with the
+    net.
 
     event_dim: dims of one input of the net, needed only under vectorised particles, which apply K
-    nets at once. The default asks `net.in_shape`, `net.event_dim` or a convolution that comes
-    first, else it is 1.
+    nets at once. The default is taken from `net.in_shape`, `net.event_dim` or a convolution that
+        comes first, else it is 1.
 
     Shapes: inputs `(B, *event)` or `(K, B, *event)`; with weights `(K, 1, *shape)` the output is
     `(K, B, *out)`.
@@ -107,8 +106,8 @@ class Bayesian(nn.Module):
         r"""A copy whose output is linear in the weights, f(x, w*) + J(x) (w - w*), for predictions
         of Laplace's posterior.
 
-        `at` holds w* by site. The Gauss-Newton curvature behind such a posterior is that of this
-        net, and far from w* the net itself does what no datum asked of it. Source: Immer, Korzepa
+        `at` holds w* by site. The Gauss-Newton curvature of such a posterior is that of this
+        linear model; far from w* the data do not constrain the net itself. Source: Immer, Korzepa
         & Bauer 2021, arXiv:2008.08640, eq. 6.
         """
         other = copy.deepcopy(self)

@@ -22,10 +22,10 @@ class Model(nn.Module):
     the keywords.
 
     `model(**data)` observes each site that `data` names and samples the others; `model(num=16)`
-    samples everything for 16 data. Names in `data` that are not sites are conditions, there for
-    nodes to name as parents; those that nothing names are ignored. Returns all values by name,
-    each `(K, B, *event)` under whatever plates are open. All sites lie in plate "data" at dim -1,
-    but for `Global` nodes and the weights of `Bayesian` nets, which come first.
+    samples everything for 16 data. Names in `data` that are not sites are conditions that nodes
+    may name as parents; those that no node names are ignored. Returns all values by name, each
+    `(K, B, *event)` as open plates require. All sites lie in plate "data" at dim -1, except
+    `Global` nodes and the weights of `Bayesian` nets, which come first.
 
     Raises: ValueError for a node whose parents come later or nowhere, for data of unequal leading
     size, and for data that name a `Global` site.
@@ -142,7 +142,7 @@ class Joint(nn.Module):
         results = []
         for index, program in enumerate(
             self.programs
-        ):  # each may open plate "data", but a trace takes its indices once
+        ):  # each may open plate "data", but a trace accepts its index site once
             with poutine.block(hide_fn=site_is_subsample) if index else nullcontext():
                 results.append(program(*args, **data))
         return {

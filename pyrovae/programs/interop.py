@@ -11,7 +11,7 @@ def as_svi(model: Callable, guide: Callable) -> tuple[Callable, Callable]:
     once.
 
     `Model` and `Guide` do this by themselves; a hand-written `nn.Module` whose forward is a Pyro
-    program, or a function that closes over one, does not, and SVI would train nothing, in silence.
+    program, or a function that closes over one, does not, and SVI would silently train nothing.
 
     Example:
         >>> import pyro, torch
