@@ -121,11 +121,11 @@ def _for_real() -> Iterator[None]:
 def without_nan_warnings() -> Iterator[None]:
     """Without Pyro's NaN checks of losses and gradients, which read values and which no setting
     turns off."""
-    looks = {"torch_isnan": pyro.util.torch_isnan, "torch_isinf": pyro.util.torch_isinf}
+    checks = {"torch_isnan": pyro.util.torch_isnan, "torch_isinf": pyro.util.torch_isinf}
     try:
-        for name in looks:
+        for name in checks:
             setattr(pyro.util, name, lambda value: False)
         yield
     finally:
-        for name, look in looks.items():
-            setattr(pyro.util, name, look)
+        for name, check in checks.items():
+            setattr(pyro.util, name, check)

@@ -20,7 +20,7 @@ def has_known_shape(value: object) -> bool:
     )
 
 
-def distinct(batch: Mapping[str, Tensor]) -> list[Tensor]:
+def without_aliases(batch: Mapping[str, Tensor]) -> list[Tensor]:
     """Its tensors, in copies where one has two names: tracing would merge them into one input."""
     seen: set[int] = set()
     result = []

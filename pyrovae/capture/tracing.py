@@ -9,7 +9,7 @@ from torch.utils import _pytree as pytree
 
 from pyrovae.capture.buffers import Buffers
 from pyrovae.capture.concretize import ConcretizeMode, place_of, without_nan_warnings
-from pyrovae.capture.flat_graph import distinct, has_known_shape, python_random_state
+from pyrovae.capture.flat_graph import has_known_shape, python_random_state, without_aliases
 from pyrovae.capture.same_graph import GraphRecord
 from pyrovae.core.errors import CaptureError, first_line
 from pyrovae.core.recording import recording
@@ -51,7 +51,7 @@ def trace(
     try:
         with recording(), mode, without_nan_warnings():
             graph = make_fx(flat, tracing_mode="fake", _allow_non_fake_inputs=True)(
-                distinct(batch), own
+                without_aliases(batch), own
             )
     except CaptureError:
         raise

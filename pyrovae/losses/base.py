@@ -13,7 +13,7 @@ from pyrovae.core.shapes import DATA
 from pyrovae.losses.elbo_terms import Terms
 from pyrovae.losses.schedules import Schedule
 
-Told = TypeVar("Told")
+Value = TypeVar("Value")
 _TAKEN = set(dir(nn.ModuleDict))
 """Names that no module in an `nn.ModuleDict` can have."""
 
@@ -35,7 +35,7 @@ def hold(loss: nn.Module, *programs: Callable) -> nn.ModuleDict:
 
 def unwrap(loss: nn.Module) -> nn.Module:
     """The innermost loss: losses that wrap another one keep it as `inner`."""
-    while isinstance(inner := _told(loss, "inner", None), nn.Module):
+    while isinstance(inner := _attribute(loss, "inner", None), nn.Module):
         loss = inner
     return loss
 
@@ -61,24 +61,24 @@ class Loss(Protocol):
 
 def programs_of(loss: nn.Module) -> tuple[Callable, Callable] | None:
     """Model and guide of a loss; None for a loss without them."""
-    model: Callable | None = _told(loss, "model", None)
+    model: Callable | None = _attribute(loss, "model", None)
     guide = guide_of(loss)
     return None if model is None or guide is None else (model, guide)
 
 
 def guide_of(loss: nn.Module) -> Callable | None:
     """The guide of a loss; None for a loss without one."""
-    return _told(loss, "guide", None)
+    return _attribute(loss, "guide", None)
 
 
 def plate_of(loss: nn.Module) -> str:
     """The name of the plate over data."""
-    return _told(loss, "plate", DATA)
+    return _attribute(loss, "plate", DATA)
 
 
 def terms_of(loss: nn.Module) -> Terms | None:
     """The terms of the last evaluation; None for a loss that keeps none."""
-    return _told(loss, "terms", None)
+    return _attribute(loss, "terms", None)
 
 
 def set_terms(loss: nn.Module, terms: Terms | None) -> None:
@@ -88,12 +88,12 @@ def set_terms(loss: nn.Module, terms: Terms | None) -> None:
 
 def beta_of(loss: nn.Module) -> float | Tensor | None:
     """The present weight of the KL, if it is a number or a schedule with a `value`."""
-    beta: object = _told(loss, "beta", None)
+    beta: object = _attribute(loss, "beta", None)
     value = beta.value() if isinstance(beta, HasValue) else beta
     return value if isinstance(value, (int, float, Tensor)) else None
 
 
-def _told(loss: nn.Module, name: str, otherwise: Told) -> Told:
+def _attribute(loss: nn.Module, name: str, otherwise: Value) -> Value:
     """What a loss has under a name of `Loss`; `otherwise` where it has nothing."""
     # a protocol would not do: `isinstance` does not see submodules (from Python 3.12 on)
     return getattr(loss, name, otherwise)

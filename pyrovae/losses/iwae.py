@@ -39,17 +39,17 @@ class IwaeLoss(nn.Module):
             for alpha = 1 or K = 1; for an IWAE bound of several particles it is biased, and "dreg"
             is not.
         "dreg": doubly reparameterised: the guide's path derivatives have weight
-            alpha v_k + (1 - alpha) v_k^2, where v_k is w_k^{1 - alpha}, normalised. Unbiased for every alpha and K,
-            without noise at the exact posterior.
+            alpha v_k + (1 - alpha) v_k^2, where v_k is w_k^{1 - alpha}, normalised. Unbiased for
+            every alpha and K, without noise at the exact posterior.
         Far from the posterior any of the three may have the least variance. The last two score the
         guide's draws again, which takes an inverse autoregressive flow several passes.
 
     A `poutine.scale` around model and guide weights the bound of each datum; all sites of a datum
     have to have the same scale.
 
-    Raises: PairError for sites outside the plate (their weight belongs to no single datum), and for
-    unequal scales; TypeError for latent sites that are not reparameterised, whose gradient would miss a
-    term; ValueError for num_particles < 1.
+    Raises: PairError for sites outside the plate (their weight belongs to no single datum), and
+    for unequal scales; TypeError for latent sites that are not reparameterised, whose gradient
+    would miss a term; ValueError for num_particles < 1.
     Source: Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519, eq. 8; Li & Turner 2016,
     arXiv:1602.02311; STL: Roeder, Wu & Duvenaud 2017, arXiv:1703.09194; DReG: Tucker et al. 2019,
     arXiv:1810.04152, alpha as in its derivation with w replaced by w^{1 - alpha}.

@@ -41,7 +41,8 @@ def squared_jacobian(net: Callable[[Tensor], Tensor], x: Tensor, *, num_draws: i
     r"""||d net(x) / dx||_F^2 averaged over the batch, by random projections: unbiased, one
     backward pass a draw.
 
-    E ||v^T J||^2 = ||J||_F^2 for v ~ N(0, I). Shapes: x `(B, *event)`; net(x) `(B, ...)`, each row a function of its own row of x.
+    E ||v^T J||^2 = ||J||_F^2 for v ~ N(0, I).
+    Shapes: x `(B, *event)`; net(x) `(B, ...)`, each row a function of its own row of x.
     Source: contractive autoencoders, Rifai et al. 2011, ICML; the estimator: Hutchinson 1989.
 
     Example:

@@ -64,14 +64,14 @@ class PyroLoss(nn.Module):
 
     def forward(self, **batch: Tensor) -> Tensor:
         set_up(self.guide, batch)
-        with local_param_scope(), torch.enable_grad(), _Recorded() as recorded:
-            value = self.elbo.loss_and_grads(self.model, self._announced, **batch)
+        with local_param_scope(), torch.enable_grad(), _RecordBackward() as recorded:
+            value = self.elbo.loss_and_grads(self.model, self._guide_with_param, **batch)
         value = torch.as_tensor(value[0] if isinstance(value, tuple) else value)
         surrogate = sum(recorded.surrogates, torch.zeros(()))
         surrogate = surrogate if torch.is_grad_enabled() else surrogate.detach()
         return (value.detach() + surrogate - surrogate.detach()) / size_of(batch)
 
-    def _announced(self, **batch: Tensor) -> object:
+    def _guide_with_param(self, **batch: Tensor) -> object:
         """The guide with a `param` statement, without which estimators skip the backward pass."""
         _param(name="trained by its owner")
         return self.guide(**batch)
@@ -80,7 +80,7 @@ class PyroLoss(nn.Module):
 _param = effectful(lambda: torch.zeros(()), type="param")
 
 
-class _Recorded(TorchFunctionMode):
+class _RecordBackward(TorchFunctionMode):
     """`backward` records the scalar that it is called on, and `item` returns the tensor."""
 
     def __init__(self) -> None:

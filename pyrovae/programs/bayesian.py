@@ -2,9 +2,8 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Protocol, runtime_checkable
 
 import pyro
 import pyro.distributions as dist
@@ -14,9 +13,9 @@ from pyro import poutine
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 from torch.distributions import Distribution
-from torch.nn.modules.conv import _ConvNd
 
 from pyrovae.core.provenance import redrawing
+from pyrovae.programs._net_structure import event_dim_of, only_layers_use_parameters
 from pyrovae.programs._particles import apply_particles
 from pyrovae.programs.adapter import as_pyro
 
@@ -26,17 +25,6 @@ WeightPrior = Callable[[str, Tensor], Distribution | None]
 def standard(name: str, tensor: Tensor) -> Distribution:
     """Every weight N(0, 1)."""
     return dist.Normal(torch.zeros_like(tensor), 1.0)
-
-
-LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-WITHOUT = (
-    "pyrovae.nets",
-    *(
-        f"torch.nn.modules.{kind}"
-        for kind in ("activation", "container", "dropout", "flatten", "linear", "pooling")
-    ),
-)
-"""Packages whose modules, if they have no parameters, do not use the weights of other modules."""
 
 
 class Bayesian(nn.Module):
@@ -93,7 +81,7 @@ class Bayesian(nn.Module):
             )
         kept = {id(value): value for key, value in net.named_parameters() if key not in sampled}
         self.net = copy.deepcopy(net, kept)
-        self.event_dim = _event_dim(net) if event_dim is None else event_dim
+        self.event_dim = event_dim_of(net) if event_dim is None else event_dim
         self.initial = {
             key: value.requires_grad_(False)
             for key, value in self.net.named_parameters()
@@ -145,20 +133,7 @@ class Bayesian(nn.Module):
     def only_layers_use(self) -> bool:
         """Whether the weights are known to be used by linear and convolutional layers alone, each
         by one of them."""
-        parts = list(self.net.modules())
-        values = [
-            value for part in parts for value in part._parameters.values() if value is not None
-        ]
-        return (
-            self.expanded_at is None
-            and len(set(map(id, values))) == len(values)
-            and all(
-                type(part) in LAYERS
-                or not part._parameters
-                and type(part).__module__.startswith(WITHOUT)
-                for part in parts
-            )
-        )
+        return self.expanded_at is None and only_layers_use_parameters(self.net)
 
     @contextmanager
     def drawn(self) -> Iterator[dict[str, Tensor]]:
@@ -229,28 +204,3 @@ def drawn(program: nn.Module) -> Iterator[None]:
             if isinstance(part, Bayesian):
                 stack.enter_context(part.drawn())
         yield
-
-
-@runtime_checkable
-class HasInShape(Protocol):
-    """A net that knows the shape of one input."""
-
-    in_shape: Sequence[int]
-
-
-@runtime_checkable
-class HasEventDim(Protocol):
-    """A net that knows the number of dims of one input."""
-
-    event_dim: int
-
-
-def _event_dim(net: nn.Module) -> int:
-    if isinstance(net, HasInShape) and isinstance(net.in_shape, Sequence):
-        return len(net.in_shape)
-    if isinstance(net, HasEventDim) and isinstance(net.event_dim, int):
-        return net.event_dim
-    first = next(
-        part for part in net.modules() if any(True for _ in part.parameters(recurse=False))
-    )
-    return len(first.kernel_size) + 1 if isinstance(first, _ConvNd) else 1

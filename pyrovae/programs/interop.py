@@ -28,10 +28,10 @@ def as_svi(model: Callable, guide: Callable) -> tuple[Callable, Callable]:
         >>> coin.logit.item() > 0
         True
     """
-    return _announced(model, "model"), _announced(guide, "guide")
+    return _with_params(model, "model"), _with_params(guide, "guide")
 
 
-def _announced(program: Callable, prefix: str) -> Callable:
+def _with_params(program: Callable, prefix: str) -> Callable:
     modules = find_modules(program)
 
     def run(*args: object, **kwargs: object) -> object:
