@@ -9,13 +9,13 @@ import torch.nn as nn
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from pyrovae.capture.buffers import Buffers
+from pyrovae.capture._buffers import Buffers
+from pyrovae.capture._flat_graph import kinds_of, layout_of, lift
+from pyrovae.capture._rollback import UndoWrites, rolled_back
 from pyrovae.capture.concretize import place_of
 from pyrovae.capture.cuda_graph import CudaGraphRunner, Epilogue, record_cuda_graph
-from pyrovae.capture.flat_graph import kinds_of, layout_of, lift
 from pyrovae.capture.inductor import compile_graph, forget_sources
 from pyrovae.capture.onednn import use_fastest_route
-from pyrovae.capture.rollback import UndoWrites, rolled_back
 from pyrovae.capture.tracing import trace
 from pyrovae.capture.user_code import is_user_code, module_of
 from pyrovae.capture.verify import Verifier

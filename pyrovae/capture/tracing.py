@@ -7,10 +7,10 @@ from torch import Tensor, fx
 from torch._ops import OpOverload
 from torch.utils import _pytree as pytree
 
-from pyrovae.capture.buffers import Buffers
+from pyrovae.capture._buffers import Buffers
+from pyrovae.capture._flat_graph import has_known_shape, python_random_state, without_aliases
+from pyrovae.capture._same_graph import GraphRecord
 from pyrovae.capture.concretize import ConcretizeMode, place_of, without_nan_warnings
-from pyrovae.capture.flat_graph import has_known_shape, python_random_state, without_aliases
-from pyrovae.capture.same_graph import GraphRecord
 from pyrovae.core.errors import CaptureError, first_line
 from pyrovae.core.recording import recording
 from pyrovae.core.types import Batch

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from pyrovae.capture.buffers import Buffers
-from pyrovae.capture.flat_graph import are_close
+from pyrovae.capture._buffers import Buffers
+from pyrovae.capture._flat_graph import are_close
+from pyrovae.capture._rollback import UndoWrites
 from pyrovae.capture.guards import has_backward_hooks, watch_user_code
-from pyrovae.capture.rollback import UndoWrites
 from pyrovae.core.errors import CaptureError, first_line
 from pyrovae.core.preserve_state import preserve_state
 from pyrovae.core.types import Batch

@@ -16,10 +16,10 @@ from pyrovae.core.recording import is_recording
 from pyrovae.core.shapes import DATA
 from pyrovae.core.traces import for_batch, set_up
 from pyrovae.losses._estimators import evaluate, pathwise, usable, vectorized, with_traces
+from pyrovae.losses._weighted_kl import WeightedKl, weighted_kl
 from pyrovae.losses.base import hold
 from pyrovae.losses.elbo_terms import Terms, read_terms
 from pyrovae.losses.schedules import Schedule, weight_of
-from pyrovae.losses.weighted_kl import WeightedKl, weighted_kl
 
 
 class ElboLoss(nn.Module):

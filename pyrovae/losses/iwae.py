@@ -17,8 +17,8 @@ from pyrovae.core.shapes import DATA
 from pyrovae.core.support import refuse_score_functions
 from pyrovae.core.traces import for_batch, replay_guide, run_guide, run_model, sample_sites
 from pyrovae.core.types import nodes_of
+from pyrovae.losses._datum_weight import datum_weight
 from pyrovae.losses.base import hold
-from pyrovae.losses.datum_weight import datum_weight
 from pyrovae.losses.elbo_terms import Terms, read_terms
 
 Gradient = Literal["plain", "stl", "dreg"]

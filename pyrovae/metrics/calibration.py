@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyrovae.metrics.refuse import labels, probabilities
+from pyrovae.metrics._refuse import labels, probabilities
 
 
 class Reliability(NamedTuple):

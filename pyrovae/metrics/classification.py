@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from pyrovae.metrics.refuse import labels, probabilities
+from pyrovae.metrics._refuse import labels, probabilities
 
 
 def accuracy(probs: Tensor, y: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import math
 import torch
 from torch import Tensor
 
-from pyrovae.metrics.refuse import draws_and_targets, finite, shaped
+from pyrovae.metrics._refuse import draws_and_targets, finite, shaped
 
 
 def crps(draws: Tensor, y: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from pyrovae.metrics.refuse import finite
+from pyrovae.metrics._refuse import finite
 
 
 def auroc(scores_in: Tensor, scores_out: Tensor) -> Tensor:

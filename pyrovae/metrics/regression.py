@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from pyrovae.metrics.refuse import draws_and_targets, finite, shaped
+from pyrovae.metrics._refuse import draws_and_targets, finite, shaped
 
 
 def rmse(mean: Tensor, y: Tensor) -> Tensor:

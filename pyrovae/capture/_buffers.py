@@ -7,7 +7,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from pyrovae.capture.flat_graph import layout_of
+from pyrovae.capture._flat_graph import layout_of
 from pyrovae.core.errors import CaptureError
 
 

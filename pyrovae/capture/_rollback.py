@@ -12,7 +12,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from pyrovae.capture.contents import value_key
+from pyrovae.capture._contents import value_key
 from pyrovae.capture.reachable import Search
 from pyrovae.core.errors import CaptureError
 
