@@ -1,4 +1,4 @@
-"""Programs without gradients that are captured once it pays."""
+"""Programs without gradients, captured once that saves time."""
 
 import logging
 import time
@@ -18,16 +18,16 @@ logger = logging.getLogger(__name__)
 Compile = Literal["auto", "on", "off"]
 
 PATIENCE = 15.0
-"""Seconds that a program runs as it is before "auto" compiles it: about what compiling takes, so
-that at most twice the least time is spent whatever lies ahead."""
+"""Seconds that a program runs eagerly before "auto" compiles it: about the time that compiling
+takes, so that the total is at most twice the least possible, however long the run."""
 
 
 class AutoCapture(Generic[Result]):
-    """`program(batch)`, in time captured and replayed (see `Captured`) for the shapes that take
-    the most of it.
+    """`program(batch)`, run eagerly at first, then captured and replayed (see `Captured`) for the
+    shapes that take most of the time.
 
     compile: "on" captures the first shapes at once and others as "auto" does: after `PATIENCE`
-    seconds with them. A program that cannot be captured runs as it is, and the log says why.
+    seconds with them. A program that cannot be captured runs eagerly, and the log says why.
 
     Example:
         >>> double = AutoCapture(lambda batch: 2 * batch["x"], compile="off")
@@ -96,7 +96,8 @@ class AutoCapture(Generic[Result]):
 
 
 def shapes_of(batch: Batch) -> tuple:
-    """What a capture is valid for."""
+    """What a capture is valid for: the number of threads; names, shapes, strides, dtypes and
+    devices of a batch."""
     kinds = (
         (value.shape, value.stride(), value.dtype, value.device)
         if isinstance(value, Tensor)

@@ -1,4 +1,5 @@
-"""What lets a recording follow a program past its looks at the values of tensors."""
+"""Record programs that read the values of tensors where that is harmless: `.item()`, and Boolean
+buffers."""
 
 import sys
 import traceback
@@ -22,9 +23,9 @@ _READ_GRADIENT = vars(torch._C.TensorBase)["grad"].__get__
 
 
 class ConcretizeMode(TorchFunctionMode):
-    """Within it `.item()` gives the detached tensor, which is enough where it is only added to
-    others, as in Pyro's estimators; and what a program makes of `masks` alone is computed, so that
-    it may look at their values.
+    """Within it `.item()` returns the detached tensor, which is enough where it is only added to
+    others, as in Pyro's estimators. Operations on `masks` alone are computed, so that a program
+    may read their values.
     """
 
     def __init__(self, masks: Iterable[Tensor] = ()) -> None:
@@ -37,7 +38,7 @@ class ConcretizeMode(TorchFunctionMode):
     ) -> object:
         if func == _READ_GRADIENT and _is_users(args[0], sys._getframe(1)):
             raise CaptureError(
-                "the program reads the gradient of a parameter, which a captured step keeps to itself."
+                "the program reads the gradient of a parameter, which a captured step does not set."
             )
         tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         known = [id(tensor) in self.known for tensor in tensors]
@@ -47,8 +48,8 @@ class ConcretizeMode(TorchFunctionMode):
                 result = func(*args, **(kwargs or {}))
             if not all(map(torch.equal, before, _random(tensors))):
                 raise CaptureError(
-                    "the program makes random numbers of a Boolean buffer alone, which a recording would "
-                    "hold fixed; make them of data."
+                    "the program draws random numbers from a Boolean buffer alone, which a recording would "
+                    "hold fixed; let them depend on the data."
                 )
             self.known |= {
                 id(leaf): leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor)
@@ -70,15 +71,16 @@ class ConcretizeMode(TorchFunctionMode):
             changed = args[0] if args else None
         if id(changed) in self.known:
             raise CaptureError(
-                "the program changes in place what it made of a Boolean buffer; make a new tensor."
+                "the program changes in place a tensor computed from a Boolean buffer; make a new one."
             )
         return args[0].detach() if func is Tensor.item else func(*args, **(kwargs or {}))
 
 
 def _is_users(tensor: Tensor, reader: FrameType) -> bool:
-    """Whether code of the user's reads of a parameter that was there before the recording."""
+    """Whether user code reads this tensor, and it is a parameter that existed before the
+    recording."""
     while reader.f_code.co_name == "__torch_function__" and reader.f_back is not None:
-        reader = reader.f_back  # other modes lie between
+        reader = reader.f_back  # skip the frames of other modes
     return (
         isinstance(tensor, nn.Parameter)
         and not isinstance(tensor, FakeTensor)
@@ -87,14 +89,14 @@ def _is_users(tensor: Tensor, reader: FrameType) -> bool:
 
 
 def _random(tensors: list[Tensor]) -> list[Tensor]:
-    """The state of the generators that may be asked."""
+    """The state of the generators that operations on these tensors may use."""
     devices = {tensor.device for tensor in tensors if tensor.is_cuda}
     return [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in devices)]
 
 
 def place_of(error: Exception) -> str:
-    """The last line on the way to an error that is the user's own: not torch's, Pyro's or this
-    package's."""
+    """The last line of a traceback that is the user's own: not torch's, Pyro's or this
+    folder's."""
     others = tuple(package.__path__[0] for package in (torch, pyro)) + (
         str(Path(__file__).parent),
         "<",
@@ -107,7 +109,7 @@ def place_of(error: Exception) -> str:
 
 @contextmanager
 def _for_real() -> Iterator[None]:
-    """Outside the recording and its tensors without values."""
+    """Suspend the recording: operations inside run on real tensors."""
     from torch._subclasses.fake_tensor import unset_fake_temporarily
     from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
 
@@ -117,12 +119,13 @@ def _for_real() -> Iterator[None]:
 
 @contextmanager
 def without_nan_warnings() -> Iterator[None]:
-    """Without Pyro's look at the values of losses and gradients, which no setting turns off."""
-    looks = {"torch_isnan": pyro.util.torch_isnan, "torch_isinf": pyro.util.torch_isinf}
+    """Without Pyro's NaN checks of losses and gradients, which read values and which no setting
+    turns off."""
+    checks = {"torch_isnan": pyro.util.torch_isnan, "torch_isinf": pyro.util.torch_isinf}
     try:
-        for name in looks:
+        for name in checks:
             setattr(pyro.util, name, lambda value: False)
         yield
     finally:
-        for name, look in looks.items():
-            setattr(pyro.util, name, look)
+        for name, check in checks.items():
+            setattr(pyro.util, name, check)

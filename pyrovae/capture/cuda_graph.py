@@ -1,4 +1,4 @@
-"""A function of tensors as one CUDA graph, which the host starts by a single call."""
+"""A function of tensors as one CUDA graph, which the host launches by a single call."""
 
 from collections.abc import Callable
 
@@ -8,23 +8,25 @@ from torch import Tensor
 from pyrovae.core.errors import CaptureError, first_line
 
 WARM_UPS = 3
-"""Calls before the recording, in which libraries set themselves up."""
+"""Calls before the capture, in which libraries initialise themselves."""
 Epilogue = Callable[[list[Tensor]], object]
-"""What is done with the results in the same graph, e.g. an optimiser's update; it has to have run
-before."""
+"""A function of the results that is captured in the same graph, e.g. an optimiser's update; it
+must have run once before."""
 
 
 def record_cuda_graph(
     run: Callable[..., list[Tensor]], inputs: list[Tensor], num_copied: int
 ) -> "CudaGraphRunner":
-    """Tried once. Raises: CaptureError for what a CUDA graph cannot hold, e.g. a copy from the
+    """A runner that has captured `run` and replayed it once.
+
+    Raises: CaptureError for operations that a CUDA graph cannot hold, e.g. a copy from the
     host."""
     result = CudaGraphRunner(run, num_copied)
     try:
         result(*inputs)
     except Exception as error:
         raise CaptureError(
-            f"no CUDA graph can be made of it ({type(error).__name__}: {first_line(error)})."
+            f"its graph cannot be captured as a CUDA graph ({type(error).__name__}: {first_line(error)})."
         ) from error
     return result
 
@@ -77,7 +79,7 @@ class CudaGraphRunner:
         torch.cuda.set_rng_state(state, inputs[0].device)
 
     def _record(self, epilogue: Epilogue | None) -> None:
-        if epilogue is not None:  # what came before is over
+        if epilogue is not None:  # earlier epilogues are not used again
             self.graphs = {key: value for key, value in self.graphs.items() if key is None}
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):

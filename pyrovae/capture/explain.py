@@ -1,4 +1,4 @@
-"""What to do when a replay fails: a graph cannot say which data are at fault, the program can."""
+"""Explain a replay that failed: the program, run eagerly, raises an error that names the data."""
 
 from collections.abc import Callable
 from typing import TypeVar

@@ -1,5 +1,5 @@
-"""Record what a program does to tensors, once, and replay it without the program: no handlers, no
-Python, compiled."""
+"""Record the tensor operations of a program once, and replay them compiled, without its Python and
+its handlers."""
 
 from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
@@ -9,13 +9,13 @@ import torch.nn as nn
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from pyrovae.capture.buffers import Buffers
+from pyrovae.capture._buffers import Buffers
+from pyrovae.capture._flat_graph import kinds_of, layout_of, lift
+from pyrovae.capture._rollback import UndoWrites, rolled_back
 from pyrovae.capture.concretize import place_of
 from pyrovae.capture.cuda_graph import CudaGraphRunner, Epilogue, record_cuda_graph
-from pyrovae.capture.flat_graph import kinds_of, layout_of, lift
 from pyrovae.capture.inductor import compile_graph, forget_sources
 from pyrovae.capture.onednn import use_fastest_route
-from pyrovae.capture.rollback import UndoWrites, rolled_back
 from pyrovae.capture.tracing import trace
 from pyrovae.capture.user_code import is_user_code, module_of
 from pyrovae.capture.verify import Verifier
@@ -27,28 +27,27 @@ Result = TypeVar("Result")
 
 
 class Captured(Generic[Result]):
-    r"""What `program(batch)` computes, as one flat graph that is replayed for other batches of the
-    same shapes.
+    r"""`program(batch)` as one flat graph of tensor operations, which is replayed for other
+    batches of the same shapes.
 
     program: a function of a dict of tensors; it may close over modules, draw random numbers and
         call `autograd.grad`. It returns nested tuples, lists and dicts of tensors without
         gradient.
-    modules: where buffers live that the program may change. A replay changes them likewise.
-    reads: functions and objects beside these and `program` whose Python state takes part.
+    modules: those whose buffers the program may change; a replay changes them likewise.
+    reads: other functions and objects whose Python state the program reads.
     compiled: compile the graph with inductor, in some seconds to a minute; False replays it
         operation by operation.
 
-    Closed-over tensors are read anew at each call. Random numbers come from torch's generators in
-    the order of the program (compiled, before torch 2.13, in another order). Shapes, strides,
-    `training` flags, Python numbers and the number of threads are those of the capture. The graph
-    is run beside the program twice before it is trusted; what those runs change in tensors,
-    attributes, containers, closures and globals is undone. `runs_user_code` says whether functions
-    from outside torch, Pyro and pyrovae were seen to run. Use it under `torch.no_grad()`.
+    The present values of closed-over tensors are used at each call. Random numbers come from
+    torch's generators in the order of the program (compiled, before torch 2.13, in another order).
+    Shapes, strides, `training` flags, Python numbers and the number of threads are those of the
+    capture. Before it is used, the graph is compared with two runs of the program, whose changes
+    of tensors, attributes, containers, closures and globals are undone. Use it under
+    `torch.no_grad()`.
 
-    Raises: CaptureError, and no other exception, for a program whose way depends on the values of
-    tensors (`float(tensor)`, `if tensor:`, enumeration) or on anything that changes besides
-    tensors (counters, Python's or numpy's random numbers), and where the compiler fails or is
-    missing.
+    Raises: CaptureError, and no other exception, for a program with data-dependent control flow
+    (`float(tensor)`, `if tensor:`, enumeration) or with state besides tensors that changes
+    (counters, Python's or numpy's random numbers), and where the compiler fails or is missing.
 
     Example:
         >>> net = nn.Linear(3, 2)
@@ -83,7 +82,7 @@ class Captured(Generic[Result]):
             raise
         except Exception as error:
             raise CaptureError(
-                f"it failed{place_of(error)} ({type(error).__name__}: {first_line(error)})."
+                f"the capture failed{place_of(error)} ({type(error).__name__}: {first_line(error)})."
             ) from error
 
     def _capture(self, batch: Batch, compiled: bool) -> None:
@@ -93,7 +92,10 @@ class Captured(Generic[Result]):
         self.data_layouts = list(map(layout_of, batch.values()))
         self.verifier = Verifier(self.program, self.buffers, self.reads)
         with preserve_state(self.buffers.parts):
-            with rolled_back(self.reads), UndoWrites():  # tracing runs what depends on no input
+            with (
+                rolled_back(self.reads),
+                UndoWrites(),
+            ):  # tracing executes operations that depend on no input
                 self.graph, self.layout, self.record = trace(self.program, batch, self.buffers)
             self.constants = lift(self.graph)
             self.run: Callable[..., list[Tensor]] = self.graph
@@ -191,7 +193,7 @@ class Captured(Generic[Result]):
         """The tensors of the result in order, without the time that nesting takes; on CUDA the
         next call overwrites them.
 
-        `epilogue(leaves)` runs after the graph; in a CUDA graph it is captured and replayed with it.
+        `epilogue(leaves)` runs after the graph; a CUDA graph includes it.
         """
         if isinstance(self.run, CudaGraphRunner):
             return self.run(*self._inputs(batch), epilogue=epilogue)
@@ -215,7 +217,7 @@ def _check_inputs(batch: Batch, buffers: list[Tensor]) -> None:
     odd = [name for name, value in batch.items() if not isinstance(value, Tensor)]
     if odd:
         raise CaptureError(
-            f"{odd[0]!r} among the data is no tensor, so replays would not see it change."
+            f"{odd[0]!r} among the data is no tensor, so it would be constant in replays."
         )
     devices = {str(value.device) for value in (*batch.values(), *buffers)}
     if len(devices) > 1:  # a CUDA graph would not see numbers on the host change

@@ -1,4 +1,4 @@
-"""What programs keep in Python beside their tensors, which a recording would hold fixed."""
+"""Guards: the Python state of programs, which captures hold fixed, and whether user code runs."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -15,16 +15,16 @@ from pyrovae.capture.reachable import holders, hooks_of
 from pyrovae.capture.user_code import is_user_code
 
 WATCHED = 1000
-"""Entries of one container that are looked at for changes; of longer ones, their number."""
+"""Containers up to this length are compared by their entries, longer ones by their length."""
 
 
 def guard_state(roots: Iterable[object]) -> tuple[list[object], list[object]]:
-    """What a capture holds fixed of all that `roots` reach, to be compared with the first part of
-    a later one.
+    """The Python state, of everything that `roots` reach, that a capture holds fixed; its first
+    part is to be compared with that of a later call.
 
-    Numbers, flags and words; which tensors, functions and hooks there are; the values of Boolean
-    buffers. The second part keeps what the first names by identity, which would otherwise be lent
-    again.
+    It consists of numbers, flags and words; the identities of tensors, functions and hooks; the
+    values of Boolean buffers. The second part keeps the objects alive that the first names by
+    identity, so that no identity is reused.
     """
     roots, kept = list(roots), []
     roots += [
@@ -63,7 +63,8 @@ def guard_state(roots: Iterable[object]) -> tuple[list[object], list[object]]:
 
 
 def _module_state(part: nn.Module, tell: Callable[[object], object]) -> tuple:
-    """What torch keeps in attributes of its own."""
+    """The state of a module in torch's own attributes: mode, parameters, Boolean buffers,
+    hooks."""
     return (
         part.training,
         [
@@ -95,11 +96,10 @@ def _module_state(part: nn.Module, tell: Callable[[object], object]) -> tuple:
 
 @contextmanager
 def watch_user_code() -> Iterator[list[str]]:
-    """The name of the first function of the user's that runs inside, if any: it may read numbers
-    from anywhere.
+    """Yield a list that gets the name of the first user function that runs inside: it may read
+    numbers from anywhere.
 
-    Raises nothing; a profiler that is at work is left alone, and what runs then counts as the
-    user's.
+    An active profiler is left alone; all code that runs then counts as user code.
     """
     found: list[str] = []
     if sys.getprofile() is not None:
@@ -119,5 +119,6 @@ def watch_user_code() -> Iterator[list[str]]:
 
 
 def has_backward_hooks(module: nn.Module) -> bool:
-    """Whether a parameter has hooks, which may run on threads that nobody watches."""
+    """Whether a parameter has hooks, which may run on threads that `watch_user_code` does not
+    see."""
     return any(parameter._backward_hooks for parameter in module.parameters(recurse=False))

@@ -16,11 +16,11 @@ from pyrovae.core.errors import CaptureError, first_line
 
 
 def compile_graph(graph: fx.GraphModule, inputs: list[Tensor]) -> Callable[..., list[Tensor]]:
-    """The graph compiled by inductor for such inputs, with torch's random numbers. Raises:
-    CaptureError where it fails.
+    """The graph compiled by inductor for inputs of these shapes, with torch's random numbers.
 
-    What was compiled before, in this process or another, is found in inductor's cache by the
-    graph.
+    A graph that was compiled before, in this process or another, is taken from inductor's cache.
+
+    Raises: CaptureError where the compiler fails.
     """
     with _quiet():
         import torch._inductor.config as config
@@ -29,8 +29,8 @@ def compile_graph(graph: fx.GraphModule, inputs: list[Tensor]) -> Callable[..., 
         from torch._subclasses.fake_tensor import FakeTensorMode
         from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-        # without a shape environment, be there no shape to decide, inductor does not look into its
-        # cache of graphs
+        # without a shape environment inductor does not use its cache of graphs, even though all
+        # shapes are static
         shapes = FakeTensorMode(
             shape_env=ShapeEnv(), static_shapes=True, allow_non_fake_inputs=True
         )
@@ -50,8 +50,8 @@ def compile_graph(graph: fx.GraphModule, inputs: list[Tensor]) -> Callable[..., 
 
 @contextmanager
 def forget_sources() -> Iterator[None]:
-    """Drop what tracing and compiling inside add to tables of torch that live as long as the
-    process.
+    """Remove the entries that tracing and compiling add to tables of torch that live as long as
+    the process.
 
     Torch keeps the source text of each traced graph, for tracebacks, and a list of the modules
     that it generated: about 100 KiB a capture.
@@ -70,7 +70,7 @@ def forget_sources() -> Iterator[None]:
 
 
 def _generated_modules() -> list[object]:
-    """Inductor's list of what it has loaded; empty before inductor is imported."""
+    """Inductor's list of the modules it has loaded; empty before inductor is imported."""
     codecache = sys.modules.get("torch._inductor.codecache")
     found = _private_of_torch(codecache, "PyCodeCache", "modules")
     return [] if found is None else cast("list[object]", found)
@@ -85,8 +85,8 @@ def _private_of_torch(owner: object, *names: str) -> object:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the compiler's own warnings, and its remark that a machine with CUDA's files has no
-    GPU."""
+    """Without the compiler's own warnings, and without its message that a machine with CUDA's
+    files has no GPU."""
 
     def is_news(record: logging.LogRecord) -> bool:
         return "No CUDA runtime is found" not in str(record.msg)

@@ -1,5 +1,5 @@
-"""Matrix products by whichever of the machine's libraries is the faster one, as a short
-measurement finds it."""
+"""Matrix products by the faster of two libraries, torch's BLAS or oneDNN, as a short measurement
+on this machine finds it."""
 
 import functools
 import statistics
@@ -10,16 +10,15 @@ import torch
 from torch import Tensor, fx
 
 MARGIN = 0.9
-"""Share of the usual route's time below which the other one is taken: less is noise, and not worth
-the change."""
+"""oneDNN is taken if its time is below this share of the usual one: smaller gains may be noise."""
 
 Layout = tuple[tuple[int, ...], tuple[int, ...]]
 """Shape and strides of a matrix."""
 
 
 def use_fastest_route(graph: fx.GraphModule) -> int:
-    """Send those float32 products on a CPU through oneDNN that it computes faster than torch's
-    BLAS; their number.
+    """Send those float32 matrix products on a CPU through oneDNN that it computes faster than
+    torch's BLAS; return their number.
 
     Which is faster depends on processor, shape, strides and threads, so each kind of product in
     the graph is timed.
@@ -47,9 +46,9 @@ def use_fastest_route(graph: fx.GraphModule) -> int:
 
 @functools.cache
 def onednn_is_faster(a: Layout, b: Layout, bias: bool, threads: int) -> bool:
-    """Time both routes in turns, on matrices of these layouts; False too where either does not
-    take them."""
-    # an operator that torch was built without is no attribute; torch has no other way to ask
+    """Time both routes in turns, on matrices of these layouts; False too where one of them does
+    not accept these."""
+    # torch.ops has no attribute for an operator that torch was built without
     if not (
         torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     ):
@@ -86,13 +85,14 @@ def _layout(matrix: Tensor) -> Layout:
 
 def _matrix(layout: Layout) -> Tensor:
     """Random numbers in a layout that may repeat them (a stride of 0, of an expanded tensor)."""
-    generator = torch.Generator().manual_seed(0)  # not a number of anybody's stream
+    generator = torch.Generator().manual_seed(0)  # leaves every other random stream as it is
     size = 1 + sum((length - 1) * stride for length, stride in zip(*layout))
     return torch.rand(size, dtype=torch.float32, generator=generator).as_strided(*layout)
 
 
 def _onednn(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
-    """a b + bias; the operation below it is one that compilers do not take."""
+    """a b + bias, as an operator of its own, since inductor does not accept the one that it
+    calls."""
     return torch.ops.mkldnn._linear_pointwise(a, b.t(), bias, "none", [], "")
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import torch.nn as nn
 from torch import Tensor
 
-from pyrovae.capture import contents
-from pyrovae.capture.contents import value_key
-from pyrovae.capture.stateful import Content, State, state_of
+from pyrovae.capture import _contents as contents
+from pyrovae.capture._contents import value_key
+from pyrovae.capture._stateful import Content, State, state_of
 from pyrovae.capture.user_code import is_user_code
 from pyrovae.core.modules import name_of
 

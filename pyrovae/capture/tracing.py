@@ -7,10 +7,10 @@ from torch import Tensor, fx
 from torch._ops import OpOverload
 from torch.utils import _pytree as pytree
 
-from pyrovae.capture.buffers import Buffers
+from pyrovae.capture._buffers import Buffers
+from pyrovae.capture._flat_graph import has_known_shape, python_random_state, without_aliases
+from pyrovae.capture._same_graph import GraphRecord
 from pyrovae.capture.concretize import ConcretizeMode, place_of, without_nan_warnings
-from pyrovae.capture.flat_graph import distinct, has_known_shape, python_random_state
-from pyrovae.capture.same_graph import GraphRecord
 from pyrovae.core.errors import CaptureError, first_line
 from pyrovae.core.recording import recording
 from pyrovae.core.types import Batch
@@ -51,11 +51,11 @@ def trace(
     try:
         with recording(), mode, without_nan_warnings():
             graph = make_fx(flat, tracing_mode="fake", _allow_non_fake_inputs=True)(
-                distinct(batch), own
+                without_aliases(batch), own
             )
     except CaptureError:
         raise
-    except Exception as error:  # whatever the program did that tracing cannot follow
+    except Exception as error:  # tracing failed, or the program did
         raise _explained(error) from error
     finally:
         buffers.assign(own)
@@ -68,7 +68,7 @@ def trace(
         )
     if python_random_state() != before:
         raise CaptureError(
-            "the program draws from Python's or numpy's random numbers; draw by torch."
+            "the program draws random numbers from Python or numpy; draw them from torch."
         )
     _drop_profiler_marks(graph)
     for node in reversed(graph.graph.nodes):

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from pyrovae.capture.buffers import Buffers
-from pyrovae.capture.flat_graph import are_close
+from pyrovae.capture._buffers import Buffers
+from pyrovae.capture._flat_graph import are_close
+from pyrovae.capture._rollback import UndoWrites
 from pyrovae.capture.guards import has_backward_hooks, watch_user_code
-from pyrovae.capture.rollback import UndoWrites
 from pyrovae.core.errors import CaptureError, first_line
 from pyrovae.core.preserve_state import preserve_state
 from pyrovae.core.types import Batch
@@ -44,11 +44,11 @@ class Verifier:
             if not (one.is_cuda or one.isnan().any())
         ):
             raise CaptureError(
-                "the program gives other results on the same numbers: something besides tensors and buffers "
+                "two runs of the program on the same inputs give different results: something besides tensors and buffers "
                 "changes from call to call. Keep it in a buffer."
             )
         if not are_close(expected, seen):
-            raise CaptureError("replayed, the program gives other results than it does itself.")
+            raise CaptureError("a replay gives other results than the program.")
 
     def matches(
         self, replay: Run, batch: Batch, *, compiled: Run | None = None, watch: bool = True
@@ -100,5 +100,5 @@ class Verifier:
                 return results + [buffer.clone() for buffer in self.buffers.read()]
             except Exception as error:
                 raise CaptureError(
-                    f"run once more, the program fails ({type(error).__name__}: {first_line(error)})."
+                    f"the program fails when it is run again ({type(error).__name__}: {first_line(error)})."
                 ) from error

@@ -41,7 +41,7 @@ def check_value(site: Site, batch: Mapping[str, Tensor]) -> None:
     if moved and torch.equal(rows.sort(0).values, observed.sort(0).values):
         raise PairError(
             f"site {name!r} observes the rows of batch[{name!r}] in another order ({moved} of {len(rows)} are "
-            "not their own), so each datum's latent values explain another's. Observe "
+            "not their own), so the latent values of a datum explain another datum. Observe "
             f"batch[{name!r}] as it is, and shuffle the data before they enter the batch."
         )
 

@@ -49,7 +49,7 @@ def check_sites(model_trace: Trace, guide_trace: Trace, batch: Mapping[str, Tens
     if latent - guided:
         raise PairError(
             f"the guide misses latent sites {sorted(latent - guided)} of the model (it has "
-            f"{sorted(guided)}); they would be drawn from the prior and never fitted."
+            f"{sorted(guided)}); they would be sampled from the prior and not fitted."
             + _misspelt(latent - guided, batch)
         )
     if guided - set(sample_sites(model_trace, observed=False)):

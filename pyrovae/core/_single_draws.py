@@ -33,7 +33,7 @@ def stacked(traces: list[Trace]) -> Trace:
     odd = set[str].union(*names) - set[str].intersection(*names)
     if odd:
         raise PairError(
-            f"sites {sorted(odd)} appear in some draws of the program and not in others, so they make no tensor "
+            f"sites {sorted(odd)} appear in some draws of the program and not in others, so they cannot be "
             "over draws. Sample the same sites in each, and mask those that do not count."
         )
     result = Trace()

@@ -40,7 +40,7 @@ def as_batch(item: object, names: Sequence[str] | None, like: Like) -> dict[str,
         if names is None or len(names) != 1:
             raise PairError(
                 f"the data are a {type(item).__name__} of shape {tuple(item.shape)}, expected mappings from "
-                "site names to tensors. Say what its rows are, {'x': data} or names=('x',)"
+                "site names to tensors. Name its rows, {'x': data} or names=('x',)"
                 + (f", one name and not {tuple(names)}." if names else ".")
             )
         item = (item,)
@@ -53,7 +53,7 @@ def as_batch(item: object, names: Sequence[str] | None, like: Like) -> dict[str,
     if not isinstance(item, Mapping):
         raise PairError(
             f"the data yield {type(item).__name__} batches, expected mappings from site names to tensors; "
-            "for tuples say what their parts are, e.g. names=('x', 'y')."
+            "for tuples name their parts, e.g. names=('x', 'y')."
         )
     return {
         name: _placed(name, value, like) if isinstance(value, (Tensor, np.ndarray)) else value
@@ -90,7 +90,7 @@ def check_num_data(num_data: int | None, data: Data, seen: int) -> None:
         seen = round(seen * len(set(map(id, data))) / len(data))
     if seen > num_data:
         raise PairError(
-            f"num_data={num_data}, but an epoch holds {seen} data, so the KL of the weights would count for "
+            f"num_data={num_data}, but an epoch holds {seen} data, so the KL of the weights would have "
             "more than it does in the objective of all data. Pass their number."
         )
 

@@ -30,7 +30,8 @@ def check(
     num_data: int | None = None,
     plate: str = DATA,
 ) -> None:
-    """Run the pair once on one batch and raise PairError for what would train or evaluate wrongly.
+    """Run the pair once on one batch and raise PairError for mistakes that would give wrong
+    results.
 
     What is checked: the batch (tensors of one leading size B, finite); that both programs run;
     that the model observes the data of the batch, unchanged and not all masked, and the guide

@@ -12,7 +12,7 @@ from pyrovae.core.types import Site
 
 @contextmanager
 def frozen(*programs: Callable) -> Iterator[None]:
-    """Detach every parameter that the programs reach, those of `pyro.param` statements too, until
+    """Detach every parameter that the programs reach, and those of `pyro.param` statements, until
     the block ends.
 
     Unlike `requires_grad_(False)` this does not affect graphs that are built before or after the

@@ -8,7 +8,8 @@ from torch import Tensor
 
 
 def digest_of(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of names, types, shapes and numbers, whatever the order of the names and the device.
+    """SHA-256 of names, types, shapes and numbers, independent of the order of the names and the
+    device.
 
     Example:
         >>> digest_of({"x": torch.zeros(2)}) == digest_of({"x": torch.zeros(1, 2)})

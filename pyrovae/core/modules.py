@@ -1,5 +1,5 @@
-"""Which modules a callable reaches: what has to be trained, moved, saved and put into eval mode
-with it."""
+"""The modules that a callable reaches: those to train, move, save and put into eval mode with
+it."""
 
 import functools
 import inspect

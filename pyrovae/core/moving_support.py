@@ -13,7 +13,7 @@ from torch.distributions import Distribution, constraints
 from pyrovae.core.traces import run_pair, sample_sites
 from pyrovae.core.types import Batch, Shape, Site, nodes_of
 
-LOOKS = 10
+COMPARED_DRAWS = 10
 """Draws that are compared; with continuous latent values two would be enough."""
 
 
@@ -100,7 +100,7 @@ def moving_supports(model: Callable, guide: Callable, batch: Batch, seen: Trace)
     ]
     if not names:
         return set()
-    draws = [nodes_of(run_pair(model, guide, batch)[0]) for _ in range(LOOKS)]
+    draws = [nodes_of(run_pair(model, guide, batch)[0]) for _ in range(COMPARED_DRAWS)]
     return {
         name
         for name in names

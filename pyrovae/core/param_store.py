@@ -1,8 +1,8 @@
 """How parameters of plain modules meet Pyro's global parameter store.
 
-Pyro's SVI trains what it sees in `param` statements, so a program made of plain `nn.Module`s would
-silently train nothing. `register_params` makes those statements. The engine has no need of them
-(it owns an ordinary optimiser) and runs every pair inside `local_param_scope`, where nothing
+Pyro's SVI trains the tensors of `param` statements alone, so a program made of plain `nn.Module`s
+would silently train nothing. `register_params` makes those statements. The engine has no need of
+them (it owns an ordinary optimiser) and runs every pair inside `local_param_scope`, where nothing
 enters the store.
 """
 
@@ -17,27 +17,27 @@ from pyro.params.param_store import ParamStoreDict
 from pyro.poutine.runtime import am_i_wrapped
 from torch import Tensor
 
-_private: ContextVar[bool] = ContextVar("pyrovae_private", default=False)
+_local_scope: ContextVar[bool] = ContextVar("pyrovae_local_param_scope", default=False)
 
 
 @contextmanager
 def local_param_scope() -> Iterator[None]:
     """Run programs without touching the global store: `PyroModule`s keep their parameters to
     themselves."""
-    if is_private():
+    if in_local_scope():
         yield
         return
-    token = _private.set(True)
+    token = _local_scope.set(True)
     try:
         with pyro.settings.context(module_local_params=True):
             yield
     finally:
-        _private.reset(token)
+        _local_scope.reset(token)
 
 
-def is_private() -> bool:
+def in_local_scope() -> bool:
     """Whether the engine runs this program, and not the user."""
-    return _private.get()
+    return _local_scope.get()
 
 
 def localize(module: nn.Module) -> None:
@@ -74,7 +74,7 @@ def register_params(module: nn.Module, prefix: str) -> None:
     parameter; a new tensor whose name is taken (a second pair, a deep copy) gets a name of its own
     instead of the other's values.
     """
-    if is_private() or not am_i_wrapped():
+    if in_local_scope() or not am_i_wrapped():
         return
     store = pyro.get_param_store()
     for name, parameter in module.named_parameters():

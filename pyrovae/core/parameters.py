@@ -1,4 +1,4 @@
-"""Find every tensor that training a loss would have to update, whoever owns it."""
+"""Find every tensor that training a loss has to update, in modules and in Pyro's stores."""
 
 import warnings
 from collections.abc import Iterator

@@ -17,8 +17,8 @@ CHANNEL_DIM = {F.linear: -1, F.conv1d: -2, F.conv2d: -3, F.conv3d: -4}
 
 @dataclass(frozen=True)
 class Provenance:
-    """How to redraw what is computed from a tensor: `rule(operation, x, parts, ...)`, each part as
-    large as the tensor."""
+    """How to draw the output of an operation on a tensor instead of the tensor itself:
+    `rule(operation, x, parts, ...)`, each part as large as the tensor."""
 
     rule: Callable[..., Tensor]
     parts: tuple[Tensor, ...]

@@ -30,6 +30,6 @@ def refuse_number(value: object, source: object) -> None:
     replays."""
     if _recording.get() and not isinstance(value, Tensor):
         raise CaptureError(
-            f"the schedule {source!r} gives the Python number {value!r}, which replays would not see change; "
+            f"the schedule {source!r} returns the Python number {value!r}, which would be constant in replays; "
             "let it return a tensor and count in a buffer, as LinearWarmup does."
         )

@@ -3,7 +3,7 @@
 
 import pyro
 
-from pyrovae.core.param_store import is_private
+from pyrovae.core.param_store import in_local_scope
 
 DATA = "data"
 DATA_DIM = -1
@@ -17,10 +17,10 @@ guess it."""
 
 def data_plate(size: int) -> pyro.plate:
     """The plate over all `size` data of a batch, at dim -1, to be entered once."""
-    return (_Whole if is_private() else pyro.plate)(DATA, size, dim=DATA_DIM)
+    return (_FullPlate if in_local_scope() else pyro.plate)(DATA, size, dim=DATA_DIM)
 
 
-class _Whole(pyro.plate):
+class _FullPlate(pyro.plate):
     """A plate without the sample site of row indices, which only subsampling needs; it is
     faster."""
 

@@ -52,8 +52,8 @@ def _parallel_region() -> Callable[..., None] | None:
     which owns the workers.
 
     Other packages bring an OpenMP library of their own (scikit-learn does), so the symbol is
-    looked up as torch's is: first among what is loaded for all (LD_PRELOAD), then among the
-    libraries that torch's own depends on.
+    looked up as torch's is: first among the libraries that are loaded globally (LD_PRELOAD), then
+    among the libraries that torch's own depends on.
     """
     for library in (None, str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")):
         try:

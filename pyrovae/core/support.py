@@ -23,7 +23,7 @@ BOUNDED = (
     constraints.less_than,
 )
 CIRCULAR = (dist.VonMises, dist.SineBivariateVonMises)
-"""Densities of angles, normalised over one turn although their support says the whole line."""
+"""Densities of angles, normalised over one turn although their `support` is the whole line."""
 
 
 def check_support(site: Site) -> None:
@@ -142,7 +142,7 @@ def check_latent(site: Site, guide_site: Site) -> None:
         model_scale, guide_scale = (float(scale[unequal][0]) for scale in scales)
         raise PairError(
             f"latent site {name!r} is scaled by {model_scale:g} in the model and by {guide_scale:g} in the "
-            "guide, so its terms do not make up a KL. Put poutine.scale round it in both, or weigh the KL "
+            "guide, so its terms do not make up a KL. Put poutine.scale around it in both, or weight the KL "
             "with ElboLoss(beta=...)."
         )
     if fn.event_shape != q.event_shape:
@@ -210,7 +210,7 @@ def support_of(fn: Distribution) -> constraints.Constraint | None:
         return None
     support = base_support(support)
     if support is constraints.real and isinstance(base, dist.TransformedDistribution):
-        # torch asks only the last of the transforms, but one before it may bound the values
+        # torch reports the codomain of the last transform, but one before it may bound the values
         return None
     return support
 

@@ -1,4 +1,4 @@
-"""Run a (model, guide) pair once and read its sites; nothing here knows what the pair is made of."""
+"""Run a (model, guide) pair once and read its sites, whatever programs it consists of."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager

@@ -1,4 +1,5 @@
-"""Types of what is passed between the engine and the programs, losses and guides of users."""
+"""Types of the values that pass between the engine and the programs, losses and guides of
+users."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, cast, runtime_checkable
@@ -19,7 +20,7 @@ them optional.
 
 
 Shape = torch.Size | list[int] | tuple[int, ...]
-"""What torch takes for a shape."""
+"""The types that torch accepts as a shape."""
 
 
 def nodes_of(trace: Trace) -> dict[str, Site]:
@@ -49,7 +50,7 @@ class LocalGuide(Protocol):
 
 @runtime_checkable
 class HasNumData(Protocol):
-    """A loss that weighs its terms by the number of data N."""
+    """A loss that scales its terms by the number of data N."""
 
     num_data: int | None
 

@@ -1,1 +1,1 @@
-"""What a trained pair does with its latent variables, and how noisy its gradients are."""
+"""Diagnostics of a pair: the use of its latent variables, and the variance of its gradients."""

@@ -1,4 +1,4 @@
-"""What the latent dimensions carry: active units, KL per dimension."""
+"""The information in latent dimensions: active units, KL per dimension."""
 
 from collections.abc import Callable, Sequence
 
@@ -41,7 +41,8 @@ class ActiveUnits:
 
     @staticmethod
     def sums_of(first: Tensor, second: Tensor) -> Tensor:
-        """All that is kept of a batch, `(3, D)` float64: the sums of either and of their products."""
+        """The statistics of a batch, `(3, D)` float64: the sums of both estimates and of their
+        product."""
         a, b = (means.detach().reshape(len(means), -1).double() for means in (first, second))
         return torch.stack([a.sum(0), b.sum(0), (a * b).sum(0)])
 
@@ -68,7 +69,7 @@ def kl_per_dim(
     float64.
 
     In closed form, so it needs guide and prior to factorise over dimensions (diagonal encoders,
-    standard prior); elsewhere a KL per dimension is not defined and PairError says so.
+    standard prior); otherwise a KL per dimension is not defined and PairError is raised.
 
     Example:
         >>> kl_per_dim(model, guide, {"x": torch.ones(3, 4)}).shape

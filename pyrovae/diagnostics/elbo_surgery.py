@@ -1,5 +1,5 @@
-"""What the KL of an ELBO is made of: information about the data, and a prior that the guide does
-not fill."""
+"""The two parts of the KL of an ELBO: mutual information of data and latents, and the KL from the
+aggregate posterior to the prior."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -34,7 +34,7 @@ from pyrovae.evidence.result import standard_error
 from pyrovae.losses.elbo_terms import DRAWS
 
 TILE = 500
-"""Data that are scored together."""
+"""Number of data that are scored together."""
 ROWS = 50_000
 """Draws x data in one pass."""
 
@@ -52,7 +52,7 @@ class Surgery:
     low where it is near."""
     mutual_information_se: float
     marginal_kl: float
-    """KL(q(z) || p(z)) of q(z) = 1/N sum_n q(z | x_n): what the prior does not fit."""
+    """KL(q(z) || p(z)) of q(z) = 1/N sum_n q(z | x_n): the mismatch of the prior."""
     marginal_kl_se: float
     kl_per_unit: dict[str, Tensor]
     """KL of each dimension `(D,)`, for latent sites that factorise over dimensions in model and
@@ -81,12 +81,12 @@ def elbo_surgery(
     names: Sequence[str] | None = None,
     plate: str = DATA,
 ) -> Surgery:
-    r"""Split the average KL into what z says about the data and what the prior misses of their
-    aggregate.
+    r"""Split the average KL into the mutual information of data and z, and the KL from the
+    aggregate posterior to the prior.
 
     1/N \sum_n KL(q(z | x_n) || p(z)) = I_q(n; z) + KL(q(z) || p(z)), with q(z) = 1/N \sum_n q(z |
     x_n) and n the index of a datum. A collapsed guide has all three at zero; a large marginal KL
-    asks for another prior. Estimated on `num_draws` draws of each q(z | x_n), scored under the
+    suggests another prior. Estimated on `num_draws` draws of each q(z | x_n), scored under the
     guide of every datum, so time grows with N^2.
 
     z stands for all latent sites together. Flows, mixtures and hierarchies that sample from the
@@ -121,8 +121,8 @@ def elbo_surgery(
         check(model, guide, tiles[0], num_data=ANY_NUMBER, plate=plate)
         if tied_to_rows(guide, plate):
             raise PairError(
-                "the guide is an autoguide with parameters for each row of a batch, so q(z | x) of other data's "
-                "draws is not defined. Use an amortised guide."
+                "the guide is an autoguide with parameters for each row of a batch, so q(z | x) of the "
+                "draws of other data is not defined. Use an amortised guide."
             )
         guides = [for_batch(guide, tile) for tile in tiles]
         refuse_point_masses(run_guide(guides[0], tiles[0], 2))

@@ -1,4 +1,4 @@
-"""How noisy the gradients of a loss are."""
+"""The variance of a loss's gradients."""
 
 import pyro
 import torch
@@ -20,9 +20,9 @@ def gradient_moments(
     the total variance E ||g - E g||^2, by which estimators of one objective compare. Both have the
     parameter's shape.
 
-    The mode stays as it is, and every draw sees the same buffers (a warm-up stands still).
-    Parameters, their `.grad`, buffers and random streams are left as they were, so that a second
-    call makes the same draws.
+    The mode is not changed, and every draw starts from the same buffers (a warm-up does not
+    advance). Parameters, their `.grad`, buffers and random streams are left as they were, so that
+    a second call makes the same draws.
 
     Raises: ValueError for less than two draws; PairError as `fit` does for a loss that depends on
     no trainable tensor.

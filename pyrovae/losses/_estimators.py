@@ -1,4 +1,4 @@
-"""Pyro's ELBO estimators as `ElboLoss` uses them: which of them it takes, their value, their
+"""Pyro's ELBO estimators as `ElboLoss` uses them: which ones it accepts, their value, their
 traces."""
 
 import copy
@@ -34,13 +34,14 @@ class HasDifferentiableLoss(Protocol):
 
 
 def usable(elbo: ELBO) -> Trace_ELBO:
-    """The estimator, which then has the methods of `Trace_ELBO` that are called here."""
+    """The estimator with its number of plates set; TypeError for one that cannot be scaled per
+    datum and step."""
     if isinstance(elbo, type):
         raise TypeError(f"elbo={elbo.__name__} is a class; pass an instance, {elbo.__name__}().")
     name = type(elbo).__name__
     if isinstance(elbo, (RenyiELBO, TraceTailAdaptive_ELBO, TraceTMC_ELBO)):
         raise TypeError(
-            f"{name} weighs particles by log-weights summed over the batch, so the minibatch scale ends up "
+            f"{name} weights particles by log-weights summed over the batch, so the minibatch scale ends up "
             "inside a logarithm and the result is no bound. "
             "Reduce pyrovae.log_weights(...) over particles for each datum instead."
         )
@@ -85,24 +86,25 @@ def evaluate(
 
 
 def vectorized(elbo: ELBO) -> int:
+    """The number of particles in its particle plate, 1 without one."""
     return elbo.num_particles if elbo.vectorize_particles else 1
 
 
 def pathwise(elbo: ELBO) -> str | None:
-    """The name of an estimator that has no score-function gradient and, with validation off, does
-    not say so."""
+    """The name of an estimator that has no score-function gradient, and does not refuse a guide
+    that needs one while validation is off."""
     return type(elbo).__name__ if isinstance(elbo, TraceMeanField_ELBO) else None
 
 
 def with_traces(
     elbo: Trace_ELBO, traces: list[tuple[Trace, Trace]], purpose: str | None
 ) -> Trace_ELBO:
-    """A shallow copy of the estimator that also appends the traces it makes, refusing those
-    without a path to `purpose`."""
+    """A shallow copy of the estimator that appends its traces to `traces`; for a `purpose` it
+    raises TypeError where a draw is not reparameterised."""
     recorder, make_trace = (
         copy.copy(elbo),
         elbo._get_trace,
-    )  # the copy must not refer to itself: garbage is slow
+    )  # not a method of the copy: the cycle would keep traces alive until garbage is collected
 
     def get_trace(*args: object) -> tuple[Trace, Trace]:
         traces.append(make_trace(*args))

@@ -13,15 +13,15 @@ from pyrovae.losses.base import Loss, unwrap
 
 
 class Lagging(nn.Module):
-    r"""The inner loss, but the model moves in one training step of `guide_steps` only: the guide
-    need not lag behind.
+    r"""The inner loss, with the model trained in only one of `guide_steps` training steps, so that
+    the guide does not lag behind it.
 
-    In the other steps the model's parameters get no gradient, so that an optimiser that skips
-    those leaves them; what model and guide share moves with the model. After `stop_after` steps
-    both always move. A remedy for posterior collapse: early in training the guide is too far from
-    the true posterior for the model to learn to use z.
+    In the other steps the model's parameters get no gradient, and optimisers that skip such
+    parameters leave them unchanged; parameters that model and guide share count as the model's.
+    After `stop_after` steps both are always trained. A remedy for posterior collapse: early in
+    training the guide is too far from the true posterior for the model to learn to use z.
 
-    Raises: PairError where the guide has no parameters but those it shares with the model.
+    Raises: PairError where the guide has no parameters except those it shares with the model.
     Source: He et al. 2019, arXiv:1901.05534, algorithm 1 (there the guide's steps go on until they
     no longer help).
 
@@ -54,7 +54,7 @@ class Lagging(nn.Module):
             return self.inner(**batch)
         if is_recording():
             raise CaptureError(
-                "Lagging trains all in some steps and the guide alone in the others."
+                "Lagging trains model and guide in some steps and the guide alone in the others."
             )
         step, self.step = int(self.step), self.step + 1
         if step % self.guide_steps == 0 or self.stop_after is not None and step >= self.stop_after:
@@ -63,7 +63,7 @@ class Lagging(nn.Module):
             loss = self.inner(**batch)
         if torch.is_grad_enabled() and not loss.requires_grad:
             raise PairError(
-                "all that the guide learns is part of the model too, e.g. by a VampPrior of its encoder, so "
-                "nothing is left to move in the guide's steps. Give the prior an encoder of its own."
+                "all parameters of the guide are part of the model too, e.g. by a VampPrior of its encoder, so "
+                "there is nothing to train in the guide's steps. Give the prior an encoder of its own."
             )
         return loss

@@ -1,4 +1,4 @@
-"""The capacity objective: a KL that is held at a value which grows."""
+"""The capacity objective: a KL that is held at a target, which grows."""
 
 from collections.abc import Callable
 from typing import TypedDict, Unpack
@@ -13,7 +13,7 @@ from pyrovae.losses.schedules import Schedule, weight_of
 
 
 class ElboOptions(TypedDict, total=False):
-    """Those of `ElboLoss` that are left to choose."""
+    """The options of `ElboLoss` that `CapacityLoss` passes on."""
 
     num_data: int | None
     elbo: ELBO | None
@@ -25,10 +25,10 @@ class CapacityLoss(nn.Module):
 
     capacity: C in nats per datum, summed over latent sites; a number or a schedule, e.g.
         `LinearWarmup(1000, stop=25.0)`.
-    gamma: the pull; the paper takes 1000 at 64 x 64 pixels.
-    options: those of `ElboLoss` but beta and free_bits (`num_data`, `elbo`, `plate`).
+    gamma: weight of the distance |KL - C|; the paper takes 1000 at 64 x 64 pixels.
+    options: those of `ElboLoss` except beta and free_bits (`num_data`, `elbo`, `plate`).
 
-    The KL is that of the batch: in closed form where `elbo` takes it so, with the weights that a
+    The KL is that of the batch: in closed form where `elbo` uses one, with the weights that a
     `poutine.scale` in the programs gives the data. `terms` and everything reported stay those of
     the ELBO at beta = 1.
 

@@ -16,29 +16,29 @@ from pyrovae.core.recording import is_recording
 from pyrovae.core.shapes import DATA
 from pyrovae.core.traces import for_batch, set_up
 from pyrovae.losses._estimators import evaluate, pathwise, usable, vectorized, with_traces
+from pyrovae.losses._weighted_kl import WeightedKl, weighted_kl
 from pyrovae.losses.base import hold
 from pyrovae.losses.elbo_terms import Terms, read_terms
 from pyrovae.losses.schedules import Schedule, weight_of
-from pyrovae.losses.weighted_kl import WeightedKl, weighted_kl
 
 
 class ElboLoss(nn.Module):
     r"""Negative ELBO in nats per datum, -(E_q log p(x | z) - beta KL), by any of Pyro's ELBOs.
 
-    `loss(**batch)` returns the scalar to minimise. It is on one scale whatever the size of the
-    batch, and unbiased for the full-data objective. `loss.terms` then holds the parts of that
-    evaluation at beta = 1.
+    `loss(**batch)` returns the scalar to minimise. Its scale does not depend on the size of the
+    batch, and it is unbiased for the full-data objective. `loss.terms` then holds the terms of
+    that evaluation at beta = 1.
 
-    num_data: N, needed only where sites lie outside the data plate (Bayesian weights): their KL
-        weighs 1/N.
-    beta: weight of the KL; a number, or a schedule: a callable, called at each evaluation, those
-        of checks included. One that counts steps does so in a buffer and in training alone, as
-        `LinearWarmup`; its `value()` is kept in histories.
-    free_bits: nats of KL per datum that each latent site may spend free: its KL term is
-        max(free_bits, KL), the KL averaged over the batch (in closed form where `elbo` takes it
-        so; with the weights that a `poutine.scale` in the programs gives the data).
-    elbo: the estimator, by default `Trace_ELBO()`. `TraceMeanField_ELBO()` takes the KL in closed
-        form where there is one; `Trace_ELBO(num_particles=5, vectorize_particles=True,
+    num_data: N, needed only where sites lie outside the data plate (Bayesian weights): their KL is
+        weighted by 1/N.
+    beta: weight of the KL; a number, or a schedule: a callable that is called at each evaluation,
+        also by checks. One that counts steps should count in a buffer and only in train mode, as
+        `LinearWarmup` does; its `value()` is recorded in histories.
+    free_bits: nats of KL per datum that are not penalised at each latent site: its KL term is
+        max(free_bits, KL) of the KL averaged over the batch (in closed form where `elbo` uses one;
+        with the weights that a `poutine.scale` in the programs gives the data).
+    elbo: the estimator, by default `Trace_ELBO()`. `TraceMeanField_ELBO()` uses the closed form
+        of the KL where there is one; `Trace_ELBO(num_particles=5, vectorize_particles=True,
         max_plate_nesting=1)` averages five draws.
     plate: name of the plate over data, if yours is not called "data".
 
@@ -94,11 +94,11 @@ class ElboLoss(nn.Module):
     def parts(
         self, batch: dict[str, Tensor], *, purpose: str | None = None
     ) -> tuple[Tensor, Terms | None, WeightedKl]:
-        """The loss, its terms (None under enumeration) and, for a `purpose`, the KL as it is
-        weighed, all with their graph.
+        """The loss, its terms (None under enumeration) and, for a `purpose`, the weighted KL, all
+        with their graph.
 
-        `purpose` names what differentiates the KL by itself: TypeError where there is no such
-        derivative.
+        `purpose` names what differentiates the KL separately, for the TypeError that is raised
+        where the KL has no such derivative.
         """
         purpose = purpose or ("free_bits" if self.free_bits else None)
         guide = for_batch(self.guide, batch)
@@ -106,7 +106,7 @@ class ElboLoss(nn.Module):
             set_up(guide, batch)
         if is_recording() and isinstance(self.elbo, TraceEnum_ELBO):
             raise CaptureError(
-                "TraceEnum_ELBO sums enumerated sites out by looking at them, which no capture can follow."
+                "TraceEnum_ELBO reads the values of enumerated sites, which a capture cannot record."
             )
         beta = weight_of(self.beta)
         traces: list[tuple[Trace, Trace]] = []
@@ -115,10 +115,12 @@ class ElboLoss(nn.Module):
             ScaleLogProb(self.plate, self.num_data, beta, size_of(batch)) as weights,
             warnings.catch_warnings(),
         ):
-            warnings.filterwarnings("ignore", "Encountered NaN: loss")  # fit says more
+            warnings.filterwarnings(
+                "ignore", "Encountered NaN: loss"
+            )  # fit raises an error that says more
             warnings.filterwarnings(
                 "ignore", "Found plate statements in guide but not model"
-            )  # check compares plates
+            )  # check compares the plates
             loss = evaluate(
                 with_traces(self.elbo, traces, purpose or pathwise(self.elbo)),
                 self.model,

@@ -1,4 +1,4 @@
-"""What a loss was made of: reconstruction and KL per site, on the unweighted scale of the
+"""The terms of a loss, reconstruction and KL per site, unweighted, on the scale of the
 evidence."""
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from pyrovae.core.traces import base_distribution, log_prob, plate_frame, sample
 from pyrovae.core.types import Site, nodes_of, sum_of
 
 DRAWS = 50
-"""Draws of z in each of two averages that stand for a posterior mean without a formula."""
+"""Draws of z in each of the two averages that estimate a posterior mean without a formula."""
 
 Traces = Sequence[tuple[Trace, Trace]]
 """(model, guide) traces of one evaluation, one pair a particle or a single vectorised one."""
@@ -106,8 +106,8 @@ def posterior_means(site: Site) -> tuple[Tensor, Tensor] | None:
     """E_q[z | x] twice, `(B, *event)`: exact where the distribution knows its mean, else two
     averages of fresh draws.
 
-    The draws are made in evaluation only, where nobody waits for a gradient; None in training, and
-    for values that an autoguide computed from an auxiliary draw, which are not its mean.
+    Draws are made only where gradients are off; None where they are on, and for a `Delta`, whose
+    value an autoguide computed from an auxiliary draw and which is not the mean.
     """
     fn = site["fn"]
     if isinstance(base_distribution(fn), Delta):

@@ -17,8 +17,8 @@ from pyrovae.core.shapes import DATA
 from pyrovae.core.support import refuse_score_functions
 from pyrovae.core.traces import for_batch, replay_guide, run_guide, run_model, sample_sites
 from pyrovae.core.types import nodes_of
+from pyrovae.losses._datum_weight import datum_weight
 from pyrovae.losses.base import hold
-from pyrovae.losses.datum_weight import datum_weight
 from pyrovae.losses.elbo_terms import Terms, read_terms
 
 Gradient = Literal["plain", "stl", "dreg"]
@@ -34,21 +34,22 @@ class IwaeLoss(nn.Module):
 
     gradient: an estimator of the same objective's gradient; the value does not depend on it.
         "plain": the derivative of the bound on the draws, with the score of q, whose mean is zero
-        and variance is not. "stl": leave that score out (sticking the landing): no noise at the
-        exact posterior. Unbiased for alpha = 1 or
-            K = 1; for an IWAE bound of several particles it is biased, and "dreg" is the mend.
-        "dreg": doubly reparameterised: the guide's path derivatives weigh alpha v_k + (1 - alpha)
-            v_k^2, where v_k is w_k^{1 - alpha}, normalised. Unbiased for every alpha and K,
-            without noise at the exact posterior.
-        Far from the posterior any of the three may be the quietest. The last two score the guide's
-        draws anew, which costs an inverse autoregressive flow several passes.
+            and whose variance is not.
+        "stl": without that score (sticking the landing): no noise at the exact posterior. Unbiased
+            for alpha = 1 or K = 1; for an IWAE bound of several particles it is biased, and "dreg"
+            is not.
+        "dreg": doubly reparameterised: the guide's path derivatives have weight
+            alpha v_k + (1 - alpha) v_k^2, where v_k is w_k^{1 - alpha}, normalised. Unbiased for
+            every alpha and K, without noise at the exact posterior.
+        Far from the posterior any of the three may have the least variance. The last two score the
+        guide's draws again, which takes an inverse autoregressive flow several passes.
 
-    A `poutine.scale` round model and guide weighs each datum's bound; it has to be one weight for
-    all sites of a datum.
+    A `poutine.scale` around model and guide weights the bound of each datum; all sites of a datum
+    have to have the same scale.
 
-    Raises: PairError for sites outside the plate: their weight is no datum's, and for unequal
-    scales; TypeError for latent sites that are not reparameterised, whose gradient would miss a
-    term; ValueError for num_particles < 1.
+    Raises: PairError for sites outside the plate (their weight belongs to no single datum), and
+    for unequal scales; TypeError for latent sites that are not reparameterised, whose gradient
+    would miss a term; ValueError for num_particles < 1.
     Source: Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519, eq. 8; Li & Turner 2016,
     arXiv:1602.02311; STL: Roeder, Wu & Duvenaud 2017, arXiv:1703.09194; DReG: Tucker et al. 2019,
     arXiv:1810.04152, alpha as in its derivation with w replaced by w^{1 - alpha}.
@@ -103,7 +104,7 @@ class IwaeLoss(nn.Module):
                 guide_trace = replay_guide(guide, draws, batch, self.num_particles)
                 log_joint(
                     guide_trace, self.num_particles, plate=self.plate
-                )  # kept by the trace; flows run nets here
+                )  # cached in the trace; flows run their nets here
             model_trace = run_model(self.model, draws, batch, self.num_particles)
             log_w = log_weights_of(model_trace, guide_trace, self.num_particles, plate=self.plate)
             v = ((1 - self.alpha) * log_w.detach()).softmax(0)
@@ -133,11 +134,11 @@ class IwaeLoss(nn.Module):
 
 
 def _boundary(guide_trace: Trace) -> tuple[Trace, Callable[[Tensor], None]]:
-    """The guide's draws as the densities shall see them, and a function that says how their
-    gradients are to be scaled.
+    """The guide's draws as inputs of the densities, and a function that sets a factor for their
+    gradients.
 
-    The factor `(K, B)` applies where a gradient leaves the densities, once for each site, and not
-    again on its way through the draws of a hierarchical guide.
+    The factor `(K, B)` multiplies the gradient of the densities with respect to each site once,
+    and not again where it flows through the draws of a hierarchical guide.
     """
     factor: list[Tensor] = []
     draws = guide_trace.copy()

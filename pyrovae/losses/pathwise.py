@@ -13,8 +13,8 @@ from pyrovae.core.traces import base_distribution, sample_sites
 from pyrovae.core.types import Site, nodes_of, sum_of
 
 KNOWN = (Trace_ELBO, TraceMeanField_ELBO)
-"""The estimators that are read here rather than run, so that a step can be vmapped and captured as
-a graph."""
+"""The estimators whose loss is computed here from the traces, so that a step can be vmapped and
+captured as a graph."""
 
 
 def is_pathwise(guide_trace: Trace) -> bool:
@@ -24,10 +24,10 @@ def is_pathwise(guide_trace: Trace) -> bool:
 
 
 def negative_elbo(model_trace: Trace, guide_trace: Trace, *, closed_form: bool) -> Tensor:
-    """Minus the sum of weighed log-probabilities of the model less those of the guide; KLs of
-    sites by formula if asked for.
+    """Minus the sum of scaled log-probabilities of the model, less those of the guide; for
+    `closed_form` with the KLs of sites by formula.
 
-    As `Trace_ELBO` and `TraceMeanField_ELBO` have it, gradients included, but for the log-density
+    Equal to `Trace_ELBO` and `TraceMeanField_ELBO`, gradients included, except for the log-density
     of a `Delta`, which Pyro's closed form leaves out.
     """
     model, guide = _samples(model_trace), _samples(guide_trace)

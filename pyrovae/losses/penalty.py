@@ -1,4 +1,4 @@
-"""Penalties beside an objective: what makes an autoencoder contractive, say."""
+"""Penalties added to an objective, e.g. for contractive autoencoders."""
 
 from collections.abc import Callable
 
@@ -11,8 +11,8 @@ class Penalized(nn.Module):
     r"""`loss(**batch) + weight * penalty(**batch)`; the penalty is a module or function of the
     batch, a scalar per datum.
 
-    Everything reported (`terms`) stays that of the inner loss; in eval mode the penalty is left
-    out, so that validation compares with runs that have none.
+    Everything reported (`terms`) is that of the inner loss; in eval mode the penalty is left out,
+    so that validation losses compare with those of runs without one.
 
     Example:
         >>> from pyrovae import ElboLoss, Guide, Node
@@ -39,8 +39,8 @@ def squared_jacobian(net: Callable[[Tensor], Tensor], x: Tensor, *, num_draws: i
     r"""||d net(x) / dx||_F^2 averaged over the batch, by random projections: unbiased, one
     backward pass a draw.
 
-    E ||v^T J||^2 = ||J||_F^2 for v ~ N(0, I). Shapes: x `(B, *event)`; net(x) `(B, ...)`, each row
-    of its own x alone.
+    E ||v^T J||^2 = ||J||_F^2 for v ~ N(0, I).
+    Shapes: x `(B, *event)`; net(x) `(B, ...)`, each row a function of its own row of x.
     Source: contractive autoencoders, Rifai et al. 2011, ICML; the estimator: Hutchinson 1989.
 
     Example:
@@ -49,6 +49,6 @@ def squared_jacobian(net: Callable[[Tensor], Tensor], x: Tensor, *, num_draws: i
     """
     out, pull_back, *_ = torch.func.vjp(
         net, x.detach()
-    )  # no leaf for x, which the engine would take for a lost parameter
+    )  # x is no leaf: the engine would take it for a parameter that no module holds
     gradients = (pull_back(torch.randn_like(out))[0] for _ in range(num_draws))
     return sum(gradient.square().sum() for gradient in gradients) / (num_draws * len(x))

@@ -1,4 +1,4 @@
-"""Estimators of Pyro that do their own backward pass, as losses."""
+"""Estimators of Pyro that run the backward pass themselves, as losses."""
 
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
@@ -18,7 +18,7 @@ from pyrovae.losses.base import hold
 
 @runtime_checkable
 class HasLossAndGrads(Protocol):
-    """An estimator that takes the backward pass by itself, as most of Pyro's do."""
+    """An estimator that runs the backward pass itself, as most of Pyro's do."""
 
     def loss_and_grads(
         self, model: Callable, guide: Callable, *args: object, **kwargs: object
@@ -27,17 +27,17 @@ class HasLossAndGrads(Protocol):
 
 
 class PyroLoss(nn.Module):
-    r"""What `elbo.loss_and_grads` minimises, over the number of data in the batch: for estimators
-    that `ElboLoss` refuses.
+    r"""The objective of `elbo.loss_and_grads`, divided by the number of data in the batch: for
+    estimators that `ElboLoss` refuses.
 
     `RenyiELBO`, `ReweightedWakeSleep`, `TraceTailAdaptive_ELBO` and estimators of your own call
     `backward` and return Python numbers; here their surrogate becomes the gradient of the returned
     scalar, so that `fit` trains, checkpoints and captures them. Value and gradient are Pyro's, in
     nats, divided by B. It has no `terms`.
 
-    The pair is scaled as it is written: with sites outside the plate, or several data in one
-    importance weight (`RenyiELBO`), that is another objective than nats per datum of all data.
-    `ElboLoss` and `IwaeLoss` are to be preferred where they take the estimator.
+    The scales are those that the programs set: with sites outside the plate, or several data in
+    one importance weight (`RenyiELBO`), the objective is not nats per datum of all data. Prefer
+    `ElboLoss` and `IwaeLoss` where they accept the estimator.
 
     Raises: TypeError for an estimator without `loss_and_grads`.
 
@@ -58,15 +58,15 @@ class PyroLoss(nn.Module):
 
     def forward(self, **batch: Tensor) -> Tensor:
         set_up(self.guide, batch)
-        with local_param_scope(), torch.enable_grad(), _Recorded() as recorded:
-            value = self.elbo.loss_and_grads(self.model, self._announced, **batch)
+        with local_param_scope(), torch.enable_grad(), _RecordBackward() as recorded:
+            value = self.elbo.loss_and_grads(self.model, self._guide_with_param, **batch)
         value = torch.as_tensor(value[0] if isinstance(value, tuple) else value)
         surrogate = sum(recorded.surrogates, torch.zeros(()))
         surrogate = surrogate if torch.is_grad_enabled() else surrogate.detach()
         return (value.detach() + surrogate - surrogate.detach()) / size_of(batch)
 
-    def _announced(self, **batch: Tensor) -> object:
-        """The guide; estimators go backward only where some program has a `param` statement."""
+    def _guide_with_param(self, **batch: Tensor) -> object:
+        """The guide with a `param` statement, without which estimators skip the backward pass."""
         _param(name="trained by its owner")
         return self.guide(**batch)
 
@@ -74,8 +74,8 @@ class PyroLoss(nn.Module):
 _param = effectful(lambda: torch.zeros(()), type="param")
 
 
-class _Recorded(TorchFunctionMode):
-    """`backward` notes the scalar it was called on, and `item` gives the tensor."""
+class _RecordBackward(TorchFunctionMode):
+    """`backward` records the scalar that it is called on, and `item` returns the tensor."""
 
     def __init__(self) -> None:
         super().__init__()

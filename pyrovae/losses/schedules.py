@@ -12,7 +12,7 @@ Schedule = Callable[[], float | Tensor]
 
 
 def weight_of(weight: float | Schedule) -> float | Tensor:
-    """A number, or the present one of a schedule, which counts a step."""
+    """The number, or the present value of a schedule, which then counts a step."""
     if not callable(weight):
         return weight
     value = weight()
@@ -24,8 +24,8 @@ class LinearWarmup(nn.Module):
     r"""A weight that goes from `start` to `stop` in equal steps over the first `num_steps`
     training steps.
 
-    Each call while in training mode counts one step; in eval mode the weight stays. The count is a
-    buffer, so a checkpoint resumes the schedule where it was. Returns a scalar tensor.
+    Each call in train mode counts one step; in eval mode the weight does not change. The count is
+    a buffer, so a checkpoint resumes the schedule where it was. Returns a scalar tensor.
 
     Raises: ValueError for num_steps < 1.
     Source: KL warm-up, Bowman et al. 2016, arXiv:1511.06349, section 3.1; Sonderby et al. 2016,

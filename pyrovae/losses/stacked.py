@@ -23,10 +23,9 @@ class Stacked(nn.Module):
     r"""R losses of one structure as one loss: their tensors stacked, `(R, ...)`, evaluated by
     `torch.vmap`.
 
-    `fit` then trains R models in the time of one while they are small: members share nothing, and
-    Adam treats every number for itself, so each is trained as it would be alone (not with
-    `clip_norm`, which takes one norm of all). `member(r)` gives back loss r with its present
-    tensors.
+    `fit` then trains R small models in the time of one. Members share nothing, and Adam treats
+    every number separately, so each is trained as it would be alone (except with `clip_norm`,
+    which takes one norm of all). `member(r)` returns loss r with its present tensors.
 
     A batch holds `(R, B, *event)`, one batch for each member, or with `shared=True` `(B, *event)`
     for all. The value is the mean over members, nats per datum; the gradient is that of their sum.
@@ -60,7 +59,7 @@ class Stacked(nn.Module):
         self.buffer_names = list(buffers)
         for index, buffer in enumerate(buffers.values()):
             self.register_buffer(f"stacked_buffer_{index}", buffer)
-        self.template = (copy.deepcopy(losses[0]),)  # in a tuple: its tensors are not ours
+        self.template = (copy.deepcopy(losses[0]),)  # in a tuple, so that it is no submodule
         self.terms: Terms | None = None
 
     def forward(self, **batch: Tensor) -> Tensor:
@@ -89,7 +88,7 @@ class Stacked(nn.Module):
             terms = terms_of(template)
             return (loss, terms.log_px, terms.kl) if terms is not None else (loss, {}, {})
 
-        with pyro.validation_enabled(False):  # it looks at values
+        with pyro.validation_enabled(False):  # validation reads values
             losses, log_px, kl = torch.vmap(
                 one, in_dims=(0, None if self.shared else 0), randomness="different"
             )(self._tensors(), batch)
@@ -103,8 +102,8 @@ class Stacked(nn.Module):
         return losses
 
     def values(self, read: Callable[[nn.Module], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """What `read(loss)` makes of each member, e.g. `lambda loss: loss.guide.values()`, stacked
-        `(R, ...)`."""
+        """`read(loss)` of each member, e.g. `lambda loss: loss.guide.values()`, stacked `(R,
+        ...)`."""
 
         def one(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             with torch.nn.utils.stateless._reparametrize_module(self.template[0], tensors):
@@ -128,11 +127,11 @@ class Stacked(nn.Module):
         return None if known == ANY_NUMBER else known
 
     def rows(self, batch: Mapping[str, Tensor], index: int) -> dict[str, Tensor]:
-        """What member `index` sees of a batch."""
+        """The part of a batch that member `index` is trained on."""
         return {name: value if self.shared else value[index] for name, value in batch.items()}
 
     def size_of(self, batch: Mapping[str, Tensor]) -> int:
-        """B, the data that each member sees."""
+        """B, the number of data of each member."""
         return next(iter(batch.values())).shape[0 if self.shared else 1]
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -144,7 +143,7 @@ class Stacked(nn.Module):
 
 
 def _check_alike(first: nn.Module, other: nn.Module, index: int) -> None:
-    """Numbers that are no tensors are those of the first loss for all: they must not differ."""
+    """Raise ValueError where Python numbers differ: all members use those of the first loss."""
     for (name, part), (_, twin) in zip(first.named_modules(), other.named_modules()):
         mine, theirs = (
             {
@@ -166,8 +165,8 @@ def _check_alike(first: nn.Module, other: nn.Module, index: int) -> None:
 
 
 class _FreshNoise(Messenger):
-    """Draws under vmap: numbers filled into an empty tensor, which it takes for one shared by all
-    members, are made anew."""
+    """Independent draws of members under vmap, which takes an empty tensor that a sampler fills
+    for one that all members share."""
 
     def _pyro_sample(self, msg: Site) -> None:
         if msg["value"] is None and not msg["done"] and not is_subsample(msg):
@@ -195,5 +194,5 @@ class _OutOfPlace(TorchFunctionMode):
             args = (
                 torch.rand_like(args[0]),
                 *args[1:],
-            )  # a tensor that each member has of its own
+            )  # one tensor for each member
         return func(*args, **(kwargs or {}))

@@ -1,16 +1,16 @@
-"""How good predictions are: pure functions of plain tensors.
+"""Scores of predictions: pure functions of plain tensors.
 
-S predictive draws lead, then N data. What is a mean over data comes as `(N,)` values, so that
-`mean_and_error` gives both the mean and its standard error; what is not one (`rmse`,
-`calibration_error`, `auroc`, `aupr`) is a scalar, whose error comes from repeating over splits or
-seeds.
+The first dim is that of S predictive draws, then come N data. A score that is a mean over data
+returns `(N,)` values, so that `mean_and_error` gives the mean and its standard error; the others
+(`rmse`, `calibration_error`, `auroc`, `aupr`) return a scalar, whose error comes from repeating
+over splits or seeds.
 
 | of | functions |
 |---|---|
 | real predictions | `rmse`, `log_predictive_density`, `crps`, `crps_normal_mixture`, `coverage`, `interval_width` |
 | class probabilities | `accuracy`, `nll`, `brier`, `entropy`, `mutual_information` |
 | their calibration | `calibration_error`, `reliability` |
-| telling unknown data from known | `auroc`, `aupr` |
+| detection of unknown data | `auroc`, `aupr` |
 | any of them, over data, splits or seeds | `mean_and_error` |
 """
 

@@ -1,21 +1,23 @@
-"""Whether a classifier that is p sure is right p of the time."""
+"""Calibration of class probabilities: predictions of confidence p should be right with frequency
+p."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from pyrovae.metrics.refuse import labels, probabilities
+from pyrovae.metrics._refuse import labels, probabilities
 
 
 class Reliability(NamedTuple):
-    """What a reliability diagram draws; confidence and accuracy are NaN in a bin without data."""
+    """The values of a reliability diagram; confidence and accuracy are NaN in a bin without
+    data."""
 
     confidence: Tensor
     """Mean probability of the predicted class, `(bins,)`."""
     accuracy: Tensor
     """Share of right predictions, `(bins,)`."""
-    count: Tensor  # type: ignore[assignment]  # hides tuple.count, which nobody calls here
+    count: Tensor  # type: ignore[assignment]  # hides tuple.count, which is not used here
     """Number of data, `(bins,)`, int64."""
 
 
@@ -26,8 +28,8 @@ def reliability(probs: Tensor, y: Tensor, bins: int = 15, adaptive: bool = False
     so that they hold equal numbers of data; equal confidences stay in one bin, which leaves some
     bins empty.
 
-    Shapes: probs (N, C); y (N,), int64 -> three (bins,), float64 and int64.
-    Errors: ValueError for what are no probabilities, no labels 0..C-1, or bins < 1.
+    Shapes: probs (N, C); y (N,), int64 -> three (bins,), float64 and int64. Errors: ValueError for
+    invalid probabilities, labels outside 0..C-1, and bins < 1.
 
     Source: Guo, Pleiss, Sun & Weinberger 2017, arXiv:1706.04599, section 2.
 

@@ -1,17 +1,17 @@
-"""Class probabilities: how often right, how likely, how sure."""
+"""Class probabilities: accuracy, likelihood, uncertainty."""
 
 import torch
 from torch import Tensor
 
-from pyrovae.metrics.refuse import labels, probabilities
+from pyrovae.metrics._refuse import labels, probabilities
 
 
 def accuracy(probs: Tensor, y: Tensor) -> Tensor:
     """Whether the most probable class is the true one, as 0 or 1, for each datum; the mean is the
     accuracy.
 
-    Shapes: probs (N, C); y (N,), int64 -> (N,), in the dtype of probs.
-    Errors: ValueError for what are no probabilities or no labels 0..C-1.
+    Shapes: probs (N, C); y (N,), int64 -> (N,), in the dtype of probs. Errors: ValueError for
+    invalid probabilities, and labels outside 0..C-1.
 
     Example:
         >>> accuracy(torch.tensor([[0.9, 0.1], [0.2, 0.8]]), torch.tensor([0, 0]))
@@ -28,8 +28,8 @@ def nll(probs: Tensor, y: Tensor) -> Tensor:
     Average probabilities over draws before, p = probs.mean(0). Where they underflow, stay with
     logarithms: `-log_predictive_density(log_probs)`.
 
-    Shapes: probs (N, C); y (N,), int64 -> (N,). Units: nats, smaller is better.
-    Errors: ValueError for what are no probabilities or no labels 0..C-1.
+    Shapes: probs (N, C); y (N,), int64 -> (N,). Units: nats, smaller is better. Errors: ValueError
+    for invalid probabilities, and labels outside 0..C-1.
 
     Example:
         >>> nll(torch.tensor([[0.9, 0.1], [0.2, 0.8]]), torch.tensor([0, 0]))
@@ -47,8 +47,8 @@ def brier(probs: Tensor, y: Tensor) -> Tensor:
     - 2 p_y (the code of Ovadia et al.). The two-class score of scikit-learn's `brier_score_loss`,
     (p_1 - y)^2, is half of this one.
 
-    Shapes: probs (N, C); y (N,), int64 -> (N,).
-    Errors: ValueError for what are no probabilities or no labels 0..C-1.
+    Shapes: probs (N, C); y (N,), int64 -> (N,). Errors: ValueError for invalid probabilities, and
+    labels outside 0..C-1.
 
     Source: Brier 1950, Monthly Weather Review 78(1).
 
@@ -62,9 +62,9 @@ def brier(probs: Tensor, y: Tensor) -> Tensor:
 
 
 def entropy(probs: Tensor) -> Tensor:
-    r"""-sum_c p_c log p_c of each datum, in [0, log C]: all the uncertainty of a prediction.
+    r"""-sum_c p_c log p_c of each datum, in [0, log C]: the total uncertainty of a prediction.
 
-    Shapes: probs (N, C) -> (N,). Units: nats. Errors: ValueError for what are no probabilities.
+    Shapes: probs (N, C) -> (N,). Units: nats. Errors: ValueError for invalid probabilities.
 
     Example:
         >>> entropy(torch.tensor([[1.0, 0.0], [0.5, 0.5]]))
@@ -81,7 +81,7 @@ def mutual_information(probs: Tensor) -> Tensor:
     The part of `entropy(probs.mean(0))` that more data would remove; the rest is noise in the
     labels. Never negative, at most log S, and biased low at finite S: compare at equal S.
 
-    Shapes: probs (S, N, C) -> (N,). Units: nats. Errors: ValueError for what are no probabilities.
+    Shapes: probs (S, N, C) -> (N,). Units: nats. Errors: ValueError for invalid probabilities.
 
     Source: Houlsby, Huszar, Ghahramani & Lengyel 2011, arXiv:1112.5745 (BALD).
 

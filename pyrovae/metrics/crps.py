@@ -1,12 +1,12 @@
-"""The continuous ranked probability score: a distance in the units of y that rewards sharpness and
-honesty."""
+"""The continuous ranked probability score: a proper score in the units of y, which rewards sharp
+and calibrated predictions."""
 
 import math
 
 import torch
 from torch import Tensor
 
-from pyrovae.metrics.refuse import draws_and_targets, finite, shaped
+from pyrovae.metrics._refuse import draws_and_targets, finite, shaped
 
 
 def crps(draws: Tensor, y: Tensor) -> Tensor:
@@ -43,13 +43,13 @@ def crps(draws: Tensor, y: Tensor) -> Tensor:
 
 
 def crps_normal_mixture(loc: Tensor, scale: Tensor, y: Tensor, *, chunk: int = 2**17) -> Tensor:
-    r"""Exact CRPS of the mixture (1/S) sum_s N(loc_s, scale_s^2), which S draws of the weights
-    predict.
+    r"""Exact CRPS of the mixture (1/S) sum_s N(loc_s, scale_s^2), the prediction of S draws of the
+    weights.
 
         1/S sum_i A(y - m_i, s_i^2) - 1/(2 S^2) sum_ij A(m_i - m_j, s_i^2 + s_j^2),
         A(m, s^2) = E|N(m, s^2)| = 2 s phi(m / s) + m (2 Phi(m / s) - 1)
 
-    Exact for this mixture; the draws of the weights still make it a noisy one. It takes S^2 N / 2
+    Exact for this mixture, which itself depends on the draws of the weights. It takes S^2 N / 2
     evaluations of A and memory for `chunk` of them, or S where that is more.
 
     Shapes: loc and scale (S, N), or any that broadcast to it; y (N,) -> (N,), smaller is better.

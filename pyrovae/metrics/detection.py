@@ -1,9 +1,9 @@
-"""Telling data of another kind by a score, such as the entropy of their predictions."""
+"""Detection of out-of-distribution data by a score, such as the entropy of predictions."""
 
 import torch
 from torch import Tensor
 
-from pyrovae.metrics.refuse import finite
+from pyrovae.metrics._refuse import finite
 
 
 def auroc(scores_in: Tensor, scores_out: Tensor) -> Tensor:
@@ -11,7 +11,7 @@ def auroc(scores_in: Tensor, scores_out: Tensor) -> Tensor:
     for a perfect one.
 
     Out-of-distribution data are the positives and should have the *higher* score: entropy, mutual
-    information or minus the confidence. Below 1/2 the score is upside down.
+    information or minus the confidence. Below 1/2 the sign of the score is wrong.
 
     Shapes: scores_in (N,), scores_out (M,) -> (). Errors: ValueError for other shapes, NaN and
     infinities.
@@ -35,8 +35,8 @@ def aupr(scores_in: Tensor, scores_out: Tensor) -> Tensor:
     distinct thresholds.
 
     Out-of-distribution data are the positives and should have the *higher* score. A useless score
-    gets M / (N + M), so numbers compare only at one ratio of the two sets. Steps, not the trapezia
-    that join precisions and are too kind.
+    gets M / (N + M), so numbers compare only at one ratio of the two sets. The curve is made of
+    steps: linear interpolation between precisions is too optimistic.
 
     Shapes: scores_in (N,), scores_out (M,) -> (). Errors: ValueError for other shapes, NaN and
     infinities.

@@ -1,11 +1,11 @@
-"""Real predictions: how far off, how likely, and whether intervals hold what they promise."""
+"""Real-valued predictions: error, likelihood, and the coverage of intervals."""
 
 import math
 
 import torch
 from torch import Tensor
 
-from pyrovae.metrics.refuse import draws_and_targets, finite, shaped
+from pyrovae.metrics._refuse import draws_and_targets, finite, shaped
 
 
 def rmse(mean: Tensor, y: Tensor) -> Tensor:
@@ -27,11 +27,11 @@ def rmse(mean: Tensor, y: Tensor) -> Tensor:
 
 
 def log_predictive_density(log_likelihood: Tensor) -> Tensor:
-    r"""log p(y_n | data) ~ log (1/S) sum_s p(y_n | w_s): that of the mixture of all draws, value
-    by value.
+    r"""log p(y_n | data) ~ log (1/S) sum_s p(y_n | w_s): the log-density of the mixture of all
+    draws, for each datum.
 
-    Not that of a normal with the mixture's mean and variance, which is another, usually lower,
-    number. Biased low at finite S (Jensen). For standardised targets see
+    Not the log-density of a normal with the mixture's mean and variance, which is a different,
+    usually lower, number. Biased low at finite S (Jensen). For standardised targets see
     `pyrovae.data.RegressionSplit.log_density_shift`.
 
     Shapes: log_likelihood (S, N), nats -> (N,), nats, larger is better; -inf where no draw allows
@@ -80,8 +80,7 @@ def coverage(draws: Tensor, y: Tensor, level: float = 0.9) -> Tensor:
 
 
 def interval_width(draws: Tensor, level: float = 0.9) -> Tensor:
-    """Width of the interval that `coverage` speaks of: at equal coverage the narrower is the
-    better.
+    """Width of the interval that `coverage` tests: at equal coverage the narrower one is better.
 
     Shapes: draws (S, N) -> (N,). Units: those of y. Errors: ValueError as for `coverage`.
 

@@ -19,10 +19,10 @@ class MeanError(NamedTuple):
 def mean_and_error(values: Tensor | Sequence[float]) -> MeanError:
     r"""Mean, standard error sqrt(sum (v - mean)^2 / (n (n - 1))), and n.
 
-    Over data, the error is that of one trained model on new data; over splits or seeds, that of
-    the whole procedure. Training sets of random splits overlap, so theirs is somewhat too small.
-    It is NaN for n = 1 and where a value is infinite (an `nll` of a class that got probability
-    zero), where nothing is known of it.
+    Over data, it is the standard error of one trained model on new data; over splits or seeds,
+    that of the whole procedure. Training sets of random splits overlap, so it is somewhat too
+    small there. It is NaN, that is unknown, for n = 1 and where a value is infinite (an `nll` of a
+    class with probability zero).
 
     Shapes: values (n,). Errors: ValueError for another shape, no values, and NaN.
 

@@ -31,8 +31,8 @@ def apply_particles(
         return value.expand(*lead, 1, *event_shape).reshape(count, *event_shape)
 
     def share(value: Tensor, event_shape: torch.Size) -> tuple[Tensor, int | None]:
-        """Also the dim of the particles; None where all have the same, which is then computed
-        with once."""
+        """Its values and their dim of particles; None where all particles share one value, which
+        is then used once."""
         value = value.expand(*lead, 1, *event_shape)
         if any(value.stride()[: len(lead)]):
             return stack(value, event_shape), 0

@@ -10,8 +10,8 @@ from pyrovae.core.types import Shape
 
 
 class Adapted(ZukoToPyro):
-    """Pyro's adapter, which only draws and scores, with what `Predictive`, MCMC and `check` also
-    ask for."""
+    """Pyro's adapter, which only samples and scores, with the methods that `Predictive`, MCMC and
+    `check` use as well."""
 
     def sample(self, sample_shape: Shape = torch.Size()) -> Tensor:
         with torch.no_grad():
@@ -39,8 +39,8 @@ class Adapted(ZukoToPyro):
 
 
 def as_pyro(fn: Distribution) -> TorchDistributionMixin:
-    """The distribution itself where it is Pyro's, else wrapped. Raises TypeError for what is no
-    distribution.
+    """The distribution itself where it is Pyro's, else wrapped. Raises TypeError for anything that
+    is no distribution.
 
     Example:
         >>> as_pyro(torch.distributions.Normal(torch.zeros(3), 1.0)).sample().shape

@@ -1,10 +1,9 @@
-"""A net whose weights are sample sites: what makes a program a Bayesian neural network."""
+"""A net whose weights are sample sites: the core of a Bayesian neural network."""
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Protocol, runtime_checkable
 
 import pyro
 import pyro.distributions as dist
@@ -14,9 +13,9 @@ from pyro import poutine
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 from torch.distributions import Distribution
-from torch.nn.modules.conv import _ConvNd
 
 from pyrovae.core.provenance import redrawing
+from pyrovae.programs._net_structure import event_dim_of, only_layers_use_parameters
 from pyrovae.programs._particles import apply_particles
 from pyrovae.programs.adapter import as_pyro
 
@@ -28,35 +27,23 @@ def standard(name: str, tensor: Tensor) -> Distribution:
     return dist.Normal(torch.zeros_like(tensor), 1.0)
 
 
-LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-WITHOUT = (
-    "pyrovae.nets",
-    *(
-        f"torch.nn.modules.{kind}"
-        for kind in ("activation", "container", "dropout", "flatten", "linear", "pooling")
-    ),
-)
-"""Where modules come from that, having no weights of their own, leave those of layers to the
-layers."""
-
-
 class Bayesian(nn.Module):
     r"""Any net with weights drawn from a prior: p(w) p(y | x, w), the weights being sites outside
     the data plate.
 
-    `prior(site, tensor)` is asked for each parameter and returns its distribution, or None where
+    `prior(site, tensor)` is called for each parameter and returns its distribution, or None where
     the parameter stays a number that training fits: `pyrovae.bnn.priors` holds the usual ones.
     Parameter "layers.0.weight" of a net called "w" is site "w.layers.0.weight". Inside `Model` the
     weights are drawn before the plate over data opens, once however many nodes use the net; a
     hand-written program draws them by `with net.drawn():`.
 
-    The user's net is left as it is: the sampled parameters live in a copy, where their values are
-    the starting point of guides. Parameters that the prior leaves out stay shared with the net and
-    whatever else uses them.
+    The net itself is not changed: the sampled parameters are those of a copy, and their values are
+    the initial values of guides. Parameters for which the prior returns None stay shared with the
+    net.
 
     event_dim: dims of one input of the net, needed only under vectorised particles, which apply K
-    nets at once. The default asks `net.in_shape`, `net.event_dim` or a convolution that comes
-    first, else it is 1.
+    nets at once. The default is taken from `net.in_shape`, `net.event_dim` or a convolution that
+        comes first, else it is 1.
 
     Shapes: inputs `(B, *event)` or `(K, B, *event)`; with weights `(K, 1, *shape)` the output is
     `(K, B, *out)`.
@@ -94,7 +81,7 @@ class Bayesian(nn.Module):
             )
         kept = {id(value): value for key, value in net.named_parameters() if key not in sampled}
         self.net = copy.deepcopy(net, kept)
-        self.event_dim = _event_dim(net) if event_dim is None else event_dim
+        self.event_dim = event_dim_of(net) if event_dim is None else event_dim
         self.initial = {
             key: value.requires_grad_(False)
             for key, value in self.net.named_parameters()
@@ -107,8 +94,8 @@ class Bayesian(nn.Module):
         r"""A copy whose output is linear in the weights, f(x, w*) + J(x) (w - w*), for predictions
         of Laplace's posterior.
 
-        `at` holds w* by site. The Gauss-Newton curvature behind such a posterior is that of this
-        net, and far from w* the net itself does what no datum asked of it. Source: Immer, Korzepa
+        `at` holds w* by site. The Gauss-Newton curvature of such a posterior is that of this
+        linear model; far from w* the data do not constrain the net itself. Source: Immer, Korzepa
         & Bauer 2021, arXiv:2008.08640, eq. 6.
         """
         other = copy.deepcopy(self)
@@ -146,20 +133,7 @@ class Bayesian(nn.Module):
     def only_layers_use(self) -> bool:
         """Whether the weights are known to be used by linear and convolutional layers alone, each
         by one of them."""
-        parts = list(self.net.modules())
-        values = [
-            value for part in parts for value in part._parameters.values() if value is not None
-        ]
-        return (
-            self.expanded_at is None
-            and len(set(map(id, values))) == len(values)
-            and all(
-                type(part) in LAYERS
-                or not part._parameters
-                and type(part).__module__.startswith(WITHOUT)
-                for part in parts
-            )
-        )
+        return self.expanded_at is None and only_layers_use_parameters(self.net)
 
     @contextmanager
     def drawn(self) -> Iterator[dict[str, Tensor]]:
@@ -230,28 +204,3 @@ def drawn(program: nn.Module) -> Iterator[None]:
             if isinstance(part, Bayesian):
                 stack.enter_context(part.drawn())
         yield
-
-
-@runtime_checkable
-class HasInShape(Protocol):
-    """A net that knows the shape of one input."""
-
-    in_shape: Sequence[int]
-
-
-@runtime_checkable
-class HasEventDim(Protocol):
-    """A net that knows the number of dims of one input."""
-
-    event_dim: int
-
-
-def _event_dim(net: nn.Module) -> int:
-    if isinstance(net, HasInShape) and isinstance(net.in_shape, Sequence):
-        return len(net.in_shape)
-    if isinstance(net, HasEventDim) and isinstance(net.event_dim, int):
-        return net.event_dim
-    first = next(
-        part for part in net.modules() if any(True for _ in part.parameters(recurse=False))
-    )
-    return len(first.kernel_size) + 1 if isinstance(first, _ConvNd) else 1

@@ -11,7 +11,7 @@ def as_svi(model: Callable, guide: Callable) -> tuple[Callable, Callable]:
     once.
 
     `Model` and `Guide` do this by themselves; a hand-written `nn.Module` whose forward is a Pyro
-    program, or a function that closes over one, does not, and SVI would train nothing, in silence.
+    program, or a function that closes over one, does not, and SVI would silently train nothing.
 
     Example:
         >>> import pyro, torch
@@ -28,10 +28,10 @@ def as_svi(model: Callable, guide: Callable) -> tuple[Callable, Callable]:
         >>> coin.logit.item() > 0
         True
     """
-    return _announced(model, "model"), _announced(guide, "guide")
+    return _with_params(model, "model"), _with_params(guide, "guide")
 
 
-def _announced(program: Callable, prefix: str) -> Callable:
+def _with_params(program: Callable, prefix: str) -> Callable:
     modules = find_modules(program)
 
     def run(*args: object, **kwargs: object) -> object:

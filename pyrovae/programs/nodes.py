@@ -1,4 +1,4 @@
-"""What programs are wired of: sample sites and shared values, each with the names of its parents."""
+"""The parts of programs: sample sites and shared values, each with the names of its parents."""
 
 from collections.abc import Mapping
 from typing import cast
@@ -48,8 +48,8 @@ class Node(nn.Module):
 
 
 class Value(nn.Module):
-    r"""A value that nodes share, computed once: `net(*parents)`, a tensor; it is no site and has
-    no density.
+    r"""A tensor `net(*parents)` that nodes share and that is computed once; it is not a site and
+    has no density.
 
     Example:
         >>> import torch
@@ -82,8 +82,9 @@ class Global(Node):
     r"""A sample site outside the plate over data: one value for all of them, e.g. the noise of a
     regression.
 
-    It comes before all nodes in the plate and depends on other `Global` nodes alone. Its value is
-    `(K, 1, *event)` under particles, which broadcasts with what has a row for each datum.
+    It is sampled before the nodes in the plate and may depend on other `Global` nodes alone. Its
+    value is `(K, 1, *event)` under particles, which broadcasts with values that have a row for
+    each datum.
 
     Example:
         >>> import torch

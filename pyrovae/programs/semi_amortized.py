@@ -1,4 +1,4 @@
-"""Guides that are improved for the very data they are asked about: semi-amortised inference."""
+"""Semi-amortised inference: guides that are refined by gradient steps for each batch."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,27 +19,27 @@ from pyrovae.core.traces import Batch, run_guide
 
 
 class SemiAmortized(nn.Module):
-    r"""The guide, moved by a few gradient steps on each datum's own ELBO, from the amortised
-    proposal on.
+    r"""A guide refined by a few gradient steps on the ELBO of each datum, starting from the
+    amortised posterior.
 
-    What moves are biases: each linear layer that the guide runs gets one more for each datum, zero
-    at first. Those of the last layer free every parameter of a normal (or mixture) encoder, so the
-    limit of many steps is the best member of its family for each datum; those of a flow's layers
-    free its conditioner too. Adam treats each datum apart. A datum whose ELBO (on draws common to
-    both) the steps did not raise stays where it was.
+    The steps optimise biases: each linear layer that the guide runs gets an additional one for
+    each datum, zero at first. The bias of the last layer reaches every parameter of a normal (or
+    mixture) encoder, so that many steps find the best member of its family for each datum; biases
+    in a flow's layers reach its conditioner too. Adam treats each datum separately. A datum whose
+    ELBO (on common draws) the steps did not raise keeps the amortised posterior.
 
     `SemiAmortized(...)` is a guide: it refines itself for every batch it is called with, in
-    training too (where the amortised parameters learn from the refined draws, the steps themselves
-    being held constant). `for_batch` returns the guide refined for one batch, which the engine
-    calls once a batch, however many particles it draws.
+    training too (the amortised parameters get their gradient through the refined draws, not
+    through the steps). `for_batch` returns the guide refined for one batch, which the engine calls
+    once a batch, however many particles it draws.
 
-    steps, lr: of Adam, the rate falling linearly to zero. It is that of the narrowest layer; a
-    layer n times as wide takes 1 / sqrt(n) of it, for the next one adds up the moves of all its
-    units. num_particles: draws in each step's estimate of the ELBO.
+    steps, lr: of Adam; the learning rate falls linearly to zero. It is that of the narrowest
+        layer; a layer n times as wide takes 1 / sqrt(n) of it, since the next layer sums over its
+        units.
+    num_particles: draws in each step's estimate of the ELBO.
 
-    Raises: PairError for a guide that runs no linear layer, whose parameters are each datum's own
-    already, and inside a vectorised Pyro ELBO that is not `ElboLoss`'s; TypeError for draws that
-    are not reparameterised.
+    Raises: PairError for a guide that runs no linear layer, and inside a vectorised Pyro ELBO other
+    than that of an `ElboLoss`; TypeError for draws that are not reparameterised.
     Source: Kim et al. 2018, arXiv:1802.02550, algorithm 1 (without the gradient through the
     steps); Cremer, Li & Duvenaud 2018, arXiv:1801.03558, section 3.
 
@@ -64,7 +64,7 @@ class SemiAmortized(nn.Module):
                 f"steps={steps} and num_particles={num_particles}, expected at least 0 and 1."
             )
         self.guide = guide
-        self.pair = (model,)  # a tuple, so that the model is no part of its own guide
+        self.pair = (model,)  # in a tuple, so that the model is no submodule of its own guide
         self.steps, self.lr, self.num_particles, self.plate = steps, lr, num_particles, plate
 
     def forward(self, **batch: Tensor) -> object:
@@ -84,9 +84,7 @@ class SemiAmortized(nn.Module):
     def for_batch(self, batch: Batch) -> "Refined":
         """The guide refined for these data."""
         if is_recording():
-            raise CaptureError(
-                "a semi-amortised guide is refined for each batch, by an optimiser of its own."
-            )
+            raise CaptureError("a semi-amortised guide runs an optimiser for each batch.")
         refined = Refined(self.guide, batch)
         with torch.enable_grad():
             biases = refined.biases
@@ -106,7 +104,7 @@ class SemiAmortized(nn.Module):
                 optimizer.step()
         for bias in biases:
             bias.requires_grad_(False)
-        with torch.no_grad():  # steps that are many are worth more draws to judge them by
+        with torch.no_grad():  # the more steps, the more draws decide whether to keep them
             gain = sum(
                 (self._gain(refined, batch) for _ in range(0, self.steps, 10)), torch.zeros(())
             )
@@ -176,7 +174,8 @@ class Refined(nn.Module):
     def _add(self, layer: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         """`output` is `(..., B, F)`, or `(K * B, F)` from nets that fold their leading dims.
 
-        Layers that give `(B, F)` without particles get a bias: of others, rows need not be data.
+        Only layers whose output without particles is `(B, F)` get a bias: rows of other outputs
+        need not be data.
         """
         if layer not in self.added and output.shape[:-1] == (self.size,):
             self.added[layer] = output.new_zeros(self.size, output.shape[-1], requires_grad=True)

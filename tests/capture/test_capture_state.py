@@ -16,9 +16,9 @@ from test_capture import data, warnings_of
 from torch import Tensor, nn
 
 import pyrovae as pv
+from pyrovae.capture._rollback import UndoWrites
 from pyrovae.capture.graph import Captured
 from pyrovae.capture.guards import guard_state
-from pyrovae.capture.rollback import UndoWrites
 from pyrovae.capture.user_code import is_user_code
 from pyrovae.training import captured_stepper as steps
 

@@ -142,7 +142,7 @@ def test_training_does_not_depend_on_being_watched() -> None:
 def test_tuples_of_a_data_loader() -> None:
     loader = DataLoader(TensorDataset(X, torch.arange(50)), batch_size=16, shuffle=True)
     assert len(pv.fit(vae_loss(), loader, epochs=2, names=("x", "y"), valid=loader)) == 2
-    with pytest.raises(pv.PairError, match=r"say what their parts are, e.g. names=\('x', 'y'\)"):
+    with pytest.raises(pv.PairError, match=r"name their parts, e.g. names=\('x', 'y'\)"):
         pv.fit(vae_loss(), loader, epochs=2)
     with pytest.raises(pv.PairError, match="name more than the 2 parts"):
         pv.fit(vae_loss(), loader, epochs=2, names=("x", "y", "z"))

@@ -1,5 +1,5 @@
-"""The KL as the objective weighs it, for what differentiates it by itself: free bits and the
-capacity."""
+"""The KL with the weights of the objective, for losses that differentiate it separately: free bits
+and the capacity."""
 
 from typing import cast
 

@@ -10,7 +10,7 @@ from torch import Tensor, fx
 
 
 def has_known_shape(value: object) -> bool:
-    """Whether what an operation returns has a shape that no value decides."""
+    """Whether the shape of an operation's result is independent of values."""
     if isinstance(value, (list, tuple)):
         return all(map(has_known_shape, value))
     return (
@@ -20,7 +20,7 @@ def has_known_shape(value: object) -> bool:
     )
 
 
-def distinct(batch: Mapping[str, Tensor]) -> list[Tensor]:
+def without_aliases(batch: Mapping[str, Tensor]) -> list[Tensor]:
     """Its tensors, in copies where one has two names: tracing would merge them into one input."""
     seen: set[int] = set()
     result = []
@@ -31,7 +31,7 @@ def distinct(batch: Mapping[str, Tensor]) -> list[Tensor]:
 
 
 def kinds_of(batch: Mapping[str, Tensor]) -> str:
-    """Names, shapes and dtypes of a batch in words."""
+    """Names, shapes and dtypes of a batch, as text."""
     return ", ".join(
         f"{name} {tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
         if isinstance(value, Tensor)
@@ -46,8 +46,8 @@ def layout_of(tensor: Tensor) -> tuple[torch.Size, tuple[int, ...], torch.dtype,
 
 
 def lift(graph: fx.GraphModule) -> list[Tensor]:
-    """Make inputs of the tensors that the program closed over; they are returned in the order of
-    those inputs."""
+    """Turn the tensors that the program closed over into inputs of the graph, and return them in
+    the order of those inputs."""
     nodes: dict[str, fx.Node] = {}
     constants: list[Tensor] = []
     last = [node for node in graph.graph.nodes if node.op == "placeholder"][-1:]
@@ -72,7 +72,7 @@ def lift(graph: fx.GraphModule) -> list[Tensor]:
 
 
 def are_close(expected: list[Tensor], seen: list[Tensor]) -> bool:
-    """Whether results are alike but for rounding, each relative to its largest number."""
+    """Whether results are equal up to rounding, each relative to its largest number."""
     return [tensor.shape for tensor in expected] == [tensor.shape for tensor in seen] and all(
         map(_is_close, expected, seen)
     )
@@ -95,5 +95,5 @@ def _is_close(one: Tensor, other: Tensor) -> bool:
 
 
 def python_random_state() -> tuple:
-    """Of the generators that no graph draws from."""
+    """The state of Python's and numpy's generators, which a graph cannot draw from."""
     return random.getstate(), str(np.random.get_state(legacy=False))

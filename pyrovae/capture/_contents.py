@@ -7,7 +7,7 @@ import numpy as np
 import torch.nn as nn
 from torch import Tensor
 
-from pyrovae.capture.stateful import Content, State
+from pyrovae.capture._stateful import Content, State
 from pyrovae.capture.user_code import MODULE_STATE
 from pyrovae.core.modules import attributes_of
 

@@ -1,4 +1,4 @@
-"""What a program weighs each datum by."""
+"""The weight that programs give each datum by `poutine.scale`."""
 
 import math
 
@@ -15,7 +15,8 @@ def datum_weight(*traces: Trace) -> float | Tensor:
     """The `poutine.scale` of the sites of traces, a number or `(B,)`; the scale of subsampling is
     left out.
 
-    Raises: PairError where sites have different ones: a log of weighed sums has no such terms.
+    Raises: PairError where sites of a datum have different scales: the logarithm of a sum of
+    importance weights does not split into their terms.
     """
     scales = {
         name: _own_scale(site)
@@ -31,7 +32,7 @@ def datum_weight(*traces: Trace) -> float | Tensor:
         if not is_recording() and not _are_equal(scale, other):
             raise PairError(
                 f"sites {first!r} and {name!r} of one datum are scaled differently, but an importance weight "
-                "belongs to all sites of a datum together. Put one poutine.scale round the whole model and the "
+                "belongs to all sites of a datum together. Put one poutine.scale around the whole model and the "
                 "whole guide, or use ElboLoss(beta=...) to weigh the KL."
             )
     if isinstance(scale, Tensor) and scale.numel() not in (1, scale.shape[-1]):
@@ -54,5 +55,5 @@ def _own_scale(site: dict) -> float | Tensor:
 def _are_equal(one: float | Tensor, other: float | Tensor) -> bool:
     try:
         return bool(torch.isclose(torch.as_tensor(one), torch.as_tensor(other)).all())
-    except RuntimeError:  # under vmap, whose tensors have no values to look at
+    except RuntimeError:  # under vmap, where values cannot be read
         return True

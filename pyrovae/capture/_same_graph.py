@@ -1,4 +1,4 @@
-"""Whether two recordings are of one program."""
+"""Whether two recordings are of the same program."""
 
 from collections.abc import Collection
 from operator import attrgetter
@@ -10,9 +10,9 @@ FRESH = (torch.ops.aten.lift_fresh.default, torch.ops.aten.lift_fresh_copy.defau
 
 
 class GraphRecord:
-    """The operations of a recording with their numbers, and the tensors that it closes over.
+    """The operations of a recorded graph with their numbers, and the tensors that it closes over.
 
-    made: identities of the tensors that came about while it was recorded.
+    made: identities of the tensors that were created during the recording.
     """
 
     def __init__(self, graph: fx.GraphModule, made: Collection[int]) -> None:

@@ -1,5 +1,5 @@
-"""Objects whose state no attribute shows: random generators, iterators, arrays of bytes,
-variables of a context, the environment."""
+"""Mutable objects whose state is not in attributes: random generators, iterators, arrays of bytes,
+context variables, the environment."""
 
 import os
 import random
@@ -17,18 +17,19 @@ Content = dict[Any, Any]
 
 @dataclass(frozen=True)
 class State:
-    """How to `read()` it as words or numbers, and to `write(content)` it back."""
+    """How to read the state of an object, as words or numbers, and to write it back."""
 
     read: Callable[[], Content]
     write: Callable[[Content], object]
     guarded: bool = True
-    """Whether programs read it, as numbers in an array; generators they draw from."""
+    """Whether captures hold it fixed: so for numbers that programs read, not for generators that
+    they draw from."""
     saved: bool = True
-    """Whether it can be put back."""
+    """Whether it can be restored."""
 
 
 def state_of(value: object) -> State | None:
-    """Of an object that changes out of sight; None for all others."""
+    """The state of such an object; None for every other object."""
     if isinstance(value, random.Random) and not isinstance(value, random.SystemRandom):
         return _generator(value.getstate, value.setstate)
     if isinstance(value, np.random.Generator):

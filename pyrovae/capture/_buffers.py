@@ -7,13 +7,13 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from pyrovae.capture.flat_graph import layout_of
+from pyrovae.capture._flat_graph import layout_of
 from pyrovae.core.errors import CaptureError
 
 
 class Buffers:
     """The buffers of `modules` and their submodules: numbers are inputs of the graph, and a replay
-    writes to them; Boolean ones (`masks`) are held fixed, since programs look at their values."""
+    writes to them; Boolean ones (`masks`) are held fixed, since programs read their values."""
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
         self.parts = list(

@@ -1,4 +1,4 @@
-"""Run programs for a look at them, and undo whatever they changed."""
+"""Run programs and undo what they changed, in Python objects and in tensors."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,25 +12,24 @@ from torch.nn.parameter import is_lazy
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from pyrovae.capture.contents import value_key
+from pyrovae.capture._contents import value_key
 from pyrovae.capture.reachable import Search
 from pyrovae.core.errors import CaptureError
 
 
 @contextmanager
 def rolled_back(roots: Iterable[object]) -> Iterator[None]:
-    """Put back what runs inside leave in attributes, containers, closures and globals that `roots`
-    reach.
+    """Restore on leaving the attributes, containers, closures and globals that `roots` reach.
 
-    Raises: CaptureError, once all is back, where numbers, tensors or containers of the user's are
-    among what changed: a replay would not do that.
+    Raises: CaptureError, after restoring them, where numbers, tensors or containers of user code
+    changed: a replay would not change them.
     """
     search = Search(roots)
     for holder in search.found:
         if not holder.saved:
             raise CaptureError(
-                f"{holder.path} is an iterator ({type(holder.owner).__name__}), which a look at the program "
-                "would move on for good; count in a buffer."
+                f"{holder.path} is an iterator ({type(holder.owner).__name__}), which a trial run of the program "
+                "would advance for good; count in a buffer."
             )
     saved = [(holder, holder.read()) for holder in search.found]
     tensors = [
@@ -68,7 +67,7 @@ def rolled_back(roots: Iterable[object]) -> Iterator[None]:
                 ]
     if changed:
         raise CaptureError(
-            f"{min(changed)} changes from call to call, which a replay would not do; keep it in a buffer."
+            f"{min(changed)} changes from call to call, but a replay would not change it; keep it in a buffer."
         )
 
 
@@ -76,7 +75,7 @@ _ABSENT = object()
 
 
 def _shares(tensor: Tensor, data: Tensor) -> bool:
-    """Whether a tensor still is laid out over the memory of what was its `data`."""
+    """Whether a tensor has the same layout in the same memory as `data`, its `.data` before."""
     if (tensor.device, tensor.dtype, tensor.layout, tensor.shape) != (
         data.device,
         data.dtype,
@@ -105,12 +104,10 @@ def _same(before: object, now: object) -> bool:
 
 
 class UndoWrites(TorchDispatchMode):
-    """Keeps a copy of each tensor before the first operation that writes to it, and puts it back
-    on leaving.
+    """Copy each tensor before the first operation that writes to it, and restore it on leaving.
 
-    Tensors that are made inside are left alone, and so are those that an operation writes to
-    without saying so, as batch norm does to its running averages: buffers are to be put back by
-    other means.
+    Not restored are tensors that are made inside, and writes that the schema of an operator does
+    not declare, as those of batch norm to its running averages: `preserve_state` restores buffers.
     """
 
     def __init__(self) -> None:
@@ -148,7 +145,7 @@ class UndoWrites(TorchDispatchMode):
                 _has_values(tensor)
                 and (key := _storage(tensor)) not in self.made | self.copies.keys()
             ):
-                with _disable_current_modes():  # copies are no part of what is traced
+                with _disable_current_modes():  # copies are not to be traced
                     whole = torch.empty(0, dtype=tensor.dtype, device=tensor.device).set_(
                         tensor.untyped_storage()
                     )

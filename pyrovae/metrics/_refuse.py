@@ -1,5 +1,5 @@
-"""What several metrics refuse: tensors of the wrong shape, NaN, what is no probability, labels of
-no class."""
+"""What several metrics refuse: tensors of the wrong shape, NaN, invalid probabilities, labels
+outside the classes."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from torch import Tensor
 
 def finite(name: str, values: Tensor) -> None:
     """Refuse `values` that hold no real numbers, are empty, NaN or infinite: a mean over them
-    would say nothing.
+    would be meaningless.
 
     Example:
         >>> finite("y", torch.zeros(3))
