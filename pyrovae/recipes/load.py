@@ -1,76 +1,29 @@
 """A finished run, loaded back from its folder."""
 
-import dataclasses
 import json
 from pathlib import Path
 
 import torch
-import torch.nn as nn
 
-from pyrovae.data import Batches, DictDataset
+from pyrovae.data import DictDataset
 from pyrovae.recipes import nesting
 from pyrovae.recipes.bnn_methods import METHODS
 from pyrovae.recipes.bnn_settings import BnnSettings
-from pyrovae.recipes.bnn_task import Task, load_task
+from pyrovae.recipes.bnn_task import Task
 from pyrovae.recipes.bnn_train import rebuild_pairs, stored_guides, untrained
+from pyrovae.recipes.loaded_run import LoadedRun
 from pyrovae.recipes.machine import choose_device
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.run_folder import Folder
 from pyrovae.recipes.tables import read_csv
-from pyrovae.recipes.vae import make_loss, prepare, proposal_of
+from pyrovae.recipes.trained_bnn import TrainedBnn
+from pyrovae.recipes.trained_vae import TrainedVae
+from pyrovae.recipes.vae import make_loss, proposal_of
 from pyrovae.recipes.vae_pair import build
 from pyrovae.recipes.vae_settings import Settings
 from pyrovae.training.checkpoint import load_weights
 from pyrovae.training.history import History
 from pyrovae.training.tensor_file import read_tensors
-
-
-@dataclasses.dataclass(frozen=True)
-class LoadedRun:
-    """What `load_run` gives back, in eval mode.
-
-    model, guide: the trained pair; of a Bayesian net with several splits or seeds, the first.
-    pairs: all of them, split by split, the seeds of one after another.
-    loss: the objective with the trained weights. settings: those of the script, typed.
-    history: a row an epoch (None for chains that `fit` did not train). metrics: those of run.json.
-    num_samples: the draws of the weights that the scores of a Bayesian net took (None for a VAE).
-    """
-
-    path: Path
-    settings: Settings | BnnSettings
-    model: nn.Module
-    guide: nn.Module
-    pairs: list[tuple[nn.Module, nn.Module]]
-    loss: nn.Module
-    history: History | None
-    metrics: dict
-    run: dict
-    num_samples: int | None = None
-
-    def data(self, split: str = "test", *, network: int = 0) -> Batches:
-        """Batches of a split ("train", "valid" or "test") as the run saw it: scaled, binarised,
-        flattened; of a Bayesian net, those of the given network's own split.
-
-        Raises: Refusal where the data are not those of the run, or have no such split; DataError
-        where they cannot be had.
-        """
-        if split not in ("train", "valid", "test"):
-            raise Refusal(f"there is no split {split!r}; expected train, valid or test.")
-        folder = Folder(self.path, self.run["script"])
-        if isinstance(self.settings, Settings):
-            prepared = prepare(self.settings)
-            folder.refuse_other_data(prepared.digest())
-            found = getattr(prepared, split)
-        else:
-            task = load_task(self.settings)
-            folder.refuse_other_data(task.digest())
-            part, row = getattr(task, split), task.split_of(network, self.settings.run.seeds)
-            found = part and Batches(
-                DictDataset(**{name: value[row] for name, value in part.tensors.items()}), 1000
-            )
-        if found is None:
-            raise Refusal(f"the run in {self.path} held out no {split} data.")
-        return found
 
 
 def load_run(path: str | Path, *, device: str | torch.device = "cpu") -> LoadedRun:
@@ -122,7 +75,7 @@ def _load_vae(folder: Folder, run: dict, device: torch.device) -> LoadedRun:
     loss.to(device)
     pair = model, proposal_of(loss)
     history = _history(folder)
-    return LoadedRun(folder.path, settings, *pair, [pair], loss, history, run["metrics"], run)
+    return TrainedVae(folder.path, settings, *pair, [pair], loss, history, run["metrics"], run)
 
 
 def _load_bnn(folder: Folder, run: dict, device: torch.device) -> LoadedRun:
@@ -150,7 +103,7 @@ def _load_bnn(folder: Folder, run: dict, device: torch.device) -> LoadedRun:
         for program in pair:
             program.to(device)
     history = _history(folder)
-    return LoadedRun(
+    return TrainedBnn(
         folder.path, settings, *pairs[0], pairs, loss, history, run["metrics"], run, count
     )
 
