@@ -87,7 +87,22 @@ class Writable:
         return "a folder that can be written, or a place for one"
 
 
-HERE = (Cores, Writable)
+@dataclasses.dataclass(frozen=True)
+class WritableFile:
+    """A file that can be written, or a place for one in a folder that is there."""
+
+    def __contains__(self, value: object) -> bool:
+        if not isinstance(value, Path):
+            return value is None
+        if value.exists():
+            return value.is_file() and os.access(value, os.W_OK)
+        return value.parent.is_dir() and os.access(value.parent, os.W_OK | os.X_OK)
+
+    def __str__(self) -> str:
+        return "a file in a folder that can be written"
+
+
+HERE = (Cores, Writable, WritableFile)
 """What depends on the machine: a command line must be within, not a run that another machine has
 written."""
 Count = Annotated[int, Range(1)]
@@ -102,6 +117,7 @@ Share = Annotated[float, Range(0, 1, below=True)]
 Seed = Annotated[int, Range(0, LARGEST)]
 Threads = Annotated[int, Range(1), Cores()]
 OutFolder = Annotated[Path, Writable()]
+OutFile = Annotated[Path, WritableFile()]
 Widths = Annotated[tuple[Count, ...], Some()]
 BOUNDS = (Range, Some)
 

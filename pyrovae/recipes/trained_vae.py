@@ -236,6 +236,8 @@ class TrainedVae(LoadedRun):
     def _condition(self, c: Values, num: int) -> Tensor:
         """`(num, C)` from labels or vectors."""
         values, width = torch.as_tensor(c), self.run["data"]["num_conditions"]
+        if not width:
+            raise Refusal("the model takes no condition; leave out c (or --label).")
         if self.task is not None and self.task.name == "label" and values.dim() == 1:
             if (
                 values.is_floating_point()

@@ -1,0 +1,122 @@
+"""Tables of numbers in text: CSV and TSV files with a header."""
+
+import csv
+import dataclasses
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pyrovae.data.errors import DataError
+from pyrovae.data.sizes import refuse_large, refuse_special
+
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+
+
+@dataclasses.dataclass(frozen=True)
+class CsvTable:
+    """Columns by name. Shapes: values (N, D), float64, in the order of ``names``."""
+
+    path: Path
+    names: tuple[str, ...]
+    values: np.ndarray
+
+    def columns(self, names: Sequence[str]) -> np.ndarray:
+        """Those columns, in that order. Shapes: (N, len(names)).
+
+        Raises:
+            DataError: a column that is not there.
+        """
+        if missing := [name for name in names if name not in self.names]:
+            raise DataError(
+                f"{self.path} has no column {', '.join(map(repr, missing))}; its columns are "
+                f"{', '.join(self.names)}."
+            )
+        return self.values[:, [self.names.index(name) for name in names]]
+
+    def without(self, names: Sequence[str]) -> tuple[str, ...]:
+        """The names of the other columns."""
+        return tuple(name for name in self.names if name not in names)
+
+
+def is_csv(path: Path) -> bool:
+    """Whether a path ends as the files that ``read_csv`` reads."""
+    return path.suffix.lower() in SEPARATORS
+
+
+def read_csv(path: str | os.PathLike) -> CsvTable:
+    """A ``.csv`` (commas) or ``.tsv`` file: a line of names, then lines of finite numbers.
+
+    Raises:
+        DataError: no file, no header, no rows, a name twice, lines of other lengths, and cells
+        that are no finite numbers; it names the line and the column.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = open(f"{folder}/t.csv", "w").write("age,score\\n30,1.5\\n40,2\\n")
+        ...     read_csv(f"{folder}/t.csv").columns(["score"]).tolist()
+        [[1.5], [2.0]]
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise DataError(f"{path} does not exist (looked from {Path.cwd()}).")
+    refuse_special(path)
+    refuse_large(path, path.stat().st_size)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = list(csv.reader(file, delimiter=SEPARATORS.get(path.suffix.lower(), ",")))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as a table: {error}.") from error
+    rows = [(number, line) for number, line in enumerate(lines, 1) if any(map(str.strip, line))]
+    if len(rows) < 2:
+        raise DataError(
+            f"{path} holds {len(rows)} lines, expected a line of names and rows of numbers."
+        )
+    (_, header), rows = rows[0], rows[1:]
+    names = tuple(name.strip() for name in header)
+    _check_names(path, names, header)
+    values = np.empty((len(rows), len(names)))
+    for index, (number, line) in enumerate(rows):
+        if len(line) != len(names):
+            raise DataError(
+                f"{path}, line {number}, has {len(line)} cells and the header {len(names)}; expected one for each name."
+            )
+        for column, cell in enumerate(line):
+            values[index, column] = _number(cell, path, number, names[column])
+    return CsvTable(path, names, values)
+
+
+def _check_names(path: Path, names: tuple[str, ...], header: Sequence[str]) -> None:
+    if all(_is_number(name) for name in names):
+        raise DataError(
+            f"{path} begins with numbers ({','.join(header[:4])}...), expected a first line with a name for each column."
+        )
+    if len(names) == 1 and ";" in names[0]:
+        raise DataError(f"{path} separates columns by semicolons, expected commas.")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice or "" in names:
+        raise DataError(
+            f"{path} has {'columns without a name' if '' in names else f'the column {twice[0]!r} twice'}; expected "
+            "one name for each."
+        )
+
+
+def _number(cell: str, path: Path, line: int, name: str) -> float:
+    if not _is_number(cell) or not math.isfinite(float(cell)):
+        seen = f"holds {cell.strip()[:30]!r}" if cell.strip() else "is empty"
+        raise DataError(
+            f"{path}, line {line}, column {name!r} {seen}, expected a finite number. Drop or impute such rows; turn "
+            "categories into numbers."
+        )
+    return float(cell)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return "_" not in cell

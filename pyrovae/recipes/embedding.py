@@ -1,0 +1,90 @@
+"""What codes of data are good for: neighbours, classes that can be read off them, maps."""
+
+import dataclasses
+import math
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+FOLDS = 5
+Map = Literal["active", "pca", "tsne"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Accuracy:
+    """The share of data whose class is found, and its standard error over data."""
+
+    value: float
+    se: float
+    num_data: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.4f} +- {self.se:.4f} (N = {self.num_data})"
+
+
+def nearest(codes: Tensor, num: int) -> Tensor:
+    """The `num` nearest rows of each of N codes, itself left out, nearest first, `(N, num)`."""
+    from sklearn.neighbors import NearestNeighbors
+
+    num = min(num, len(codes) - 1)
+    found = NearestNeighbors(n_neighbors=num + 1).fit(codes.numpy()).kneighbors(codes.numpy())[1]
+    own = np.arange(len(codes))[:, None]
+    # of equal codes another may come first, and the row itself not at all
+    others = np.argsort(found == own, axis=1, kind="stable")[:, :num]
+    return torch.from_numpy(np.take_along_axis(found, others, 1).astype(np.int64))
+
+
+def probe(
+    codes: Tensor, y: Tensor, *, kind: Literal["knn", "linear"], seed: int = 0
+) -> Accuracy | None:
+    """How well classes can be predicted from standardised codes, by the 5 nearest neighbours or by
+    logistic regression, in 5-fold cross-validation; None where a class has less than 5 data.
+
+    It measures whether the code separates the classes, not how well a classifier could do on x.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    counts = y.unique(return_counts=True)[1]
+    if len(counts) < 2 or int(counts.min()) < FOLDS:
+        return None
+    classifier = KNeighborsClassifier(5) if kind == "knn" else LogisticRegression(max_iter=1000)
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    model = make_pipeline(StandardScaler(), classifier)
+    right = cross_val_predict(model, codes.numpy(), y.numpy(), cv=folds) == y.numpy()
+    value = float(right.mean())
+    return Accuracy(value, math.sqrt(value * (1 - value) / len(right)), len(right))
+
+
+def plane(codes: Tensor, kl: Tensor, kind: Map, *, seed: int = 0) -> tuple[Tensor, str]:
+    """Codes on a map of two dims, `(N, 2)`, and what the map is.
+
+    active: the two dims of largest KL, `kl` `(D,)`. pca: the first two principal components.
+    tsne: t-SNE (van der Maaten & Hinton 2008), which keeps neighbours and not distances.
+    """
+    if codes.shape[1] == 2:
+        return codes, "both latent dims"
+    if kind == "active":
+        first, second = sorted(kl.argsort(descending=True)[:2].tolist())
+        return codes[
+            :, [first, second]
+        ], f"dims {first} and {second} of {codes.shape[1]}, of largest KL"
+    if kind == "pca":
+        centred = codes - codes.mean(0)
+        _, s, v = torch.linalg.svd(centred, full_matrices=False)
+        share = float((s[:2] ** 2).sum() / (s**2).sum())
+        return centred @ v[:2].T, f"principal components 1 and 2, {share:.0%} of the variance"
+    from sklearn.manifold import TSNE
+
+    perplexity = min(30.0, (len(codes) - 1) / 3)
+    places = TSNE(perplexity=perplexity, random_state=seed, init="pca").fit_transform(
+        codes.numpy()
+    )
+    return torch.from_numpy(
+        places
+    ), f"t-SNE, perplexity {perplexity:.0f}: neighbours, not distances"

@@ -1,0 +1,75 @@
+"""Draw from a trained VAE: an .npz with an array x, and a sheet of pictures where x are images.
+
+python scripts/sample.py runs/DIR --num 1000 --out samples.npz
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import command_line
+import numpy as np
+import torch
+import tyro
+from progress import say
+from script_context import script_context
+
+import pyrovae as pv
+import pyrovae.plots as plots
+from pyrovae.recipes import bounds
+from pyrovae.recipes.bounds import Count, FromZero, OutFile, Seed
+from pyrovae.recipes.refusal import Refusal
+from pyrovae.recipes.results import write_arrays
+from pyrovae.recipes.trained_vae import TrainedVae
+
+SHEET = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    folder: Annotated[Path, tyro.conf.Positional]
+    """The folder of a run of train_vae.py."""
+    num: Count = 100
+    """How many samples."""
+    out: OutFile = Path("samples.npz")
+    """The .npz file to write; the sheet has its name with .png."""
+    means: bool = False
+    """The means of p(x | z) at draws of z, in place of draws of x."""
+    label: FromZero | None = None
+    """For models of --condition label: the class to draw."""
+    seed: Seed = 0
+    device: str = "auto"
+    """auto (CUDA where there is one), cpu, cuda, cuda:1, ..."""
+
+    def __post_init__(self) -> None:
+        bounds.check(self)
+
+
+def main(s: Sampling) -> Path:
+    run = pv.load_run(s.folder, device=s.device)
+    if not isinstance(run, TrainedVae):
+        raise Refusal(f"{s.folder} holds a Bayesian neural network, which generates no x.")
+    c = None if s.label is None else np.full(s.num, s.label)
+    x = run.sample(s.num, kind="mean" if s.means else "draw", c=c, seed=s.seed)
+    arrays = {"x": x.numpy()} | ({} if c is None else {"y": c})
+    write_arrays(s.out, arrays)
+    written = str(s.out)
+    if run.layout.is_image and run.layout.event_shape[0] in (1, 3):
+        sheet = s.out.with_suffix(".png")
+        what = "Means of p(x | z) at draws from the prior" if s.means else "Draws from p(x)"
+        figure = plots.samples(x[:SHEET].clamp(0, 1), title=what)
+        plots.save({sheet.stem: figure}, sheet.parent)
+        written += f" and {sheet}"
+    say(
+        f"{s.num} samples x {tuple(x.shape[1:])} of {run.path}, range {_range(x)}; written to {written}"
+    )
+    return s.out
+
+
+def _range(x: torch.Tensor) -> str:
+    return f"[{float(x.min()):.4g}, {float(x.max()):.4g}]"
+
+
+if __name__ == "__main__":
+    with script_context():
+        main(command_line.parse(Sampling, __doc__))
