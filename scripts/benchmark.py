@@ -1,15 +1,15 @@
-"""Time pyrovae against hand-written PyTorch, Pyro's own loops and NumPyro, in rounds that take
-turns in one process.
+"""Time pyrovae against hand-written PyTorch, the training loops of Pyro, and NumPyro, in
+interleaved rounds in one process.
 
     python scripts/benchmark.py train evidence --out runs/benchmark
 
 prints medians, and medians of the ratios within a round, and writes them to benchmark.json.
-NumPyro takes part where it is installed. Compiling starts from an empty cache, and the first case
-pays for the compiler's own preparations.
+NumPyro is included if it is installed. Compilation starts from an empty cache; the first case
+includes the start-up time of the compiler.
 
-Works: train (VAE steps), tiny (a step whose arithmetic is nothing), bnn (steps of a Bayesian net),
-evidence (log p(x)), predict (a Bayesian net's), import; and profile, which says where the time of
-a captured step goes.
+Works: train (VAE steps), tiny (a step with negligible arithmetic), bnn (steps of a Bayesian net),
+evidence (log p(x)), predict (predictions of a Bayesian net), import; and profile, a breakdown of
+the time of a captured step.
 """
 
 import dataclasses
@@ -48,15 +48,15 @@ class Benchmark:
     works: Annotated[tuple[str, ...], tyro.conf.Positional, Some()] = WORKS
     """Some of train, tiny, bnn, evidence, predict, import, profile."""
     rounds: Count = 9
-    """Timed blocks of each; medians are over these."""
+    """Timed blocks of each peer; medians are taken over them."""
     seconds: Positive = 0.5
-    """About the length of a block of steps."""
+    """Approximate duration of a block of steps."""
     threads: Threads = 1
-    """CPU threads; the process is kept to as many cores."""
+    """CPU threads; the process is pinned to as many cores."""
     device: str = "cpu"
-    """Or cuda, where a hand-written CUDA graph takes part and NumPyro does not."""
+    """cpu, or cuda, where a hand-written CUDA graph is included and NumPyro is not."""
     out: OutFolder | None = None
-    """A folder for benchmark.json."""
+    """Folder of benchmark.json."""
 
     def __post_init__(self) -> None:
         bounds.check(self)
@@ -97,19 +97,17 @@ def cases(b: Benchmark) -> dict[str, Callable[[], tuple[works.Times, dict[str, f
         "import": {"import": lambda: works.imports(b.rounds)},
     }
     if PROFILE in b.works and device.type != "cpu":
-        raise Refusal("profile is made for a CPU.")
+        raise Refusal("profile runs on a CPU only; drop it, or use --device cpu.")
     unknown = sorted(set(b.works) - {*every, PROFILE})
     if unknown:
-        raise Refusal(
-            f"there is no work {unknown}; expected some of {', '.join((*WORKS, PROFILE))}."
-        )
+        raise Refusal(f"unknown works {unknown}; expected some of {', '.join((*WORKS, PROFILE))}.")
     return {
         name: case for work in b.works if work != PROFILE for name, case in every[work].items()
     }
 
 
 def profiles(peak: float) -> str:
-    """Markdown tables."""
+    """Breakdowns of the time of a step, as Markdown tables."""
     from benchmark_profile import CASES, bandwidth, where_time_goes
 
     speed, tables = bandwidth(), []
@@ -126,7 +124,7 @@ def profiles(peak: float) -> str:
 def table(
     name: str, times: works.Times, facts: dict[str, float], peak: float
 ) -> tuple[str, dict[str, object]]:
-    """A Markdown table of one case, and its numbers."""
+    """The results of one case, as a Markdown table and as numbers."""
     unit = next(
         (peer for peer in ("hand-written PyTorch", "import pyro") if peer in times),
         next(iter(times)),
@@ -179,13 +177,11 @@ def _cpuinfo() -> list[str]:
 def main(b: Benchmark) -> dict[str, object]:
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
     if cores:
-        os.sched_setaffinity(0, cores[: b.threads])  # NumPyro takes what it finds
+        os.sched_setaffinity(0, cores[: b.threads])  # NumPyro uses all available cores
     torch.set_num_threads(b.threads)
-    cache = (
-        tempfile.TemporaryDirectory()
-    )  # empty, or earlier runs would have compiled for this one
+    cache = tempfile.TemporaryDirectory()  # so that nothing is compiled in advance
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache.name
-    warnings.simplefilter("ignore", pv.CollapseWarning)  # the nets learn noise
+    warnings.simplefilter("ignore", pv.CollapseWarning)  # the data are noise
     todo, peak, results = cases(b), works.peak(choose_device(b.device)), {}
     print(
         f"{machine(b.threads, b.device)}; matrix products up to {peak / 1e9:.0f} GFLOP/s; medians of {b.rounds} rounds\n"

@@ -1,4 +1,4 @@
-"""The same VAE as a NumPyro program, its step jitted; for `benchmark.py`, where NumPyro is
+"""The VAE of `benchmark.py` as a NumPyro program with a jitted step; used if NumPyro is
 installed."""
 
 import time
@@ -37,7 +37,7 @@ def _pair(x: int, h: int, z: int) -> tuple[Callable, Callable]:
 def numpyro_step(
     x: int, h: int, z: int, particles: int, batch_size: int
 ) -> tuple[Callable[[np.ndarray], object], float]:
-    """A step on a batch, and the seconds its compilation took."""
+    """A training step, and the seconds of its compilation."""
     elbo = Trace_ELBO() if particles == 1 else RenyiELBO(alpha=0, num_particles=particles)
     svi = SVI(*_pair(x, h, z), numpyro.optim.Adam(1e-3), elbo)
     state = svi.init(jax.random.PRNGKey(0), jnp.zeros((batch_size, x)))
@@ -58,8 +58,8 @@ def numpyro_step(
 def numpyro_evidence(
     x: int, h: int, z: int, particles: int, rows: int
 ) -> tuple[Callable[[np.ndarray], object], float]:
-    """log p(x) of a few data, `rows` particles times data in one pass, jitted; and the seconds of
-    its compilation."""
+    """A jitted estimate of log p(x), with `rows` particles times data in one pass, and the seconds
+    of its compilation."""
     model, guide = _pair(x, h, z)
     sample = jnp.zeros((max(1, rows // 250), x))
     svi = SVI(model, guide, numpyro.optim.Adam(1e-3), Trace_ELBO())

@@ -1,4 +1,4 @@
-"""Where the time of a captured step goes, and the floor under it."""
+"""A breakdown of the time of a captured step, and lower bounds on it."""
 
 import time
 from collections.abc import Callable
@@ -19,7 +19,7 @@ KINDS = {
     "everything else of the model, in compiled kernels": ("Call CompiledFxGraph",),
     "data: gather, compare, copy": ("index_select", "index", "lt", "copy_", "cat", "stack"),
 }
-"""Names of operations; what belongs to none of them is Python and small operations."""
+"""Names of operations by kind; the rest is Python and small operations."""
 
 
 def vae() -> tuple[nn.Module, Batches, float]:
@@ -55,7 +55,7 @@ CASES: dict[str, Callable[[], tuple[nn.Module, Batches, float]]] = {
 def where_time_goes(
     case: Callable[[], tuple[nn.Module, Batches, float]], peak: float, bandwidth: float
 ) -> dict[str, float]:
-    """Milliseconds a step by kind; the whole without a profiler; and the floors."""
+    """Milliseconds per step by kind, in all without the profiler, and the lower bounds."""
     loss, data, flops = case()
     watch, found = profile(activities=[torch.profiler.ProfilerActivity.CPU]), []
 
@@ -75,7 +75,7 @@ def where_time_goes(
             if name in names or any(part in name for part in names if " " in part):
                 spent[kind] += event.self_cpu_time_total / 1e3 / steps
     whole = 1e3 * min(history["seconds"][4:]) / steps
-    scale = whole / (1e3 * found[1] / steps)  # the profiler's own time falls on all alike
+    scale = whole / (1e3 * found[1] / steps)  # the overhead of the profiler is spread evenly
     spent = {kind: scale * value for kind, value in spent.items()}
     count = sum(parameter.numel() for parameter in loss.parameters() if parameter.requires_grad)
     return {
@@ -90,7 +90,7 @@ def where_time_goes(
 
 
 def bandwidth(size: int = 2**21) -> float:
-    """Bytes a second of copying arrays of 8 MiB, about what one layer's weights and moments take:
-    out of the cache."""
+    """Bytes per second when copying arrays of 8 MiB, which exceed the cache, like the weights and
+    moments of a layer."""
     a, b = torch.rand(size), torch.rand(size)
     return 2 * 4 * size / min(references.seconds(lambda: a.copy_(b)) for _ in range(20))

@@ -1,5 +1,5 @@
-"""What pyrovae is timed against: the same work written by hand in PyTorch, and with Pyro as its
-examples have it."""
+"""The references of the benchmark: the same work in plain PyTorch, and in Pyro as in its
+examples."""
 
 import math
 import time
@@ -49,7 +49,7 @@ class Vae(nn.Module):
 
 
 def by_hand(loss: nn.Module, *, compiled: bool = False) -> Step:
-    """With torch's fused Adam; the loss stays on its device, as one would log it."""
+    """Uses torch's fused Adam; the loss is accumulated on its device."""
     optimizer = torch.optim.Adam(loss.parameters(), lr=1e-3, fused=True)
     evaluate, total = torch.compile(loss) if compiled else loss, [0.0]
 
@@ -64,8 +64,7 @@ def by_hand(loss: nn.Module, *, compiled: bool = False) -> Step:
 
 
 def in_a_graph(loss: nn.Module, *example: Tensor) -> Step:
-    """The whole step, data copied to their place, as one CUDA graph, as torch's documentation has
-    it."""
+    """The whole step as one CUDA graph with static inputs, as in the documentation of torch."""
     optimizer = torch.optim.Adam(loss.parameters(), lr=1e-3, fused=True, capturable=True)
     places, total = [value.clone() for value in example], torch.zeros((), device=example[0].device)
 
@@ -125,7 +124,7 @@ def svi_vae(x: int, h: int, z: int, particles: int, device: torch.device) -> Ste
 
 
 class BayesByBackprop(nn.Module):
-    """A mean-field net with one draw of its weights a step and the closed-form KL to N(0, 1)
+    """A mean-field network with one weight sample per step and the closed-form KL to N(0, 1)
     (Blundell et al. 2015)."""
 
     def __init__(self, sizes: tuple[int, ...], num_data: int) -> None:
@@ -155,7 +154,7 @@ class BayesByBackprop(nn.Module):
 
 
 def predict_by_hand(net: BayesByBackprop, x: Tensor, draws: int) -> Tensor:
-    """Class probabilities, one forward pass with fresh weights a draw."""
+    """Class probabilities from one forward pass for each weight sample."""
     total, last = 0.0, len(net.loc) - 2
     for _ in range(draws):
         h = x
@@ -169,7 +168,7 @@ def predict_by_hand(net: BayesByBackprop, x: Tensor, draws: int) -> Tensor:
 def pyro_bnn(
     sizes: tuple[int, ...], num_data: int, device: torch.device
 ) -> tuple[Callable, AutoNormal]:
-    """Weights as PyroSamples, as Pyro's tutorial on Bayesian regression has them."""
+    """Weights as PyroSamples, as in the tutorial of Pyro on Bayesian regression."""
     from pyro.nn import PyroModule, PyroSample
 
     class Net(PyroModule):
@@ -210,7 +209,7 @@ def predictive_bnn(sizes: tuple[int, ...], x: Tensor, draws: int) -> Callable[[]
 
 
 def evidence_by_hand(vae: Vae, x: Tensor, particles: int, chunk: int = 250) -> Tensor:
-    """log p(x) by a loop over chunks of particles, the encoder run once."""
+    """log p(x) by a loop over chunks of particles, with one pass of the encoder."""
     loc, log_scale = vae.encoder(x).chunk(2, -1)
     log_w = []
     for size in _chunks(particles, chunk):
@@ -224,7 +223,7 @@ def evidence_by_hand(vae: Vae, x: Tensor, particles: int, chunk: int = 250) -> T
 
 
 def evidence_by_traces(model: Callable, guide: Callable, x: Tensor, particles: int) -> Tensor:
-    """log p(x) by one pair of traces a datum and particle."""
+    """log p(x) by a pair of traces for each datum and particle."""
     from pyro import poutine
 
     log_w = []
@@ -238,7 +237,7 @@ def evidence_by_traces(model: Callable, guide: Callable, x: Tensor, particles: i
 def products(
     x: int, h: int, z: int, rows: int, device: torch.device
 ) -> list[Callable[[], Tensor]]:
-    """The matrix products of a decoder on so many rows, which no evaluation of it can do without."""
+    """The matrix products of a decoder on this number of rows: a lower bound on its time."""
     shapes = [(rows, z, h), (rows, h, x)]
     pairs = [
         (torch.rand(m, k, device=device), torch.rand(n, k, device=device)) for m, k, n in shapes
@@ -259,6 +258,6 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def wait() -> None:
-    """For a GPU, to which the host runs ahead."""
+    """Wait for the GPU, if there is one."""
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()

@@ -1,4 +1,4 @@
-"""The works that are timed: pyrovae's own way through each, with its peers taking turns."""
+"""The works of the benchmark: pyrovae and its peers in interleaved blocks."""
 
 import importlib.util
 import subprocess
@@ -29,7 +29,7 @@ BNN = (784, 400, 400, 10)
 NUM_DATA = 60_000
 CPU = torch.device("cpu")
 WARM = 2
-"""Rounds that are not counted."""
+"""Warm-up rounds."""
 
 
 def pair(x: int, h: int, z: int) -> tuple[pv.Model, pv.Guide]:
@@ -52,8 +52,8 @@ def train(
     rounds: int,
     device: torch.device = CPU,
 ) -> tuple[Times, dict[str, float]]:
-    """Seconds a step, in blocks of `steps` that take turns; and the FLOPs of one step and seconds
-    of compiling."""
+    """Seconds per step in interleaved blocks of `steps`; FLOPs per step, and seconds of
+    compilation."""
     data = Batches(
         DictDataset(x=torch.rand(steps * batch_size, x) ** 6),
         batch_size,
@@ -99,7 +99,7 @@ def vae_loss(x: int, h: int, z: int, particles: int) -> nn.Module:
 
 
 def _fit_block(loss: nn.Module, data: Batches) -> Callable[[], float]:
-    """The second epoch of a short run: the first one checks the data."""
+    """The second epoch of a short run, since the first one also validates the data."""
     optimizer = torch.optim.Adam(loss.parameters(), lr=1e-3, fused=True)
     return lambda: pv.fit(loss, data, epochs=2, optimizer=optimizer, compile="off")[-1]["seconds"]
 
@@ -112,15 +112,15 @@ def _race(
     steps: int,
     facts: dict[str, float],
 ) -> Times:
-    """`fit` captured, whose epochs take turns with the blocks; a block may return the seconds that
-    count."""
+    """Captured epochs of `fit`, interleaved with the blocks of the peers; a block may return its
+    own measurement in seconds."""
     times: Times = {name: [] for name in blocks}
 
     def others(run: object) -> None:
         for name, block in blocks.items():
             with flush_subnormals(
                 name == FLUSHED
-            ):  # or they would run as `fit` does, whose hook this is
+            ):  # leave the modes of `fit`, which calls this hook
                 start = time.perf_counter()
                 own = block()
                 references.wait()
@@ -133,7 +133,7 @@ def _race(
     facts["compile_seconds pyrovae"] = ours[0] * steps - ours[-1] * steps
     again = pv.fit(make_loss(), data, epochs=2, compile="on")[
         "seconds"
-    ]  # another net, found in the compiler's cache
+    ]  # another network, which the cache of the compiler holds
     facts["compile_seconds pyrovae, such a step again"] = again[0] - again[1]
     return {OURS: ours[WARM:], **times}
 
@@ -141,7 +141,7 @@ def _race(
 def bnn(
     batch_size: int, steps: int, rounds: int, device: torch.device = CPU
 ) -> tuple[Times, dict[str, float]]:
-    """A step of a mean-field net, one draw of its weights for the batch."""
+    """A step of a mean-field network with one weight sample for the batch."""
     data = Batches(
         DictDataset(
             x=torch.rand(steps * batch_size, BNN[0]), y=torch.arange(steps * batch_size) % BNN[-1]
@@ -168,7 +168,7 @@ def bnn_loss() -> pv.ElboLoss:
 
 
 def flops(loss: nn.Module, batch: dict[str, Tensor]) -> float:
-    """Of the matrix products of one step."""
+    """FLOPs of the matrix products of one step."""
     with FlopCounterMode(display=False) as counter:
         loss(**batch).backward()
     return float(counter.get_total_flops())
@@ -188,7 +188,7 @@ def evidence(
     z: int = 50,
     device: torch.device = CPU,
 ) -> tuple[Times, dict[str, float]]:
-    """Seconds for log p(x) of 16 data; the peers run while the estimate waits for its next data."""
+    """Seconds for log p(x) of 16 data; the peers run between two batches of the estimate."""
     model, guide = (program.to(device) for program in pair(x, h, z))
     batch = (torch.rand(16, x, device=device) < 0.13).float()
     hand = references.Vae(x, h, z, 1).to(device)
@@ -207,7 +207,7 @@ def evidence(
     times: Times = {name: [] for name in (OURS, *blocks)}
 
     def stream() -> Iterator[dict[str, Tensor]]:
-        yield {"x": batch}  # looked at before the first estimate
+        yield {"x": batch}  # inspected before the first estimate
         for index in range(WARM + rounds):
             start = time.perf_counter()
             yield {"x": batch}
@@ -233,7 +233,7 @@ def evidence(
 def predict(
     num_data: int, draws: int, rounds: int, device: torch.device = CPU
 ) -> tuple[Times, dict[str, float]]:
-    """Class probabilities of `num_data` images under `draws` draws of all weights."""
+    """Class probabilities of `num_data` images from `draws` weight samples."""
     model, guide = (program.to(device) for program in bayesian())
     x = torch.rand(num_data, BNN[0], device=device)
     net = references.BayesByBackprop(BNN, NUM_DATA).to(device)
@@ -287,7 +287,7 @@ def imports(rounds: int) -> tuple[Times, dict[str, float]]:
 
 
 def peak(device: torch.device) -> float:
-    """FLOPs a second of the faster route on large square matrices in float32."""
+    """FLOPs per second of large square matrix products in float32, by the faster implementation."""
     size = 2048 if device == CPU else 8192
     a, b = torch.rand(2, size, size, device=device)
     routes = [lambda: torch.mm(a, b)] + [lambda: torch.ops.pyrovae.onednn(a, b, None)] * (
@@ -297,6 +297,6 @@ def peak(device: torch.device) -> float:
 
 
 def clear() -> None:
-    """Between works: Pyro's store is global."""
+    """Reset the global state of Pyro between works."""
     pyro.clear_param_store()
     pyro.set_rng_seed(0)

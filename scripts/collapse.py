@@ -1,10 +1,10 @@
-"""What helps against a decoder that ignores z: six ways to train a VAE on the digits, one table.
+"""Compare six remedies for posterior collapse of a VAE on the digits.
 
-The decoder is autoregressive (each pixel given those before it and z), so it can do without z.
-Test log p(x) says how good a model is, KL and its two parts whether z is used: the mutual
-information between data and z, and KL(q(z) || p(z)). Every finished row is kept in --out; started
-again, the script goes on where it stopped. Writes collapse.md, collapse.csv and pictures, in about
-two minutes on one core.
+The decoder is autoregressive (each pixel given the ones before it and z), so that it can ignore z.
+Test log p(x) measures the quality of a model; the KL and its two parts, the mutual information
+between data and z and KL(q(z) || p(z)), measure the use of z. Finished rows are kept in --out; run
+again, the script continues where it stopped. Writes collapse.md, collapse.csv and figures, in
+about two minutes on one core.
 """
 
 import dataclasses
@@ -41,7 +41,7 @@ X = 64
 @dataclasses.dataclass(frozen=True)
 class Study:
     epochs: Count = 200
-    """Of each row; the weights of the best validation ELBO are scored."""
+    """Epochs of each row; the weights with the best validation ELBO are evaluated."""
     latent_dim: Count = 10
     hidden: tuple[Count, ...] = (200, 200)
     warmup: FromZero = 100
@@ -52,13 +52,13 @@ class Study:
     """Nats per datum."""
     gamma: NotNegative = 10.0
     guide_steps: Count = 5
-    """Steps of the lagging guide for each of the model, during the first half of training."""
+    """Steps of the guide for each step of the model, during the first half of training."""
     batch_size: Count = 100
     lr: Positive = 2e-3
     particles: Count = 1000
-    """K of log p(x)."""
+    """K, the number of importance samples of log p(x)."""
     draws: Count = 10
-    """Draws of z for each test datum in the split of the KL."""
+    """Samples of z for each test datum in the decomposition of the KL."""
     seed: Seed = 0
     threads: Threads = 1
     out: OutFolder = Path("runs/collapse")
@@ -99,10 +99,9 @@ REMEDIES: dict[str, Callable[[Study, int], torch.nn.Module]] = {
         *strong(s), capacity=warmed(s, steps, s.capacity), gamma=s.gamma
     ),
 }
-"""The loss of each row, by the study and the number of steps in an epoch."""
+"""The loss of each row, from the settings and the number of steps per epoch."""
 RISING = ("KL warm-up", "capacity")
-"""Rows whose first `warmup` epochs minimise something else than the rest, so that they are not
-looked at for the best."""
+"""Rows with another objective in the first `warmup` epochs, which early stopping ignores."""
 
 COLUMNS = {
     "remedy": "remedy",
@@ -122,7 +121,7 @@ COLUMNS = {
 
 
 def row_of(remedy: str, s: Study) -> dict[str, object]:
-    """Train and score one row; `log_px_each` holds log p(x) of each test datum."""
+    """Train and evaluate one row; `log_px_each` is log p(x) of each test datum."""
     start = time.perf_counter()
     pyro.set_rng_seed(s.seed)
     train, valid, test = load_digits().batches("threshold", batch_size=s.batch_size, flatten=True)
@@ -172,8 +171,7 @@ def _file(remedy: str) -> str:
 
 
 def finished(path: Path, s: Study) -> dict[str, object] | None:
-    """The row that an earlier run left in `path`, if any. Raises Refusal where it had other
-    settings."""
+    """The row of an earlier run in `path`, if any. Raises Refusal if it had other settings."""
     old, new = find_result(path), as_json(s)
     if old is None:
         return None
@@ -184,14 +182,14 @@ def finished(path: Path, s: Study) -> dict[str, object] | None:
     ]
     if changed:
         raise Refusal(
-            f"{path} was made with other settings ({'; '.join(changed)}); choose another --out."
+            f"{path} was written with other settings ({'; '.join(changed)}); choose another --out."
         )
     return old["row"]
 
 
 def with_gains(rows: list[dict[str, object]]) -> list[dict[str, object]]:
-    """The rows with their gain in log p(x) over the first and its standard error, by the
-    differences on the same data."""
+    """The rows with their gain in log p(x) over the first row, and its standard error over paired
+    differences."""
     each = [torch.tensor(row["log_px_each"]) for row in rows]
     gains = [values - each[0] for values in each]
     return [

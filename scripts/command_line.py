@@ -1,5 +1,5 @@
-"""Command lines from settings dataclasses: flat flags, in groups, with help texts that the
-terminal alone wraps."""
+"""Command lines from settings dataclasses: flags without prefixes, in groups, with help texts
+wrapped to the terminal."""
 
 import ast
 import dataclasses
@@ -16,7 +16,7 @@ import tyro
 from pyrovae.recipes.bounds import bound_of, metadata
 from pyrovae.recipes.nesting import build
 from pyrovae.recipes.refusal import Refusal
-from pyrovae.recipes.uses import Only, Rule, refuse_unused, ruled, with_rule
+from pyrovae.recipes.uses import OnlyWith, Rule, refuse_unused, ruled, with_rule
 
 T = TypeVar("T")
 
@@ -24,13 +24,13 @@ T = TypeVar("T")
 def parse(settings: type[T], description: str, args: Sequence[str] | None = None) -> T:
     """An instance of the dataclass `settings` from the command line.
 
-    Dataclasses among its fields are flattened: their fields are flags too. `GROUPS` of a dataclass
-    maps the first field of each group, in the order of declaration, to the group's title in
-    `--help`; without it all are plain options. What is declared beside the fields (`bounds`,
-    `uses`) is shown and checked.
+    Nested dataclasses are flattened: their fields are flags too. `GROUPS` of a dataclass maps the
+    first field of each group, in the order of declaration, to the title of the group in `--help`;
+    other fields are plain options. Bounds and rules of the fields (`bounds`, `uses`) are shown in
+    the help and checked.
 
     Raises:
-        Refusal: an empty word, a value outside its bounds, a setting that would say nothing.
+        Refusal: an empty argument, a value outside its bounds, a setting without effect.
     """
     words = sys.argv[1:] if args is None else list(args)
     if {"-h", "--help"} & set(words):
@@ -38,7 +38,7 @@ def parse(settings: type[T], description: str, args: Sequence[str] | None = None
     for before, word in zip(["the name of the script", *words], words):
         if word == "" or word.startswith("--") and word.endswith("="):
             raise Refusal(
-                f"after {before if word == '' else word} stands nothing: an empty word is no value."
+                f"the argument after {before if word == '' else word} is empty; expected a value."
             )
     groups: dict[str, list[tuple]] = {}
     for group, leaf in _leaves(settings):
@@ -60,8 +60,7 @@ def parse(settings: type[T], description: str, args: Sequence[str] | None = None
 
 
 def wrapped(text: str) -> str:
-    """Paragraphs filled to the width of the terminal; indented ones, such as commands, stay as
-    they are."""
+    """Paragraphs filled to the width of the terminal; indented ones, such as commands, are kept."""
     width = min(shutil.get_terminal_size().columns, 120)
     return "\n\n".join(
         paragraph
@@ -72,7 +71,7 @@ def wrapped(text: str) -> str:
 
 
 def docstrings(settings: type) -> dict[str, str]:
-    """Field -> the string below it, on one line."""
+    """Field -> its docstring, on one line."""
     (body,) = ast.parse(textwrap.dedent(inspect.getsource(settings))).body
     return {
         field.target.id: " ".join(doc.value.value.split())
@@ -86,7 +85,7 @@ def docstrings(settings: type) -> dict[str, str]:
 def _leaves(
     settings: type, given: Mapping[str, Rule] | None = None, group: str = ""
 ) -> Iterator[tuple[str, tuple]]:
-    """(group, field of a dataclass as `make_dataclass` takes it) for every flag."""
+    """(group, field in the form of `make_dataclass`) for every flag."""
     hints, docs = typing.get_type_hints(settings, include_extras=True), docstrings(settings)
     starts, rules = getattr(settings, "GROUPS", {}), ruled(settings, given)
     for field in dataclasses.fields(settings):
@@ -106,10 +105,10 @@ def _leaves(
 
 
 def _help(doc: str, hint: object) -> str:
-    """The docstring between the settings that the field is for and its bounds; "" where there is
-    none of them."""
+    """Help text of a field: the values of other settings it applies to, its docstring, its
+    bounds."""
     uses, bound = (
-        ", ".join(str(one) for one in metadata(hint) if isinstance(one, Only)),
+        ", ".join(str(one) for one in metadata(hint) if isinstance(one, OnlyWith)),
         bound_of(hint),
     )
     text = ": ".join(filter(None, (uses, doc)))

@@ -1,11 +1,10 @@
-"""Compare Bayesian neural networks: one program, one predictive, one set of metrics, for every
-method.
+"""Compare methods for Bayesian neural networks on one data set, with the same model and metrics.
 
     python scripts/compare_bnn.py --dataset diabetes --methods map,bbb,mc-dropout,ensemble --out
     runs/diabetes
 
 writes comparison.csv, comparison.json, comparison.md, an ArviZ file for each method, and figures.
-Started again with the same command, it goes on where it stopped.
+Run again with the same command, it continues where it stopped.
 """
 
 import dataclasses
@@ -44,7 +43,7 @@ from pyrovae.recipes.tables import write_csv, write_markdown
 from pyrovae.recipes.uses import Rule
 
 WORKS = 7 * 24 * 3600.0
-"""Seconds that a process which has done its share of the works waits for those of the others."""
+"""Seconds that a process waits for the others after finishing its own share of the work."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,14 +56,14 @@ class Comparison:
     )
     settings: BnnSettings
     ood: str | None = None
-    """A data set that the classifier has not seen: digits, mnist, fashion-mnist, kmnist, noise,
-    photographs (squares of the two that ship with scikit-learn), or a PATH."""
+    """Out-of-distribution data for classifiers: digits, mnist, fashion-mnist, kmnist, noise,
+    photographs (patches of the two that ship with scikit-learn), or a PATH."""
     budget: Literal["equal-steps", "equal-time"] = "equal-steps"
-    """equal-time: every method trains as long as the first one took (an epoch more or less); hmc
-    keeps its own count."""
+    """equal-time: every method trains as long as the first one took, up to one epoch; hmc keeps
+    its number of steps."""
     bands: bool = False
-    """Also train each method on a toy, a made-up 1-D set with a gap, and draw its bands
-    (regression only)."""
+    """Also train each method on toy data, a synthetic 1-D set with a gap, and plot its predictive
+    bands (regression only)."""
     out: Annotated[OutFolder, tyro.conf.arg(help="folder of the results")] = Path(
         "runs/comparison"
     )
@@ -73,7 +72,7 @@ class Comparison:
         bounds.check(self)
 
     def variants(self) -> list[dict[str, str]]:
-        """What each run changes of the settings."""
+        """The method of each run."""
         methods = self.methods.split(",")
         if unknown := [method for method in methods if method not in METHODS]:
             raise Refusal(
@@ -84,20 +83,18 @@ class Comparison:
 
 
 def compare(c: Comparison) -> dict[str, Scores]:
-    """The scores of all methods, which several processes share out; the first of them gets the
-    scores."""
+    """Train and score all methods, distributed over the processes; returns the scores in the first
+    process."""
     s, methods = c.settings, tuple(run["method"] for run in c.variants())
     device, task = choose_device(s.run.device), load_task(s)
     torch.set_num_threads(s.run.threads or 1)
     unknown = load_unknown(c.ood, task) if c.ood else None
     refuse_bands(c.bands, task)
-    for method in methods:  # before any of them has taken its time
+    for method in methods:  # before the first one is trained
         METHODS[method].refuse_short(s, task)
     ranks = pv.Ranks(timeout=WORKS)
     if ranks.size > 1 and c.budget == "equal-time":
-        raise Refusal(
-            "--budget equal-time trains methods one after another, so it has no use for several processes."
-        )
+        raise Refusal("--budget equal-time trains methods one after another; use one process.")
     with owned(c.out) if ranks.first else nullcontext():
         refuse_other_settings(c)
         seconds = None
@@ -110,8 +107,7 @@ def compare(c: Comparison) -> dict[str, Scores]:
 
 
 def refuse_other_settings(c: Comparison) -> None:
-    """Raise Refusal where --out holds a comparison with others; write them down where it holds
-    none."""
+    """Write the settings to --out; raise Refusal if it has a comparison with other settings."""
     begun, settings = (
         c.out / "settings.json",
         {**flatten(as_json(c.settings)), "ood": c.ood, "budget": c.budget},
@@ -133,7 +129,7 @@ def run_one(
     seconds: float | None,
     path: Path,
 ) -> dict:
-    """Train and score a method, and write what it found: last the file that says it is done."""
+    """Train and score a method, and write its results; the JSON file, written last, marks it done."""
     s, start = c.settings, time.perf_counter()
     trained = train(
         METHODS[method],
@@ -160,7 +156,7 @@ def run_one(
 
 
 def report(methods: tuple[str, ...], task: Task, c: Comparison) -> dict[str, Scores]:
-    """Tables and figures of what the methods left."""
+    """Print and write the tables and figures of all methods."""
     s = c.settings
     scores = {method: read_scores(c.out / "methods" / f"{method}.json") for method in methods}
     write(scores, c.out)
@@ -181,8 +177,8 @@ def report(methods: tuple[str, ...], task: Task, c: Comparison) -> dict[str, Sco
 
 
 def write(scores: dict[str, Scores], out: Path) -> None:
-    """comparison.json (method -> metric -> mean, se, n), comparison.csv (a row for each network),
-    comparison.md."""
+    """Write comparison.json (method -> metric -> mean, se, n), comparison.csv (one row per
+    network) and comparison.md."""
     results = {method: found.summary() for method, found in scores.items()}
     write_atomically(out / "comparison.json", (json.dumps(results, indent=1) + "\n").encode())
     write_markdown(out / "comparison.md", markdown(results))

@@ -1,11 +1,11 @@
-"""Train and score a grid of VAEs, and write one table: CSV, Markdown and a figure.
+"""Train and evaluate a grid of VAEs, and write a table as CSV, Markdown and a figure.
 
     python scripts/compare_vae.py --grid prior=standard,vamp,flow guide=diagonal,iaf --epochs 60
     --out runs/grid
 
-trains all combinations; "+" joins grids: --grid prior=standard,vamp + prior=vamp guide=iaf
-objective=dreg particles=5. Every other option is one of train_vae.py's, for all runs alike.
-Started again with the same command, it goes on where it stopped.
+trains all combinations; "+" starts another grid: --grid prior=standard,vamp + prior=vamp guide=iaf
+objective=dreg particles=5. The options of train_vae.py apply to all runs.
+Run again with the same command, it continues where it stopped.
 """
 
 import dataclasses
@@ -35,14 +35,14 @@ from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.results import find_result, read_arrays, read_result
 from pyrovae.recipes.run_folder import Folder
 from pyrovae.recipes.tables import markdown_table, write_csv, write_markdown
-from pyrovae.recipes.uses import Only
+from pyrovae.recipes.uses import OnlyWith
 from pyrovae.recipes.vae import refuse_set
 from pyrovae.recipes.vae_settings import Settings
 
 WORKS = 7 * 24 * 3600.0
-"""Seconds that a process which has done its share of the works waits for those of the others."""
+"""Seconds that a process waits for the others after finishing its own share of the work."""
 LONGEST = 200
-"""Characters of the name of a run's folder."""
+"""Maximum length of the name of a folder."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,22 +50,22 @@ class Comparison:
     GROUPS: ClassVar[dict[str, str]] = {"grid": "grid"}
 
     grid: tuple[str, ...]
-    """setting=value,value ...: all combinations; + starts another grid."""
+    """setting=value,value ... for all combinations; + starts another grid."""
     settings: Settings
     score_particles: Count = 5000
-    """K of the table's log p(x)."""
+    """K of log p(x) in the table."""
     score_data: Count | None = None
-    """At most so many test data for it, chosen at random; all by default."""
+    """Maximum number of test data for it, chosen at random; all by default."""
     gaps: bool = False
-    """Also split the inference gap of each run (by refining the guide for each datum; slow)."""
-    gap_data: Annotated[Count, Only(gaps=True)] = 200
-    """At most so many test data for the gaps."""
+    """Also split the inference gap of each run, by refining the guide for each datum (slow)."""
+    gap_data: Annotated[Count, OnlyWith(gaps=True)] = 200
+    """Maximum number of test data for the gaps."""
 
     def __post_init__(self) -> None:
         bounds.check(self)
 
     def variants(self) -> list[dict[str, object]]:
-        """What each run changes of the settings, as values; all combinations are checked."""
+        """The settings that each run changes; all combinations are validated."""
         changes = [
             {name: parse(name, text) for name, text in run.items()}
             for run in combinations(self.grid)
@@ -76,7 +76,7 @@ class Comparison:
 
 
 def combinations(grid: tuple[str, ...]) -> list[dict[str, str]]:
-    """One dict of settings a run. Raises Refusal for what is no setting."""
+    """One dict of settings for each run. Raises Refusal for an unknown setting."""
     known = set(nesting.hints_of(Settings)) - {"out", "resume"}
     runs: list[dict[str, str]] = []
     for joined, tokens in itertools.groupby(grid, key=lambda token: token == "+"):
@@ -92,8 +92,8 @@ def combinations(grid: tuple[str, ...]) -> list[dict[str, str]]:
                 )
             if name in axes:
                 raise Refusal(
-                    f"--grid {token}: {name} stands there twice; write "
-                    f"{name}={','.join((*axes[name], values))}, or join two grids by +."
+                    f"--grid {token}: {name} is given twice; write "
+                    f"{name}={','.join((*axes[name], values))}, or separate two grids by +."
                 )
             axes[name] = values.split(",")
         runs += [dict(zip(axes, values)) for values in itertools.product(*axes.values())]
@@ -103,8 +103,8 @@ def combinations(grid: tuple[str, ...]) -> list[dict[str, str]]:
 
 
 def parse(name: str, text: str) -> object:
-    """A setting's value from its text, by the type that Settings declares. Several numbers are
-    joined by x: 100x50."""
+    """The value of a setting from text, according to its type. Several numbers are joined by x:
+    100x50."""
     hint = nesting.hints_of(Settings)[name]
     options = (
         typing.get_args(hint)
@@ -124,12 +124,12 @@ def parse(name: str, text: str) -> object:
             except ValueError:
                 continue
     raise Refusal(
-        f"--grid {name}={text}: {text!r} is no value of {name} (see train_vae.py --help)."
+        f"--grid {name}={text}: {text!r} is not a value of {name} (see train_vae.py --help)."
     )
 
 
 def run_one(comparison: Comparison, changes: dict[str, str], folder: Path) -> dict[str, object]:
-    """Train and score one combination, or read what an earlier call left; its row of the table."""
+    """Train and evaluate one combination, or read its earlier results; returns its row of the table."""
     begun = Folder(folder)
     settings = nesting.replace(
         comparison.settings,
@@ -177,7 +177,7 @@ def run_one(comparison: Comparison, changes: dict[str, str], folder: Path) -> di
 def found(
     expected: Evaluation, name: str, asked: dict, ask: Callable[[Evaluation, Trained], dict]
 ) -> dict:
-    """The answer an earlier call wrote to the same question, or a new one."""
+    """The result of an earlier call with the same settings, or else a new one."""
     path = expected.folder / name
     if (find_result(path) or {}).get("asked") != asked:
         ask(expected, Trained.load(expected))
@@ -185,7 +185,7 @@ def found(
 
 
 def measured(run: dict, scores: dict) -> str:
-    """What log p(x) is of: densities and probabilities, or other pixels, do not compare."""
+    """What log p(x) is a probability or density of; only equal ones are comparable."""
     binarize = "drawn once" if scores["binarize"] in ("static", "dynamic") else scores["binarize"]
     condition = nesting.flatten(run["arguments"]).get("condition", "none")
     target = [condition] if condition.startswith("quadrants") else []
@@ -193,10 +193,8 @@ def measured(run: dict, scores: dict) -> str:
 
 
 def compare(rows: list[dict[str, object]], out: Path) -> None:
-    """Add to each row how much better it is than the first, datum by datum, with the standard
-    error of that mean.
-
-    None where the first row's x is another.
+    """Add to each row its gain over the first row, the mean of paired differences, and its standard
+    error; None if log p(x) is not comparable.
     """
     log_px = [
         torch.as_tensor(read_arrays(out / row["run"] / "evidence.npz")["log_px"]) for row in rows
@@ -212,8 +210,7 @@ def compare(rows: list[dict[str, object]], out: Path) -> None:
 
 
 def picture(rows: list[dict[str, object]], out: Path) -> Figure:
-    """log p(x) of each run, and its gain on the first of those that score the same x in the same
-    way."""
+    """log p(x) of each run, and its gain over the first of the comparable runs."""
     groups: dict[str, list[plots.Score]] = {}
     for kind in dict.fromkeys(row["of"] for row in rows):
         paired = [dict(row) for row in rows if row["of"] == kind]
@@ -226,7 +223,7 @@ def picture(rows: list[dict[str, object]], out: Path) -> Figure:
         groups,
         unit="test log p(x), nats",
         title=f"K = {rows[0]['K']}, N = {rows[0]['N']}; bars are "
-        "one standard error over test data, those of gains over differences datum by datum",
+        "one standard error over test data, those of gains over paired differences",
     )
 
 
@@ -269,18 +266,18 @@ def markdown(rows: list[dict[str, object]], gaps: bool) -> str:
         ""
         if all(row["of"] == rows[0]["of"] for row in rows)
         else (
-            " Rows without a gain score another x than the first, or a density beside probabilities: they do not compare."
+            " Rows without a gain evaluate another x than the first, or a density for a probability: they do not compare."
         )
     )
     return markdown_table(head, lines) + (
-        f"\n{seen}; +- is one standard error over test data, that of a gain over differences "
-        f"datum by datum.{apart}\n"
+        f"\n{seen}; +- is one standard error over test data, for gains over paired "
+        f"differences.{apart}\n"
     )
 
 
 def name_of(changes: dict[str, str]) -> str:
-    """A folder's name: the changes, or for paths and long ones what is left of them that any
-    system takes, and a digest."""
+    """The name of a folder: the changes; if these contain special characters or are too long, a
+    portable abbreviation and a digest."""
     name = ",".join(f"{key}={value}" for key, value in changes.items()) or "default"
     plain = re.sub(r"[^\w.,=+-]+|\.\.+", "_", name)[:LONGEST].rstrip(".")
     return name if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
@@ -291,9 +288,7 @@ def main(comparison: Comparison) -> list[dict[str, object]]:
     comparison = dataclasses.replace(
         comparison, settings=nesting.replace(comparison.settings, out=None, resume=False)
     )
-    for (
-        changes
-    ) in comparison.variants():  # refuse what makes no sense before the first hour is spent
+    for changes in comparison.variants():  # before the first run is trained
         refuse_set(changes.get("dataset", comparison.settings.data.dataset))
     ranks = pv.Ranks(timeout=WORKS)
     with owned(out) if ranks.first else nullcontext():
@@ -306,7 +301,7 @@ def main(comparison: Comparison) -> list[dict[str, object]]:
 def table(
     comparison: Comparison, runs: list[dict[str, str]], out: Path
 ) -> list[dict[str, object]]:
-    """Its rows; what is not there yet is trained and scored."""
+    """The rows of the table; missing runs are trained and evaluated."""
     rows = []
     for changes in progress_bar(runs, desc="grid", unit="run"):
         rows.append(run_one(comparison, changes, out / name_of(changes)))
@@ -315,7 +310,7 @@ def table(
         write_markdown(out / "table.md", markdown(rows, comparison.gaps))
     say(f"{markdown(rows, comparison.gaps)}\nwritten to {out}/table.csv and table.md")
     plots.save({"table": picture(rows, out)}, out)
-    say(f"picture: {out}/table.png")
+    say(f"figure: {out}/table.png")
     return rows
 
 

@@ -1,13 +1,12 @@
-r"""Continual learning: tasks come one after another, and yesterday's posterior is today's prior.
+r"""Continual learning: a sequence of tasks, each with the posterior of the previous one as its prior.
 
-    python scripts/continual.py --problem permuted-mnist --out runs/permuted python
-    scripts/continual.py --problem permuted-digits --tasks 3 --epochs 50 --batch-size 64 --out
-    runs/digits python scripts/continual.py --problem regression-stream --tasks 5 --sort-by 2
-    --hidden 50 --epochs 200 --batch-size 16 \
-        --methods vcl,together,plain --out runs/stream
+    python scripts/continual.py --problem permuted-mnist --out runs/permuted
+    python scripts/continual.py --problem permuted-digits --tasks 3 --epochs 50 --batch-size 64
+    python scripts/continual.py --problem regression-stream --tasks 5 --sort-by 2 --hidden 50 \
+        --epochs 200 --batch-size 16 --methods vcl,together,plain --out runs/stream
 
-writes continual.json, continual.md and figures. Started again with the same command, it goes on
-with the methods that are missing.
+writes continual.json, continual.md and figures. Run again with the same command, it continues with
+the missing methods.
 """
 
 import dataclasses
@@ -55,9 +54,9 @@ Result = dict[str, list]
 class Continual:
     settings: ContinualSettings
     methods: str = "vcl,vcl-coreset,plain"
-    """Names joined by commas, of: vcl (variational continual learning), vcl-coreset (which also
-    keeps a few points of each task), plain (the same net by maximum likelihood, task after task),
-    together (one fit to all data so far)."""
+    """Comma-separated names of: vcl (variational continual learning), vcl-coreset (with a coreset
+    of each task), plain (maximum likelihood on each task in turn), together (one fit to all data so
+    far)."""
     out: Annotated[OutFolder, tyro.conf.arg(help="folder of the results")] = Path("runs/continual")
 
     def __post_init__(self) -> None:
@@ -75,10 +74,10 @@ def main(c: Continual) -> dict[str, Result]:
     )
     if stream.heads > 1 and "together" in methods:
         raise Refusal(
-            f"--methods together: the tasks of {s.problem} have heads of their own, so no one fit has them all."
+            f"--methods together: the tasks of {s.problem} have heads of their own, so they cannot be fitted together."
         )
     if "vcl-coreset" in methods:
-        coreset_size(stream, s)  # before any other method has taken its time
+        coreset_size(stream, s)  # before other methods are trained
     with owned(c.out):
         results = results_of(methods, stream, c, device)
         table = markdown(results)
@@ -93,7 +92,7 @@ def main(c: Continual) -> dict[str, Result]:
 def results_of(
     methods: list[str], stream: Stream, c: Continual, device: torch.device
 ) -> dict[str, Result]:
-    """Those an earlier call left, and of the other methods new ones."""
+    """The results of all methods: those in --out, and new ones for the others."""
     s, path = c.settings, c.out / "continual.json"
     done = find_result(path) or {"settings": as_json(s), "results": {}}
     if changed := sorted(
@@ -113,8 +112,8 @@ def results_of(
 def run(
     make: Callable, stream: Stream, s: ContinualSettings, device: torch.device, method: str
 ) -> Result:
-    """metric -> its mean over the tasks seen so far, after each task; each -> of every task;
-    seconds of training."""
+    """Metric -> its mean over the tasks so far, after each task; {metric}_each -> its value for
+    each task; seconds of training."""
     learner, result = make(stream, s, device), {"seconds": []}
     progress = progress_bar(range(stream.num_tasks), desc=method, unit="task")
     for task in progress:

@@ -98,13 +98,14 @@ def _figures(
     figures: dict[str, Figure] = {}
     information = information_of(codes)
     if codes.mean.shape[1] >= 2 and len(data) >= 5:
-        places, what = plane(codes.mean[:5000], information, e.map, seed=e.seed)
+        places, axes, what = plane(codes.mean[:5000], information, e.map, seed=e.seed)
         figures["map"] = plots.latent_scatter(
             places,
             None if data.y is None else data.y[:5000],
             standard_prior=run.settings.model.prior == "standard" and e.map == "active",
-            title=f"Means of q(z | x) of {len(places)} data of {data.name}: {what}",
+            title=f"Means of q(z | x) of {len(places)} data of {data.name}:\n{what}",
         )
+        figures["map"].axes[0].set(xlabel=axes[0], ylabel=axes[1])
     if not (run.layout.is_image and run.layout.event_shape[0] in (1, 3)) or run.task is not None:
         return figures
     chosen = torch.randperm(len(data), generator=torch.Generator().manual_seed(e.seed))[:ROWS]

@@ -1,7 +1,7 @@
-"""Estimate log p(x) of a trained VAE, and say how far to trust it.
+"""Estimate log p(x) of a trained VAE, with diagnostics of the estimate.
 
-Writes evidence.json (the means) and evidence.npz (each datum) into the run's folder; methods other
-than importance sampling write evidence-METHOD.json and .npz beside them.
+Writes evidence.json (means) and evidence.npz (values of each datum) to the folder of the run;
+methods other than importance sampling write evidence-METHOD.json and .npz.
 """
 
 import dataclasses
@@ -36,14 +36,14 @@ from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.results import write_arrays, write_result
 from pyrovae.recipes.run_folder import Folder
 from pyrovae.recipes.tables import write_markdown
-from pyrovae.recipes.uses import Only
+from pyrovae.recipes.uses import OnlyWith
 from pyrovae.recipes.vae import make_loss, prepare, proposal_of, some_rows
 from pyrovae.recipes.vae_pair import build
 from pyrovae.recipes.vae_parts import DENSITIES
 from pyrovae.recipes.vae_settings import Settings
 
 SAMPLING = ("is", "psis")
-ANNEALING = Only(method="ais", table=True)
+ANNEALING = OnlyWith(method="ais", table=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,42 +51,42 @@ class Evaluation:
     folder: Annotated[OutFolder, tyro.conf.Positional]
     """The folder that train_vae.py wrote."""
     method: Literal["is", "psis", "ais", "quadrature"] = "is"
-    """is: importance sampling from the guide. psis: the same with its largest weights smoothed.
-    ais: annealed importance sampling from the prior, slow and accurate where the guide is not.
-    quadrature: exact, for at most two latent dimensions."""
-    num_particles: Annotated[Count, Only(method=SAMPLING, table=True, gaps=True)] = 5000
-    """K; the bound rises with it and k-hat says whether it has arrived."""
+    """is: importance sampling from the guide. psis: with Pareto-smoothed weights. ais: annealed
+    importance sampling from the prior; slower, but accurate even if the guide is not. quadrature:
+    exact, for at most two latent dimensions."""
+    num_particles: Annotated[Count, OnlyWith(method=SAMPLING, table=True, gaps=True)] = 5000
+    """K, the number of importance samples; k-hat measures whether they suffice."""
     num_chains: Annotated[Count, ANNEALING] = 16
     """Chains for each datum."""
     num_steps: Annotated[Count, ANNEALING] = 1000
-    """Temperatures."""
-    from_guide: Annotated[bool, Only(method="ais")] = False
+    """Number of temperatures."""
+    from_guide: Annotated[bool, OnlyWith(method="ais")] = False
     """Start from the guide instead of the prior."""
-    defensive: Annotated[Share, Only(method=SAMPLING)] = 0.0
-    """Part of the particles that is drawn from the prior, which bounds the weights."""
-    refine: Annotated[FromZero, Only(method=SAMPLING, from_guide=True, table=True)] = 0
-    """Steps by which the guide is refined for each datum before it proposes."""
+    defensive: Annotated[Share, OnlyWith(method=SAMPLING)] = 0.0
+    """Fraction of the particles drawn from the prior, which bounds the weights."""
+    refine: Annotated[FromZero, OnlyWith(method=SAMPLING, from_guide=True, table=True)] = 0
+    """Gradient steps that refine the guide for each datum before sampling."""
     split: Literal["test", "valid", "train"] = "test"
     max_data: Count | None = None
-    """At most so many data, chosen at random; all by default (ais: 100)."""
-    chunk: Annotated[Count, Only(method=SAMPLING)] = 500
-    """Particles that enter the decoder at once; lower it where memory is short."""
+    """Maximum number of data, chosen at random; all by default (ais: 100)."""
+    chunk: Annotated[Count, OnlyWith(method=SAMPLING)] = 500
+    """Particles that are decoded at once; lower it to save memory."""
     table: bool = False
-    """Also print every estimate of the same data in one table (the ELBO, importance sampling at K
-    = 1 to --num-particles, AIS, quadrature where there are two latent dimensions at most) and how
-    far AIS may be off: the bidirectional bounds on data drawn from the model."""
-    table_data: Annotated[Count, Only(table=True)] = 100
-    """At most so many data for the table, and as many simulated ones."""
+    """Also print a table of all estimates for the same data (the ELBO, importance sampling at K = 1
+    to --num-particles, AIS, quadrature for at most two latent dimensions) and, as a measure of the
+    error of AIS, bidirectional bounds on simulated data."""
+    table_data: Annotated[Count, OnlyWith(table=True)] = 100
+    """Maximum number of data for the table; as many are simulated."""
     gaps: bool = False
-    """Also split the inference gap into an approximation and an amortisation gap, by refining q
-    for each datum."""
-    gap_data: Annotated[Count, Only(gaps=True)] = 200
-    """At most so many data for the gaps."""
-    gap_steps: Annotated[Count, Only(gaps=True)] = 300
-    """Steps of refinement for the gaps."""
+    """Also split the inference gap into approximation and amortisation gap, by refining q for each
+    datum."""
+    gap_data: Annotated[Count, OnlyWith(gaps=True)] = 200
+    """Maximum number of data for the gaps."""
+    gap_steps: Annotated[Count, OnlyWith(gaps=True)] = 300
+    """Refinement steps for the gaps."""
     seed: Seed = 0
     device: str = "auto"
-    """auto (CUDA where there is one), cpu, cuda, cuda:1, ..."""
+    """auto (CUDA if available), cpu, cuda, cuda:1, ..."""
 
     def __post_init__(self) -> None:
         bounds.check(self)
@@ -95,17 +95,17 @@ class Evaluation:
             and not 0 < round(self.defensive * self.num_particles) < self.num_particles
         ):
             raise Refusal(
-                f"--defensive {self.defensive} of --num-particles {self.num_particles} leaves none to the prior, "
+                f"--defensive {self.defensive} of --num-particles {self.num_particles} leaves no particle to the prior, "
                 "or none to the guide."
             )
         if self.method == "psis" and self.num_particles < 25:
             raise Refusal(
-                f"--method psis smooths the largest fifth of the weights, which takes --num-particles of at least "
-                f"25, not {self.num_particles}."
+                f"--method psis smooths the largest fifth of the weights, which requires --num-particles of at "
+                f"least 25, not {self.num_particles}."
             )
 
     def asked(self, *, gaps: bool = False) -> dict:
-        """What decides the numbers of evidence.json, or of gaps.json."""
+        """The settings that determine evidence.json, or gaps.json."""
         names = (
             ("num_particles", "gap_data", "gap_steps")
             if gaps
@@ -125,7 +125,7 @@ class Evaluation:
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A finished run, ready to be asked."""
+    """A finished run, loaded for evaluation."""
 
     folder: Folder
     settings: Settings
@@ -137,7 +137,7 @@ class Trained:
 
     @classmethod
     def load(cls, evaluation: Evaluation) -> "Trained":
-        """Raises Refusal for a folder that holds no run and a split that it has not."""
+        """Load a run. Raises Refusal if the folder holds none, or if the run lacks the split."""
         folder, device = Folder(evaluation.folder), choose_device(evaluation.device)
         run = folder.read()
         if isinstance(run, dict) and run.get("script") == "train_bnn.py":
@@ -167,7 +167,7 @@ class Trained:
 
 
 def evaluate(evaluation: Evaluation, trained: Trained) -> dict[str, object]:
-    """log p(x) by the method asked for; writes its files."""
+    """Estimate log p(x) with the chosen method, and write its files."""
     usual = 100 if evaluation.method == "ais" else len(trained.data.data)
     rows = some_rows(trained.data, evaluation.max_data or usual, evaluation.seed)
     start = time.perf_counter()
@@ -215,7 +215,7 @@ def evaluate(evaluation: Evaluation, trained: Trained) -> dict[str, object]:
         },
     )
     write_json(means, result, files=[each])
-    note = " (of a density: not comparable with probabilities)" if density else ""
+    note = " (a density: not comparable with probabilities)" if density else ""
     say(
         f"{evaluation.split} {evidence}\n{result['bits_per_dim']:.4f} bits per dimension{note}; "
         f"{result['seconds']:.0f} s, peak memory {result['peak_memory_mib'] or math.nan:.0f} MiB; written to {stem}.json"
@@ -224,12 +224,12 @@ def evaluate(evaluation: Evaluation, trained: Trained) -> dict[str, object]:
 
 
 def split_gap(evaluation: Evaluation, trained: Trained) -> dict[str, object]:
-    """The inference gap, split in two; writes gaps.json."""
+    """Split the inference gap, and write gaps.json."""
     rows = some_rows(trained.data, evaluation.gap_data, evaluation.seed)
     torch.manual_seed(evaluation.seed)
     with evidence_bar(
         rows, 2 * evaluation.num_particles, desc="gaps"
-    ) as bar:  # of the guide as it is, and refined
+    ) as bar:  # of the guide before and after refinement
         gaps = inference_gaps(
             trained.model,
             trained.guide,
@@ -247,7 +247,7 @@ def split_gap(evaluation: Evaluation, trained: Trained) -> dict[str, object]:
 
 
 def tabulate(evaluation: Evaluation, trained: Trained) -> None:
-    """Every estimate side by side; writes table.md."""
+    """Compare all estimates, and write table.md."""
     rows = some_rows(trained.data, evaluation.table_data, evaluation.seed)
     torch.manual_seed(evaluation.seed)
     steps = {
@@ -269,7 +269,7 @@ def tabulate(evaluation: Evaluation, trained: Trained) -> None:
 
 
 def write_json(path: Path, result: dict[str, object], **options: object) -> None:
-    """Numbers that are not finite become null: JSON knows no others."""
+    """Write JSON with non-finite numbers replaced by null."""
     finite = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in result.items()

@@ -1,9 +1,9 @@
-"""Train a small VAE on the digits and measure, on its way, how noisy five estimators of the
-guide's gradient are.
+"""Train a small VAE on the digits and measure the variance of five estimators of the gradient of
+the guide during training.
 
-Of the ELBO of one draw: the score function, the reparameterised gradient and "sticking the
-landing"; of the importance-weighted bound of K = 10: the plain gradient and the doubly
-reparameterised one. All are measured on the same weights and the same batch. Writes
+For the ELBO with one sample: the score function, the reparameterised gradient and "sticking the
+landing"; for the importance-weighted bound with K = 10: the plain and the doubly reparameterised
+gradient. All are measured at the same weights on the same batch. Writes
 gradient_variance.csv and gradient_variance.png, in less than a minute.
 """
 
@@ -37,13 +37,13 @@ X = 64
 @dataclasses.dataclass(frozen=True)
 class Study:
     epochs: Annotated[tuple[FromZero, ...], Some()] = (0, 1, 3, 10, 30, 100)
-    """Epochs after which the gradients are measured; training ends with the last."""
+    """Epochs after which the gradients are measured; training ends after the last one."""
     latent_dim: Count = 10
     hidden: tuple[Count, ...] = (100,)
     particles: Count = 10
     """K of the importance-weighted bound."""
     draws: Annotated[int, Range(2)] = 200
-    """Gradients of each estimator at each of the epochs."""
+    """Number of gradients of each estimator at each of the epochs."""
     batch_size: Count = 100
     lr: Positive = 2e-3
     seed: Seed = 0
@@ -57,7 +57,7 @@ class Study:
 def estimators(
     model: pv.Model, encoder: NormalHead, particles: int
 ) -> dict[str, dict[str, torch.nn.Module]]:
-    """Losses on the same weights, by objective and name."""
+    """Objective -> estimator -> loss, all on the same weights."""
     guide, scored = (pv.Guide(z=pv.Node(q, "x")) for q in (encoder, NonReparameterized(encoder)))
     return {
         "ELBO, one draw": {
@@ -79,8 +79,8 @@ def estimators(
 def measure(
     loss: torch.nn.Module, batch: dict[str, torch.Tensor], draws: int
 ) -> tuple[float, float]:
-    """|E g|^2 and E |g - E g|^2 of the guide's gradient g; the first without the noise of its own
-    mean."""
+    """|E g|^2, corrected for the variance of the sample mean, and E |g - E g|^2 of the gradient g
+    of the guide."""
     moments = [
         parts
         for name, parts in gradient_moments(loss, batch, draws).items()

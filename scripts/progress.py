@@ -1,4 +1,4 @@
-"""What a person sees of a script at work: bars, and lines that do not run into them."""
+"""Progress bars, and messages printed above them."""
 
 import io
 import logging
@@ -16,14 +16,14 @@ __all__ = ["evidence_bar", "progress_bar", "quiet_bars", "say"]
 
 
 def say(text: object) -> None:
-    """Print to standard output, above the bars."""
+    """Print to standard output, above the progress bars."""
     tqdm.write(str(text))
 
 
 def evidence_bar(
     data: Batches, num_particles: int, *, desc: str = "log p(x)", **options: object
 ) -> tqdm:
-    """A bar for the `progress` of `log_evidence`: it counts particles x data."""
+    """A bar for the `progress` callback of `log_evidence`; it counts particles times data."""
     return progress_bar(
         total=len(data.data) * num_particles,
         desc=desc,
@@ -35,7 +35,7 @@ def evidence_bar(
 
 @contextmanager
 def quiet_bars() -> Iterator[None]:
-    """Log lines and warnings appear above the bars; whatever ends the block, no bar stays open."""
+    """Print log messages and warnings above the bars, and close all bars at the end."""
     logging.basicConfig(format="%(message)s", handlers=[_AboveBars()])
     logging.getLogger("pyrovae").setLevel(logging.INFO)
     shown, warnings.showwarning = warnings.showwarning, _show_warning

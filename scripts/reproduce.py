@@ -1,11 +1,11 @@
-"""Run a paper's recipe at a scale that your machine can bear, and print ours beside the published
-figures.
+"""Run the experiment of a paper at a reduced scale, and print the results beside the published
+ones.
 
     python scripts/reproduce.py iwae --scale 0.01        # 33 of 3280 epochs: both depths, k = 1,
     5, 50
 
-The scale shortens training and every schedule in it; nets, batch sizes and objectives are the
-paper's, and what differs is printed with the table. Finished runs in --out are not run again.
+The scale shortens training and its schedules; networks, batch sizes and objectives are those of
+the paper, and the differences are printed with the table. Finished runs in --out are kept.
 """
 
 import dataclasses
@@ -38,20 +38,19 @@ from pyrovae.recipes.vae_settings import Settings
 from pyrovae.training.hooks import Checkpoint, HistoryFile, ProgressBar
 
 PARTS = 10
-"""Pieces of an epoch after each of which the learning rate may change and a checkpoint is written.
-"""
+"""Parts of an epoch; the learning rate may change, and a checkpoint is written, after each."""
 
 IWAE = """Published: -log p(x) by 5000 samples after 3280 epochs (arXiv:1509.00519, table 1). Here, as in the authors'
 code: eight stages of 3^i epochs with their rates, batches of 20, Glorot-uniform weights, the output bias at the mean
-image, eps = 1e-4 (of sums over batches). Other than there: rows in random order, each layer its own seed, Adam's
-second moments start at 0, test images binarised once by another seed."""
+image, eps = 1e-4 (of sums over batches). Differences: rows in random order, a seed for each layer, Adam's second
+moments start at 0, test images binarised once with another seed."""
 VAMP = """Published: -log p(x) by 5000 samples after up to 2000 epochs (arXiv:1705.07120, table 1). As in the authors'
 code: gated nets of 2 x 300, 40 latents, He's initialisation, gradients normalised tensor by tensor before Adam
-(5e-4), batches of 100, KL warm-up over 100 epochs (scaled), 500 pseudo-inputs. Other than there: no early stopping,
-pseudo-inputs start at training data and are not clipped, scales of q not either."""
+(5e-4), batches of 100, KL warm-up over 100 epochs (scaled), 500 pseudo-inputs. Differences: no early stopping;
+pseudo-inputs start at training data; neither they nor the scales of q are clipped."""
 FLOW = """Published: -log p(x) by 1000 samples, static MNIST, a residual convolutional VAE of 40 latents with and
 without a RealNVP prior of 20 to 50 steps, 3 runs. Here: the gated nets and the schedule of the VampPrior's code, and
-8 coupling steps; so what compares is the gain of the prior, not the level."""
+8 coupling steps; only the gain of the prior is comparable, not the level."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,21 +60,21 @@ class Reproduction:
     1, 5, 50. vamp: Tomczak & Welling 2018, standard against VampPrior on the fixed binarised
     MNIST. flow-prior: the same nets with a RealNVP prior."""
     scale: Positive = 0.01
-    """Part of the paper's training."""
+    """Fraction of the training of the paper."""
     out: OutFolder = Path("runs/reproduce")
     eval_data: Count = 2000
-    """At most so many test images are scored, chosen at random."""
+    """Maximum number of test images to evaluate, chosen at random."""
     eval_particles: Count = 5000
     dataset: str | None = None
-    """Another data set than the paper's, for a trial."""
+    """A data set in place of that of the paper, for a trial."""
     only: tuple[str, ...] = ()
-    """Names of runs, e.g. "1 layer, k = 5"; all by default."""
+    """Names of the runs to do, e.g. "1 layer, k = 5"; all by default."""
     seed: Seed = 0
     device: str = "auto"
     threads: Threads | None = None
     compile: Literal["auto", "on", "off"] = "auto"
-    """Capture the training step as one compiled graph; auto: where four minutes lie ahead after
-    one epoch."""
+    """Capture and compile the training step; auto: if more than four minutes remain after the
+    first epoch."""
 
     def __post_init__(self) -> None:
         bounds.check(self)
@@ -83,12 +82,12 @@ class Reproduction:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """One run of a table: its settings, how it is optimised, and what was published."""
+    """One row of the table: settings, optimisation and the published result."""
 
     settings: Settings
     epochs: float
     rates: Callable[[float], float]
-    """The learning rate by the part of training that is done."""
+    """From the completed fraction of training to the learning rate."""
     optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer]
     published: str
     warmup: float = 0.0
@@ -188,8 +187,8 @@ def normalized_adam(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
 
 
 class Pieces:
-    """Batches of a part of an epoch: `fit` takes each pass for an epoch, the next goes on with
-    other rows."""
+    """Batches in parts of an epoch: `fit` treats each pass as an epoch, and the next pass
+    continues with the remaining rows."""
 
     def __init__(self, batches: Batches, steps: int) -> None:
         self.batches, self.steps = batches, steps
@@ -205,7 +204,7 @@ class Pieces:
 
 
 def run(name: str, recipe: Recipe, ours: Reproduction, device: torch.device) -> dict[str, object]:
-    """Train and score one recipe, or read what an earlier call left."""
+    """Train and evaluate one recipe, or read its result from an earlier call."""
     folder = ours.out / f"{ours.paper}-{ours.scale:g}" / name.replace(" ", "").replace(",", "-")
     result = folder / "result.json"
     if (found := find_result(result)) is not None:
@@ -283,14 +282,14 @@ def run(name: str, recipe: Recipe, ours: Reproduction, device: torch.device) -> 
 
 
 def table(rows: list[dict[str, object]], conditions: str, scale: float) -> str:
-    """Ours beside theirs, and each run against the one before it, datum by datum."""
+    """Our results beside the published ones, and the gain of each run over the one above it."""
     head = ["run", "ours, -log p(x)", "better than the row above", "active units", "k-hat > 0.7"]
     head += ["epochs", "training", "published"]
     lines = []
     scores = [read_arrays(Path(row["folder"]) / "evidence.npz")["log_px"] for row in rows]
     nets = [
         row["run"].split(",")[0] if "," in row["run"] else "" for row in rows
-    ]  # those of one depth compare
+    ]  # runs of equal depth are comparable
     for i, row in enumerate(rows):
         gain = ""
         if i and nets[i] == nets[i - 1] and len(scores[i]) == len(scores[i - 1]):

@@ -1,4 +1,4 @@
-"""What a user can act on is one line on standard error, not a traceback."""
+"""Errors that a user can act on are reported in one line, without a traceback."""
 
 import os
 import sys
@@ -12,31 +12,30 @@ import pyrovae as pv
 from pyrovae.data import DataError
 from pyrovae.recipes.refusal import Refusal
 
-KEPT = "Files that were complete stay as they are"
+KEPT = "Completed files are kept"
 
 
 @contextmanager
 def script_context() -> Iterator[None]:
-    """Turn what a user can act on into one line and exit status 2: refusals, a full disk, a folder
-    that cannot be written, too little memory. Bugs keep their traceback.
+    """Report errors that a user can act on in one line with exit status 2: refusals, a full disk, a
+    folder that cannot be written, too little memory. Other errors keep their traceback.
 
-    What the library logs, such as what was compiled or why not, goes to the terminal, above the
-    bars.
+    Log messages of the library, e.g. about compilation, are printed above the progress bars.
     """
     try:
         with quiet_bars():
             yield
     except (Refusal, DataError, pv.PairError, pv.CheckpointError, pv.NonFiniteLossError) as error:
         sys.exit(_complain(f"error: {error}", 2))
-    except BrokenPipeError:  # whoever read the output has enough of it
+    except BrokenPipeError:  # the reader of the output has closed it
         _forget_output()
         sys.exit(1)
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         sys.exit(
             _complain(
-                f"error: {place}{error.strerror or _line(error)}. {KEPT}; mend that, or choose another --out, "
-                "and start again with the same command (train_*.py --resume goes on from the checkpoint).",
+                f"error: {place}{error.strerror or _line(error)}. {KEPT}; fix this, or choose another --out, "
+                "and run the same command again (train_*.py --resume continues from the checkpoint).",
                 2,
             )
         )
@@ -45,7 +44,7 @@ def script_context() -> Iterator[None]:
             raise
         sys.exit(
             _complain(
-                f"error: too little memory ({_line(error)}). {KEPT}; ask for less: a smaller net or data "
+                f"error: too little memory ({_line(error)}). {KEPT}; use a smaller network or data "
                 "set, fewer particles or draws, a lower --batch-size.",
                 2,
             )
@@ -53,7 +52,7 @@ def script_context() -> Iterator[None]:
     except KeyboardInterrupt:
         sys.exit(
             _complain(
-                "interrupted; what was saved is intact: train_*.py goes on with --out DIR --resume, the other "
+                "interrupted; saved files are intact: continue train_*.py with --out DIR --resume, the other "
                 "scripts with the same command.",
                 130,
             )
@@ -78,7 +77,7 @@ def _line(error: Exception) -> str:
 
 
 def _forget_output() -> None:
-    """So that Python, as it ends, does not try to write to a closed pipe once more."""
+    """Redirect standard output, so that Python does not flush to a closed pipe at exit."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -1,4 +1,4 @@
-"""Train one Bayesian neural network, save it, score it, and draw what it predicts.
+"""Train a Bayesian neural network with one method, save it, score it and plot its predictions.
 
     python scripts/train_bnn.py --dataset diabetes --method bbb --out runs/bbb
 
@@ -42,15 +42,15 @@ class Training:
     method: Annotated[Literal[tuple(METHODS)], tyro.conf.arg(help=EXPLAINED)] = "bbb"
     settings: BnnSettings
     ood: str | None = None
-    """A data set that the classifier has not seen: digits, mnist, fashion-mnist, kmnist, noise,
-    photographs (squares of the two that ship with scikit-learn), or a PATH."""
+    """Out-of-distribution data for a classifier: digits, mnist, fashion-mnist, kmnist, noise,
+    photographs (patches of the two that ship with scikit-learn), or a PATH."""
     bands: bool = False
-    """Also train the method on a toy, a made-up 1-D set with a gap, and draw its bands (regression
-    only)."""
+    """Also train the method on toy data, a synthetic 1-D set with a gap, and plot its predictive
+    bands (regression only)."""
     out: OutFolder | None = None
     """Folder of the run; by default a new one under runs/."""
     resume: bool = False
-    """Go on with the run in --out from its last checkpoint."""
+    """Continue the run in --out from its last checkpoint."""
 
     def __post_init__(self) -> None:
         bounds.check(self)
@@ -60,7 +60,7 @@ class Training:
         return self.settings.run.seed
 
 
-POINT = "Of single weights w, so that the KL is -log p(w) and the ELBO log p(y, w), each per datum"
+POINT = "Point estimate of w: the KL is -log p(w) and the ELBO log p(y, w), each per datum"
 
 
 def main(t: Training) -> Path:

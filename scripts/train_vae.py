@@ -1,9 +1,9 @@
-"""Train a variational autoencoder, estimate its log p(x), and draw what it learned.
+"""Train a variational autoencoder, estimate its log p(x), and plot what it learned.
 
-Without arguments: a 2-D latent space on scikit-learn's handwritten digits, in under three minutes
-on two cores.
-Everything goes to one folder: run.json (settings, versions, metrics), history.csv,
-weights.safetensors, checkpoint.safetensors (to resume from) and figures/.
+Without arguments it trains a 2-D latent space on the handwritten digits of scikit-learn, in less
+than three minutes on two cores.
+All output is in one folder: run.json (settings, versions, metrics), history.csv,
+weights.safetensors, checkpoint.safetensors (for --resume) and figures/.
 """
 
 import math
@@ -43,16 +43,16 @@ from pyrovae.recipes.vae_settings import Settings
 from pyrovae.training.hooks import Checkpoint, EarlyStopping, HistoryFile, ProgressBar, TensorBoard
 
 SMALL_BATCH = 10_000
-"""Numbers in a batch up to which one thread is used: more would only wait for each other."""
+"""Size of a batch, in numbers, up to which one thread is faster than several."""
 
 
 def baseline(
     s: Settings, data: Prepared, scored: Batches, device: torch.device, best: Path
 ) -> float:
-    """log p(x | c) of the `scored` data, in nats each, under a net from c to x without latents:
-    each pixel for itself.
+    """Mean log p(x | c) of the `scored` data, in nats, of a network from c to independent pixels,
+    without latent variables.
 
-    It stops at its best validation score, so that overfitting does not make it a straw man.
+    It is stopped at its best validation loss, so that it does not overfit.
     """
     net = MLP(data.num_conditions, s.model.hidden, data.shape).to(device)
     loss = pv.ElboLoss(pv.Model(x=pv.Node(BernoulliHead(net), "c")), lambda **batch: None)
@@ -72,7 +72,7 @@ def baseline(
 
 
 def train(s: Settings, ranks: pv.Ranks) -> Path:
-    """The folder of the run; several processes train it together."""
+    """Train a VAE, in one process or several, and return the folder of the run."""
     if ranks.size > 1 and s.run.out is None:
         raise Refusal("several processes need one folder to write to: --out DIR.")
     default = f"runs/{Path(s.data.dataset).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -82,7 +82,7 @@ def train(s: Settings, ranks: pv.Ranks) -> Path:
 
 def _train(s: Settings, ranks: pv.Ranks, folder: Folder) -> Path:
     start = time.perf_counter()
-    ranks.wait()  # until all have looked at the folder
+    ranks.wait()  # until all processes have checked the folder
     data = prepare(s)
     splits = data.splits
     digest = data.digest()
@@ -90,7 +90,7 @@ def _train(s: Settings, ranks: pv.Ranks, folder: Folder) -> Path:
         folder.refuse_other_data(digest)
     if s.run.patience and data.valid is None:
         raise Refusal(
-            "--patience waits for a better validation ELBO, but --valid-size 0 holds out no data; drop one."
+            "--patience needs validation data, but --valid-size 0 holds out no data; drop one."
         )
     device = choose_device(s.run.device)
     if s.run.precision == "tf32":
@@ -164,7 +164,7 @@ def _train(s: Settings, ranks: pv.Ranks, folder: Folder) -> Path:
                 progress=bar.update,
             )
         )
-    ranks.close()  # nobody waits for what the first does alone
+    ranks.close()  # the rest is done by the first process alone
     if not ranks.first:
         return folder.path
     folder.replace_weights(loss)
@@ -188,7 +188,7 @@ def _train(s: Settings, ranks: pv.Ranks, folder: Folder) -> Path:
             s, data, scored, device, folder.path / "baseline.safetensors"
         )
         lines.append(
-            f"a net without latent variables, p(x | c) pixel by pixel: {metrics['baseline_log_px']:.3f} nats"
+            f"a net without latent variables, p(x | c) with independent pixels: {metrics['baseline_log_px']:.3f} nats"
         )
     folder.record(metrics=metrics, wall_seconds=time.perf_counter() - start)
     say("\n".join(lines) + f"\npeak memory: {peak_memory_mib() or math.nan:.0f} MiB")
@@ -206,7 +206,7 @@ def _where(ranks: pv.Ranks, device: torch.device) -> str:
 
 
 def _own(batches: Batches, ranks: pv.Ranks) -> Batches:
-    """This process's share of the rows."""
+    """The rows that this process evaluates."""
     rows = torch.arange(ranks.rank, len(batches.data), ranks.size)
     return Batches(
         type(batches.data)(**batches.data[rows]), batches.batch_size, transform=batches.transform

@@ -1,1 +1,1 @@
-"""Recipes: settings become data, a pair and a loss; folders of runs are written, resumed and loaded back."""
+"""Recipes of the scripts: data, model, guide and loss from settings; folders of runs."""

@@ -1,4 +1,4 @@
-"""Pictures that set methods side by side."""
+"""Figures that compare methods."""
 
 from collections.abc import Iterable, Mapping
 from typing import cast
@@ -21,13 +21,13 @@ from pyrovae.recipes.refusal import Refusal
 
 
 def figures(scores: Mapping[str, Scores], task: Task) -> dict[str, Figure]:
-    """What the first network of each method predicts of its test data."""
+    """Predictions of the first network of each method on its test data."""
     return (regression if task.kind == "regression" else classification)(scores, task)
 
 
 def regression(scores: Mapping[str, Scores], task: Task) -> dict[str, Figure]:
-    """Predicted against observed, residuals and coverage, a panel a method and target, in the
-    units of the data."""
+    """Predicted against observed values, residuals and coverage, in the units of the data, with
+    one panel per method and target."""
     panels = {}
     for name, s in scores.items():
         if "rank" not in s.arrays:  # of an earlier version
@@ -49,7 +49,7 @@ def regression(scores: Mapping[str, Scores], task: Task) -> dict[str, Figure]:
 
 
 def classification(scores: Mapping[str, Scores], task: Task) -> dict[str, Figure]:
-    """Reliability, entropies and rotation."""
+    """Reliability diagram, entropies of in- and out-of-distribution data, accuracy by rotation."""
     probs = {
         name: (torch.from_numpy(s.arrays["probs"]), torch.from_numpy(s.arrays["y"]))
         for name, s in scores.items()
@@ -90,19 +90,19 @@ def name_of(task: Task, num: int) -> str:
 
 
 STEPS = 3000
-"""Of training on the set with a gap."""
+"""Training steps on the toy data with a gap."""
 
 
 def refuse_bands(asked: bool, task: Task) -> None:
-    """Raise Refusal for --bands beside a classifier."""
+    """Raise Refusal for --bands with a classification task."""
     if asked and task.kind != "regression":
         raise Refusal(
-            f"--bands draws regression curves of a toy, but the targets of {task.name} are classes; drop it."
+            f"--bands draws regression curves of a toy data set, but the targets of {task.name} are classes; drop it."
         )
 
 
 def bands(methods: Iterable[Method], s: BnnSettings) -> Figure:
-    """Each method trained on a toy, a 1-D set with a gap, by settings that suit it."""
+    """Train each method on toy data, a 1-D set with a gap, with settings tuned for it."""
     s = nesting.replace(
         s,
         dataset="gap",

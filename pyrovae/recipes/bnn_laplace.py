@@ -16,8 +16,8 @@ from pyrovae.recipes.bnn_posteriors import Fitted, Pair
 
 @dataclasses.dataclass(frozen=True)
 class LaplaceNormal:
-    """A normal at the mode whose precision is the curvature there; other sites than the net's
-    weights (the noise variance) stay at their mode."""
+    """A normal at the mode with the curvature as precision, for the linearised network; sites other
+    than the weights (the noise variance) stay at their mode."""
 
     stored: bool = True
 

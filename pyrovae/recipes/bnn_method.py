@@ -1,4 +1,4 @@
-"""What a method for Bayesian neural networks is made of."""
+"""The parts that make up a method for Bayesian neural networks."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ from pyrovae.recipes.bnn_schedules import ADAM, Kept, Optimization
 from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.bnn_task import Task, epochs_of
 from pyrovae.recipes.refusal import Refusal
-from pyrovae.recipes.uses import NotWith, Only
+from pyrovae.recipes.uses import NotWith, OnlyWith
 
 ChainRunner = Callable[
     [nn.Module, Sequence[nn.Module], BnnSettings, Task, Batches | StackedBatches], Chains
@@ -57,15 +57,15 @@ class Method:
     members: Callable[[BnnSettings], int] = one_network
     """Networks that are trained for each problem."""
     objective: Callable[[nn.Module, BnnSettings], nn.Module] = as_it_is
-    """What is minimised, from the ELBO."""
+    """From the ELBO to the training objective."""
     settings: tuple[str, ...] = ()
-    """Settings that only some methods use, this one among them."""
+    """The settings this method uses among those that only some methods use."""
     ignored: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Settings that most methods use and this one does not -> why not."""
+    """Settings without effect on this method, unlike on the others -> the reason."""
 
     @property
     def is_point(self) -> bool:
-        """Whether the loss is of single weights: then the KL is -log p(w)."""
+        """Whether the guide is a point mass, so that the KL is -log p(w)."""
         return self.guide in (point, sampler_state)
 
     def build_loss(self, s: BnnSettings, task: Task) -> pv.ElboLoss:
@@ -86,7 +86,7 @@ class Method:
         return self.kept.epochs(s, epochs) if self.kept is not None else lambda epoch: False
 
     def refuse_short(self, s: BnnSettings, task: Task) -> None:
-        """Raise Refusal where training ends before enough draws are kept."""
+        """Raise Refusal if training ends before enough draws are kept."""
         if self.kept is None:
             return
         epochs = epochs_of(s, task)
@@ -99,14 +99,14 @@ class Method:
 
 
 def stack(losses: Sequence[pv.ElboLoss], task: Task) -> nn.Module:
-    """One loss of all networks; they share the data where the task has one split."""
+    """One loss of all networks; they share the data if the task has one split."""
     if len(losses) == 1:
         return losses[0]
     return pv.Stacked(losses, shared=task.num_splits == 1)
 
 
-def rules(methods: Iterable[Method]) -> dict[str, Only | NotWith]:
-    """Setting -> the methods that use it, or those that ignore it: rules of a command line with
+def rules(methods: Iterable[Method]) -> dict[str, OnlyWith | NotWith]:
+    """Setting -> the rule that names the methods that use or ignore it, for a command line with
     `--method`."""
     users: dict[str, list[str]] = {}
     others: dict[str, tuple[str, list[str]]] = {}
@@ -116,6 +116,6 @@ def rules(methods: Iterable[Method]) -> dict[str, Only | NotWith]:
         for name, why in method.ignored.items():
             others.setdefault(name, (why, []))[1].append(method.name)
     return {
-        **{name: Only(method=tuple(names)) for name, names in users.items()},
+        **{name: OnlyWith(method=tuple(names)) for name, names in users.items()},
         **{name: NotWith(why, method=tuple(names)) for name, (why, names) in others.items()},
     }

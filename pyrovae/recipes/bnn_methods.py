@@ -36,9 +36,9 @@ from pyrovae.recipes.bnn_settings import BnnSettings
 
 LOCAL = "local_reparameterization"
 OWN_PRIOR = dict.fromkeys(
-    ("prior", "prior_scale"), "says nothing: that method brings a prior of its own"
+    ("prior", "prior_scale"), "has no effect: that method has a prior of its own"
 )
-OWN_RATE = {"lr": "says nothing: samplers take --sampler-lr"}
+OWN_RATE = {"lr": "has no effect: samplers take --sampler-lr"}
 
 
 def _adversarial(loss: nn.Module, s: BnnSettings) -> nn.Module:
@@ -50,20 +50,20 @@ METHODS: dict[str, Method] = {
     for method in (
         Method(
             "map",
-            "the most probable weights, a point estimate",
+            "the maximum a posteriori weights, a point estimate",
             guide=point,
             posterior=OwnGuide(single=True),
         ),
         Method(
             "bbb",
-            "Bayes by backprop, a normal for each weight",
+            "Bayes by backprop: an independent normal for each weight",
             guide=mean_field,
             elbo=closed_form_kl,
             settings=("init_scale", LOCAL),
         ),
         Method(
             "bbb-mixture",
-            "the same under a prior that mixes a wide and a narrow normal (Blundell et al.)",
+            "bbb with a scale-mixture prior of a wide and a narrow normal (Blundell et al.)",
             guide=mean_field,
             prior=mixture_prior,
             settings=("mixture", "init_scale", LOCAL),
@@ -71,7 +71,7 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "bbb-hierarchical",
-            "the same with prior variances that are inferred too",
+            "bbb with inferred prior variances",
             guide=mean_field,
             prior=hierarchical_prior,
             elbo=closed_form_kl,
@@ -80,25 +80,25 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "radial",
-            "bbb with weights at a random distance along a random direction",
+            "bbb with a radial posterior: a random direction and a half-normal radius",
             guide=radial,
             settings=("init_scale",),
         ),
         Method(
             "mc-dropout",
-            "inputs of layers dropped at random, in prediction too",
+            "dropout of the inputs of all layers, in training and prediction",
             guide=dropout,
             settings=("rate", LOCAL),
         ),
         Method(
             "concrete-dropout",
-            "the same at rates that are learned",
+            "mc-dropout with learned rates",
             guide=concrete_dropout,
             settings=("rate", LOCAL),
         ),
         Method(
             "ensemble",
-            "--members networks, each a map of its own",
+            "--members independently trained map networks",
             guide=point,
             members=lambda s: s.inference.members,
             objective=_adversarial,
@@ -107,7 +107,7 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "swag",
-            "a normal fitted to the weights that SGD visits",
+            "a normal fitted to the iterates of the optimiser (SWA-Gaussian)",
             guide=point,
             optimization=SWAG,
             kept=PLATEAU,
@@ -116,7 +116,7 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "laplace",
-            "a normal at the mode, by the curvature there",
+            "a normal at the mode with the curvature as precision",
             guide=point,
             prior=laplace_prior,
             posterior=LaplaceNormal(),
@@ -124,7 +124,7 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "sgld",
-            "Langevin dynamics on minibatches",
+            "stochastic-gradient Langevin dynamics",
             guide=sampler_state,
             optimization=LANGEVIN,
             kept=ENDS_OF_CYCLES,
@@ -134,7 +134,7 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "sghmc",
-            "the same with momentum",
+            "stochastic-gradient Hamiltonian Monte Carlo: sgld with momentum",
             guide=sampler_state,
             optimization=LANGEVIN_WITH_MOMENTUM,
             kept=ENDS_OF_CYCLES,
@@ -144,7 +144,7 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "hmc",
-            "Hamiltonian Monte Carlo on all data: slow, and the nearest to exact",
+            "Hamiltonian Monte Carlo on the full training set: slow, and the closest to exact",
             guide=sampler_state,
             chains=run_chains,
             posterior=ChainDraws(),
@@ -154,6 +154,6 @@ METHODS: dict[str, Method] = {
 }
 
 RULES = rules(METHODS.values())
-"""Setting -> the methods that it is for."""
+"""Setting -> the rule of the methods that use it."""
 EXPLAINED = "\n".join(f"{method.name}: {method.description}" for method in METHODS.values())
-"""The methods in the words of `--help`."""
+"""The descriptions of all methods, for `--help`."""

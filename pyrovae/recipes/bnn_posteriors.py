@@ -1,4 +1,4 @@
-"""From trained weights to the posterior that predicts: one class for each construction."""
+"""Posteriors made of trained weights: one class for each construction."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -44,21 +44,21 @@ class Fitted:
 
 
 class Posterior(Protocol):
-    """How a method turns what training left into a pair that predicts."""
+    """How a method constructs the pair that predicts."""
 
     @property
     def stored(self) -> bool:
-        """Whether the guide holds numbers that the loss does not, so that it has its own file."""
+        """Whether the guide has state that the loss does not, and so a file of its own."""
 
     def pair(self, fitted: Fitted, index: int) -> Pair:
         """Model and guide of problem `index`."""
 
     def rebuild(self, fitted: Fitted, index: int, num_draws: int) -> Pair:
-        """The pair with the structure of `pair`; where `stored`, its numbers are yet to be
-        loaded, `num_draws` of them for an empirical posterior."""
+        """A pair of the structure of `pair`; if `stored`, the state of the guide is still to be
+        loaded. num_draws: the size of an empirical posterior."""
 
     def num_samples(self, fitted: Fitted) -> int:
-        """Draws of the weights in every prediction."""
+        """Weight samples in every prediction."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,7 @@ class OwnGuide:
     """The guide of the loss."""
 
     single: bool = False
-    """A point mass, of which one draw is enough."""
+    """Whether it is a point mass, for which one sample is enough."""
     stored: bool = False
 
     def pair(self, fitted: Fitted, index: int) -> Pair:
@@ -101,7 +101,7 @@ class EnsembleOfPoints:
 
 @dataclasses.dataclass(frozen=True)
 class SamplerDraws:
-    """The weights that a stochastic-gradient sampler visited."""
+    """The draws of a stochastic-gradient sampler."""
 
     stored: bool = True
 
@@ -142,7 +142,7 @@ class ChainDraws:
 
 @dataclasses.dataclass(frozen=True)
 class SwagNormal:
-    """A normal with the first two moments of the weights that SGD visited."""
+    """A normal with the moments of the weights during training."""
 
     stored: bool = True
 

@@ -1,4 +1,4 @@
-"""Scores of a trained method, in the units of the data, and what the figures need."""
+"""Scores of a trained method in the units of the data, and the arrays of its figures."""
 
 import dataclasses
 import math
@@ -24,10 +24,10 @@ from pyrovae.recipes.results import read_arrays, read_result, write_arrays, writ
 from pyrovae.recipes.tables import markdown_table
 
 REPLICATES = 1000
-"""Draws of y behind CRPS and coverage."""
+"""Samples of y for CRPS and coverage."""
 ANGLES = tuple(range(0, 181, 15))
 TURNED = 1000
-"""At most so many test images are turned by them."""
+"""Maximum number of test images rotated by `ANGLES`."""
 METRICS = {
     "rmse": "RMSE",
     "log_predictive": "log p(y given x)",
@@ -48,7 +48,7 @@ METRICS = {
 
 
 class Summary(TypedDict):
-    """A metric over splits and seeds; the standard error is None for one of them."""
+    """A metric over splits and seeds; the standard error is None for a single network."""
 
     mean: float
     se: float | None
@@ -57,13 +57,13 @@ class Summary(TypedDict):
 
 @dataclasses.dataclass
 class Scores:
-    """One row of numbers for each network, and arrays of the first one for figures."""
+    """One row of metrics for each network, and arrays of the first network for figures."""
 
     rows: list[dict[str, float]]
     arrays: dict[str, np.ndarray]
 
     def summary(self) -> dict[str, Summary]:
-        """metric -> mean, standard error over splits and seeds (null for one), n."""
+        """Metric -> mean, standard error over splits and seeds, and their number."""
         result: dict[str, Summary] = {}
         for name in self.rows[0]:
             mean, se, n = metrics.mean_and_error([row[name] for row in self.rows])
@@ -79,8 +79,8 @@ def score(
     *,
     part: str = "test",
 ) -> Scores:
-    """Every network on the test (or valid) part of its own split; seconds are those of all
-    networks, shared out."""
+    """Score every network on the test (or valid) data of its split; the training time is divided
+    equally among the networks."""
     data = getattr(task, part)
     rows: list[dict[str, float]] = []
     arrays: dict[str, np.ndarray] = {}
@@ -188,7 +188,7 @@ def _classes(
             "ood_auroc": float(metrics.auroc(moments.total, other.total)),
             "ood_aupr": float(metrics.aupr(moments.total, other.total)),
         }
-        if num_samples > 1:  # one draw of the weights has no mutual information with the class
+        if num_samples > 1:  # with one weight sample the mutual information is zero
             row["ood_auroc_mi"] = float(metrics.auroc(moments.epistemic, other.epistemic))
         arrays["entropy_unknown"] = other.total.float().numpy()
     if task.image_shape is not None:
@@ -201,7 +201,7 @@ def _classes(
 def _turned(
     model: Callable, guide: Callable, data: Batches, angle: float, num_samples: int, task: Task
 ) -> float:
-    """Accuracy on test images turned by an angle."""
+    """Accuracy on test images rotated by an angle."""
     x, y = (data.data.tensors[name][:TURNED] for name in ("x", "y"))
     images = x.reshape(-1, *(task.image_shape or ()))
     turn = math.radians(angle)
@@ -219,8 +219,8 @@ def _turned(
 def to_arviz(
     trained: Trained, task: Task, path: Path, *, num_data: int = 1000, num_samples: int = 200
 ) -> None:
-    """Draws of the first network on its training data as an ArviZ file; weights are left out where
-    they are many."""
+    """Write posterior samples of the first network on its training data as an ArviZ file; more
+    than 10,000 weights are left out."""
     model, guide = trained.pairs[0]
     chains = trained.chains
     samples = min(trained.num_samples, num_samples)
@@ -246,15 +246,13 @@ def to_arviz(
             name: value[:, 0] for name, value in chains.sample_stats().items()
         }
     data = pv.to_inference_data(draws, dims={name: names for name, names in dims.items() if names})
-    with (
-        TemporaryDirectory() as folder
-    ):  # its writer leaves half of a file where it is interrupted
+    with TemporaryDirectory() as folder:  # its writer is not atomic
         data.to_netcdf(str(Path(folder) / path.name))
         write_atomically(path, (Path(folder) / path.name).read_bytes())
 
 
 def markdown(results: dict[str, dict[str, Summary]]) -> str:
-    """Methods by metrics, mean ± standard error."""
+    """A table of methods by metrics: mean ± standard error."""
     names = [name for name in METRICS if any(name in result for result in results.values())]
     return markdown_table(
         ["method", *(METRICS[name] for name in names)],
@@ -274,8 +272,8 @@ def _cell(entry: Summary | None) -> str:
 
 
 def save_scores(scores: Scores, path: Path, facts: dict, *, files: Iterable[Path] = ()) -> None:
-    """One method's rows and arrays, and `files` that belong to them, for a comparison that goes on
-    later."""
+    """Write the rows and arrays of one method, and the digests of `files` that belong to them, so
+    that a comparison can be continued."""
     arrays = path.with_suffix(".npz")
     write_arrays(arrays, scores.arrays)
     write_result(path, {**facts, "rows": scores.rows}, files=[arrays, *files])

@@ -1,4 +1,4 @@
-"""Optimisers of the methods, their learning rates, and the epochs whose weights they keep."""
+"""Optimisers, learning-rate schedules, and the epochs whose weights are kept."""
 
 import dataclasses
 import functools
@@ -19,11 +19,11 @@ Schedule = Callable[[torch.optim.Optimizer], LRScheduler]
 
 @dataclasses.dataclass(frozen=True)
 class Optimization:
-    """What moves the parameters, and its learning rate over the epochs."""
+    """An optimiser and its learning-rate schedule."""
 
     optimizer: Callable[[BnnSettings, Task], Optimizer]
     schedule: Callable[[int], Schedule]
-    """By the number of epochs."""
+    """From the number of epochs to the schedule."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Kept:
     epochs: Callable[[BnnSettings, int], Callable[[int], bool]]
     """From the settings and the number of epochs to the test of one epoch."""
     least: Callable[[BnnSettings], int]
-    """The number of draws that the posterior takes."""
+    """The minimum number of draws."""
     remedy: str = ""
-    """What else than more steps helps where there are fewer."""
+    """An alternative to more steps if there are fewer."""
 
 
 def _adam(s: BnnSettings, task: Task) -> Optimizer:
@@ -73,7 +73,7 @@ def _cycle(epochs: int) -> int:
 
 
 def _ends_of_cycles(s: BnnSettings, epochs: int) -> Callable[[int], bool]:
-    """The second half of each cycle but the first, evenly thinned to about `s.inference.draws` epochs."""
+    """The second half of each cycle but the first, evenly thinned to about `draws` epochs."""
     length = _cycle(epochs)
     late = [
         epoch

@@ -1,4 +1,4 @@
-"""The settings that the scripts for Bayesian neural networks share."""
+"""The settings of the scripts for Bayesian neural networks."""
 
 import dataclasses
 from typing import Annotated, ClassVar, Literal
@@ -22,7 +22,7 @@ Probability = Annotated[float, Range(0, 1, above=True, below=True)]
 
 @dataclasses.dataclass(frozen=True)
 class DataSettings:
-    """What is learned from."""
+    """The data set and its splits."""
 
     dataset: str = "diabetes"
     """diabetes, digits (both ship with scikit-learn), mnist, fashion-mnist, kmnist, gap (a 1-D
@@ -30,10 +30,10 @@ class DataSettings:
     are classes), a folder of images in one subfolder a class, a folder of IDX files named as
     MNIST's, or a folder in the UCI layout."""
     splits: Networks | None = None
-    """Use the first so many splits of a regression set (all by default; 20 are made where the set
-    has none)."""
+    """Number of splits of a regression set to use (default: all; 20 random ones if the set defines
+    none)."""
     valid_fraction: Share = 0.0
-    """Share of the training part held out, for choosing settings."""
+    """Fraction of the training data held out for validation."""
 
     def __post_init__(self) -> None:
         bounds.check(self)
@@ -41,17 +41,17 @@ class DataSettings:
 
 @dataclasses.dataclass(frozen=True)
 class ModelSettings:
-    """The net, its likelihood and the prior of its weights."""
+    """The network, its likelihood and the prior of its weights."""
 
     hidden: tuple[Count, ...] = (50,)
     """Widths of the hidden layers."""
     activation: Literal["relu", "tanh", "silu"] = "relu"
     noise: Literal["shared", "input"] = "shared"
-    """Regression noise: one inferred variance for all data, or a second output of the net
-    (input-dependent)."""
+    """Regression noise: one inferred variance for all data (shared), or a second output of the
+    network (input)."""
     prior: Literal["fan-in", "normal"] = "normal"
     """fan-in: N(0, scale^2 / inputs) on weights and N(0, scale^2) on biases; normal: N(0, scale^2)
-    on both. bbb-mixture and bbb-hierarchical bring their own."""
+    on both. bbb-mixture and bbb-hierarchical have priors of their own."""
     prior_scale: Scale = 1.0
     """The scale in --prior."""
     mixture: tuple[Probability, Scale, Scale] = (
@@ -59,9 +59,9 @@ class ModelSettings:
         1.0,
         0.0025,
     )
-    """pi, wide and narrow scale of the prior."""
+    """pi, wide scale and narrow scale of the mixture prior."""
     hierarchical: tuple[Scale, Scale] = (1.0, 10.0)
-    """alpha and beta of the inverse gamma on the prior's variances."""
+    """alpha and beta of the inverse-gamma hyperprior of the weight variances."""
 
     def __post_init__(self) -> None:
         bounds.check(self)
@@ -69,36 +69,36 @@ class ModelSettings:
 
 @dataclasses.dataclass(frozen=True)
 class InferenceSettings:
-    """What single methods take."""
+    """Settings of the methods."""
 
     init_scale: Scale = 0.02
-    """Initial standard deviation of the weights."""
+    """Initial posterior standard deviation of the weights."""
     local_reparameterization: bool = True
-    """Draw weight noise (and dropout masks) for each datum in training."""
+    """Sample weight noise (or dropout masks) for each datum in training."""
     temperature: NotNegative = 1.0
-    """Weight of the KL against the data (below 1: a cold posterior, no Bayesian one)."""
+    """Weight of the KL; below 1: a cold posterior, which is not the Bayesian one."""
     rate: Probability = 0.05
-    """Probability of dropping an input of a layer, or where it starts."""
+    """Dropout probability of the inputs of each layer; its initial value if it is learned."""
     members: Networks = 5
-    """Number of networks."""
+    """Number of networks in the ensemble."""
     adversarial: NotNegative = 0.0
-    """Also train on inputs moved by so much (of a feature's standard deviation) along the
-    gradient's sign."""
+    """Size of the adversarial perturbation (fast gradient sign) of additional training inputs, in
+    standard deviations of a feature."""
     swag_rank: Count = 20
     """Rank of the low-rank part of the covariance."""
     laplace: Literal["full", "last-layer", "diagonal"] = "full"
-    """Curvature of all weights, of the last layer, or its diagonal."""
+    """Curvature of all weights, of the last layer, or the diagonal of all weights."""
     sampler_lr: Positive | None = None
-    """Rate, in the units of SGD on the loss per datum; by default 0.01 for regression, 0.05 for
-    classes."""
+    """Learning rate of the sampler, in units of SGD on the loss per datum; by default 0.01 for
+    regression, 0.05 for classification."""
     draws: Count = 50
-    """Draws that are kept."""
+    """Number of weight samples to keep."""
     hmc_samples: Count = 200
-    """Trajectories after the warm-up."""
+    """Number of trajectories after the warm-up."""
     hmc_warmup: FromZero = 300
-    """Trajectories that only find the step size."""
+    """Number of warm-up trajectories, which adapt the step size."""
     hmc_leapfrogs: Count = 50
-    """Gradient steps in a trajectory."""
+    """Leapfrog steps in each trajectory."""
 
     def __post_init__(self) -> None:
         bounds.check(self)
@@ -106,26 +106,26 @@ class InferenceSettings:
 
 @dataclasses.dataclass(frozen=True)
 class RunSettings:
-    """Optimisation, prediction and machine."""
+    """Optimisation, prediction and hardware."""
 
     steps: Count = 5000
-    """Gradient steps of each network (whole epochs, rounded up)."""
+    """Gradient steps of each network, rounded up to full epochs."""
     batch_size: Count = 64
     lr: Positive = 1e-2
-    """Adam's; it falls to 0 along a cosine."""
+    """Learning rate of Adam, with cosine decay to 0."""
     seeds: Networks = 1
-    """Networks with different initialisation and noise for each split; results are averaged over
-    all."""
+    """Number of networks with different initialisation and noise for each split; results are
+    averaged over all of them."""
     seed: Seed = 0
     num_samples: Count = 100
-    """Draws of the weights in every prediction."""
+    """Weight samples in every prediction."""
     device: str = "auto"
-    """auto (CUDA where there is one), cpu, cuda, cuda:1, ..."""
+    """auto (CUDA if available), cpu, cuda, cuda:1, ..."""
     threads: Threads | None = None
-    """CPU threads; one by default."""
+    """CPU threads; 1 by default."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """Capture the training step as one compiled graph; auto: where four minutes lie ahead after
-    one epoch."""
+    """Capture and compile the training step; auto: if more than four minutes remain after the
+    first epoch."""
 
     def __post_init__(self) -> None:
         bounds.check(self)
@@ -133,8 +133,8 @@ class RunSettings:
 
 @dataclasses.dataclass(frozen=True)
 class BnnSettings:
-    """All settings but the method. No two parts have a name in common, so that flags and
-    `nesting.build` go by the names alone."""
+    """All settings except the method. Names are unique across the parts, so that flags and
+    `nesting.build` use them without a prefix."""
 
     GROUPS: ClassVar[dict[str, str]] = {
         "data": "data",

@@ -1,4 +1,4 @@
-"""A data set as R problems of one size (splits times seeds), stacked."""
+"""A data set as R stacked problems of equal size: splits times seeds."""
 
 import dataclasses
 import math
@@ -36,11 +36,10 @@ IMAGES = {
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """Train, test and perhaps valid parts, `(R, N, D)` and `(R, N, 1)` or, for classes, x `(1, N,
-    D)` and y `(1, N)`.
+    """Training, test and optional validation data: x `(R, N, D)` and y `(R, N, 1)` for
+    regression, x `(1, N, D)` and y `(1, N)` for classification.
 
-    Splits come R // seeds times, one after another; data that all networks share have R = 1 and
-    serve any number.
+    R is the number of splits; all networks share the data if R = 1.
     """
 
     name: str
@@ -57,7 +56,7 @@ class Task:
     """Mean and scale of the features of the first split."""
 
     def digest(self) -> str:
-        """Of all that is learned from and scored."""
+        """Digest of the training, validation and test data."""
         parts = {"train": self.train, "valid": self.valid, "test": self.test}
         return digest_of(
             {
@@ -81,12 +80,13 @@ class Task:
         return self.train.tensors["x"].shape[0]
 
     def split_of(self, network: int, seeds: int) -> int:
-        """Networks come split by split, the seeds of one after another."""
+        """Networks are ordered by split, then by seed."""
         return network // seeds if self.num_splits > 1 else 0
 
 
 def load_task(s: BnnSettings) -> Task:
-    """Raises Refusal for a name that is no data set, and for settings that mean nothing for it."""
+    """Load the data of the settings. Raises Refusal for an unknown data set, and for settings
+    that do not apply to it."""
     data = load_regression(
         s.data.dataset, splits=s.data.splits, seed=s.run.seed, others=IMAGES, paths=PATHS
     )
@@ -141,7 +141,7 @@ def _images(s: BnnSettings, splits: Splits) -> Task:
     )
     if classes < 2:
         raise Refusal(
-            f"{s.data.dataset} holds data of one class only, so there is nothing to tell apart; expected two or more."
+            f"{s.data.dataset} holds data of one class only, so there is nothing to classify; expected two or more."
         )
 
     def part(data: DictDataset) -> DictDataset:
@@ -164,11 +164,10 @@ def _images(s: BnnSettings, splits: Splits) -> Task:
 
 
 def load_unknown(name: str, task: Task) -> Tensor:
-    """Inputs of another data set (`--ood`), `(1, N, D)`, at the size of this one's images; noise
-    for "noise".
+    """Out-of-distribution inputs (`--ood`), `(1, N, D)`, resized to the images of the task.
 
     Raises:
-        Refusal: a task of regression, a set that is not there, or one of other features.
+        Refusal: a regression task, an unknown data set, or one with another number of features.
     """
     if task.kind == "regression":
         raise Refusal(f"--ood scores classifiers, but the targets of {task.name} are numbers.")
@@ -190,7 +189,7 @@ def load_unknown(name: str, task: Task) -> Tensor:
 
 
 def _patches(task: Task) -> Tensor:
-    """Grey squares, `(N, 1, H, W)`, of the two photographs that ship with scikit-learn."""
+    """Grey patches, `(N, 1, H, W)`, of the two photographs that ship with scikit-learn."""
     from sklearn.datasets import load_sample_images
 
     if task.image_shape is None or task.image_shape[0] != 1:
@@ -207,5 +206,5 @@ def _patches(task: Task) -> Tensor:
 
 
 def epochs_of(s: BnnSettings, task: Task) -> int:
-    """As many whole epochs as make up the steps."""
+    """The number of epochs that `steps` amounts to, rounded up."""
     return max(1, math.ceil(s.run.steps / math.ceil(task.num_data / s.run.batch_size)))

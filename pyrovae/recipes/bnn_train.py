@@ -1,4 +1,4 @@
-"""Train all networks of a task by one method, and rebuild them from files."""
+"""Train all networks of a task with one method, and rebuild them from files."""
 
 import dataclasses
 import time
@@ -40,7 +40,7 @@ class StopAfter:
 
 @dataclasses.dataclass
 class Trained:
-    """A pair that predicts for each problem, and how training went."""
+    """The pair of each problem, and facts about training."""
 
     pairs: list[Pair]
     num_samples: int
@@ -64,8 +64,8 @@ def train(
 ) -> Trained:
     """Train all networks of the task (splits times seeds times members) side by side.
 
-    seconds: ends training early, after the epoch in which they have passed. draws: a folder for
-    the draws that are kept, so that a resumed run has them.
+    seconds: a limit on the training time, checked after each epoch. draws: a folder where kept
+    draws are written, for resuming.
     """
     pyro.set_rng_seed(s.run.seed)
     losses = method.build_losses(s, task)
@@ -87,7 +87,7 @@ def train(
     if method.chains is not None:
         for hook in hooks:
             if isinstance(hook, Begins):
-                hook.begin(cast(Any, None))  # as `fit` would, of which there is no run here
+                hook.begin(cast(Any, None))  # `fit`, which has a run, is not called
         chains = method.chains(loss, losses, s, task, data)
     else:
         local = s.inference.local_reparameterization and isinstance(
@@ -121,23 +121,22 @@ def train(
 
 
 def untrained(method: Method, s: BnnSettings, task: Task) -> nn.Module:
-    """The loss of all networks as `train` builds it, for weights that are read from a file."""
+    """The loss of all networks as `train` builds it, to load weights into."""
     return stack(method.build_losses(s, task), task)
 
 
 def stored_guides(method: Method, pairs: Sequence[Pair]) -> nn.ModuleList | None:
-    """The guides that have a file beside the weights of the loss; None where the loss holds all
-    numbers of the posterior."""
+    """The guides to store in a file of their own; None if the loss has their state."""
     return nn.ModuleList(guide for _, guide in pairs) if method.posterior.stored else None
 
 
 def rebuild_pairs(
     method: Method, s: BnnSettings, task: Task, loss: nn.Module, num_draws: int
 ) -> list[Pair]:
-    """The pairs of a trained loss, as in `Trained.pairs`; the numbers of `stored_guides` are yet
-    to be loaded.
+    """The pairs of a trained loss, as in `Trained.pairs`; the state of `stored_guides` is still to
+    be loaded.
 
-    num_draws: the draws that an empirical posterior in the file holds.
+    num_draws: the size of an empirical posterior.
     """
     fitted = Fitted(loss, s, task, method.members(s))
     return [
@@ -149,7 +148,7 @@ def rebuild_pairs(
 def _batches(
     task: Task, s: BnnSettings, networks: int, device: torch.device
 ) -> Batches | StackedBatches:
-    """Batches that all networks share where there is one split, else those of each network."""
+    """Batches shared by all networks if there is one split, else stacked over the networks."""
     tensors = {name: value.to(device) for name, value in task.train.tensors.items()}
     if task.num_splits == 1:
         shared = DictDataset(**{name: value[0] for name, value in tensors.items()})

@@ -1,5 +1,5 @@
-"""What a setting may be, declared beside it, as in `epochs: Count = 200`: help, checks and errors
-come from there."""
+"""Bounds of settings, declared with their types, as in `epochs: Count = 200`: the help, the checks
+and the error messages are derived from them."""
 
 import dataclasses
 import math
@@ -16,13 +16,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound="DataclassInstance")
 LARGEST = 2**32 - 1
-"""Of whole numbers: the largest seed that NumPy takes, and more than any count that fits a
-machine."""
+"""The largest whole number accepted: the largest seed of NumPy, larger than any feasible count."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """Numbers from `low` to `high`; `above`, `below`: without that end itself."""
+    """Numbers from `low` to `high`; `above` and `below` exclude the lower and the upper end."""
 
     low: float
     high: float = math.inf
@@ -49,7 +48,7 @@ class Range:
 
 @dataclasses.dataclass(frozen=True)
 class Some:
-    """At least one number."""
+    """Tuples of at least one number."""
 
     def __contains__(self, value: object) -> bool:
         return isinstance(value, tuple) and len(value) > 0
@@ -60,7 +59,7 @@ class Some:
 
 @dataclasses.dataclass(frozen=True)
 class Cores:
-    """At most the cores of this machine."""
+    """At most the number of cores of this machine."""
 
     def __contains__(self, value: object) -> bool:
         return value is None or isinstance(value, int) and value <= self.count
@@ -75,7 +74,7 @@ class Cores:
 
 @dataclasses.dataclass(frozen=True)
 class Writable:
-    """A folder, perhaps one that is yet to be made, in which files can be written."""
+    """A writable folder, existing or yet to be created."""
 
     def __contains__(self, value: object) -> bool:
         if not isinstance(value, Path):
@@ -103,15 +102,15 @@ class WritableFile:
 
 
 HERE = (Cores, Writable, WritableFile)
-"""What depends on the machine: a command line must be within, not a run that another machine has
-written."""
+"""Bounds that depend on the machine: checked for a command line, not for settings loaded from the
+run of another machine."""
 Count = Annotated[int, Range(1)]
 FromZero = Annotated[int, Range(0)]
 Positive = Annotated[float, Range(0, above=True)]
 Scale = Annotated[float, Range(1e-10, 1e10)]
-"""Standard deviations whose squares float32 holds, and the like."""
+"""Standard deviations and other scales whose squares are representable in float32."""
 Networks = Annotated[int, Range(1, 10_000)]
-"""Numbers of networks that train side by side."""
+"""Numbers of networks that are trained together."""
 NotNegative = Annotated[float, Range(0)]
 Share = Annotated[float, Range(0, 1, below=True)]
 Seed = Annotated[int, Range(0, LARGEST)]
@@ -123,8 +122,8 @@ BOUNDS = (Range, Some)
 
 
 def check(settings: "DataclassInstance") -> None:
-    """Raise Refusal for the first field of a dataclass whose value is not of its type or outside
-    its bounds."""
+    """Raise Refusal for the first field of a dataclass whose value has the wrong type or lies
+    outside its bounds."""
     for field, hint in _hints(type(settings)).items():
         if found := _unfit(getattr(settings, field), hint):
             value, expected = found
@@ -136,7 +135,7 @@ def flag(field: str) -> str:
 
 
 def shown(value: object) -> str:
-    """A value as one types it."""
+    """A value as it is typed on the command line."""
     if isinstance(value, tuple):
         return " ".join(map(shown, value)) or "without a number"
     return (
@@ -147,12 +146,12 @@ def shown(value: object) -> str:
 
 
 def bound_of(hint: object) -> str:
-    """The bounds of a field's type in the words of `--help`, or nothing."""
+    """The bounds of a field's type as `--help` shows them; empty if there are none."""
     return ", ".join(str(bound) for bound in metadata(hint) if isinstance(bound, (*BOUNDS, Cores)))
 
 
 def metadata(hint: object) -> Iterator[object]:
-    """All that is declared beside a type, also beside the types inside it."""
+    """All annotations of a type and of the types inside it."""
     if typing.get_origin(hint) is Annotated:
         inner, *own = typing.get_args(hint)
         yield from metadata(inner)
@@ -163,7 +162,7 @@ def metadata(hint: object) -> Iterator[object]:
 
 
 def parsed(value: object, hint: object) -> object:
-    """A setting's value from its JSON: lists are tuples, and text is a path where one is expected."""
+    """The value of a setting from JSON: lists become tuples, strings paths where the type is a path."""
     if isinstance(value, list):
         return tuple(value)
     return Path(value) if isinstance(value, str) and Path in _options(hint) else value
@@ -175,7 +174,7 @@ def _hints(settings: "type[DataclassInstance]") -> dict[str, object]:
 
 
 def _options(hint: object) -> tuple:
-    """The types of a union, or the one type, without what is declared beside it."""
+    """The types of a union, or the one type, without annotations."""
     if typing.get_origin(hint) is Annotated:
         return _options(typing.get_args(hint)[0])
     if typing.get_origin(hint) in (Union, type(int | None)):
@@ -184,7 +183,7 @@ def _options(hint: object) -> tuple:
 
 
 def _unfit(value: object, hint: object) -> tuple[object, str] | None:
-    """(the value, what is expected instead), or None where the value is as declared."""
+    """(the invalid value, what is expected), or None for a valid value."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     found: tuple[object, str] | None
     if origin is Annotated:

@@ -1,4 +1,4 @@
-"""Conditional generation: what a model p(x | c) is given, and what is left for it to generate."""
+"""Conditional generation: splitting data into the condition c and the target x of p(x | c)."""
 
 import dataclasses
 from collections.abc import Callable
@@ -30,11 +30,11 @@ class Task:
             )
         if self.name == "low-resolution" and any(side % 2 for side in self.event_shape[1:]):
             raise Refusal(
-                f"--condition low-resolution halves the sides, but the images are {self.event_shape[1:]}."
+                f"--condition low-resolution halves even side lengths, but the images are {self.event_shape[1:]}."
             )
 
     def split(self, batch: Batch) -> Batch:
-        """The batch as model and guide take it: x and c as vectors."""
+        """The batch with x and c as vectors, the inputs of model and guide."""
         x = batch["x"]
         c, target = {
             "label": self._label,
@@ -59,8 +59,8 @@ class Task:
         return flat[:, seen], flat[:, ~seen]
 
     def seen(self) -> Tensor:
-        """`(C, H, W)` bool: the pixels that are given. One quadrant is the lower left, two the
-        left half, three all but the upper right."""
+        """`(C, H, W)` bool, true for the observed pixels: one quadrant is the lower left one, two
+        are the left half, three all but the upper right one."""
         _, height, width = self.event_shape
         seen = torch.zeros(self.event_shape, dtype=torch.bool)
         count = int(self.name[-1])
@@ -70,7 +70,7 @@ class Task:
         return seen
 
     def image(self, x: Tensor, c: Tensor) -> Tensor:
-        """The whole image `(..., C, H, W)` of a target `(..., D)` and its condition."""
+        """The full image `(..., C, H, W)` from a target `(..., D)` and its condition."""
         if not self.name.startswith("quadrants"):
             return x.reshape(*x.shape[:-1], *self.event_shape)
         seen = self.seen().flatten()
@@ -79,7 +79,7 @@ class Task:
         return whole.reshape(*x.shape[:-1], *self.event_shape)
 
     def question(self, c: Tensor) -> Tensor:
-        """The condition as an image: grey where nothing is given."""
+        """The condition as an image, with unobserved pixels grey."""
         if self.name == "noise":
             return c.reshape(-1, *self.event_shape)
         if self.name == "low-resolution":
@@ -93,7 +93,8 @@ class Task:
 
 
 def conditioned(batches: Batches, task: Task, *, fixed: bool) -> Batches:
-    """The same data as x and c; `fixed` draws the noise of a task once, so that scores compare."""
+    """The same data as x and c; `fixed`: sample the noise of the task once, so that evaluations are
+    comparable."""
     if not fixed:
         first: Callable[[Batch], Batch] = batches.transform or (lambda batch: batch)
         return Batches(

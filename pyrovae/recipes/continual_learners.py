@@ -1,4 +1,4 @@
-"""Learners that see one task at a time: variational continual learning, and nets that forget."""
+"""Learners for a stream of tasks: variational continual learning and its baselines."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -24,8 +24,8 @@ Pair = tuple[Callable, Callable]
 
 
 class WithNoise(nn.Module):
-    """A linear head whose log-scale is one more weight: what is learned of the noise is handed on
-    with the others."""
+    """A linear head with a log-scale parameter, so that the noise is part of the posterior that the
+    next task takes as its prior."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class WithNoise(nn.Module):
 
 
 class Nets:
-    """The layers that all tasks share and a head for each that has one, as plain modules."""
+    """The shared layers, and a head for all tasks or for each, as plain modules."""
 
     def __init__(self, stream: Stream, s: ContinualSettings, device: torch.device) -> None:
         self.stream = stream
@@ -55,11 +55,11 @@ class Nets:
         ]
 
     def plain(self, task: int) -> pv.Model:
-        """p(y | x): numbers for weights."""
+        """p(y | x) with point weights."""
         return self._likelihood(nn.Sequential(self.body, self.heads[self.stream.head_of(task)]))
 
     def bayesian(self, task: int, prior: WeightPrior) -> pv.Model:
-        """p(w) p(y | x, w): "head0", "head1", ... beside one "body"."""
+        """p(w) p(y | x, w), with the weights named "body" and "head0", "head1", ..."""
         head = self.stream.head_of(task)
         return self._likelihood(
             nn.Sequential(
@@ -80,7 +80,7 @@ class Nets:
 
 
 class Plain:
-    """The same net by maximum likelihood, task after task."""
+    """Maximum likelihood, sequentially on each task."""
 
     def __init__(self, stream: Stream, s: ContinualSettings, device: torch.device) -> None:
         self.s, self.nets = s, Nets(stream, s, device)
@@ -93,8 +93,8 @@ class Plain:
 
 
 class Together:
-    """One variational posterior of all data so far, learned anew after each task: what the others
-    are measured against."""
+    """A variational posterior of all data so far, trained from scratch after each task: the
+    reference for the other learners."""
 
     def __init__(self, stream: Stream, s: ContinualSettings, device: torch.device) -> None:
         self.stream, self.s, self.device = stream, s, device
@@ -113,23 +113,24 @@ class Together:
 
 
 def coreset_size(stream: Stream, s: ContinualSettings) -> int:
-    """Points of each task that are kept. Raises Refusal where that leaves none to train on."""
+    """Size of the coreset of each task. Raises Refusal if no training data are left."""
     least = min(len(stream.train(task)) for task in range(stream.num_tasks))
     size = min(200, max(1, least // 4)) if s.coreset is None else s.coreset
     if size >= least:
         raise Refusal(
             f"--coreset {size} of each task, but the smallest of {stream.name} has {least} data; "
-            f"take fewer, {max(1, least // 4)} say, or fewer --tasks."
+            f"take fewer, e.g. {max(1, least // 4)}, or fewer --tasks."
         )
     return size
 
 
 class Online:
-    r"""Variational continual learning, q_t(w) ~ q_{t-1}(w) p(D_t | w), begun at a
-    maximum-likelihood fit of the first task.
+    r"""Variational continual learning, q_t(w) ~ q_{t-1}(w) p(D_t | w), initialised by maximum
+    likelihood on the first task.
 
-    coreset: so many points of each task are left out of q_t; before a test a copy of q_t is
-    refined on those of all tasks so far (with heads of their own, of the task that is tested).
+    coreset: the number of data of each task that are withheld from q_t. Before a test, a copy of
+    q_t is trained on the coresets of all tasks so far (with one head per task: of the tested
+    task).
     Source: Nguyen et al. 2018, arXiv:1710.10628, algorithm 1.
     """
 
@@ -156,8 +157,8 @@ class Online:
         self.prior = Previous(guide, otherwise=self.s.weight_prior)
 
     def pair(self, task: int, prior: WeightPrior) -> tuple[pv.Model, MeanField]:
-        """A model under `prior` and the posterior so far as a guide, in copies to be trained or
-        tested."""
+        """Copies for training or testing: a model with `prior`, and a guide at the current
+        posterior."""
         model = self.nets.bayesian(task, prior)
         return model, MeanField(model, init_scale=self.s.init_scale).start_at(self.posterior).to(
             self.device
@@ -177,8 +178,7 @@ class Online:
 
 
 def maximum_likelihood(nets: Nets, task: int, data: DictDataset, s: ContinualSettings) -> None:
-    """Fit the numbers of the nets themselves: a model without latent variables, whose ELBO is log
-    p(y | x)."""
+    """Fit the weights as parameters: without latent variables the ELBO is log p(y | x)."""
     _fit(pv.ElboLoss(nets.plain(task), nothing), data, s, s.epochs)
 
 

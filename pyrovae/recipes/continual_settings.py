@@ -7,51 +7,52 @@ from pyrovae.bnn import priors as weight_priors
 from pyrovae.recipes import bounds
 from pyrovae.recipes.bounds import Count, FromZero, Positive, Range, Scale, Seed, Threads, Widths
 from pyrovae.recipes.continual_tasks import PAIRS, Problem
-from pyrovae.recipes.uses import Naming, NotWith, Only
+from pyrovae.recipes.uses import Naming, NotWith, OnlyWith
 
 PAIRED = NotWith(
-    f"is more than there are: ten classes make {PAIRS} tasks",
+    f"exceeds the number of tasks: ten classes make {PAIRS} tasks",
     of=Range(PAIRS + 1),
     problem=("split-mnist", "split-digits"),
 )
-STREAM = Only(problem="regression-stream")
-CORESET = Only(methods=Naming("vcl-coreset"))
+STREAM = OnlyWith(problem="regression-stream")
+CORESET = OnlyWith(methods=Naming("vcl-coreset"))
 
 
 @dataclasses.dataclass(frozen=True)
 class ContinualSettings:
     problem: Problem = "permuted-digits"
-    """permuted-*: ten classes, pixels in another order each time. split-*: 0 or 1, then 2 or 3,
-    ..., a head for each of five tasks. regression-stream: the parts of one set, in turn."""
+    """permuted-*: ten classes, with another permutation of the pixels in each task. split-*: 0 or
+    1, then 2 or 3, ..., five tasks with a head each. regression-stream: consecutive parts of one
+    data set."""
     tasks: Annotated[int, Range(1, 1000), PAIRED] = 10
-    """Tasks, or parts of the regression set (of the split problems at most 5)."""
+    """Number of tasks, or of parts of the regression set (at most 5 for the split problems)."""
     dataset: Annotated[str, STREAM] = "diabetes"
     """The set: diabetes, gap (a 1-D toy), the name of a UCI set under the data root, or a PATH: an
     .npz with x and y, or a folder in the UCI layout."""
     sort_by: Annotated[FromZero | None, STREAM] = None
-    """Let the set arrive sorted by this feature (0, 1, ...), not in random order."""
+    """Sort the data by this feature (0, 1, ...) instead of shuffling them."""
     hidden: Widths = (100, 100)
     epochs: Count = 15
-    """For each task."""
+    """Epochs for each task."""
     batch_size: Count = 256
     lr: Positive = 5e-3
-    """Adam's at the start of each task; it falls to 0 along a cosine."""
+    """Adam's learning rate at the start of each task; cosine decay to 0."""
     coreset: Annotated[Count | None, CORESET] = None
-    """Random points of each task that it keeps for the end; by default 200, or a quarter of the
-    smallest task where that is less."""
+    """Size of the random coreset of each task; by default 200, or a quarter of the smallest task if
+    that is less."""
     coreset_epochs: Annotated[Count, CORESET] = 50
     init_scale: Scale = 1e-2
-    """Initial standard deviation of weights that no earlier task has seen."""
+    """Initial standard deviation of weights that are new in a task."""
     prior_scale: Scale = 1.0
-    """Weights are N(0, scale^2) before the first task."""
+    """The prior of the first task is N(0, scale^2)."""
     num_samples: Count = 10
-    """Draws of the weights in every prediction."""
+    """Weight samples in every prediction."""
     seed: Seed = 0
     device: str = "auto"
     threads: Threads | None = None
     compile: Literal["auto", "on", "off"] = "auto"
-    """Capture the training step as one compiled graph; auto: where four minutes lie ahead after
-    one epoch."""
+    """Capture and compile the training step; auto: if more than four minutes remain after the
+    first epoch."""
 
     def __post_init__(self) -> None:
         bounds.check(self)

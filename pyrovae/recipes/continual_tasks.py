@@ -1,4 +1,4 @@
-"""Streams of tasks: permuted and split images, and a regression set that arrives in parts."""
+"""Streams of tasks: permuted images, split classes, and a regression set in parts."""
 
 import dataclasses
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.regression_choice import LAYOUTS, load_regression
 
 PAIRS = 5
-"""Pairs of classes, a task each, of the split problems."""
+"""Number of tasks of the split problems: pairs of classes."""
 Problem = Literal[
     "permuted-mnist", "split-mnist", "permuted-digits", "split-digits", "regression-stream"
 ]
@@ -21,8 +21,7 @@ Problem = Literal[
 
 @dataclasses.dataclass(frozen=True)
 class Stream:
-    """Tasks one after another: x `(N, D)` with y `(N,)` in 0..C-1, or y `(N, 1)`. Each is built
-    when it is asked for."""
+    """A sequence of tasks: x `(N, D)` with y `(N,)` in 0..C-1 or y `(N, 1)`, built on demand."""
 
     name: str
     kind: Literal["classification", "regression"]
@@ -32,22 +31,22 @@ class Stream:
     train: Callable[[int], DictDataset]
     test: Callable[[int], DictDataset]
     heads: int = 1
-    """One for all tasks, or one for each."""
+    """One head for all tasks, or one for each."""
     y_scale: float = 1.0
 
     def head_of(self, task: int) -> int:
         return min(task, self.heads - 1)
 
     def tests(self, task: int) -> list[int]:
-        """Whose test sets score what is known after `task`: all so far; the parts of a regression
-        set have one in common."""
+        """The tasks whose test sets are evaluated after `task`: all so far, or for regression the
+        one test set that all parts share."""
         return list(range(task + 1)) if self.kind == "classification" else [task]
 
 
 def load_stream(
     problem: Problem, *, tasks: int, dataset: str, sort_by: int | None, seed: int
 ) -> Stream:
-    """Raises Refusal for a number of tasks that there is not."""
+    """A stream by its name. Raises Refusal for an invalid number of tasks."""
     if problem == "regression-stream":
         return _parts(_regression(dataset), tasks, sort_by, seed)
     kind, _, name = problem.partition("-")
@@ -75,7 +74,7 @@ def _regression(name: str) -> Regression:
 def _permuted(
     name: str, train: dict[str, Tensor], test: dict[str, Tensor], tasks: int, seed: int
 ) -> Stream:
-    """Ten classes in every task, the pixels in another order each time."""
+    """Ten classes in every task, with another permutation of the pixels."""
     features = train["x"].shape[1]
     orders = [
         torch.from_numpy(np.random.RandomState((seed, task)).permutation(features))
@@ -97,7 +96,7 @@ def _permuted(
 
 
 def _split(name: str, train: dict[str, Tensor], test: dict[str, Tensor], tasks: int) -> Stream:
-    """0 or 1, then 2 or 3, ...: two classes a task, and a head for each."""
+    """0 or 1, then 2 or 3, ...: two classes and a head for each task."""
     tasks = min(tasks, PAIRS)
 
     def pair(data: dict[str, Tensor], task: int) -> DictDataset:
@@ -117,8 +116,8 @@ def _split(name: str, train: dict[str, Tensor], test: dict[str, Tensor], tasks: 
 
 
 def _parts(data: Regression, tasks: int, sort_by: int | None, seed: int) -> Stream:
-    """The training rows of the first split in `tasks` parts, at random or along a feature, in
-    units of the first part."""
+    """The training rows of the first split in `tasks` parts, shuffled or sorted by a feature,
+    standardised by the first part."""
     rows, test = data.splits[0]
     if sort_by is not None and not 0 <= sort_by < data.x.shape[1]:
         raise Refusal(f"--sort-by {sort_by}: {data.name} has features 0..{data.x.shape[1] - 1}.")

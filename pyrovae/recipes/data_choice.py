@@ -1,5 +1,4 @@
-"""What --dataset may name, and what to say where it names something else or something that the
-model cannot score."""
+"""Validation of --dataset: unknown names, data that the likelihood cannot score, labels."""
 
 import dataclasses
 import difflib
@@ -25,7 +24,7 @@ ON_THE_UNIT_INTERVAL = {
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """ " Did you mean ...?", or nothing where no name is near."""
+    """ " Did you mean ...?" with the names most similar to `word`; empty if there are none."""
     spelt = {name.lower(): name for name in known}
     near = difflib.get_close_matches(word.lower(), spelt, n=2)
     near += [
@@ -37,8 +36,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def refuse_unknown(option: str, name: str, known: Iterable[str], paths: str) -> None:
-    """Raise Refusal for a name that is neither one of the `known` sets nor a path; `paths`: what a
-    path may lead to."""
+    """Raise Refusal for a name that is neither a `known` data set nor an existing path; `paths`
+    describes the accepted paths."""
     path, known = Path(name).expanduser(), list(known)
     if name in known:
         return
@@ -49,18 +48,17 @@ def refuse_unknown(option: str, name: str, known: Iterable[str], paths: str) -> 
         beside = sorted(path.parent.iterdir()) if path.parent.is_dir() else []
         where = "" if path.parent.is_dir() else f", and there is no folder {path.parent}"
         raise Refusal(
-            f"{option} {name}: there is no such file (looked from {Path.cwd()}){where}."
+            f"{option} {name}: there is no such file (relative to {Path.cwd()}){where}."
             + did_you_mean(path.name, [other.name for other in beside])
         )
     raise Refusal(
-        f"{option} {name} is no data set and no file.{did_you_mean(name, known)} Expected {', '.join(known)}, or "
+        f"{option} {name} is neither a data set nor a file.{did_you_mean(name, known)} Expected {', '.join(known)}, or "
         f"{paths}."
     )
 
 
 def refuse_unfit(s: Settings, splits: Splits) -> None:
-    """Raise Refusal for data that --likelihood gives no probability, with the likelihood that
-    does."""
+    """Raise Refusal for data outside the support of --likelihood, and suggest another one."""
     x = [
         part.tensors["x"] for part in (splits.train, splits.valid, splits.test) if part is not None
     ]
@@ -87,28 +85,28 @@ def refuse_unfit(s: Settings, splits: Splits) -> None:
         )
     if likelihood in COUNTS and not whole and splits.levels is None:
         raise Refusal(
-            f"{name} holds numbers from {low:.4g} to {high:.4g} that are no counts, but --likelihood "
+            f"{name} holds numbers from {low:.4g} to {high:.4g} that are not counts, but --likelihood "
             f"{likelihood} scores 0, 1, 2, .... {instead}."
         )
 
 
 def with_classes(name: str, splits: Splits) -> tuple[Splits, int]:
-    """The parts with y in 0..C-1, in the order of the labels in the training data, and C.
+    """The splits with labels y in 0..C-1, in the order of the training labels, and C.
 
     Raises:
-        Refusal: parts without labels, or with classes that the training data have no example of.
+        Refusal: a split without labels, or with a class that is absent from the training data.
     """
     named = {"train": splits.train, "valid": splits.valid, "test": splits.test}
     parts = {part: data for part, data in named.items() if data is not None}
     names = {"train": "y", "valid": "y_valid", "test": "y_test"}
     if lacking := [names[part] for part, data in parts.items() if "y" not in data.tensors]:
-        raise Refusal(f"{name} has no {', '.join(lacking)}; classes are needed of all its parts.")
+        raise Refusal(f"{name} has no {', '.join(lacking)}; labels are needed in all splits.")
     classes = splits.train.tensors["y"].unique()
     for part, data in parts.items():
         if len(unseen := data.tensors["y"][~torch.isin(data.tensors["y"], classes)].unique()):
             raise Refusal(
-                f"{names[part]} of {name} holds {_few(unseen)}, and no training datum is of that class; training "
-                f"has {_few(classes)}. Give examples of each class to both, or leave those rows out."
+                f"{names[part]} of {name} holds {_few(unseen)}, which the training data do not contain; they "
+                f"have {_few(classes)}. Give both examples of each class, or leave those rows out."
             )
     numbered = {
         part: DictDataset(**{**data.tensors, "y": torch.searchsorted(classes, data.tensors["y"])})

@@ -61,24 +61,26 @@ def probe(
     return Accuracy(value, math.sqrt(value * (1 - value) / len(right)), len(right))
 
 
-def plane(codes: Tensor, kl: Tensor, kind: Map, *, seed: int = 0) -> tuple[Tensor, str]:
-    """Codes on a map of two dims, `(N, 2)`, and what the map is.
+def plane(
+    codes: Tensor, kl: Tensor, kind: Map, *, seed: int = 0
+) -> tuple[Tensor, tuple[str, str], str]:
+    """Codes on a map of two dims, `(N, 2)`, the names of its axes, and what it shows.
 
     active: the two dims of largest KL, `kl` `(D,)`. pca: the first two principal components.
     tsne: t-SNE (van der Maaten & Hinton 2008), which keeps neighbours and not distances.
     """
     if codes.shape[1] == 2:
-        return codes, "both latent dims"
+        return codes, ("latent 0", "latent 1"), "both latent dims"
     if kind == "active":
         first, second = sorted(kl.argsort(descending=True)[:2].tolist())
-        return codes[
-            :, [first, second]
-        ], f"dims {first} and {second} of {codes.shape[1]}, of largest KL"
+        axes = f"latent {first}", f"latent {second}"
+        return codes[:, [first, second]], axes, f"the 2 of {codes.shape[1]} dims of largest KL"
     if kind == "pca":
         centred = codes - codes.mean(0)
         _, s, v = torch.linalg.svd(centred, full_matrices=False)
         share = float((s[:2] ** 2).sum() / (s**2).sum())
-        return centred @ v[:2].T, f"principal components 1 and 2, {share:.0%} of the variance"
+        axes = "principal component 1", "principal component 2"
+        return centred @ v[:2].T, axes, f"{share:.0%} of the variance of the means"
     from sklearn.manifold import TSNE
 
     perplexity = min(30.0, (len(codes) - 1) / 3)

@@ -1,4 +1,4 @@
-"""One process at a time writes to a folder."""
+"""A lock file that lets one process at a time write to a folder."""
 
 import json
 import os
@@ -12,16 +12,16 @@ from pyrovae.core.processes import host, is_running, machine, started
 from pyrovae.recipes.refusal import Refusal
 
 NAME, TRIES, PAUSE = ".lock", 50, 0.02
-"""Of the file that says whose the folder is; how often and with which pause it is looked at while
-it is empty."""
+"""Name of the lock file; how often, and at which interval in seconds, an empty one is read again."""
 
 
 @contextmanager
 def owned(folder: Path) -> Iterator[None]:
-    """Own a folder inside; it is made where there is none, and removed if nothing came of it.
+    """Hold the lock of a folder. The folder is created if needed, and removed again if it is empty
+    at the end.
 
-    The lock of a process of this machine that has died is taken over. Raises Refusal where another
-    process owns it.
+    A lock left by a dead process of this machine is taken over. Raises Refusal if another process
+    holds the lock.
     """
     new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,9 +52,9 @@ def _take(lock: Path, mine: str) -> None:
             handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         except FileExistsError:
             theirs = _content(lock)
-            if theirs is None:  # given back just now
+            if theirs is None:  # released in the meantime
                 if lock.is_symlink():
-                    raise Refusal(f"{lock} is a link to nowhere; remove it.") from None
+                    raise Refusal(f"{lock} is a dangling link; remove it.") from None
                 continue
             empty += not theirs
             if theirs:
@@ -76,7 +76,7 @@ def _content(lock: Path) -> str | None:
 
 
 def _refuse_the_living(lock: Path, text: str) -> None:
-    """Raise Refusal unless the process that wrote the lock is known to be no more."""
+    """Raise Refusal unless the process that wrote the lock is known to have ended."""
     try:
         owner = json.loads(text)
         pid, began = int(owner["pid"]), owner["started"]
@@ -84,17 +84,17 @@ def _refuse_the_living(lock: Path, text: str) -> None:
         dead = owner["machine"] == machine() and not (is_running(pid) and same_process)
         who = f"process {pid} on {owner['host']}"
     except (ValueError, KeyError, TypeError):
-        dead, who = False, "a process that its lock does not name"
+        dead, who = False, "an unknown process"
     if not dead:
         raise Refusal(
             f"{lock.parent} is being written to by {who}; wait until it ends, choose another --out, or remove "
-            f"{lock} if you know that it is no more."
+            f"{lock} if you know that it has ended."
         )
 
 
 def _bury(lock: Path, text: str) -> None:
-    """Remove a dead process's lock; if another process was faster, what was moved is its own, and
-    goes back."""
+    """Remove the lock of a dead process; if another process has replaced it in the meantime, put
+    that lock back."""
     grave = lock.with_name(f"{NAME}.{secrets.token_hex(8)}")
     try:
         os.rename(lock, grave)

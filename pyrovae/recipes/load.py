@@ -1,4 +1,4 @@
-"""A finished run, loaded back from its folder."""
+"""Load a finished run from its folder."""
 
 import json
 from pathlib import Path
@@ -27,28 +27,28 @@ from pyrovae.training.tensor_file import read_tensors
 
 
 def load_run(path: str | Path, *, device: str | torch.device = "cpu") -> LoadedRun:
-    """The model, guide, loss, settings, history and metrics of a run that `train_vae.py` or
-    `train_bnn.py` finished, on any device; the data are loaded by `.data(split)` alone.
+    """Load the model, guide, loss, settings, history and metrics of a finished run of
+    `train_vae.py` or `train_bnn.py`, on any device; data are loaded only by `.data(split)`.
 
-    Raises: Refusal (a ValueError) for a folder that holds no finished run, or one of another
-    version; CheckpointError for weights that are damaged or of another structure.
+    Raises: Refusal (a ValueError) for a folder without a finished run, or of an unknown version;
+    CheckpointError for weights that are damaged or of another structure.
 
     Example:
         >>> load_run("runs/nothing-here")
         Traceback (most recent call last):
             ...
-        pyrovae.recipes.refusal.Refusal: runs/nothing-here is no folder; expected one of a run.
+        pyrovae.recipes.refusal.Refusal: runs/nothing-here is not a folder; expected the folder of a run.
     """
     path = Path(path)
     if not path.is_dir():
-        raise Refusal(f"{path} is no folder; expected one of a run.")
+        raise Refusal(f"{path} is not a folder; expected the folder of a run.")
     script = _script_of(path)
     if script not in _LOADERS:
         raise Refusal(f"{path} holds a run of {script}; expected one of {' or '.join(_LOADERS)}.")
     folder = Folder(path, script)
     run = folder.read()
     if "metrics" not in run or not folder.weights.exists():
-        raise Refusal(f"the run in {path} has not come to its end; go on with it by --resume.")
+        raise Refusal(f"the run in {path} has not finished; continue it with --resume.")
     loaded = _LOADERS[script](folder, run, choose_device(str(device)))
     loaded.loss.eval()
     for pair in loaded.pairs:
@@ -58,11 +58,11 @@ def load_run(path: str | Path, *, device: str | torch.device = "cpu") -> LoadedR
 
 
 def _script_of(path: Path) -> str:
-    """Whose run.json it is; `Folder.read` checks the rest."""
+    """The script that wrote run.json; `Folder.read` validates the rest."""
     try:
         return str(json.loads((path / "run.json").read_text())["script"])
     except FileNotFoundError as error:
-        raise Refusal(f"{path} holds no run.json, so it is no folder of a run.") from error
+        raise Refusal(f"{path} holds no run.json, so it is not the folder of a run.") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Refusal(f"{path / 'run.json'} is damaged or of another version.") from error
 
@@ -82,7 +82,7 @@ def _load_bnn(folder: Folder, run: dict, device: torch.device) -> LoadedRun:
     arguments, data = run["arguments"], run["data"]
     settings = nesting.from_json(BnnSettings, arguments["settings"])
     rows, splits = data["num_train"], data["num_splits"]
-    task = Task(  # of the right sizes, and without the numbers, which take no memory
+    task = Task(  # the sizes alone: expanded zeros take no memory
         data["name"],
         data["kind"],
         DictDataset(x=torch.zeros(()).expand(splits, rows, data["num_features"])),
@@ -109,7 +109,7 @@ def _load_bnn(folder: Folder, run: dict, device: torch.device) -> LoadedRun:
 
 
 def _num_draws(folder: Folder) -> int:
-    """How many draws the posterior beside the weights holds, where it is one of draws."""
+    """The number of draws in the posterior file, if it is an empirical posterior; else 1."""
     if not folder.posterior.exists():
         return 1
     tensors, *_ = read_tensors(folder.posterior)

@@ -15,13 +15,13 @@ from pyrovae.training.history import History
 
 @dataclasses.dataclass(frozen=True)
 class LoadedRun:
-    """What `load_run` gives back, in eval mode: a `TrainedVae` or a `TrainedBnn`.
+    """The result of `load_run`, with all modules in eval mode: a `TrainedVae` or a `TrainedBnn`.
 
-    model, guide: the trained pair; of a Bayesian net with several splits or seeds, the first.
-    pairs: all of them, split by split, the seeds of one after another.
-    loss: the objective with the trained weights. settings: those of the script, typed.
-    history: a row an epoch (None for chains that `fit` did not train). metrics: those of run.json.
-    num_samples: the draws of the weights that the scores of a Bayesian net took (None for a VAE).
+    model, guide: the trained pair; for a Bayesian net with several splits or seeds, the first one.
+    pairs: all pairs, ordered by split, then by seed.
+    loss: the objective with the trained weights. settings: the settings of the script.
+    history: one row per epoch (None for HMC). metrics: as in run.json.
+    num_samples: weight samples used for the scores of a Bayesian net (None for a VAE).
     """
 
     path: Path
@@ -40,11 +40,11 @@ class LoadedRun:
         return Folder(self.path, self.run["script"])
 
     def data(self, split: str = "test", *, network: int = 0) -> Batches:
-        """Batches of a split ("train", "valid" or "test") as the run saw it: scaled, binarised,
-        flattened; of a Bayesian net, those of the given network's own split.
+        """Batches of a split ("train", "valid" or "test") as the run used it: scaled, binarised,
+        flattened; for a Bayesian net, of the split of the given network.
 
-        Raises: Refusal where the data are not those of the run, or have no such split; DataError
-        where they cannot be had.
+        Raises: Refusal if the data differ from those of the run or lack that split; DataError if
+        they cannot be loaded.
         """
         if split not in ("train", "valid", "test"):
             raise Refusal(f"there is no split {split!r}; expected train, valid or test.")

@@ -1,4 +1,4 @@
-"""The device, the memory and the versions of a run."""
+"""Device, memory and software versions of a run."""
 
 import subprocess
 import sys
@@ -12,13 +12,13 @@ from pyrovae.recipes.refusal import Refusal
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one, this process's of several. Raises Refusal for a device
-    that is not there."""
+    """The device of that name; `auto` is CUDA if available (the device of this process in
+    distributed training), else the CPU. Raises Refusal for an unavailable device."""
     if name == "auto":
         return pv.Ranks(alone=True).device
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device).item()  # of the "meta" device there are no numbers
+        torch.zeros(1, device=device).item()  # the "meta" device holds no values
     except (RuntimeError, AssertionError) as error:
         raise Refusal(
             f"--device {name} is not available here ({str(error).splitlines()[0]}); use auto or cpu."
@@ -27,8 +27,8 @@ def choose_device(name: str) -> torch.device:
 
 
 def peak_memory_mib() -> float | None:
-    """The most memory this process has held, in MiB (on CUDA, that of the device); None where the
-    system cannot tell."""
+    """Peak memory of this process in MiB (with CUDA, of the device); None if the system does not
+    report it."""
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated() / 2**20
     try:
@@ -52,7 +52,7 @@ def package_version(package: str) -> str | None:
 
 
 def git_commit() -> str | None:
-    """The commit of the code, with a + where files were changed since; None outside a repository."""
+    """The commit of the code, followed by + if files have changed since; None outside a repository."""
     here = Path(__file__).parent
     try:
         commit = subprocess.run(

@@ -1,4 +1,4 @@
-"""Settings made of dataclasses, seen as one flat list of names: flags, grids, run.json."""
+"""Nested settings addressed by the names of their leaves: flags, grids, run.json."""
 
 import dataclasses
 import typing
@@ -15,7 +15,7 @@ T = TypeVar("T", bound="DataclassInstance")
 
 
 def hints_of(settings: type) -> dict[str, object]:
-    """Name -> type, without bounds and rules, of all settings."""
+    """Name -> type of every leaf, without bounds and rules."""
     hints = typing.get_type_hints(settings)
     found: dict[str, object] = {}
     for field in dataclasses.fields(settings):
@@ -28,7 +28,7 @@ def hints_of(settings: type) -> dict[str, object]:
 
 
 def build(settings: type[T], values: Mapping[str, object]) -> T:
-    """An instance from flat values; those that are not given keep their defaults."""
+    """An instance from values by name; the others keep their defaults."""
     hints = typing.get_type_hints(settings)
     given: dict[str, object] = {}
     for field in dataclasses.fields(settings):
@@ -41,12 +41,12 @@ def build(settings: type[T], values: Mapping[str, object]) -> T:
 
 
 def replace(settings: T, **changes: object) -> T:
-    """The settings with some of them changed, by name."""
+    """A copy of the settings with some values changed, by name."""
     return build(type(settings), {**values_of(settings), **changes})
 
 
 def values_of(settings: "DataclassInstance") -> dict[str, object]:
-    """Name -> value of all settings."""
+    """Name -> value of every leaf."""
     found: dict[str, object] = {}
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
@@ -58,9 +58,9 @@ def values_of(settings: "DataclassInstance") -> dict[str, object]:
 
 
 def flatten(arguments: object) -> dict[str, object]:
-    """Name -> value of nested JSON objects; flat ones, of earlier versions, are as they were.
+    """Name -> value of every leaf of nested JSON objects; a flat object (schema 2) is unchanged.
 
-    Raises Refusal for what is no JSON object.
+    Raises Refusal if `arguments` is not a JSON object.
     """
     if not isinstance(arguments, dict):
         raise Refusal(
@@ -73,8 +73,8 @@ def flatten(arguments: object) -> dict[str, object]:
 
 
 def from_json(settings: type[T], arguments: object) -> T:
-    """Settings from their JSON, nested or flat, checked. Names that the class does not know are of
-    earlier versions and ignored."""
+    """Settings from JSON, nested or flat, with their bounds checked. Unknown names, of earlier
+    versions, are ignored."""
     values, hints = flatten(arguments), hints_of(settings)
     known = {name: value for name, value in values.items() if name in hints}
     return build(

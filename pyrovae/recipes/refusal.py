@@ -1,5 +1,5 @@
-"""What the scripts turn down."""
+"""The exception for requests that the scripts refuse."""
 
 
 class Refusal(ValueError):
-    """A request the scripts turn down, in one line that says why and what to do instead."""
+    """A refused request; the message is one line with the reason and what to do instead."""

@@ -1,4 +1,4 @@
-"""Regression sets by name or path, for all scripts that take them."""
+"""Regression data sets by name or path."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -28,12 +28,12 @@ UCI = (
     "wine-quality-red",
     "yacht",
 )
-"""The standard names, whether their files are here or not."""
+"""The standard names, whether or not their files are present."""
 LAYOUTS = "an .npz with x and y or of a folder in the UCI layout"
 
 
 def known_sets() -> list[str]:
-    """The names of regression sets: those that need no file, and those under the data root."""
+    """The available names: sets that need no file, and those under the data root."""
     return [
         "diabetes",
         "gap",
@@ -49,14 +49,14 @@ def load_regression(
     others: Iterable[str] = (),
     paths: str = f"the path of {LAYOUTS}",
 ) -> Regression | None:
-    """A set by its name or path (20 splits where it has none of its own); None for one that holds
-    classes or images.
+    """A data set by name or path (with 20 splits if it defines none); None if its targets are
+    classes or it holds images.
 
-    `others`: names of sets of classes, and `paths`: what else a path may lead to, for the refusal
-    of what is neither.
+    others: names of classification sets. paths: a description of the accepted paths, for the
+    error message.
 
     Raises:
-        Refusal: a name or path that leads nowhere; more splits than the set has.
+        Refusal: an unknown name or path; more splits than the set has.
     """
     if name in others:
         return None
@@ -90,6 +90,6 @@ def load_regression(
 def _few(data: Regression, splits: int | None) -> Regression:
     if splits is not None and splits > len(data.splits):
         raise Refusal(
-            f"--splits {splits}: {data.name} comes with {len(data.splits)}; ask for at most so many."
+            f"--splits {splits}: {data.name} has {len(data.splits)}; ask for at most that many."
         )
     return dataclasses.replace(data, splits=data.splits[:splits])

@@ -1,4 +1,4 @@
-"""Results on disk: written whole, with a digest that is checked when they are read again."""
+"""Result files: written atomically, with a digest that is verified on reading."""
 
 import hashlib
 import io
@@ -13,11 +13,11 @@ from pyrovae.core.atomic_write import write_atomically
 from pyrovae.recipes.refusal import Refusal
 
 DIGEST, FILES = "sha256", "digests"
-ANEW = "remove it and give the same command again, which makes it anew"
+REMEDY = "remove it and run the same command again, which recreates it"
 
 
 def write_result(path: Path, content: Mapping[str, object], *, files: Iterable[Path] = ()) -> None:
-    """JSON with a digest of itself and of the `files` that belong to it, which are there already."""
+    """Write JSON with a digest of itself and of the existing `files` that belong to it."""
     beside = {
         os.path.relpath(file, path.parent).replace(os.sep, "/"): _digest(file.read_bytes())
         for file in files
@@ -28,22 +28,22 @@ def write_result(path: Path, content: Mapping[str, object], *, files: Iterable[P
     )
 
 
-def read_result(path: Path, *, remedy: str = ANEW) -> dict:
-    """What `write_result` wrote. Raises Refusal, with the name of the file, for anything else."""
+def read_result(path: Path, *, remedy: str = REMEDY) -> dict:
+    """Read a file of `write_result`. Raises Refusal, naming the file, if it is missing or damaged."""
     try:
         content = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise Refusal(f"there is no file {path}.") from error
     except (ValueError, OSError, RecursionError) as error:
-        raise _damaged(path, f"it is no JSON: {error}", remedy) from error
+        raise _damaged(path, f"it is not JSON: {error}", remedy) from error
     if not isinstance(content, dict) or content.pop(DIGEST, None) != _digest_of(content):
-        raise _damaged(path, "its content has not the digest it was written with", remedy)
+        raise _damaged(path, "its content does not match its digest", remedy)
     return content
 
 
 def find_result(path: Path) -> dict | None:
-    """The result, or None where it or a file that belongs to it is not there. Raises Refusal where
-    one is damaged."""
+    """The result, or None if it or a file that belongs to it is missing. Raises Refusal if one is
+    damaged."""
     if not path.exists():
         return None
     content = read_result(path)
@@ -52,27 +52,27 @@ def find_result(path: Path) -> dict | None:
         if not file.is_file():
             return None
         if _digest(file.read_bytes()) != known:
-            raise _damaged(file, "it has not the digest it was written with")
+            raise _damaged(file, "it does not match its digest")
     return content
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """An .npz file, atomically."""
+    """Write an .npz file atomically."""
     content = io.BytesIO()
     np.savez(content, **dict(arrays))  # type: ignore[arg-type]  # no array is named allow_pickle
     write_atomically(path, content.getvalue())
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Raises Refusal for what is no .npz file."""
+    """Read an .npz file. Raises Refusal for any other content."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays}
-    except Exception as error:  # whatever numpy and zipfile make of another file
+    except Exception as error:  # numpy and zipfile raise many kinds
         raise _damaged(path, str(error)) from error
 
 
-def _damaged(path: Path, reason: str, remedy: str = ANEW) -> Refusal:
+def _damaged(path: Path, reason: str, remedy: str = REMEDY) -> Refusal:
     return Refusal(f"{path} is damaged ({' '.join(reason.split())}); {remedy}.")
 
 

@@ -1,4 +1,4 @@
-"""The folder of a run on disk: what is written when, who may write, what a resumed run may change."""
+"""The folder of a run: its files, the lock on it, and which settings a resumed run may change."""
 
 import dataclasses
 import datetime
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
     class RunSettings(DataclassInstance, Protocol):
-        """What a folder asks of the settings of its run."""
+        """Settings that a folder needs of its run."""
 
         @property
         def out(self) -> Path | None: ...
@@ -49,12 +49,12 @@ MAY_CHANGE = {
 }
 """Settings that a resumed run may change."""
 SCHEMA = 3
-"""Of run.json: raised where its keys change their meaning."""
+"""Version of run.json, incremented when the meaning of a key changes."""
 READABLE = (2, SCHEMA)
-"""Under schema 2 the settings were flat, which `nesting.flatten` leaves as they are."""
+"""Versions that can be read; in schema 2 the settings are flat."""
 KEYS = ("script", "arguments", "seed", "data", "sessions")
 RESULTS = ("evidence*.json", "evidence*.npz", "gaps.json", "table.md")
-"""Files that evaluate.py leaves, true of the weights it found."""
+"""Files that evaluate.py writes; they describe the weights at that time."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,11 +77,10 @@ class Folder:
     def for_run(
         cls, settings: "RunSettings", script: str, default: str, *, writes: bool = True
     ) -> Iterator["Folder"]:
-        """A new folder, or with `resume` an old one whose run had the same settings, which nobody
-        else writes to meanwhile.
+        """Lock a new folder, or with `resume` the folder of a run with the same settings.
 
-        writes: whether it is this process that does, of several that train together. Raises
-        Refusal otherwise, before anything there is changed.
+        writes: false for the other processes of distributed training. Raises Refusal before
+        anything is changed if the folder cannot be used.
         """
         if settings.resume and settings.out is None:
             raise Refusal("--resume needs the folder of the run: --out DIR.")
@@ -108,20 +107,20 @@ class Folder:
                 self.read()
             if self.checkpoint.exists() or self.weights.exists():
                 raise Refusal(
-                    f"{self.path} already holds a run; choose another --out, or go on with it by --resume."
+                    f"{self.path} already holds a run; choose another --out, or continue it with --resume."
                 )
             return
         content, new = self.read(), flatten(as_json(settings))
         old = flatten(content["arguments"])
         if lacking := sorted(new.keys() - old.keys()):
             raise Refusal(
-                f"{self.run} lacks the settings {', '.join(lacking)}, so it is of an earlier version; begin anew."
+                f"{self.run} lacks the settings {', '.join(lacking)}, so it is of an earlier version; start a new run."
             )
         epochs = find_epochs(content, new)
         if epochs is not None:
             raise Refusal(
-                f"the run in {self.path} has trained {epochs} epochs; --epochs counts from its "
-                f"beginning, so give at least as many, not {new['epochs']}."
+                f"the run in {self.path} has trained {epochs} epochs; --epochs counts all of them, "
+                f"so give at least as many, not {new['epochs']}."
             )
         changed = [
             f"--{name.replace('_', '-')} was {old[name]}, is {new[name]}"
@@ -132,13 +131,13 @@ class Folder:
             raise Refusal("a resumed run keeps its settings, but " + "; ".join(changed) + ".")
 
     def read(self) -> dict:
-        """The contents of run.json. Raises Refusal where there are none, or those of another
-        script or version."""
+        """The contents of run.json. Raises Refusal if it is missing, or of another script or
+        version."""
         if not self.run.exists():
-            raise Refusal(f"{self.path} holds no run.json, so it is no run of {self.script}.")
+            raise Refusal(f"{self.path} holds no run.json, so it is not a run of {self.script}.")
         known = read_result(
             self.run,
-            remedy="bring back a whole copy of it, or begin the run anew in another folder",
+            remedy="restore an intact copy of it, or start a new run in another folder",
         )
         if known.get("script", self.script) != self.script:
             raise Refusal(
@@ -151,26 +150,26 @@ class Folder:
             or not isinstance(known["arguments"], dict)
         ):
             raise Refusal(
-                f"{self.run} is no run.json of this version (schema {known.get('schema')}, expected {SCHEMA}"
-                f"{'; it lacks ' + ', '.join(lacking) if lacking else ''}); begin the run anew in another folder."
+                f"{self.run} is not a run.json of this version (schema {known.get('schema')}, expected {SCHEMA}"
+                f"{'; it lacks ' + ', '.join(lacking) if lacking else ''}); start a new run in another folder."
             )
         return known
 
     def is_finished(self) -> bool:
-        """Whether the last session came to its end, with pictures."""
+        """Whether the last session completed, including the figures."""
         content = self.read()
         return "metrics" in content and content["sessions"][-1]["outcome"] == "finished"
 
     def refuse_other_data(self, digest: str) -> None:
-        """Raise Refusal where the run that is to be resumed saw other data."""
+        """Raise Refusal if the run was trained on other data."""
         if (old := self.read()["data"].get("sha256")) != digest:
             raise Refusal(
                 f"the data are not those the run in {self.path} began with: their SHA-256 is {digest[:12]}..., "
-                f"was {str(old)[:12]}...; bring those back, or begin anew in another --out."
+                f"was {str(old)[:12]}...; restore them, or start a new run in another --out."
             )
 
     def begin(self, settings: "RunSettings", *, device: torch.device, **facts: object) -> None:
-        """Write down what is known before training; of a resumed run, what has changed."""
+        """Write run.json before training; for a resumed run, add a session with what has changed."""
         packages = ("pyrovae", "torch", "pyro-ppl", "zuko", "numpy")
         old = self.read() if settings.resume else {"arguments": {}, "sessions": []}
         arguments = as_json(settings)
@@ -206,7 +205,7 @@ class Folder:
         )
 
     def _end(self, since: str, outcome: str) -> None:
-        """Write down how the session that began after `since` ended, if one did."""
+        """Record the outcome of the session that started after `since`, if there is one."""
         content = read_result(self.run) if self.run.exists() else {}
         if not content.get("sessions"):
             return
@@ -216,8 +215,8 @@ class Folder:
             self._write(content)
 
     def replace_weights(self, loss: torch.nn.Module) -> None:
-        """Save the weights; results of other weights that lie here move to superseded/ first, so
-        that none looks current."""
+        """Save the weights; evaluation results of different earlier weights are moved to
+        superseded/ first."""
         new = self.weights.with_suffix(".new.safetensors")
         pv.save_weights(loss, new)
         if (
@@ -239,15 +238,14 @@ class Folder:
 
 
 def find_epochs(old: dict, new: dict) -> int | None:
-    """The epochs of a run that are more than those asked for now."""
+    """The epochs a run has trained, if they exceed those requested now; else None."""
     done = old.get("epochs_done")
     return done if isinstance(done, int) and new.get("epochs", done) < done else None
 
 
 @dataclasses.dataclass(frozen=True)
 class OnceAccepted:
-    """A hook of `fit` that acts when all that may be refused was read and accepted, before the
-    first step."""
+    """A hook of `fit` that calls `act` once all inputs are validated, before the first step."""
 
     act: Callable[[], object]
 

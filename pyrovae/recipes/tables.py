@@ -1,4 +1,4 @@
-"""Tables that scripts print and write: Markdown and CSV."""
+"""Tables in Markdown and CSV, for all scripts."""
 
 import csv
 import io
@@ -11,9 +11,9 @@ from pyrovae.core.atomic_write import write_atomically
 def markdown_table(
     head: Sequence[str], rows: Iterable[Sequence[object]], *, rule: str = "---"
 ) -> str:
-    r"""A Markdown table, one line for each row, with a line break at the end.
+    r"""A Markdown table that ends with a newline.
 
-    rule: what stands in each cell of the line below the head.
+    rule: the cells of the delimiter row below the head.
 
     Example:
         >>> print(markdown_table(["method", "RMSE"], [["map", 0.5]]), end="")
@@ -30,12 +30,12 @@ def _line(cells: Sequence[object]) -> str:
 
 
 def write_markdown(path: Path, text: str) -> None:
-    """A file of Markdown, atomically."""
+    """Write a Markdown file atomically."""
     write_atomically(path, text.encode())
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """A CSV file with the columns of all rows, atomically."""
+    """Write a CSV file with the union of the columns of all rows, atomically."""
     text = io.StringIO(newline="")
     table = csv.DictWriter(
         text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n"
@@ -46,6 +46,6 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file, each column by its name."""
+    """The rows of a CSV file by column name."""
     with path.open(newline="") as file:
         return list(csv.DictReader(file))

@@ -1,7 +1,7 @@
-"""Settings that count for some of the others' values only, as in `alpha: Annotated[float,
-Only(objective="renyi")] = 0.5`.
+"""Rules for settings that take effect only with some values of other settings, as in
+`alpha: Annotated[float, OnlyWith(objective="renyi")] = 0.5`.
 
-`--help` names those values, and a command line that sets what nothing would use is refused.
+`--help` names those values, and a command line that sets an option without effect is refused.
 """
 
 import dataclasses
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 Values = Mapping[str, object]
 Allowed = str | bool | Container[object]
-"""A value, or several."""
+"""One value, or a collection of them."""
 
 
-class Only:
-    """The setting counts where any one of the `others` has a value among those given (a word,
-    several, or `Several()`)."""
+class OnlyWith:
+    """The setting takes effect if any of the `others` has one of the values given: a word, a
+    collection, or a predicate such as `Several()`."""
 
     def __init__(self, **others: Allowed) -> None:
         self.others: dict[str, Container[object]] = {
@@ -32,11 +32,11 @@ class Only:
         }
 
     def ignored(self, field: str, values: Values) -> str | None:
-        """Why the setting would say nothing; None where it counts."""
+        """Why the setting has no effect; None if it has one."""
         if any(values[name] in allowed for name, allowed in self.others.items()):
             return None
         return (
-            f"says nothing with {_and(_option(name, values[name]) for name in self.others)}; it is for "
+            f"has no effect with {_and(_option(name, values[name]) for name in self.others)}; it is for "
             f"{' or '.join(self._words())}"
         )
 
@@ -55,8 +55,8 @@ class Only:
 
 
 class NotWith:
-    """The setting (where `of` is given, those values of it) says nothing where all the `others`
-    have one of their values."""
+    """The setting (with `of`: those values of it) has no effect if every one of the `others` has
+    one of the values given; `why` completes the message."""
 
     def __init__(self, why: str, of: Container[object] = (), **others: Container[object]) -> None:
         self.why, self.of, self.others = why, of, others
@@ -87,7 +87,7 @@ class Several:
 
 @dataclasses.dataclass(frozen=True)
 class Naming:
-    """Lists of names, joined by commas, that hold `name`."""
+    """Comma-separated lists of names that contain `name`."""
 
     name: str
 
@@ -98,19 +98,19 @@ class Naming:
         return self.name
 
 
-Rule = Only | NotWith
+Rule = OnlyWith | NotWith
 
 
 def ruled(settings: type, given: Mapping[str, Rule] | None = None) -> dict[str, Rule]:
-    """Setting -> rule: those that the class declares as `RULES`, for its own fields and those of
-    the dataclasses among them, beside those that are `given` from outside."""
+    """Setting -> rule: the `RULES` that the class declares for its fields, nested ones included,
+    added to the rules `given` by the enclosing class."""
     return {**(given or {}), **getattr(settings, "RULES", {})}
 
 
 def leaves(
     settings: type, given: Mapping[str, Rule] | None = None
 ) -> Iterator[tuple[dataclasses.Field, object]]:
-    """The fields of a dataclass and of the dataclasses among them, with their types and rules."""
+    """The fields of a dataclass, nested dataclasses expanded, with their types and rules."""
     hints, rules = typing.get_type_hints(settings, include_extras=True), ruled(settings, given)
     for field in dataclasses.fields(settings):
         if dataclasses.is_dataclass(hints[field.name]):
@@ -120,17 +120,17 @@ def leaves(
 
 
 def with_rule(hint: object, rule: Rule | None) -> object:
-    """A field's type with a rule beside it."""
+    """The type of a field, annotated with a rule if there is one."""
     return hint if rule is None else Annotated[hint, rule]
 
 
 def refuse_unused(settings: "DataclassInstance") -> None:
-    """Raise Refusal for a setting other than its default that would change nothing, and for what
-    this machine lacks.
+    """Raise Refusal for a setting that differs from its default and has no effect, and for one
+    that this machine cannot meet.
 
-    Settings with a method `variants` stand for several runs, each of which changes some of them:
-    what one of these uses may be set for all. A run that is resumed keeps the settings that it
-    began with.
+    A class with a method `variants` describes several runs, each with some settings changed; a
+    setting may be given if it has an effect in one of them. A resumed run keeps its settings, so
+    only the machine is checked.
     """
     values = values_of(settings)
     runs = [
@@ -145,12 +145,12 @@ def refuse_unused(settings: "DataclassInstance") -> None:
                 raise Refusal(
                     f"{flag(field.name)} {shown(bad[0][field.name])}: expected {declared}."
                 )
-            if isinstance(declared, (Only, NotWith)) and not values.get("resume"):
+            if isinstance(declared, (OnlyWith, NotWith)) and not values.get("resume"):
                 _refuse_unused(field, declared, runs)
 
 
 def _refuse_unused(
-    field: dataclasses.Field, declared: Only | NotWith, runs: Iterable[Values]
+    field: dataclasses.Field, declared: OnlyWith | NotWith, runs: Iterable[Values]
 ) -> None:
     users = [
         run

@@ -1,4 +1,4 @@
-"""From the settings of a VAE to its data, its pair and its loss."""
+"""Data, loss and schedules of a VAE from its settings."""
 
 import dataclasses
 from collections.abc import Callable
@@ -48,7 +48,7 @@ GRADIENTS: dict[str, Literal["plain", "stl", "dreg"]] = {"stl": "stl", "dreg": "
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A data set as a run sees it."""
+    """A data set prepared for a run."""
 
     splits: Splits
     binarize: str
@@ -62,7 +62,7 @@ class Prepared:
         return tuple(self.train.take(1)["x"].shape[1:])
 
     def digest(self) -> str:
-        """Of all that is learned from and scored, in the order in which it is."""
+        """Digest of the training, validation and test data, in order."""
         parts = {"train": self.splits.train, "valid": self.splits.valid, "test": self.splits.test}
         return digest_of(
             {
@@ -79,7 +79,7 @@ class Prepared:
 
 
 def refuse_set(name: str) -> None:
-    """Raise Refusal for what is no data set: neither a name nor a path."""
+    """Raise Refusal for a name that is neither a data set nor an existing path."""
     refuse_unknown(
         "--dataset",
         name,
@@ -89,7 +89,7 @@ def refuse_set(name: str) -> None:
 
 
 def prepare(s: Settings) -> Prepared:
-    """The data in the units of the likelihood, as x and, for conditional models, c."""
+    """The data in the units of the likelihood: x and, for conditional models, c."""
     refuse_set(s.data.dataset)
     load = DATASETS.get(s.data.dataset) or (
         lambda s: load_path(s.data.dataset, valid_size=s.data.valid_size)
@@ -104,8 +104,8 @@ def prepare(s: Settings) -> Prepared:
     if s.model.likelihood in LEVELS + COUNTS:
         if s.data.binarize not in (None, "none"):
             raise Refusal(
-                f"--likelihood {s.model.likelihood} scores grey levels, which --binarize {s.data.binarize} throws "
-                "away; drop --binarize, or use --likelihood bernoulli."
+                f"--likelihood {s.model.likelihood} scores grey levels, which --binarize {s.data.binarize} discards; "
+                "drop --binarize, or use --likelihood bernoulli."
             )
         splits = splits.as_levels() if s.model.likelihood in LEVELS or splits.levels else splits
         binarize: Binarize = "none"
@@ -129,7 +129,7 @@ def prepare(s: Settings) -> Prepared:
 def make_loss(
     model: pv.Model, guide: pv.Guide, s: Settings, steps_per_epoch: int
 ) -> torch.nn.Module:
-    """The objective; `proposal_of` it is the guide, refined if the settings say so."""
+    """The objective; its guide is refined for each datum if `refine_steps` is set."""
     proposal: torch.nn.Module = (
         SemiAmortized(guide, model, steps=s.objective.refine_steps)
         if s.objective.refine_steps
@@ -190,7 +190,7 @@ def learning_rates(
 
 
 def some_rows(batches: Batches, count: int, seed: int) -> Batches:
-    """At most `count` rows, chosen at random by a seed of their own."""
+    """At most `count` rows, chosen at random with a separate seed."""
     rows = torch.randperm(len(batches.data), generator=torch.Generator().manual_seed(seed))[:count]
     return Batches(
         type(batches.data)(**batches.data[rows]), batches.batch_size, transform=batches.transform
@@ -206,7 +206,7 @@ def autocast(s: Settings, device: torch.device) -> Callable[[], AbstractContextM
 
 
 def stored(data: Prepared) -> torch.Tensor:
-    """The training data without their binarisation, in the layout of the model's x."""
+    """The training data before binarisation, in the shape of the model's x."""
     x = data.splits.train.tensors["x"]
     if data.task:
         return data.task.split(data.splits.train.tensors)["x"]

@@ -1,4 +1,4 @@
-"""Combinations of a VAE's settings that are refused."""
+"""Combinations of settings of a VAE that are refused."""
 
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.vae_data_settings import DataSettings
@@ -11,7 +11,7 @@ OF_ONE_ELBO = ("elbo", "analytic-kl", "score-function")
 def refuse_combinations(
     data: DataSettings, model: ModelSettings, objective: ObjectiveSettings
 ) -> None:
-    """Raise Refusal for settings that exclude each other or would not do what they say."""
+    """Raise Refusal for settings that exclude each other or would not have the stated effect."""
 
     def refuse(condition: bool, reason: str) -> None:
         if condition:
@@ -24,44 +24,44 @@ def refuse_combinations(
         or weighted
         and objective.kl_warmup > 0
         and objective.objective != "capacity",
-        f"--beta, --kl-warmup and --free-bits weigh the KL of an ELBO, which --objective {objective.objective} has not; "
+        f"--beta, --kl-warmup and --free-bits weigh the KL of an ELBO; --objective {objective.objective} has no such term; "
         "use --objective elbo or analytic-kl.",
     )
     refuse(
         objective.objective == "score-function" and objective.free_bits > 0,
-        "--free-bits lift the pathwise gradient of the KL, which --objective score-function does without.",
+        "--free-bits needs the pathwise gradient of the KL, which --objective score-function does without.",
     )
     refuse(
         objective.refine_steps > 0 and objective.objective == "score-function",
-        "--refine-steps follow the pathwise gradient of the ELBO, which --objective score-function does without.",
+        "--refine-steps needs the pathwise gradient of the ELBO, which --objective score-function does without.",
     )
     refuse(
         objective.objective == "capacity" and objective.guide_steps > 1,
-        "--guide-steps is for --objective elbo and its like.",
+        "--guide-steps is for the other objectives, not --objective capacity.",
     )
     refuse(
         model.prior == "vamp"
         and objective.guide_steps > 1
         and model.guide in ("diagonal", "full-rank", "low-rank", "mixture"),
-        "--guide-steps move the guide without the model, but --prior vamp is made of the guide's encoder, and "
-        f"--guide {model.guide} is nothing else.",
+        "--guide-steps trains the guide alone, but --prior vamp is made of the guide's encoder, and "
+        f"--guide {model.guide} has no other parameters.",
     )
     refuse(
         model.prior == "conditional" and data.condition == "none",
-        "--prior conditional reads p(z | c) off a condition; give one with --condition.",
+        "--prior conditional models p(z | c); give one with --condition.",
     )
     refuse(
         model.prior == "vamp" and data.condition != "none",
-        "--prior vamp mixes posteriors q(z | u) at pseudo-inputs, but under --condition the guide also looks at c; use "
+        "--prior vamp mixes posteriors q(z | u) at pseudo-inputs, but with --condition the guide also depends on c; use "
         "--prior standard, conditional or flow.",
     )
     refuse(
         model.prior == "mixture" and data.condition != "none",
-        "--prior mixture does not know c; use --prior standard, conditional or flow.",
+        "--prior mixture does not depend on c; use --prior standard, conditional or flow.",
     )
     refuse(
         model.net == "conv" and data.condition != "none",
-        "--condition joins x and c into one vector; use --net mlp.",
+        "--condition concatenates x and c into one vector; use --net mlp.",
     )
     refuse(
         model.likelihood == "autoregressive-bernoulli" and model.net != "mlp",
@@ -69,15 +69,15 @@ def refuse_combinations(
     )
     refuse(
         model.hierarchical and model.prior in ("vamp", "conditional"),
-        f"--prior {model.prior} mixes or conditions one latent layer; with a hierarchy use standard, mixture or flow at "
-        "its top.",
+        f"--prior {model.prior} is for one latent layer; with a hierarchy use standard, mixture or flow at its top.",
     )
     refuse(
         model.hierarchical and model.guide in ("iaf", "maf", "spline", "coupling", "planar"),
         f"--guide {model.guide} transforms one latent layer; with a hierarchy use diagonal, full-rank, low-rank or mixture.",
     )
     refuse(
-        model.hierarchical and data.condition != "none", "--condition goes with one latent layer."
+        model.hierarchical and data.condition != "none",
+        "--condition is for models with one latent layer.",
     )
     refuse(
         model.ladder and not model.hierarchical,
@@ -85,7 +85,7 @@ def refuse_combinations(
     )
     refuse(
         model.ladder and model.guide != "diagonal",
-        "--ladder multiplies diagonal normals; use --guide diagonal.",
+        "--ladder combines diagonal normals; use --guide diagonal.",
     )
     refuse(
         model.prior == "flow" and model.latent_dim[-1] < 2 and model.prior_flow == "coupling",

@@ -14,29 +14,31 @@ Condition = Literal[
 
 @dataclasses.dataclass(frozen=True)
 class DataSettings:
-    """What is modelled."""
+    """The data set and how it is prepared."""
 
     dataset: str = "digits"
     """digits (ships with scikit-learn), mnist, fashion-mnist, kmnist, binarized-mnist
     (Larochelle's fixed binarisation), or a path: .npy, .npz (x, optional y, x_test, y_test,
     x_valid), IDX (MNIST's format, also .gz; one file or a folder named as MNIST's) or a folder of
-    images. Tables of numbers go with --likelihood normal-learned. Sets are looked for in
-    $PYROVAE_DATA, else in the cache folder, and downloaded there."""
+    images. For tables of numbers use --likelihood normal-learned. Named sets are read from
+    $PYROVAE_DATA, or else from the cache folder, and downloaded there if missing."""
     binarize: Literal["dynamic", "static", "threshold", "none"] | None = None
-    """How grey pixels become 0 or 1: drawn anew at each visit, drawn once, cut at 0.5, not at all.
-    By default dynamic for the Bernoulli (threshold for the digits, whose pixels count inked cells)
-    and none for the other likelihoods. Validation and test data are always drawn once."""
+    """How grey pixels become 0 or 1. dynamic: sampled again in every epoch; static: sampled once;
+    threshold: cut at 0.5; none: left as they are. The default is dynamic for Bernoulli likelihoods
+    (threshold for the digits, whose pixels are counts) and none for the others. Validation and
+    test data are always sampled once."""
     valid_size: Annotated[
         FromZero | None,
         NotWith(
-            "says nothing: that set brings its own validation data", dataset=("binarized-mnist",)
+            "has no effect: that set brings its own validation data", dataset=("binarized-mnist",)
         ),
     ] = None
-    """Training data held out for validation; by default a tenth, at most 1000. 0 for none."""
+    """Number of training data held out for validation; by default a tenth, at most 1000. 0 for
+    none."""
     condition: Condition = "none"
-    """Model p(x | c): c is the label, one to three quadrants of the image (x is the rest), the
+    """Model p(x | c), where c is the label, one to three quadrants of the image (x is the rest), the
     image with a fifth of its pixels replaced by noise, or the image at half its resolution. Adds a
-    picture of many answers to each question and compares with a net without latent variables."""
+    figure with several samples for each condition, and a baseline without latent variables."""
 
     def __post_init__(self) -> None:
         bounds.check(self)

@@ -1,4 +1,4 @@
-"""The pictures of one trained VAE."""
+"""The figures of one trained VAE."""
 
 import contextlib
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from pyrovae.recipes.conditions import Task
 
 Values = dict[str, Tensor]
 DRAWS = 50
-"""Draws whose average stands for the mean of a distribution that knows none."""
+"""Samples whose average replaces the mean of a distribution without one in closed form."""
 
 
 @torch.no_grad()
@@ -31,7 +31,7 @@ def draw_figures(
     device: torch.device,
     task: Task | None = None,
 ) -> dict[str, Figure]:
-    """Every picture that the data allow: image pictures for images, the others for vectors too."""
+    """All figures that apply to the data; some are for images only."""
     was_training = model.training, guide.training
     model.eval(), guide.eval()
     data = test.to(device)
@@ -41,7 +41,7 @@ def draw_figures(
     lowest, prior = z[name], model.nodes[name]
     figures = {"curves": plots.curves(history.columns())}
     dims = tuple(sorted(lowest.var(0, correction=0).argsort(descending=True)[:2].tolist()))
-    with contextlib.suppress(pv.PairError):  # where guide and prior factorise
+    with contextlib.suppress(pv.PairError):  # defined only if guide and prior factorise
         kl = kl_per_dim(model, guide, data, site=name)
         figures["kl_per_dim"] = plots.kl_per_dim(kl, threshold=0.01)
         dims = tuple(sorted(kl.argsort(descending=True)[:2].tolist()))
@@ -64,7 +64,7 @@ def draw_figures(
 
 
 def codes(guide: pv.Guide, batch: Values) -> Values:
-    """Posterior means of the latent values, each given the means of those before it."""
+    """Posterior means of the latent variables, each conditioned on the means of its parents."""
     values = dict(batch)
     for name, node in guide.nodes.items():
         result = node(values)
@@ -73,7 +73,7 @@ def codes(guide: pv.Guide, batch: Values) -> Values:
 
 
 def mean_of(fn: torch.distributions.Distribution) -> Tensor:
-    """The mean, or an average of draws."""
+    """The mean, or else the average of samples."""
     try:
         return fn.mean
     except (AttributeError, NotImplementedError):
@@ -81,7 +81,7 @@ def mean_of(fn: torch.distributions.Distribution) -> Tensor:
 
 
 class Painter:
-    """Decodes latent values into the pixels that pictures take."""
+    """Decodes latent variables into pixels for figures."""
 
     def __init__(self, model: pv.Model, splits: Splits, task: Task | None) -> None:
         self.model, self.task, self.levels, self.event_shape = (
@@ -97,7 +97,7 @@ class Painter:
         )
 
     def decode(self, given: Mapping[str, Tensor], num: int | None = None) -> Tensor:
-        """Mean pixels `(..., C, H, W)`: latent values that are not given are drawn from the model."""
+        """Mean pixels `(..., C, H, W)`; latent variables that are not given are sampled from the model."""
         values = dict(given)
         for name, node in self.model.nodes.items():
             if name not in values and isinstance(node, pv.Node) and name != "x":
@@ -163,8 +163,7 @@ class Painter:
         return figures
 
     def arithmetic(self, z: Tensor, y: Tensor) -> dict[str, Figure]:
-        """Each row a datum whose code walks by the difference of two class means: z + t (mean of b
-        - mean of a)."""
+        """Each row decodes z + t (mean of class b - mean of class a) for one datum of class a."""
         classes = y.unique().tolist()
         if len(classes) < 2:
             return {}
@@ -185,8 +184,8 @@ class Painter:
         }
 
     def answers(self, data: Batches, z: Values, task: Task, count: int = 10) -> dict[str, Figure]:
-        """Many draws for each condition: a row for each class, or for each question with the truth
-        beside it."""
+        """Several samples for each condition: a row for each class, or for each condition c with
+        the true image at its end."""
         if task.name == "label":
             classes = task.num_classes
             c = torch.eye(classes).to(z["z"]).repeat_interleave(count, 0)
@@ -222,7 +221,7 @@ class Painter:
 
 
 def mean_pixels(fn: torch.distributions.Distribution, levels: int | None, top: float) -> Tensor:
-    """E[x | z] as pixels in [0, 1]; a categorical knows no mean, so its levels are averaged here."""
+    """E[x | z] as pixels in [0, 1]; for a categorical, the mean of its levels."""
     base = fn
     while hasattr(base, "base_dist"):
         base = base.base_dist
@@ -236,8 +235,8 @@ def _others(num_latents: int, joint: str, fate: str) -> str:
 
 
 def _pairs(classes: list[int | None]) -> tuple[list[tuple[int, int]], list[str] | None]:
-    """At most five pairs of data for paths, of different classes where these are known, and the
-    names of the paths."""
+    """At most five pairs of data to interpolate between, of different classes if these are known,
+    and their labels."""
     left = list(range(len(classes)))
     pairs: list[tuple[int, int]] = []
     while len(left) > 1 and len(pairs) < 5:
@@ -248,7 +247,7 @@ def _pairs(classes: list[int | None]) -> tuple[list[tuple[int, int]], list[str] 
         if second is not None:
             left.remove(second)
             pairs.append((first, second))
-    if not pairs and len(classes) > 1:  # of one class only
+    if not pairs and len(classes) > 1:  # all data are of one class
         return [(0, 1)], None
     return pairs, None if None in classes else [f"{classes[a]} to {classes[b]}" for a, b in pairs]
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pyrovae.recipes import bounds
 from pyrovae.recipes.bounds import Count, Scale, Widths
 from pyrovae.recipes.refusal import Refusal
-from pyrovae.recipes.uses import Only, Several
+from pyrovae.recipes.uses import OnlyWith, Several
 
 Prior = Literal["standard", "mixture", "vamp", "flow", "conditional"]
 Guide = Literal[
@@ -18,7 +18,7 @@ SCALED = ("normal", "normal-learned", "normal-predicted", "low-rank-normal", "st
 
 @dataclasses.dataclass(frozen=True)
 class ModelSettings:
-    """Likelihood, prior, guide and nets."""
+    """Likelihood, prior, guide and networks."""
 
     likelihood: Literal[
         "bernoulli",
@@ -35,69 +35,71 @@ class ModelSettings:
         "poisson",
         "negative-binomial",
     ] = "bernoulli"
-    """p(x | z). bernoulli: pixels in {0, 1}; autoregressive-bernoulli: each given those before it.
+    """p(x | z). bernoulli: pixels in {0, 1}; autoregressive-bernoulli: each given the ones before it.
     continuous-bernoulli and beta: densities on [0, 1] and (0, 1). normal: one fixed scale;
     -learned: one learned scale; -predicted: a scale for each pixel; low-rank-normal: correlated
     pixels. categorical: a probability for each grey level; logistic-mixture: the same by a
     discretised mixture. poisson, negative-binomial: counts."""
-    scale: Annotated[Scale, Only(likelihood=SCALED)] = 0.1
-    """Standard deviation of the normal likelihood in units of the data; the least one of
-    normal-predicted, low-rank-normal and student-t (densities grow without bound on constant
-    pixels) and the first one of normal-learned."""
+    scale: Annotated[Scale, OnlyWith(likelihood=SCALED)] = 0.1
+    """Standard deviation of the normal likelihood, in units of the data; the lower bound for
+    normal-predicted, low-rank-normal and student-t (on constant pixels densities are unbounded),
+    and the initial value for normal-learned."""
     likelihood_components: Annotated[
-        Count, Only(likelihood=("logistic-mixture", "low-rank-normal"))
+        Count, OnlyWith(likelihood=("logistic-mixture", "low-rank-normal"))
     ] = 5
     """Components of the mixture; factors of the covariance."""
 
     prior: Prior = "standard"
     """p(z). standard: N(0, I). mixture: of normals, learned. vamp: of the encoder's posteriors at
-    pseudo-inputs. flow: a normalising flow. conditional: a normal whose mean and scale a net reads
-    off --condition."""
-    prior_components: Annotated[Count, Only(prior=("mixture", "vamp"))] = 500
+    pseudo-inputs. flow: a normalising flow. conditional: a normal whose mean and scale are
+    predicted from --condition."""
+    prior_components: Annotated[Count, OnlyWith(prior=("mixture", "vamp"))] = 500
     """Number of components."""
-    vamp_inputs: Annotated[Literal["learned", "fixed"], Only(prior="vamp")] = "learned"
-    """Pseudo-inputs start at training data and are learned, or stay there."""
-    vamp_weights: Annotated[bool, Only(prior="vamp")] = False
-    """Learn the weights of the components too."""
-    prior_flow: Annotated[Literal["coupling", "autoregressive", "spline"], Only(prior="flow")] = (
-        "coupling"
-    )
+    vamp_inputs: Annotated[Literal["learned", "fixed"], OnlyWith(prior="vamp")] = "learned"
+    """Pseudo-inputs are initialised at training data; learned: trained; fixed: kept."""
+    vamp_weights: Annotated[bool, OnlyWith(prior="vamp")] = False
+    """Also learn the weights of the components."""
+    prior_flow: Annotated[
+        Literal["coupling", "autoregressive", "spline"], OnlyWith(prior="flow")
+    ] = "coupling"
     """Affine coupling (RealNVP), affine autoregressive (MAF), or rational-quadratic splines,
     autoregressive (NSF)."""
-    prior_transforms: Annotated[Count, Only(prior="flow")] = 4
+    prior_transforms: Annotated[Count, OnlyWith(prior="flow")] = 4
     """Number of steps."""
-    prior_hidden: Annotated[tuple[Count, ...], Only(prior="flow")] = (128, 128)
-    """Hidden layers of each step's net."""
+    prior_hidden: Annotated[tuple[Count, ...], OnlyWith(prior="flow")] = (128, 128)
+    """Hidden widths of the network of each step."""
 
     guide: Guide = "diagonal"
     """q(z | x): a normal (diagonal, full-rank, low-rank), a mixture of diagonal normals, or a flow
     on the diagonal normal: iaf (inverse autoregressive, affine), spline (the same with splines),
     maf (autoregressive: slow draws), coupling, planar."""
-    guide_components: Annotated[Count, Only(guide=("mixture", "low-rank"))] = 5
+    guide_components: Annotated[Count, OnlyWith(guide=("mixture", "low-rank"))] = 5
     """Number of components, or of factors."""
-    guide_transforms: Annotated[Count, Only(guide=(*NETS_OF_FLOWS, "planar"))] = 2
+    guide_transforms: Annotated[Count, OnlyWith(guide=(*NETS_OF_FLOWS, "planar"))] = 2
     """Number of steps."""
-    guide_hidden: Annotated[tuple[Count, ...], Only(guide=NETS_OF_FLOWS)] = (64, 64)
-    """Hidden layers of each step's net."""
-    guide_context: Annotated[Count, Only(guide=NETS_OF_FLOWS)] = 64
-    """Length of the vector that tells the steps about x."""
+    guide_hidden: Annotated[tuple[Count, ...], OnlyWith(guide=NETS_OF_FLOWS)] = (64, 64)
+    """Hidden widths of the network of each step."""
+    guide_context: Annotated[Count, OnlyWith(guide=NETS_OF_FLOWS)] = 64
+    """Size of the context vector of x that conditions the flow steps."""
 
     net: Literal["mlp", "gated", "conv"] = "mlp"
     """Fully connected, the same with gates, or stride-2 convolutions (images only)."""
     latent_dim: Widths = (2,)
-    """Size of z. Several numbers make a hierarchy, the one next to the data first: --latent-dim
-    100 50."""
+    """Dimension of z. Several numbers make a hierarchy, starting with the layer next to the data:
+    --latent-dim 100 50."""
     hidden: tuple[Count, ...] = (256, 256)
     """Widths of the encoder's hidden layers (channels for conv); the decoder mirrors them."""
-    upper_hidden: Annotated[tuple[Count, ...], Only(latent_dim=Several(), prior="conditional")] = (
+    upper_hidden: Annotated[
+        tuple[Count, ...], OnlyWith(latent_dim=Several(), prior="conditional")
+    ] = (
         100,
         100,
     )
-    """Hidden layers of the nets between the latent layers of a hierarchy, and of the conditional
-    prior's."""
+    """Hidden widths of the networks between the latent layers of a hierarchy, and of the network
+    of the conditional prior."""
     ladder: bool = False
-    """Hierarchies: infer from the top down, weighing what the data and what the model above say (a
-    ladder network); otherwise from the data up."""
+    """For hierarchies: top-down inference that combines the bottom-up posterior with the
+    generative one by precision weighting (ladder VAE); otherwise bottom-up inference."""
     activation: Literal["tanh", "relu", "silu", "elu"] = "tanh"
 
     def __post_init__(self) -> None:
@@ -109,7 +111,7 @@ class ModelSettings:
 
     @property
     def layers(self) -> list[str]:
-        """Names of the latent sites, the one next to the data first."""
+        """Names of the latent sites, starting with the one next to the data."""
         count = len(self.latent_dim)
         return ["z"] if count == 1 else [f"z{i + 1}" for i in range(count)]
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pyrovae.recipes import bounds
 from pyrovae.recipes.bounds import Count, FromZero, NotNegative
-from pyrovae.recipes.uses import NotWith, Only
+from pyrovae.recipes.uses import NotWith, OnlyWith
 
 Objective = Literal[
     "elbo", "analytic-kl", "score-function", "capacity", "iwae", "stl", "dreg", "renyi"
@@ -24,33 +24,32 @@ ONE_DREG = NotWith(
 
 @dataclasses.dataclass(frozen=True)
 class ObjectiveSettings:
-    """What is minimised."""
+    """The training objective."""
 
     objective: Annotated[Objective, ALONE, ONE_DREG] = "elbo"
     """elbo: Trace_ELBO on K draws; analytic-kl: with the KL in closed form where there is one;
-    score-function: without reparameterisation (for comparison: it is noisy); capacity: the KL held
-    at --capacity. Importance-weighted bounds: iwae, dreg (iwae with doubly reparameterised
+    score-function: without reparameterisation (high variance, for comparison); capacity: the KL is
+    held at --capacity. Importance-weighted bounds: iwae, dreg (iwae with doubly reparameterised
     gradients), renyi (of order --alpha). stl: the ELBO of K draws without the score of q."""
     particles: Count = 1
-    """K, the draws of z for each datum and step."""
-    alpha: Annotated[float, Only(objective="renyi")] = 0.5
+    """K, the number of samples of z for each datum and step."""
+    alpha: Annotated[float, OnlyWith(objective="renyi")] = 0.5
     """0 is the IWAE bound, 1 the ELBO."""
     beta: NotNegative = 1.0
-    """elbo, analytic-kl: weight of the KL; everything reported is at beta = 1."""
+    """elbo, analytic-kl: weight of the KL in training; reported numbers use beta = 1."""
     kl_warmup: FromZero = 0
-    """elbo, analytic-kl: epochs over which beta rises from 0. capacity: epochs over which the
-    capacity does."""
+    """Epochs over which beta (elbo, analytic-kl) or the capacity (capacity) rises from 0."""
     free_bits: NotNegative = 0.0
-    """elbo, analytic-kl: nats of KL per datum that cost nothing."""
-    capacity: Annotated[NotNegative, Only(objective="capacity")] = 25.0
-    """Nats of KL per datum."""
-    gamma: Annotated[NotNegative, Only(objective="capacity")] = 30.0
-    """The pull towards it."""
+    """elbo, analytic-kl: nats of KL per datum that are not penalised."""
+    capacity: Annotated[NotNegative, OnlyWith(objective="capacity")] = 25.0
+    """Target KL, in nats per datum."""
+    gamma: Annotated[NotNegative, OnlyWith(objective="capacity")] = 30.0
+    """Weight of the distance of the KL from the capacity."""
     guide_steps: Count = 1
-    """Steps of the guide for each of the model, so that it does not lag behind."""
+    """Training steps of the guide for each step of the model (aggressive encoder training)."""
     refine_steps: FromZero = 0
-    """Gradient steps by which the guide's proposal is refined for each datum (semi-amortised), in
-    training and in scoring."""
+    """Gradient steps that refine the variational parameters of each datum (semi-amortised
+    inference), in training and in evaluation."""
 
     def __post_init__(self) -> None:
         bounds.check(self)

@@ -1,4 +1,4 @@
-"""From settings to a VAE: the model and the guide."""
+"""Model and guide of a VAE from its settings."""
 
 import functools
 from collections.abc import Mapping
@@ -29,9 +29,9 @@ from pyrovae.recipes.vae_settings import Settings
 def build(
     s: Settings, shape: Shape, levels: int | None, num_conditions: int = 0
 ) -> tuple[pv.Model, pv.Guide]:
-    """The pair for data of `shape`, with `num_conditions` numbers of c beside each datum.
+    """Model and guide for data of `shape`, conditioned on a vector c of size `num_conditions`.
 
-    What it takes from the training data (`fit_constants`) is saved with its weights.
+    Constants computed from the training data (`fit_constants`) are saved with the weights.
     """
     return (_hierarchy if s.model.hierarchical else _single)(s, shape, levels, num_conditions)
 
@@ -88,7 +88,7 @@ def _hierarchy(s: Settings, shape: Shape, levels: int | None, c: int) -> tuple[p
 
 
 def _bottom_up(s: Settings, shape: Shape) -> dict[str, nn.Module]:
-    """q(z1 | x) q(z2 | z1) ...: each layer given the one below it."""
+    """q(z1 | x) q(z2 | z1) ...: each layer conditioned on the one below it."""
     guide: dict[str, nn.Module] = {}
     below = "x"
 
@@ -109,7 +109,7 @@ def _upper_net(s: Settings, size: int, out: int) -> nn.Module:
 def _top_down(
     s: Settings, shape: Shape, generative: Mapping[str, nn.Module]
 ) -> dict[str, nn.Module]:
-    """A ladder: features from the data up, then posteriors from the top down."""
+    """A ladder: deterministic features bottom-up, then posteriors top-down."""
     names, sizes, activation = s.model.layers, s.model.latent_dim, ACTIVATIONS[s.model.activation]
     guide: dict[str, nn.Module] = {}
     width = s.model.upper_hidden[-1]
@@ -137,7 +137,7 @@ def _top_down(
 
 
 def _wrapped(s: Settings, posterior: nn.Module) -> nn.Module:
-    """Without reparameterisation for the score-function gradient."""
+    """The posterior, not reparameterised if the objective uses the score function."""
     return (
         NonReparameterized(posterior) if s.objective.objective == "score-function" else posterior
     )
@@ -155,10 +155,10 @@ def _standardized(net: nn.Module, shape: Shape) -> Standardized:
 
 @torch.no_grad()
 def fit_constants(model: pv.Model, guide: pv.Guide, x: torch.Tensor, s: Settings) -> None:
-    """What a pair takes from the training data.
+    """Set the constants that depend on the training data.
 
-    Inputs of the encoders to mean 0 and scale 1; the Bernoulli's last bias to the logit of the
-    mean image; pseudo-inputs to the first data.
+    Standardise the inputs of the encoders; set the last bias of a Bernoulli decoder to the logit
+    of the mean image, and the pseudo-inputs to the first data.
     """
     mean, scale = x.mean(0), x.std(0)
     for part in guide.modules():
@@ -172,10 +172,10 @@ def fit_constants(model: pv.Model, guide: pv.Guide, x: torch.Tensor, s: Settings
     if isinstance(prior, VampPrior):
         if len(x) < len(prior.pseudo_inputs):
             raise pv.PairError(
-                f"--prior-components {len(prior.pseudo_inputs)} are more than the {len(x)} training data."
+                f"--prior-components {len(prior.pseudo_inputs)} exceeds the number of training data, {len(x)}."
             )
         prior.pseudo_inputs.copy_(x[: len(prior.pseudo_inputs)])
 
 
-def _conditional(model: pv.Model, name: str) -> Any:  # noqa: ANN401  # any module of the user's
+def _conditional(model: pv.Model, name: str) -> Any:  # noqa: ANN401  # any module
     return cast(pv.Node, model.nodes[name]).conditional

@@ -19,7 +19,7 @@ from pyrovae.recipes.vae_model_settings import ModelSettings
 
 Shape = tuple[int, ...]
 Net = Callable[[int], nn.Module]
-"""A fresh net by the size of its output."""
+"""From the size of the output to a new network."""
 
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU, "elu": nn.ELU}
 
@@ -87,9 +87,9 @@ LIKELIHOODS: dict[
     ),
 }
 VECTORS_ONLY = ("autoregressive-bernoulli", "low-rank-normal")
-"""Likelihoods of vectors: images are flattened for them."""
+"""Likelihoods of vectors, for which images are flattened."""
 LEVELS = ("categorical", "logistic-mixture")
-"""Likelihoods of whole grey levels."""
+"""Likelihoods of integer grey levels."""
 DENSITIES = (
     "continuous-bernoulli",
     "beta",
@@ -99,7 +99,7 @@ DENSITIES = (
     "low-rank-normal",
     "student-t",
 )
-"""Likelihoods of real data: their log p(x) changes with the units."""
+"""Likelihoods that are densities: log p(x) depends on the units of the data."""
 COUNTS = ("poisson", "negative-binomial")
 
 
@@ -108,7 +108,7 @@ def _times(count: int, shape: Shape) -> Shape:
 
 
 def _known(levels: int | None) -> int:
-    """The number of grey levels, which data of a likelihood in `LEVELS` have (`refuse_unfit`)."""
+    """The number of grey levels; `refuse_unfit` has checked that it is known."""
     return cast(int, levels)
 
 

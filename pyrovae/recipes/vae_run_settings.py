@@ -1,4 +1,4 @@
-"""Training of a VAE, and where its run is kept."""
+"""Training and evaluation of a VAE, and the folder of its run."""
 
 import dataclasses
 from typing import Annotated, Literal
@@ -10,43 +10,44 @@ from pyrovae.recipes.uses import NotWith
 
 @dataclasses.dataclass(frozen=True)
 class RunSettings:
-    """Optimisation, scoring, machine and folder."""
+    """Optimisation, evaluation, hardware and output folder."""
 
     epochs: Count = 200
     batch_size: Count = 100
     lr: Positive = 1e-3
     """Adam's learning rate."""
     lr_decay_epochs: FromZero = 0
-    """Over how many last epochs the learning rate falls to lr * lr_decay, geometrically."""
+    """Number of final epochs over which the learning rate decays geometrically to lr * lr_decay."""
     lr_decay: Annotated[
-        float, Range(0, 1, above=True), NotWith("says nothing", lr_decay_epochs=(0,))
+        float, Range(0, 1, above=True), NotWith("has no effect", lr_decay_epochs=(0,))
     ] = 0.1
     clip_norm: Positive | None = None
-    """Largest gradient norm."""
+    """Maximum gradient norm."""
     patience: Count | None = None
-    """Stop after so many epochs without a better validation ELBO, and keep the best weights."""
+    """Stop after this many epochs without improvement of the validation ELBO, and keep the best
+    weights."""
     eval_particles: Count = 1000
-    """K for the log p(x) reported at the end; evaluate.py takes more."""
+    """K of the log p(x) reported at the end; evaluate.py has a larger default."""
     eval_data: Count = 1000
-    """At most so many test data for it, chosen at random."""
+    """Maximum number of test data for it, chosen at random."""
     seed: Seed = 0
     device: str = "auto"
-    """auto (CUDA where there is one), cpu, cuda, cuda:1, ..."""
+    """auto (CUDA if available), cpu, cuda, cuda:1, ..."""
     threads: Threads | None = None
-    """CPU threads; by default torch's choice, but one for batches so small that threads cost more
+    """CPU threads; by default torch's choice, and one for small batches, for which threads cost more
     than they save."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """Capture the training step as one compiled graph; auto: where four minutes lie ahead after
-    one epoch."""
+    """Capture and compile the training step; auto: if more than four minutes remain after the
+    first epoch."""
     precision: Literal["32", "tf32", "bf16"] = "32"
-    """tf32: matrix products of a GPU in TensorFloat-32. bf16: nets in bfloat16 under autocast
-    (CUDA), densities and weights in float32."""
+    """tf32: GPU matrix products in TensorFloat-32. bf16: networks in bfloat16 under autocast (CUDA);
+    densities and parameters stay in float32."""
     tensorboard: bool = False
     """Also write TensorBoard event files (needs the tensorboard package)."""
     out: OutFolder | None = None
-    """The run's folder; by default runs/DATASET-DATE-TIME."""
+    """Folder of the run; by default runs/DATASET-DATE-TIME."""
     resume: bool = False
-    """Go on with the run in --out from its last checkpoint; --epochs counts from its beginning."""
+    """Continue the run in --out from its last checkpoint; --epochs counts all its epochs."""
 
     def __post_init__(self) -> None:
         bounds.check(self)

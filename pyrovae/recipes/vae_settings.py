@@ -1,4 +1,4 @@
-"""What can be set about a VAE and its training: the command line of train_vae.py."""
+"""The settings of train_vae.py."""
 
 import dataclasses
 from pathlib import Path
@@ -14,8 +14,8 @@ from pyrovae.recipes.vae_run_settings import RunSettings
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """All settings of a VAE. No two parts have a name in common, so that flags, grids and
-    `nesting.build` go by the names alone.
+    """All settings of a VAE and its training. Names are unique across the parts, so that flags,
+    grids and `nesting.build` use them without a prefix.
 
     Example:
         >>> s = nesting.build(Settings, {"latent_dim": (8,), "epochs": 3})
@@ -52,8 +52,7 @@ class Settings:
 
     @classmethod
     def from_json(cls, arguments: object) -> "Settings":
-        """Settings as run.json holds them, also those of earlier versions: flat, and with a
-        number as latent_dim."""
+        """Settings from run.json, nested or (schema 2) flat; latent_dim may be a single number."""
         values = nesting.flatten(arguments)
         if isinstance(size := values.get("latent_dim"), int):
             values["latent_dim"] = [size]

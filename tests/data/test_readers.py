@@ -179,7 +179,7 @@ def test_classes_are_numbered_by_what_training_holds() -> None:
     assert count == 2 and splits.valid.tensors["y"].tolist() == [1]
     with pytest.raises(
         Refusal,
-        match="y_test of mine holds class 5, and no training datum is of that class; training has",
+        match="y_test of mine holds class 5, which the training data do not contain; they have",
     ):
         with_classes("mine", classes([0, 1], None, [5]))
     with pytest.raises(Refusal, match="y_valid of mine holds classes 2, 3"):
@@ -207,7 +207,7 @@ def test_labels_far_apart_make_few_classes(tmp_path: Path, command: str) -> None
     np.savez(tmp_path / "mine.npz", x=x, y=y, x_test=x[:10], y_test=y[:10])
     run(*command.split(), "--dataset", tmp_path / "mine.npz", "--out", tmp_path / "out")
     np.savez(tmp_path / "mine.npz", x=x, y=y, x_test=x[:10], y_test=y[:10] + 1)
-    assert "no training datum is of that class" in run(
+    assert "which the training data do not contain" in run(
         *command.split(), "--dataset", tmp_path / "mine.npz", "--out", tmp_path / "other", status=2
     )
 

@@ -101,7 +101,7 @@ def test_what_is_no_run_is_refused_in_a_sentence(tmp_path: Path) -> None:
             pv.load_run(folder)
         assert "\n" not in str(caught.value)
 
-    refused("is no folder", tmp_path / "rnu")
+    refused("is not a folder", tmp_path / "rnu")
     refused("holds no run.json", tmp_path)
     content = json.loads((folder / "run.json").read_text())
     for change, words in (

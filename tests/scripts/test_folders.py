@@ -125,7 +125,7 @@ def test_a_lock_that_its_process_never_wrote(
     with owned(tmp_path):
         pass
     (tmp_path / NAME).write_text("{")
-    with pytest.raises(Refusal, match="a process that its lock does not name"), owned(tmp_path):
+    with pytest.raises(Refusal, match="an unknown process"), owned(tmp_path):
         pass
 
 
@@ -199,8 +199,8 @@ def test_what_is_refused_leaves_the_run_as_it_was(finished: Path) -> None:
             finished / "run.json",
             {name: value for name, value in contents.items() if name != lost},
         )
-        refused("is no run.json of this version")
-        refused("is no run.json of this version", "evaluate.py", ("run",))
+        refused("is not a run.json of this version")
+        refused("is not a run.json of this version", "evaluate.py", ("run",))
     del contents["arguments"]["run"]["lr"]
     write_result(finished / "run.json", contents)
     refused("lacks the settings lr")
@@ -331,7 +331,7 @@ def test_continual_results_are_checked(tmp_path: Path) -> None:
 
 def test_a_lock_that_is_a_link_to_nowhere_or_no_text(tmp_path: Path) -> None:
     (tmp_path / ".lock").symlink_to(tmp_path / "nowhere")
-    assert "link to nowhere" in run("train_vae.py", *QUICK, "--out", tmp_path, status=2)
+    assert "dangling link" in run("train_vae.py", *QUICK, "--out", tmp_path, status=2)
     (tmp_path / ".lock").unlink()
     (tmp_path / ".lock").write_bytes(b"\xff\xfe\x00")
     assert "is being written to" in run("train_vae.py", *QUICK, "--out", tmp_path, status=2)

@@ -17,7 +17,7 @@ from pyrovae.recipes import bounds, nesting
 from pyrovae.recipes.bounds import Count, Positive, Range, Seed, Share, Threads, Widths
 from pyrovae.recipes.machine import choose_device
 from pyrovae.recipes.refusal import Refusal
-from pyrovae.recipes.uses import Naming, NotWith, Only, Several, refuse_unused
+from pyrovae.recipes.uses import Naming, NotWith, OnlyWith, Several, refuse_unused
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,10 +34,10 @@ class Example:
     name: str = "digits"
     """What to read."""
     out: Path | None = None
-    colour: Annotated[float, Only(kind="fancy")] = 0.5
+    colour: Annotated[float, OnlyWith(kind="fancy")] = 0.5
     """Of the hat."""
-    depth: Annotated[Count, Only(widths=Several())] = 1
-    draws: Annotated[Count, Only(names=Naming("vcl"), flag=True)] = 1
+    depth: Annotated[Count, OnlyWith(widths=Several())] = 1
+    draws: Annotated[Count, OnlyWith(names=Naming("vcl"), flag=True)] = 1
     names: str = "plain,vcl"
     flag: bool = False
     decay: Annotated[float, NotWith("does nothing", limit=(None,))] = 1.0
@@ -86,14 +86,14 @@ def test_values_within_their_bounds_pass() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"colour": 0.7}, "--colour 0.7 says nothing with --kind plain; it is for --kind fancy."),
+        ({"colour": 0.7}, "--colour 0.7 has no effect with --kind plain; it is for --kind fancy."),
         (
             {"depth": 2},
-            "--depth 2 says nothing with --widths 4; it is for --widths with several numbers.",
+            "--depth 2 has no effect with --widths 4; it is for --widths with several numbers.",
         ),
         (
             {"draws": 2, "names": "plain"},
-            "nothing with --names plain and no --flag; it is for --names vcl or --flag",
+            "no effect with --names plain and no --flag; it is for --names vcl or --flag",
         ),
         ({"decay": 0.5}, "--decay 0.5 with no --limit does nothing."),
         ({"threads": 10**6}, "--threads 1000000: expected at most"),
@@ -123,7 +123,7 @@ def test_a_grid_may_set_for_all_what_one_run_uses() -> None:
             return [{"kind": "plain"}, {"kind": self.name}]
 
     refuse_unused(Grid(name="fancy", colour=0.7))
-    with pytest.raises(Refusal, match="colour 0.7 says nothing"):
+    with pytest.raises(Refusal, match="colour 0.7 has no effect"):
         refuse_unused(Grid(name="plain", colour=0.7))
 
 
@@ -155,9 +155,9 @@ def test_the_command_line_checks() -> None:
     )
     for words, message in (
         (["--steps", "0"], "--steps 0"),
-        (["--colour", "2"], "says nothing"),
+        (["--colour", "2"], "has no effect"),
         (["--name", ""], "after --name"),
-        (["--name="], "after --name= stands nothing"),
+        (["--name="], "after --name= is empty"),
     ):
         with pytest.raises(Refusal, match=message):
             command_line.parse(Example, "", words)
@@ -295,7 +295,7 @@ def test_a_grid_shares_settings_that_some_of_its_runs_use(tmp_path: Path) -> Non
         "--prior-components",
         7,
     )
-    assert "no data set" in run(
+    assert "neither a data set nor a file" in run(
         "compare_vae.py", *asked, "--dataset", "nowhere", "--out", tmp_path, status=2
     )
 
@@ -305,13 +305,13 @@ def test_a_grid_shares_settings_that_some_of_its_runs_use(tmp_path: Path) -> Non
     [
         (
             OSError(errno.ENOSPC, "No space left on device", "runs/x/run.json"),
-            "runs/x/run.json: No space left on device. Files",
+            "runs/x/run.json: No space left on device. Completed files",
         ),
         (
             PermissionError(errno.EACCES, "Permission denied", "runs"),
-            "runs: Permission denied. Files that were complete stay",
+            "runs: Permission denied. Completed files are kept",
         ),
-        (OSError("odd"), "error: odd. Files that"),
+        (OSError("odd"), "error: odd. Completed files"),
         (MemoryError(), "too little memory (MemoryError)"),
         (
             RuntimeError(
@@ -321,7 +321,7 @@ def test_a_grid_shares_settings_that_some_of_its_runs_use(tmp_path: Path) -> Non
         ),
         (
             torch.OutOfMemoryError("CUDA out of memory"),
-            "too little memory (CUDA out of memory). Files that were complete stay",
+            "too little memory (CUDA out of memory). Completed files are kept",
         ),
     ],
 )
