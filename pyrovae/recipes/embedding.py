@@ -87,6 +87,5 @@ def plane(
     places = TSNE(perplexity=perplexity, random_state=seed, init="pca").fit_transform(
         codes.numpy()
     )
-    return torch.from_numpy(
-        places
-    ), f"t-SNE, perplexity {perplexity:.0f}: neighbours, not distances"
+    what = f"t-SNE, perplexity {perplexity:.0f}: it shows neighbours, not distances"
+    return torch.from_numpy(places), ("t-SNE 1", "t-SNE 2"), what

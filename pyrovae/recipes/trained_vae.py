@@ -92,7 +92,7 @@ class TrainedVae(LoadedRun):
         if c is None and self.run["data"]["num_conditions"]:
             raise Refusal("the model is conditional, p(x | c): pass c, one for each sample.")
         parts = []
-        with self._evaluation(seed) as device:
+        with self.evaluation(seed) as device:
             for start in range(0, num, CHUNK):
                 size = min(CHUNK, num - start)
                 some = {
@@ -119,7 +119,7 @@ class TrainedVae(LoadedRun):
                 f"there is no latent site {site!r}; expected {self.settings.model.layers}."
             )
         batch, parts = self.batch(x, c=c, seed=seed), []
-        with self._evaluation(seed):
+        with self.evaluation(seed):
             for part in _chunks(batch):
                 draws = pv.predict(
                     self.model, self.guide, part, num_samples=num_draws, sites=[site]
@@ -143,7 +143,7 @@ class TrainedVae(LoadedRun):
             )
         flat, parts = z.reshape(-1, width), []
         given = None if c is None else self._condition(c, len(flat))
-        with self._evaluation(seed) as device:
+        with self.evaluation(seed) as device:
             for start in range(0, len(flat), CHUNK):
                 rows = slice(start, start + CHUNK)
                 values = {self.site: flat[rows].to(device)}
@@ -193,7 +193,7 @@ class TrainedVae(LoadedRun):
             raise Refusal(
                 f"attribute {name!r}: {int(chosen.sum())} of {len(chosen)} data have it; expected some and not all."
             )
-        with self._evaluation(0):
+        with self.evaluation(0):
             means = torch.cat([self._posterior_means(part) for part in _chunks(data)])
         return means[chosen].mean(0) - means[~chosen].mean(0)
 
@@ -257,7 +257,9 @@ class TrainedVae(LoadedRun):
         return self.layout.to_user(x).cpu()
 
     @contextmanager
-    def _evaluation(self, seed: int) -> Iterator[torch.device]:
+    def evaluation(self, seed: int = 0) -> Iterator[torch.device]:
+        """Eval mode without gradients, random streams at `seed` and restored after; gives the
+        device of the model."""
         device = device_of(self.model) or torch.device("cpu")
         with (
             torch.no_grad(),
