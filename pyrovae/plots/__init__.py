@@ -22,6 +22,7 @@ does.
 | `predicted_observed`, `residuals`, `coverage` | real predictions against what was observed | panels of `Predictions` (N,) |
 | `reliability_diagram` | accuracy against confidence | panels of (bins,) |
 | `entropy_histograms` | how sure of known and of unknown data | panels of (N,), (M,) |
+| `score_histograms` | scores of one or two data sets | panels of sets (N,) |
 | `comparison` | several methods against an angle, a number of data, ... | `Line`s (T,) |
 """
 
@@ -38,6 +39,7 @@ from pyrovae.plots.panels import kl_parts
 from pyrovae.plots.predictions import Predictions, coverage, predicted_observed, residuals
 from pyrovae.plots.reliability import reliability_diagram
 from pyrovae.plots.saving import save
+from pyrovae.plots.score_histograms import score_histograms
 from pyrovae.plots.scores import scores
 from pyrovae.plots.variance import gradient_variance
 
@@ -68,5 +70,6 @@ __all__ = [
     "residuals",
     "samples",
     "save",
+    "score_histograms",
     "scores",
 ]

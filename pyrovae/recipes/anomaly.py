@@ -15,10 +15,10 @@ from pyrovae.recipes.trained_vae import CHUNK, TrainedVae
 
 EXPLAINED = {
     "log_px": "-log p(x): data of low density",
-    "reconstruction": "-E_q[log p(x | z)]: what the code does not explain",
-    "kl": "KL from q(z | x) to the prior: codes far from the prior",
-    "regret": "likelihood regret (Xiao et al. 2020, arXiv:2003.02977): what the ELBO gains when q is refined for x",
-    "typicality": "|log p(x) - its mean on training data| (Nalisnick et al. 2019, arXiv:1906.02994)",
+    "reconstruction": "reconstruction error: what the code does not explain",
+    "kl": "KL of the code's posterior to the prior: codes far from the prior",
+    "regret": "gain of the ELBO when q is refined for x (likelihood regret; Xiao et al. 2020, arXiv:2003.02977)",
+    "typicality": "distance of log p(x) from its mean on training data (typicality; Nalisnick et al. 2019, arXiv:1906.02994)",
 }
 """Names of the scores; the larger one is, the more unusual the datum."""
 
