@@ -18,7 +18,7 @@ EXPLAINED = {
     "reconstruction": "reconstruction error: what the code does not explain",
     "kl": "KL of the code's posterior to the prior: codes far from the prior",
     "regret": "gain of the ELBO when q is refined for x (likelihood regret; Xiao et al. 2020, arXiv:2003.02977)",
-    "typicality": "distance of log p(x) from its mean on training data (typicality; Nalisnick et al. 2019, arXiv:1906.02994)",
+    "typicality": "distance of log p(x) from its mean on training data (Nalisnick et al. 2019, arXiv:1906.02994)",
 }
 """Names of the scores; the larger one is, the more unusual the datum."""
 
