@@ -81,7 +81,9 @@ def score(
 ) -> Scores:
     """Score every network on the test (or valid) data of its split; the training time is divided
     equally among the networks."""
-    data = getattr(task, part)
+    data = {"train": task.train, "valid": task.valid, "test": task.test}[part]
+    if data is None:
+        raise ValueError(f"the task has no {part} data.")
     rows: list[dict[str, float]] = []
     arrays: dict[str, np.ndarray] = {}
     for index, (model, guide) in enumerate(trained.pairs):

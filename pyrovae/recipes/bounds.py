@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, Union, cast
 
+from pyrovae.core.modules import name_of
 from pyrovae.recipes.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def check(settings: "DataclassInstance") -> None:
     """Raise Refusal for the first field of a dataclass whose value has the wrong type or lies
     outside its bounds."""
     for field, hint in _hints(type(settings)).items():
-        if found := _unfit(getattr(settings, field), hint):
+        if found := _unfit(getattr(settings, field), hint):  # a field by its name
             value, expected = found
             raise Refusal(f"{flag(field)} {shown(value)}: expected {expected}.")
 
@@ -215,11 +216,7 @@ def _unfit(value: object, hint: object) -> tuple[object, str] | None:
         if not isinstance(value, tuple) or len(value) != len(hints):
             return value, f"{len(hints)} values" if hints else "several values"
         return next(filter(None, map(_unfit, value, hints)), None)
-    return (
-        None
-        if _is(value, hint)
-        else (value, _TYPES.get(hint, f"a {getattr(hint, '__name__', hint)}"))
-    )
+    return None if _is(value, hint) else (value, _TYPES.get(hint, f"a {name_of(hint)}"))
 
 
 _TYPES: dict[object, str] = {

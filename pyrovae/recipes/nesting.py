@@ -49,7 +49,7 @@ def values_of(settings: "DataclassInstance") -> dict[str, object]:
     """Name -> value of every leaf."""
     found: dict[str, object] = {}
     for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
+        value = getattr(settings, field.name)  # a field by its name
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             found |= values_of(value)
         else:

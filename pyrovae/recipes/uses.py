@@ -7,7 +7,7 @@
 import dataclasses
 import typing
 from collections.abc import Container, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol, runtime_checkable
 
 from pyrovae.recipes.bounds import HERE, flag, metadata, shown
 from pyrovae.recipes.nesting import values_of
@@ -101,9 +101,18 @@ class Naming:
 Rule = OnlyWith | NotWith
 
 
+@runtime_checkable
+class HasVariants(Protocol):
+    """Settings that describe several runs."""
+
+    def variants(self) -> list[dict[str, object]]:
+        """What each of them changes."""
+
+
 def ruled(settings: type, given: Mapping[str, Rule] | None = None) -> dict[str, Rule]:
     """Setting -> rule: the `RULES` that the class declares for its fields, nested ones included,
     added to the rules `given` by the enclosing class."""
+    # most settings declare no rules
     return {**(given or {}), **getattr(settings, "RULES", {})}
 
 
@@ -135,7 +144,7 @@ def refuse_unused(settings: "DataclassInstance") -> None:
     values = values_of(settings)
     runs = [
         {**values, **changes}
-        for changes in (settings.variants() if hasattr(settings, "variants") else [{}])
+        for changes in (settings.variants() if isinstance(settings, HasVariants) else [{}])
     ]
     for field, hint in leaves(type(settings)):
         for declared in metadata(hint):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import pyrovae as pv
 import pyrovae.plots as plots
+from pyrovae.core.types import base_of
 from pyrovae.data import Batches, Splits
 from pyrovae.diagnostics.active_units import kl_per_dim
 from pyrovae.priors import StandardNormal
@@ -46,7 +47,7 @@ def draw_figures(
         figures["kl_per_dim"] = plots.kl_per_dim(kl, threshold=0.01)
         dims = tuple(sorted(kl.argsort(descending=True)[:2].tolist()))
     if len(dims) == 2:
-        standard = isinstance(getattr(prior, "conditional", prior), StandardNormal)
+        standard = isinstance(prior, pv.Node) and isinstance(prior.conditional, StandardNormal)
         shown = lowest[:5000].cpu()
         figures["latent_scatter"] = plots.latent_scatter(
             shown,
@@ -223,8 +224,8 @@ class Painter:
 def mean_pixels(fn: torch.distributions.Distribution, levels: int | None, top: float) -> Tensor:
     """E[x | z] as pixels in [0, 1]; for a categorical, the mean of its levels."""
     base = fn
-    while hasattr(base, "base_dist"):
-        base = base.base_dist
+    while (inner := base_of(base)) is not None:
+        base = inner
     if isinstance(base, torch.distributions.Categorical):
         return base.probs @ torch.linspace(0, 1, levels).to(base.probs)
     return mean_of(fn) / top

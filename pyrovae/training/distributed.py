@@ -213,6 +213,7 @@ class Ranks:
         An `Evidence` of each process's data becomes that of all data, on every process.
         """
         if dataclasses.is_dataclass(result) and not isinstance(result, type):
+            # a field by its name: a dataclass with slots has no `vars`
             fields = {
                 field.name: getattr(result, field.name) for field in dataclasses.fields(result)
             }
