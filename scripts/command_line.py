@@ -16,7 +16,7 @@ import tyro
 from pyrovae.recipes.bounds import bound_of, metadata
 from pyrovae.recipes.nesting import build
 from pyrovae.recipes.refusal import Refusal
-from pyrovae.recipes.uses import OnlyWith, Rule, refuse_unused, ruled, with_rule
+from pyrovae.recipes.setting_rules import OnlyWith, Rule, refuse_unused, ruled, with_rule
 
 T = TypeVar("T")
 

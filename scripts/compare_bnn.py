@@ -39,8 +39,8 @@ from pyrovae.recipes.nesting import flatten
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.results import find_result, read_result, write_result
 from pyrovae.recipes.run_folder import as_json
+from pyrovae.recipes.setting_rules import Rule
 from pyrovae.recipes.tables import write_csv, write_markdown
-from pyrovae.recipes.uses import Rule
 
 WORKS = 7 * 24 * 3600.0
 """Seconds that a process waits for the others after finishing its own share of the work."""

@@ -26,7 +26,7 @@ import pyrovae.plots as plots
 from pyrovae.evidence import Evidence
 from pyrovae.recipes import bounds
 from pyrovae.recipes.bounds import Count, OutFolder, Seed
-from pyrovae.recipes.pairing import Difference, observation, refuse_other_observations
+from pyrovae.recipes.paired_comparison import Difference, observation, refuse_other_observations
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.results import write_result
 from pyrovae.recipes.tables import markdown_table, write_csv

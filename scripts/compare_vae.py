@@ -34,8 +34,8 @@ from pyrovae.recipes.folder_lock import owned
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.results import find_result, read_arrays, read_result
 from pyrovae.recipes.run_folder import Folder
+from pyrovae.recipes.setting_rules import OnlyWith
 from pyrovae.recipes.tables import markdown_table, write_csv, write_markdown
-from pyrovae.recipes.uses import OnlyWith
 from pyrovae.recipes.vae import refuse_set
 from pyrovae.recipes.vae_settings import Settings
 

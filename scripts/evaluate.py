@@ -35,8 +35,8 @@ from pyrovae.recipes.machine import choose_device, peak_memory_mib
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.results import write_arrays, write_result
 from pyrovae.recipes.run_folder import Folder
+from pyrovae.recipes.setting_rules import OnlyWith
 from pyrovae.recipes.tables import write_markdown
-from pyrovae.recipes.uses import OnlyWith
 from pyrovae.recipes.vae import make_loss, prepare, proposal_of, some_rows
 from pyrovae.recipes.vae_pair import build
 from pyrovae.recipes.vae_parts import DENSITIES

@@ -30,7 +30,7 @@ from pyrovae.recipes.bnn_train import stored_guides, train
 from pyrovae.recipes.bounds import OutFolder
 from pyrovae.recipes.machine import choose_device, peak_memory_mib
 from pyrovae.recipes.run_folder import Folder, OnceAccepted
-from pyrovae.recipes.uses import Rule
+from pyrovae.recipes.setting_rules import Rule
 from pyrovae.training.hooks import Checkpoint, HistoryFile
 
 

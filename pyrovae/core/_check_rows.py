@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pyrovae.core.errors import PairError
 from pyrovae.core.shapes import DATA_DIM
-from pyrovae.core.support import masks_of
+from pyrovae.core.support_checks import masks_of
 from pyrovae.core.traces import log_prob, plate_frame, run_model, sample_sites
 from pyrovae.core.types import Site, nodes_of
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from pyrovae.core.errors import PairError
 from pyrovae.core.moving_support import ZeroOutside
 from pyrovae.core.shapes import DATA_DIM
-from pyrovae.core.support import check_parameters, describe, masks_of, refuse_other_plate
+from pyrovae.core.support_checks import check_parameters, describe, masks_of, refuse_other_plate
 from pyrovae.core.traces import is_auxiliary, log_prob, plate_frame, sample_sites
 from pyrovae.core.types import Site
 

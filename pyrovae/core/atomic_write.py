@@ -5,7 +5,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from pyrovae.core.processes import is_running, machine
+from pyrovae.core.process_ids import is_running, machine
 
 PART = re.compile(r"\..*\.([0-9a-f]{8})-(\d+)-[^.]*\.part")
 """The name of a temporary file, with the machine and the process that write it."""

@@ -14,7 +14,7 @@ from pyrovae.core.errors import PairError
 from pyrovae.core.modules import find_modules
 from pyrovae.core.preserve_state import preserve_state
 from pyrovae.core.shapes import DATA
-from pyrovae.core.support import check_latent, check_support
+from pyrovae.core.support_checks import check_latent, check_support
 from pyrovae.core.traces import run_guide, run_model, sample_sites
 from pyrovae.core.types import HasNumData, nodes_of
 

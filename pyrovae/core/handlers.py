@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pyrovae.core.errors import PairError
 from pyrovae.core.shapes import PARTICLES
-from pyrovae.core.support import check_support, lies_in_support, refuse_other_plate
+from pyrovae.core.support_checks import check_support, lies_in_support, refuse_other_plate
 from pyrovae.core.traces import is_subsample
 from pyrovae.core.types import Site
 

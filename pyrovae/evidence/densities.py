@@ -15,7 +15,7 @@ from torch import Tensor
 from pyrovae.core.check import ANY_NUMBER, check
 from pyrovae.core.errors import PairError
 from pyrovae.core.log_weights import log_joint
-from pyrovae.core.support import describe, masks_of, support_of
+from pyrovae.core.support_checks import describe, masks_of, support_of
 from pyrovae.core.traces import (
     Batch,
     base_distribution,

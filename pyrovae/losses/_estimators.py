@@ -19,7 +19,7 @@ from pyro.poutine import Trace
 from torch import Tensor
 
 from pyrovae.core.shapes import MAX_PLATE_NESTING
-from pyrovae.core.support import refuse_score_functions
+from pyrovae.core.support_checks import refuse_score_functions
 from pyrovae.losses.pathwise import KNOWN, is_pathwise, negative_elbo
 
 

@@ -14,7 +14,7 @@ from pyrovae.core.detach import frozen
 from pyrovae.core.errors import PairError
 from pyrovae.core.log_weights import log_joint, log_weights_of
 from pyrovae.core.shapes import DATA
-from pyrovae.core.support import refuse_score_functions
+from pyrovae.core.support_checks import refuse_score_functions
 from pyrovae.core.traces import for_batch, replay_guide, run_guide, run_model, sample_sites
 from pyrovae.core.types import nodes_of
 from pyrovae.losses._datum_weight import datum_weight

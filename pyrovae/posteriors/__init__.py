@@ -4,6 +4,6 @@ here."""
 from pyrovae.posteriors.flow import IAF, FlowPosterior
 from pyrovae.posteriors.ladder import PrecisionWeighted
 from pyrovae.posteriors.planar import PlanarPosterior
-from pyrovae.posteriors.score import NonReparameterized
+from pyrovae.posteriors.score_function import NonReparameterized
 
 __all__ = ["IAF", "FlowPosterior", "NonReparameterized", "PlanarPosterior", "PrecisionWeighted"]

@@ -14,7 +14,7 @@ from pyrovae.core.log_weights import log_weights
 from pyrovae.core.modules import find_modules
 from pyrovae.core.recording import is_recording
 from pyrovae.core.shapes import DATA
-from pyrovae.core.support import refuse_score_functions
+from pyrovae.core.support_checks import refuse_score_functions
 from pyrovae.core.traces import Batch, run_guide
 
 

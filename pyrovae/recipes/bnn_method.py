@@ -23,7 +23,7 @@ from pyrovae.recipes.bnn_schedules import ADAM, Kept, Optimization
 from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.bnn_task import Task, epochs_of
 from pyrovae.recipes.refusal import Refusal
-from pyrovae.recipes.uses import NotWith, OnlyWith
+from pyrovae.recipes.setting_rules import NotWith, OnlyWith
 
 ChainRunner = Callable[
     [nn.Module, Sequence[nn.Module], BnnSettings, Task, Batches | StackedBatches], Chains

@@ -7,7 +7,7 @@ from pyrovae.bnn import priors as weight_priors
 from pyrovae.recipes import bounds
 from pyrovae.recipes.bounds import Count, FromZero, Positive, Range, Scale, Seed, Threads, Widths
 from pyrovae.recipes.continual_tasks import PAIRS, Problem
-from pyrovae.recipes.uses import Naming, NotWith, OnlyWith
+from pyrovae.recipes.setting_rules import Naming, NotWith, OnlyWith
 
 PAIRED = NotWith(
     f"exceeds the number of tasks: ten classes make {PAIRS} tasks",

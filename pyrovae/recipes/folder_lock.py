@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pyrovae.core.processes import host, is_running, machine, started
+from pyrovae.core.process_ids import host, is_running, machine, started
 from pyrovae.recipes.refusal import Refusal
 
 NAME, TRIES, PAUSE = ".lock", 50, 0.02

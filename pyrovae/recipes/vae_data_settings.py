@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pyrovae.recipes import bounds
 from pyrovae.recipes.bounds import FromZero
-from pyrovae.recipes.uses import NotWith
+from pyrovae.recipes.setting_rules import NotWith
 
 Condition = Literal[
     "none", "label", "quadrants-1", "quadrants-2", "quadrants-3", "noise", "low-resolution"

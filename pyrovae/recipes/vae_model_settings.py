@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pyrovae.recipes import bounds
 from pyrovae.recipes.bounds import Count, Scale, Widths
 from pyrovae.recipes.refusal import Refusal
-from pyrovae.recipes.uses import OnlyWith, Several
+from pyrovae.recipes.setting_rules import OnlyWith, Several
 
 Prior = Literal["standard", "mixture", "vamp", "flow", "conditional"]
 Guide = Literal[

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pyrovae.recipes import bounds
 from pyrovae.recipes.bounds import Count, FromZero, NotNegative
-from pyrovae.recipes.uses import NotWith, OnlyWith
+from pyrovae.recipes.setting_rules import NotWith, OnlyWith
 
 Objective = Literal[
     "elbo", "analytic-kl", "score-function", "capacity", "iwae", "stl", "dreg", "renyi"

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pyrovae.recipes import bounds
 from pyrovae.recipes.bounds import Count, FromZero, OutFolder, Positive, Range, Seed, Threads
-from pyrovae.recipes.uses import NotWith
+from pyrovae.recipes.setting_rules import NotWith
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pyrovae.core.types import Batch
 from pyrovae.losses.base import set_terms, terms_of
 from pyrovae.losses.elbo_terms import Terms
 from pyrovae.training.averages import Measured, measure
-from pyrovae.training.finite import each_finite
+from pyrovae.training.finite_check import each_finite
 from pyrovae.training.fused_adam import FusedAdam
 
 if TYPE_CHECKING:

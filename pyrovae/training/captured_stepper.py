@@ -13,7 +13,7 @@ from pyrovae.core.errors import CaptureError, PairError
 from pyrovae.training.averages import Measured
 from pyrovae.training.captured_step import ReplayedStep
 from pyrovae.training.eager_step import Batch, MakeError, Steps
-from pyrovae.training.finite import are_finite
+from pyrovae.training.finite_check import are_finite
 from pyrovae.training.fused_adam import FusedAdam
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from torch import Tensor
 from pyrovae.core.handlers import ValidateSupport
 from pyrovae.losses.base import unwrap
 from pyrovae.training.averages import Measured, measure
-from pyrovae.training.finite import are_finite, each_finite
+from pyrovae.training.finite_check import are_finite, each_finite
 from pyrovae.training.processes import Processes
 from pyrovae.training.run import Run
 

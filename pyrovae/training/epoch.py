@@ -17,7 +17,7 @@ from pyrovae.training.averages import Averages
 from pyrovae.training.captured_stepper import CapturedSteps
 from pyrovae.training.eager_step import Steps
 from pyrovae.training.evaluate import Evaluation, size_in
-from pyrovae.training.non_finite import non_finite_error
+from pyrovae.training.non_finite_error import non_finite_error
 from pyrovae.training.prepare import has_row_parameters
 from pyrovae.training.processes import Processes
 from pyrovae.training.run import Run

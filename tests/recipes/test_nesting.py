@@ -15,7 +15,7 @@ from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.results import read_result, write_result
 from pyrovae.recipes.run_folder import SCHEMA, as_json
-from pyrovae.recipes.uses import leaves
+from pyrovae.recipes.setting_rules import leaves
 from pyrovae.recipes.vae_settings import Settings
 
 CHANGED = {

@@ -13,7 +13,7 @@ import pytest
 from test_bnn_scripts import QUICK as BNN
 from test_scripts import QUICK, run
 
-from pyrovae.core.processes import host, is_running, machine, started
+from pyrovae.core.process_ids import host, is_running, machine, started
 from pyrovae.recipes.folder_lock import NAME, owned
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.results import (

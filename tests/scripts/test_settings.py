@@ -17,7 +17,7 @@ from pyrovae.recipes import bounds, nesting
 from pyrovae.recipes.bounds import Count, Positive, Range, Seed, Share, Threads, Widths
 from pyrovae.recipes.machine import choose_device
 from pyrovae.recipes.refusal import Refusal
-from pyrovae.recipes.uses import Naming, NotWith, OnlyWith, Several, refuse_unused
+from pyrovae.recipes.setting_rules import Naming, NotWith, OnlyWith, Several, refuse_unused
 
 
 @dataclasses.dataclass(frozen=True)

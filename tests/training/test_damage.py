@@ -18,7 +18,7 @@ import pyrovae as pv
 from pyrovae.bnn.samplers import Collect
 from pyrovae.core.atomic_write import write_atomically
 from pyrovae.core.digests import digest_of
-from pyrovae.core.processes import machine
+from pyrovae.core.process_ids import machine
 from pyrovae.heads import BernoulliHead, NormalHead
 from pyrovae.nets import MLP
 from pyrovae.priors import StandardNormal

@@ -14,7 +14,7 @@ from pyrovae.heads import BernoulliHead, NormalHead
 from pyrovae.losses import Lagging, PyroLoss
 from pyrovae.nets import MLP
 from pyrovae.priors import StandardNormal
-from pyrovae.training.finite import are_finite, each_finite
+from pyrovae.training.finite_check import are_finite, each_finite
 
 X = torch.ones(6, 4, dtype=torch.float64)
 GOOD, BAD = {"x": X}, {"x": torch.zeros_like(X)}

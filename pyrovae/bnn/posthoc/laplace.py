@@ -18,7 +18,7 @@ from pyrovae.core.modules import find_modules
 from pyrovae.core.param_store import local_param_scope
 from pyrovae.core.preserve_state import preserve_state
 from pyrovae.core.shapes import DATA
-from pyrovae.core.support import support_of
+from pyrovae.core.support_checks import support_of
 from pyrovae.core.traces import is_subsample, log_prob, plate_frame, sample_sites
 from pyrovae.core.types import nodes_of, sum_of
 from pyrovae.programs.bayesian import Bayesian
