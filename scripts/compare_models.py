@@ -63,6 +63,8 @@ def main(s: Comparison) -> Path:
             raise Refusal(
                 f"{name} holds a Bayesian neural network; compare_bnn.py compares those."
             )
+        if run.settings.model.guide == "point":
+            raise Refusal(f"{name} holds an autoencoder, which has no log p(x) to compare.")
     refuse_other_observations(runs)
     evidence = {name: _evidence(s, name, run) for name, run in runs.items()}
     differences = {

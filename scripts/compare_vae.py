@@ -71,7 +71,10 @@ class Comparison:
             for run in combinations(self.grid)
         ]
         for one in changes:
-            nesting.replace(self.settings, **one)
+            if nesting.replace(self.settings, **one).model.guide == "point":
+                raise Refusal(
+                    "--guide point makes an autoencoder, which has no log p(x) to compare."
+                )
         return changes
 
 

@@ -75,6 +75,8 @@ def main(s: Scoring) -> Path:
         raise Refusal(
             f"{s.folder} holds a Bayesian neural network; --ood of train_bnn.py scores other data."
         )
+    if run.settings.model.guide == "point":
+        raise Refusal(f"{s.folder} holds an autoencoder, which has no log p(x) to score data by.")
     given = {s.data: "DATA"} | ({} if s.against is None else {s.against: "--against"})
     batches = {name: _batch(s, run, name, option) for name, option in given.items()}
     usual = _mean_log_px(s, run)

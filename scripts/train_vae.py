@@ -24,6 +24,11 @@ from pyrovae.data import (
 )
 from pyrovae.heads import BernoulliHead
 from pyrovae.nets import MLP
+from pyrovae.recipes.autoencoder import (
+    describe,
+    reconstruction_log_likelihood,
+    reconstruction_metrics,
+)
 from pyrovae.recipes.machine import choose_device, peak_memory_mib
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.run_folder import Folder, OnceAccepted
@@ -151,19 +156,7 @@ def _train(s: Settings, ranks: pv.Ranks, folder: Folder) -> Path:
     )
     train_seconds = sum(history["seconds"])
     scored = some_rows(data.test, s.run.eval_data, s.run.seed)
-    torch.manual_seed(s.run.seed + ranks.rank)
-    own = _own(scored, ranks)
-    with evidence_bar(own, s.run.eval_particles, disable=not ranks.first) as bar:
-        evidence = ranks.gather(
-            pv.log_evidence(
-                model,
-                proposal_of(loss),
-                own,
-                num_particles=s.run.eval_particles,
-                compile=s.run.compile,
-                progress=bar.update,
-            )
-        )
+    evidence = None if s.model.guide == "point" else _evidence(s, ranks, model, loss, scored)
     ranks.close()  # the rest is done by the first process alone
     if not ranks.first:
         return folder.path
@@ -174,15 +167,23 @@ def _train(s: Settings, ranks: pv.Ranks, folder: Folder) -> Path:
         last_epoch=history[-1],
         train_peak_memory_mib=peak_memory_mib(),
     )
-    metrics = {
-        "log_px": evidence.mean,
-        "se": evidence.mean_se,
-        "elbo": evidence.elbo.mean().item(),
-        "num_particles": s.run.eval_particles,
-        "num_data": len(evidence.log_px),
-        "split": "test",
-    }
-    lines = [f"trained {len(history)} epochs in {train_seconds:.0f} s; test {evidence}"]
+    if evidence is None:
+        model.eval(), guide.eval()
+        metrics = reconstruction_metrics(
+            reconstruction_log_likelihood(model, guide, scored, device)
+        )
+        outcome = describe(metrics)
+    else:
+        metrics = {
+            "log_px": evidence.mean,
+            "se": evidence.mean_se,
+            "elbo": evidence.elbo.mean().item(),
+            "num_particles": s.run.eval_particles,
+            "num_data": len(evidence.log_px),
+            "split": "test",
+        }
+        outcome = str(evidence)
+    lines = [f"trained {len(history)} epochs in {train_seconds:.0f} s; test {outcome}"]
     if data.task and data.task.name != "label" and s.model.likelihood == "bernoulli":
         metrics["baseline_log_px"] = baseline(
             s, data, scored, device, folder.path / "baseline.safetensors"
@@ -199,6 +200,25 @@ def _train(s: Settings, ranks: pv.Ranks, folder: Folder) -> Path:
         f"pictures: {', '.join(sorted(path.name for path in folder.figures.glob('*.png')))} in {folder.figures}"
     )
     return folder.path
+
+
+def _evidence(
+    s: Settings, ranks: pv.Ranks, model: pv.Model, loss: torch.nn.Module, scored: Batches
+) -> pv.Evidence:
+    """log p(x) of test data; each process scores its share."""
+    torch.manual_seed(s.run.seed + ranks.rank)
+    own = _own(scored, ranks)
+    with evidence_bar(own, s.run.eval_particles, disable=not ranks.first) as bar:
+        return ranks.gather(
+            pv.log_evidence(
+                model,
+                proposal_of(loss),
+                own,
+                num_particles=s.run.eval_particles,
+                compile=s.run.compile,
+                progress=bar.update,
+            )
+        )
 
 
 def _where(ranks: pv.Ranks, device: torch.device) -> str:

@@ -2,8 +2,9 @@
 
 from pyrovae.nets.batched import Batched
 from pyrovae.nets.conv import ConvDecoder, ConvEncoder
+from pyrovae.nets.corrupted import Corrupted
 from pyrovae.nets.gated import GatedMLP
 from pyrovae.nets.mlp import MLP
 from pyrovae.nets.standardized import Standardized
 
-__all__ = ["MLP", "Batched", "ConvDecoder", "ConvEncoder", "GatedMLP", "Standardized"]
+__all__ = ["MLP", "Batched", "ConvDecoder", "ConvEncoder", "Corrupted", "GatedMLP", "Standardized"]

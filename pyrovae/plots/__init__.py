@@ -12,6 +12,7 @@ does.
 | `reconstructions` | images above their reconstructions | twice (n, C, H, W) |
 | `interpolation` | decoded paths between latents (`interpolate`, `interpolate_spherical`) | (rows, steps, C, H, W) |
 | `manifold` | a decoded plane of the prior (`prior_grid`) | (n * n, C, H, W) |
+| `latent_panels` | two latent dims of several models | panels of (N, 2) |
 | `latent_scatter` | two latent coordinates and the prior's circles | (N, D) |
 | `scores` | several runs with error bars | (n,) |
 | `paired_scores` | several runs and their paired gains, a row of panels for each group that compares | `Score`s |
@@ -33,6 +34,7 @@ from pyrovae.plots.entropies import entropy_histograms
 from pyrovae.plots.gains import Score, paired_scores
 from pyrovae.plots.images import image_grid, reconstructions, samples
 from pyrovae.plots.interpolation import interpolate, interpolate_spherical, interpolation
+from pyrovae.plots.latent_panels import latent_panels
 from pyrovae.plots.latents import kl_per_dim, latent_scatter
 from pyrovae.plots.manifold import manifold, prior_grid
 from pyrovae.plots.panels import kl_parts
@@ -59,6 +61,7 @@ __all__ = [
     "interpolation",
     "kl_parts",
     "kl_per_dim",
+    "latent_panels",
     "latent_scatter",
     "manifold",
     "paired_scores",

@@ -88,6 +88,10 @@ class TrainedVae(LoadedRun):
     ) -> Tensor:
         """`num` draws from the model, `(num, *event_shape)`: of x, or the means of p(x | z) at draws
         of z. c: for each of them."""
+        if self.settings.model.prior == "flat":
+            raise Refusal(
+                "the prior is flat, so there are no draws from it; decode codes of data."
+            )
         given = {} if c is None else {"c": self._condition(c, num)}
         if c is None and self.run["data"]["num_conditions"]:
             raise Refusal("the model is conditional, p(x | c): pass c, one for each sample.")
@@ -167,6 +171,8 @@ class TrainedVae(LoadedRun):
     ) -> pv.Evidence:
         """log p(x_i) of each datum by importance sampling, in nats with its error; see
         `pyrovae.log_evidence`."""
+        if self.settings.model.guide == "point":
+            raise Refusal("an autoencoder has no log p(x); use reconstruct or encode.")
         batch = self.batch(x, c=c, seed=seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -209,6 +215,7 @@ class TrainedVae(LoadedRun):
             len(self.settings.model.layers) == 1
             and self.settings.model.guide
             in (
+                "point",
                 "diagonal",
                 "full-rank",
                 "low-rank",

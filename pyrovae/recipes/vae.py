@@ -21,7 +21,8 @@ from pyrovae.data import (
     load_path,
 )
 from pyrovae.data.splits import Binarize
-from pyrovae.losses import CapacityLoss, Lagging, unwrap
+from pyrovae.heads import DeltaHead
+from pyrovae.losses import CapacityLoss, Lagging, Penalized, squared_jacobian, unwrap
 from pyrovae.programs import SemiAmortized
 from pyrovae.recipes.conditions import Task, conditioned
 from pyrovae.recipes.data_choice import refuse_unfit, refuse_unknown, with_classes
@@ -167,9 +168,21 @@ def make_loss(
                 free_bits=s.objective.free_bits,
                 beta=pv.LinearWarmup(steps, stop=s.objective.beta) if steps else s.objective.beta,
             )
+    if s.objective.contractive:
+        loss = Penalized(loss, _jacobian_of(guide), weight=s.objective.contractive)
     return (
         Lagging(loss, guide_steps=s.objective.guide_steps) if s.objective.guide_steps > 1 else loss
     )
+
+
+def _jacobian_of(guide: pv.Guide) -> Callable[..., torch.Tensor]:
+    """The squared Jacobian of the net of a deterministic encoder."""
+    encoder = cast(DeltaHead, cast(pv.Node, guide.nodes["z"]).conditional).net
+
+    def penalty(x: torch.Tensor, **_: torch.Tensor) -> torch.Tensor:
+        return squared_jacobian(encoder, x)
+
+    return penalty
 
 
 def proposal_of(loss: torch.nn.Module) -> torch.nn.Module:

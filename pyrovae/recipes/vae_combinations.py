@@ -47,6 +47,35 @@ def refuse_combinations(
         f"--guide {model.guide} has no other parameters.",
     )
     refuse(
+        model.prior == "flat" and model.guide != "point",
+        f"--prior flat has no density to integrate, so --guide {model.guide} would spread without end; use --guide point, "
+        "or --prior standard.",
+    )
+    refuse(
+        model.guide == "point"
+        and (
+            objective.objective != "elbo" or objective.particles > 1 or objective.refine_steps > 0
+        ),
+        "--guide point draws nothing, so --objective, --particles and --refine-steps have no use; leave them out.",
+    )
+    refuse(
+        model.guide == "point" and (model.hierarchical or model.prior == "vamp"),
+        "--guide point is for one latent layer and a prior with a density at the code; use one --latent-dim and another "
+        "--prior.",
+    )
+    refuse(
+        objective.contractive > 0 and (model.guide != "point" or data.condition != "none"),
+        "--contractive penalises the Jacobian of a deterministic encoder of x alone; use --guide point without --condition.",
+    )
+    refuse(
+        model.hierarchical and model.prior == "laplace",
+        "--prior laplace is for one latent layer; with a hierarchy use standard, mixture or flow at its top.",
+    )
+    refuse(
+        model.prior == "laplace" and data.condition != "none",
+        "--prior laplace does not depend on c; use --prior standard, conditional or flow.",
+    )
+    refuse(
         model.prior == "conditional" and data.condition == "none",
         "--prior conditional models p(z | c); give one with --condition.",
     )

@@ -14,7 +14,7 @@ import pyrovae.plots as plots
 from pyrovae.core.types import base_of
 from pyrovae.data import Batches, Splits
 from pyrovae.diagnostics.active_units import kl_per_dim
-from pyrovae.priors import StandardNormal
+from pyrovae.priors import Flat, StandardNormal
 from pyrovae.recipes.conditions import Task
 
 Values = dict[str, Tensor]
@@ -130,10 +130,12 @@ class Painter:
                 self.decode(chosen),
                 title="Test data, and the mean of p(x | z) at the posterior mean of z",
             ),
-            "samples": plots.samples(
-                self.decode({}, num=64), title="Means of p(x | z) at draws from the prior"
-            ),
         }
+        flat = isinstance(cast(pv.Node, self.model.nodes[top]).conditional, Flat)
+        if not flat:
+            figures["samples"] = plots.samples(
+                self.decode({}, num=64), title="Means of p(x | z) at draws from the prior"
+            )
         if pairs:
             figures["interpolation"] = plots.interpolation(
                 torch.stack(
@@ -152,7 +154,7 @@ class Painter:
             )
         if "y" in data.data.tensors and len(z) == 1:
             figures |= self.arithmetic(z[top], data.data.tensors["y"])
-        if len(dims) == 2 and len(z) == 1:
+        if len(dims) == 2 and len(z) == 1 and not flat:
             dims = (0, 1) if z[top].shape[-1] == 2 else dims
             grid = plots.prior_grid(15, z[top].shape[-1], dims=dims).to(z[top])
             figures["manifold"] = plots.manifold(

@@ -4,13 +4,22 @@ import dataclasses
 from typing import Annotated, Literal
 
 from pyrovae.recipes import bounds
-from pyrovae.recipes.bounds import Count, Scale, Widths
+from pyrovae.recipes.bounds import Count, Range, Scale, Widths
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.setting_rules import OnlyWith, Several
 
-Prior = Literal["standard", "mixture", "vamp", "flow", "conditional"]
+Prior = Literal["standard", "mixture", "vamp", "flow", "conditional", "laplace", "flat"]
 Guide = Literal[
-    "diagonal", "full-rank", "low-rank", "mixture", "iaf", "maf", "spline", "coupling", "planar"
+    "diagonal",
+    "full-rank",
+    "low-rank",
+    "mixture",
+    "iaf",
+    "maf",
+    "spline",
+    "coupling",
+    "planar",
+    "point",
 ]
 NETS_OF_FLOWS = ("iaf", "spline", "maf", "coupling")
 SCALED = ("normal", "normal-learned", "normal-predicted", "low-rank-normal", "student-t")
@@ -52,7 +61,10 @@ class ModelSettings:
     prior: Prior = "standard"
     """p(z). standard: N(0, I). mixture: of normals, learned. vamp: of the encoder's posteriors at
     pseudo-inputs. flow: a normalising flow. conditional: a normal whose mean and scale are
-    predicted from --condition."""
+    predicted from --condition. laplace: sparse codes. flat: no prior (with --guide point alone:
+    reconstruction is all that counts)."""
+    laplace_scale: Annotated[Scale, OnlyWith(prior="laplace")] = 1.0
+    """Scale of the Laplace prior; with --guide point 1 / scale is the weight of the L1 penalty."""
     prior_components: Annotated[Count, OnlyWith(prior=("mixture", "vamp"))] = 500
     """Number of components."""
     vamp_inputs: Annotated[Literal["learned", "fixed"], OnlyWith(prior="vamp")] = "learned"
@@ -72,7 +84,8 @@ class ModelSettings:
     guide: Guide = "diagonal"
     """q(z | x): a normal (diagonal, full-rank, low-rank), a mixture of diagonal normals, or a flow
     on the diagonal normal: iaf (inverse autoregressive, affine), spline (the same with splines),
-    maf (autoregressive: slow draws), coupling, planar."""
+    maf (autoregressive: slow draws), coupling, planar. point: a deterministic code, which makes an
+    autoencoder; its objective is no bound on log p(x)."""
     guide_components: Annotated[Count, OnlyWith(guide=("mixture", "low-rank"))] = 5
     """Number of components, or of factors."""
     guide_transforms: Annotated[Count, OnlyWith(guide=(*NETS_OF_FLOWS, "planar"))] = 2
@@ -81,6 +94,14 @@ class ModelSettings:
     """Hidden widths of the network of each step."""
     guide_context: Annotated[Count, OnlyWith(guide=NETS_OF_FLOWS)] = 64
     """Size of the context vector of x that conditions the flow steps."""
+
+    corrupt: Literal["none", "noise", "mask"] = "none"
+    """In training the encoder sees x with normal noise, or with elements set to 0 (denoising
+    autoencoders); the likelihood scores the clean x."""
+    corrupt_level: Annotated[
+        float, Range(0, 1, above=True), OnlyWith(corrupt=("noise", "mask"))
+    ] = 0.3
+    """Standard deviation of the noise in units of the data, or the probability of a 0."""
 
     net: Literal["mlp", "gated", "conv"] = "mlp"
     """Fully connected, the same with gates, or stride-2 convolutions (images only)."""

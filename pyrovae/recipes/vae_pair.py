@@ -9,7 +9,7 @@ import torch.nn as nn
 
 import pyrovae as pv
 from pyrovae import heads
-from pyrovae.nets import MLP, Standardized
+from pyrovae.nets import MLP, Corrupted, Standardized
 from pyrovae.posteriors import NonReparameterized, PrecisionWeighted
 from pyrovae.priors import VampPrior
 from pyrovae.recipes.vae_parts import (
@@ -40,12 +40,13 @@ def _single(s: Settings, shape: Shape, levels: int | None, c: int) -> tuple[pv.M
     size, condition = s.model.latent_dim[0], ("c",) if c else ()
 
     def encoder_net(out: int) -> nn.Module:
-        return _standardized(
-            ENCODERS[s.model.net](s.model, (shape[0] + c,) if c else shape, out), shape
+        return _encoder(
+            s, ENCODERS[s.model.net](s.model, (shape[0] + c,) if c else shape, out), shape
         )
 
     def context_net(out: int) -> nn.Module:
-        return _standardized(
+        return _encoder(
+            s,
             MLP(
                 (shape[0] + c,) if c else shape,
                 s.model.hidden[:1],
@@ -93,7 +94,7 @@ def _bottom_up(s: Settings, shape: Shape) -> dict[str, nn.Module]:
     below = "x"
 
     def encoder(out: int) -> nn.Module:
-        return _standardized(ENCODERS[s.model.net](s.model, shape, out), shape)
+        return _encoder(s, ENCODERS[s.model.net](s.model, shape, out), shape)
 
     net: Net = encoder
     for name, size in zip(s.model.layers, s.model.latent_dim):
@@ -115,7 +116,7 @@ def _top_down(
     width = s.model.upper_hidden[-1]
     for i, name in enumerate(names):
         net = (
-            _standardized(ENCODERS[s.model.net](s.model, shape, width), shape)
+            _encoder(s, ENCODERS[s.model.net](s.model, shape, width), shape)
             if i == 0
             else nn.Sequential(
                 activation(), MLP(width, s.model.upper_hidden[:-1], width, activation)
@@ -149,8 +150,12 @@ def _likelihood(s: Settings, size: int, shape: Shape, levels: int | None) -> nn.
     )
 
 
-def _standardized(net: nn.Module, shape: Shape) -> Standardized:
-    return Standardized(net, torch.zeros(shape), torch.ones(shape))
+def _encoder(s: Settings, net: nn.Module, shape: Shape) -> nn.Module:
+    """A net that reads x: standardised and, in training, corrupted as the settings say."""
+    standardized = Standardized(net, torch.zeros(shape), torch.ones(shape))
+    if s.model.corrupt == "none":
+        return standardized
+    return Corrupted(standardized, s.model.corrupt, s.model.corrupt_level)
 
 
 @torch.no_grad()

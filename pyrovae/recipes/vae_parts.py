@@ -14,7 +14,7 @@ from pyrovae.posteriors import (
     FlowPosterior,
     PlanarPosterior,
 )
-from pyrovae.priors import MixtureOfNormals, StandardNormal, VampPrior
+from pyrovae.priors import Flat, Laplace, MixtureOfNormals, StandardNormal, VampPrior
 from pyrovae.recipes.vae_model_settings import ModelSettings
 
 Shape = tuple[int, ...]
@@ -114,6 +114,8 @@ def _known(levels: int | None) -> int:
 
 PRIORS: dict[str, Callable[[ModelSettings, int, nn.Module | None, Shape, int], nn.Module]] = {
     "standard": lambda m, size, encoder, shape, c: StandardNormal(size),
+    "laplace": lambda m, size, encoder, shape, c: Laplace(size, scale=m.laplace_scale),
+    "flat": lambda m, size, encoder, shape, c: Flat(size),
     "conditional": lambda m, size, encoder, shape, c: heads.NormalHead(
         MLP(c, m.upper_hidden, 2 * size, ACTIVATIONS[m.activation])
     ),
@@ -133,6 +135,7 @@ PRIORS: dict[str, Callable[[ModelSettings, int, nn.Module | None, Shape, int], n
 
 NORMALS: dict[str, Callable[[ModelSettings, int, Net], nn.Module]] = {
     "diagonal": lambda m, size, net: heads.NormalHead(net(2 * size)),
+    "point": lambda m, size, net: heads.DeltaHead(net(size)),
     "full-rank": lambda m, size, net: heads.FullRankNormalHead(
         net(size + size * (size + 1) // 2), size
     ),
