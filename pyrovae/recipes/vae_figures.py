@@ -73,11 +73,21 @@ def codes(guide: pv.Guide, batch: Values) -> Values:
 
 
 def mean_of(fn: torch.distributions.Distribution) -> Tensor:
-    """The mean, or else the average of samples."""
+    """The mean (of a categorical, that of its levels), or else the average of samples."""
+    base = _base_of(fn)
+    if isinstance(base, torch.distributions.Categorical):
+        return base.probs @ torch.arange(base.probs.shape[-1]).to(base.probs)
     try:
         return fn.mean
     except (AttributeError, NotImplementedError):
         return torch.stack([cast(TorchDistributionMixin, fn)() for _ in range(DRAWS)]).mean(0)
+
+
+def _base_of(fn: torch.distributions.Distribution) -> torch.distributions.Distribution:
+    """The distribution of single elements."""
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return fn
 
 
 class Painter:
@@ -222,9 +232,7 @@ class Painter:
 
 def mean_pixels(fn: torch.distributions.Distribution, levels: int | None, top: float) -> Tensor:
     """E[x | z] as pixels in [0, 1]; for a categorical, the mean of its levels."""
-    base = fn
-    while hasattr(base, "base_dist"):
-        base = base.base_dist
+    base = _base_of(fn)
     if isinstance(base, torch.distributions.Categorical):
         return base.probs @ torch.linspace(0, 1, levels).to(base.probs)
     return mean_of(fn) / top
