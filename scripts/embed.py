@@ -24,7 +24,7 @@ import pyrovae as pv
 import pyrovae.plots as plots
 from pyrovae.recipes import bounds
 from pyrovae.recipes.bounds import Count, OutFile, Seed
-from pyrovae.recipes.embedding import Map, nearest, plane, probe
+from pyrovae.recipes.embedding import Map, information_of, nearest, plane, probe
 from pyrovae.recipes.new_data import NewData, Split, read_data
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.results import write_arrays
@@ -96,7 +96,7 @@ def _figures(
     directions: dict[str, torch.Tensor],
 ) -> dict[str, Figure]:
     figures: dict[str, Figure] = {}
-    information = information_of(codes)
+    information = information_of(codes.mean, codes.scale)
     if codes.mean.shape[1] >= 2 and len(data) >= 5:
         places, axes, what = plane(codes.mean[:5000], information, e.map, seed=e.seed)
         figures["map"] = plots.latent_scatter(
@@ -136,12 +136,6 @@ def _figures(
             title=f"Codes of data without {name}, plus 0 to 1.5 times its direction",
         )
     return figures
-
-
-def information_of(codes: Codes) -> torch.Tensor:
-    """KL of q(z_d | x) to N(0, 1) by dim, averaged over data, in nats: how much of a dim is used."""
-    variance = codes.scale**2
-    return 0.5 * (codes.mean**2 + variance - 1 - variance.log()).mean(0)
 
 
 def _moved(start: torch.Tensor, dim: int, steps: torch.Tensor) -> torch.Tensor:

@@ -24,6 +24,13 @@ class Accuracy:
         return f"{self.value:.4f} +- {self.se:.4f} (N = {self.num_data})"
 
 
+def information_of(mean: Tensor, scale: Tensor) -> Tensor:
+    """KL of q(z_d | x) to N(0, 1) by dim, averaged over data, in nats, `(D,)`: how much of a dim is
+    used."""
+    variance = scale**2
+    return 0.5 * (mean**2 + variance - 1 - variance.log()).mean(0)
+
+
 def nearest(codes: Tensor, num: int) -> Tensor:
     """The `num` nearest rows of each of N codes, itself left out, nearest first, `(N, num)`."""
     from sklearn.neighbors import NearestNeighbors

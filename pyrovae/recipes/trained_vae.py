@@ -162,7 +162,7 @@ class TrainedVae(LoadedRun):
         """The mean of p(x | z) at the mean of q(z | x), `(N, *event_shape)`."""
         batch = self.batch(x, c=c, seed=seed)
         return self.decode(
-            self.encode(x, c=c, num_draws=1 if self._is_exact else 100, seed=seed).mean,
+            self.encode(x, c=c, num_draws=1 if self.is_exact else 100, seed=seed).mean,
             c=batch.get("c"),
         )
 
@@ -199,9 +199,17 @@ class TrainedVae(LoadedRun):
             raise Refusal(
                 f"attribute {name!r}: {int(chosen.sum())} of {len(chosen)} data have it; expected some and not all."
             )
-        with self.evaluation(0):
-            means = torch.cat([self._posterior_means(part) for part in _chunks(data)])
-        return means[chosen].mean(0) - means[~chosen].mean(0)
+        return _direction(self._means(data), chosen)
+
+    def attributes(self, *, key: str = "y", split: str = "train") -> dict[str, Tensor]:
+        """The direction (see `attribute`) of each value of a label, "y=0", "y=1", ..., the data being
+        encoded once; none where there is no such label, or one value alone."""
+        data = self.data(split).data.tensors
+        values = data[key].unique().tolist() if key in data else []
+        if len(values) < 2:
+            return {}
+        means = self._means(data)
+        return {f"{key}={value}": _direction(means, data[key] == value) for value in values}
 
     def _load(self, split: str, network: int) -> Batches | None:
         prepared = prepare(self.settings)
@@ -209,7 +217,7 @@ class TrainedVae(LoadedRun):
         return {"train": prepared.train, "valid": prepared.valid, "test": prepared.test}[split]
 
     @property
-    def _is_exact(self) -> bool:
+    def is_exact(self) -> bool:
         """Whether q(z | x) has a mean in closed form."""
         return (
             len(self.settings.model.layers) == 1
@@ -225,13 +233,18 @@ class TrainedVae(LoadedRun):
         )
 
     def _moments(self, batch: dict[str, Tensor], site: str) -> tuple[Tensor, Tensor] | None:
-        if not self._is_exact:
+        if not self.is_exact:
             return None
         device = device_of(self.guide)
         fn = cast(pv.Guide, self.guide).nodes[site](
             {name: value.to(device) for name, value in batch.items()}
         )
         return fn.mean, fn.variance.sqrt()
+
+    def _means(self, data: dict[str, Tensor]) -> Tensor:
+        """Posterior means of data as the model takes them, `(N, D)`."""
+        with self.evaluation(0):
+            return torch.cat([self._posterior_means(part) for part in _chunks(data)])
 
     def _posterior_means(self, batch: dict[str, Tensor]) -> Tensor:
         exact = self._moments(batch, self.site)
@@ -280,3 +293,7 @@ def _chunks(batch: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
     size = len(next(iter(batch.values())))
     for start in range(0, size, CHUNK):
         yield {name: value[start : start + CHUNK] for name, value in batch.items()}
+
+
+def _direction(means: Tensor, chosen: Tensor) -> Tensor:
+    return means[chosen].mean(0) - means[~chosen].mean(0)

@@ -74,11 +74,21 @@ def codes(guide: pv.Guide, batch: Values) -> Values:
 
 
 def mean_of(fn: torch.distributions.Distribution) -> Tensor:
-    """The mean, or else the average of samples."""
+    """The mean (of a categorical, that of its levels), or else the average of samples."""
+    base = _base_of(fn)
+    if isinstance(base, torch.distributions.Categorical):
+        return base.probs @ torch.arange(base.probs.shape[-1]).to(base.probs)
     try:
         return fn.mean
     except (AttributeError, NotImplementedError):
         return torch.stack([cast(TorchDistributionMixin, fn)() for _ in range(DRAWS)]).mean(0)
+
+
+def _base_of(fn: torch.distributions.Distribution) -> torch.distributions.Distribution:
+    """The distribution of single elements."""
+    while (inner := base_of(fn)) is not None:
+        fn = inner
+    return fn
 
 
 class Painter:
@@ -225,9 +235,7 @@ class Painter:
 
 def mean_pixels(fn: torch.distributions.Distribution, levels: int | None, top: float) -> Tensor:
     """E[x | z] as pixels in [0, 1]; for a categorical, the mean of its levels."""
-    base = fn
-    while (inner := base_of(base)) is not None:
-        base = inner
+    base = _base_of(fn)
     if isinstance(base, torch.distributions.Categorical):
         return base.probs @ torch.linspace(0, 1, levels).to(base.probs)
     return mean_of(fn) / top

@@ -16,6 +16,7 @@ from pyrovae.recipes.bnn_task import load_task
 from pyrovae.recipes.bnn_train import Trained
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.vae import some_rows
+from pyrovae.recipes.vae_figures import mean_of
 
 OWN = {
     "hmc": ("--draws", 5, "--hmc-warmup", 5, "--hmc-samples", 5, "--hmc-leapfrogs", 3),
@@ -141,3 +142,9 @@ def test_other_data_under_the_same_name_are_refused(tmp_path: Path) -> None:
         loaded.data("train")
     with pytest.raises(Refusal, match="expected train, valid or test"):
         loaded.data("training")
+
+
+def test_the_mean_of_a_categorical_is_that_of_its_levels() -> None:
+    fn = torch.distributions.Categorical(torch.tensor([[0.5, 0.0, 0.5], [0.0, 0.25, 0.75]]))
+    mean = mean_of(torch.distributions.Independent(fn, 1))
+    torch.testing.assert_close(mean, torch.tensor([1.0, 1.75]))

@@ -57,7 +57,12 @@ def test_codes_and_reconstructions_are_those_of_the_pair(vae: TrainedVae, x: np.
 
 def test_the_layout_of_the_data_does_not_matter(vae: TrainedVae, x: np.ndarray) -> None:
     codes = vae.encode(x).mean
-    for same in (x[:, 0], x.reshape(40, -1), x.transpose(0, 2, 3, 1), torch.from_numpy(x).double()):
+    for same in (
+        x[:, 0],
+        x.reshape(40, -1),
+        x.transpose(0, 2, 3, 1),
+        torch.from_numpy(x).double(),
+    ):
         torch.testing.assert_close(vae.encode(same).mean, codes)
     black = (x > 0.5).astype(np.uint8)
     torch.testing.assert_close(vae.encode(black * 255).mean, vae.encode(black).mean)
