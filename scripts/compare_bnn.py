@@ -25,12 +25,14 @@ import pyrovae as pv
 import pyrovae.plots as plots
 from pyrovae.core.atomic_write import write_atomically
 from pyrovae.recipes import bounds
+from pyrovae.recipes.bnn_data import load_task
 from pyrovae.recipes.bnn_figures import bands, figures, refuse_bands
 from pyrovae.recipes.bnn_methods import EXPLAINED, METHODS, RULES
 from pyrovae.recipes.bnn_report import Scores, markdown, read_scores, save_scores, score, to_arviz
 from pyrovae.recipes.bnn_settings import BnnSettings
-from pyrovae.recipes.bnn_task import Task, load_task, load_unknown
+from pyrovae.recipes.bnn_task import Task
 from pyrovae.recipes.bnn_train import train
+from pyrovae.recipes.bnn_unknown import load_unknown
 from pyrovae.recipes.bounds import OutFolder
 from pyrovae.recipes.data_choice import did_you_mean
 from pyrovae.recipes.folder_lock import owned

@@ -2,8 +2,10 @@
 
     python scripts/train_bnn.py --dataset diabetes --method bbb --out runs/bbb
 
-writes run.json (settings, versions, metrics), history.csv, weights.safetensors, an ArviZ file, and
-figures.
+    python scripts/train_bnn.py --dataset rows.csv --target price
+
+writes run.json (settings, versions, metrics), history.csv, weights.safetensors, an ArviZ file,
+figures and, for regression, predictor/: one network trained on all rows, for predict.py.
 """
 
 import dataclasses
@@ -21,12 +23,15 @@ from script_context import script_context
 import pyrovae as pv
 import pyrovae.plots as plots
 from pyrovae.recipes import bounds
+from pyrovae.recipes.bnn_data import load_task
 from pyrovae.recipes.bnn_figures import bands, figures, refuse_bands
 from pyrovae.recipes.bnn_methods import EXPLAINED, METHODS, RULES
+from pyrovae.recipes.bnn_predictor import train_predictor
 from pyrovae.recipes.bnn_report import markdown, score, to_arviz
 from pyrovae.recipes.bnn_settings import BnnSettings
-from pyrovae.recipes.bnn_task import epochs_of, load_task, load_unknown
+from pyrovae.recipes.bnn_task import epochs_of
 from pyrovae.recipes.bnn_train import stored_guides, train
+from pyrovae.recipes.bnn_unknown import load_unknown
 from pyrovae.recipes.bounds import OutFolder
 from pyrovae.recipes.machine import choose_device, peak_memory_mib
 from pyrovae.recipes.run_folder import Folder, OnceAccepted
@@ -47,6 +52,8 @@ class Training:
     bands: bool = False
     """Also train the method on toy data, a synthetic 1-D set with a gap, and plot its predictive
     bands (regression only)."""
+    predictor: bool = True
+    """Of a regression set, also train one network on all rows, to predict new ones with."""
     out: OutFolder | None = None
     """Folder of the run; by default a new one under runs/."""
     resume: bool = False
@@ -77,20 +84,9 @@ def _main(t: Training, folder: Folder) -> Path:
     torch.set_num_threads(s.run.threads or 1)
     unknown = load_unknown(t.ood, task) if t.ood else None
     refuse_bands(t.bands, task)
-    facts = {
-        "name": task.name,
-        "source": task.source,
-        "num_train": task.num_data,
-        "num_splits": task.num_splits,
-        "kind": task.kind,
-        "num_features": task.num_features,
-        "outputs": task.outputs,
-        "y_mean": task.y_mean.tolist(),
-        "y_scale": task.y_scale.tolist(),
-        "sha256": task.digest(),
-    }
+    facts = task.facts()
     if t.resume:
-        folder.refuse_other_data(facts["sha256"])
+        folder.refuse_other_data(str(facts["sha256"]))
     say(
         f"{task.name}: {task.num_data} training data of {task.num_features} features, "
         f"{task.num_splits * s.run.seeds} networks, {epochs_of(s, task)} epochs on {device}; writing to {folder.path}"
@@ -102,6 +98,7 @@ def _main(t: Training, folder: Folder) -> Path:
         device=device,
         resume=folder.checkpoint if t.resume else None,
         draws=folder.path / "draws",
+        chains_file=folder.checkpoint,
         hooks=(
             OnceAccepted(lambda: folder.begin(t, device=device, data=facts)),
             Checkpoint(folder.checkpoint),
@@ -120,6 +117,9 @@ def _main(t: Training, folder: Folder) -> Path:
         wall_seconds=time.perf_counter() - start,
     )
     to_arviz(trained, task, folder.path / "arviz.nc")
+    if t.predictor and task.kind == "regression":
+        say(f"{task.name}: one more network on all rows, to predict new ones with")
+        train_predictor(method, s, task, folder.path, device=device, resume=t.resume)
     say(
         f"trained {trained.steps} steps in {trained.seconds:.0f} s; {s.run.num_samples} draws; mean ± standard error over "
         f"splits and seeds\n\n{markdown({t.method: scores.summary()})}\n"

@@ -29,16 +29,36 @@ class CsvTable:
         Raises:
             DataError: a column that is not there.
         """
-        if missing := [name for name in names if name not in self.names]:
-            raise DataError(
-                f"{self.path} has no column {', '.join(map(repr, missing))}; its columns are "
-                f"{', '.join(self.names)}."
-            )
+        _refuse_missing(self.path, self.names, names)
         return self.values[:, [self.names.index(name) for name in names]]
 
     def without(self, names: Sequence[str]) -> tuple[str, ...]:
         """The names of the other columns."""
         return tuple(name for name in self.names if name not in names)
+
+
+@dataclasses.dataclass(frozen=True)
+class TextTable:
+    """The cells of a table as they stand in the file: `lines[i]` is the number of row i in it."""
+
+    path: Path
+    names: tuple[str, ...]
+    rows: list[list[str]]
+    lines: list[int]
+
+    def numbers(self, names: Sequence[str]) -> np.ndarray:
+        """Those columns as numbers, in that order. Shapes: (N, len(names)), float64.
+
+        Raises:
+            DataError: a column that is not there; a cell that is no finite number.
+        """
+        _refuse_missing(self.path, self.names, names)
+        places = [(self.names.index(name), name) for name in names]
+        values = np.empty((len(self.rows), len(names)))
+        for index, (line, row) in enumerate(zip(self.lines, self.rows)):
+            for column, (place, name) in enumerate(places):
+                values[index, column] = _number(row[place], self.path, line, name)
+        return values
 
 
 def is_csv(path: Path) -> bool:
@@ -60,6 +80,16 @@ def read_csv(path: str | os.PathLike) -> CsvTable:
         ...     read_csv(f"{folder}/t.csv").columns(["score"]).tolist()
         [[1.5], [2.0]]
     """
+    table = read_text_table(path)
+    return CsvTable(table.path, table.names, table.numbers(table.names))
+
+
+def read_text_table(path: str | os.PathLike) -> TextTable:
+    """A table as ``read_csv`` reads it, whose cells may be anything.
+
+    Raises:
+        DataError: no file, no header, no rows, a name twice, lines of other lengths.
+    """
     path = Path(path).expanduser()
     if not path.exists():
         raise DataError(f"{path} does not exist (looked from {Path.cwd()}).")
@@ -78,15 +108,19 @@ def read_csv(path: str | os.PathLike) -> CsvTable:
     (_, header), rows = rows[0], rows[1:]
     names = tuple(name.strip() for name in header)
     _check_names(path, names, header)
-    values = np.empty((len(rows), len(names)))
-    for index, (number, line) in enumerate(rows):
+    for number, line in rows:
         if len(line) != len(names):
             raise DataError(
                 f"{path}, line {number}, has {len(line)} cells and the header {len(names)}; expected one for each name."
             )
-        for column, cell in enumerate(line):
-            values[index, column] = _number(cell, path, number, names[column])
-    return CsvTable(path, names, values)
+    return TextTable(path, names, [line for _, line in rows], [number for number, _ in rows])
+
+
+def _refuse_missing(path: Path, known: Sequence[str], names: Sequence[str]) -> None:
+    if missing := [name for name in names if name not in known]:
+        raise DataError(
+            f"{path} has no column {', '.join(map(repr, missing))}; its columns are {', '.join(known)}."
+        )
 
 
 def _check_names(path: Path, names: tuple[str, ...], header: Sequence[str]) -> None:

@@ -134,13 +134,28 @@ class Regression:
             else torch.arange(len(train))
         )
         rows = {"train": train[order[size:]], "valid": train[order[:size]], "test": test}
+        return self._standardised(rows)
+
+    def whole(self) -> RegressionSplit:
+        """All N rows, standardised on all of them: ``train`` and ``test`` are both the whole set, for
+        a model to predict new rows with.
+
+        Example:
+            >>> from pyrovae.data import load_diabetes
+            >>> len(load_diabetes().whole().train)
+            442
+        """
+        rows = torch.arange(len(self.x))
+        return self._standardised({"train": rows, "valid": rows[:0], "test": rows})
+
+    def _standardised(self, rows: dict[str, Tensor]) -> RegressionSplit:
         values = {"x": self.x, "y": self.y}
-        moments = {key: _moments(value[rows["train"]]) for key, value in values.items()}
+        found = {key: moments(value[rows["train"]]) for key, value in values.items()}
 
         def part(name: str) -> DictDataset:
             return DictDataset(
                 **{
-                    key: ((value[rows[name]].double() - moments[key][0]) / moments[key][1]).to(
+                    key: ((value[rows[name]].double() - found[key][0]) / found[key][1]).to(
                         value.dtype
                     )
                     for key, value in values.items()
@@ -149,11 +164,11 @@ class Regression:
 
         numbers = {
             f"{key}_{kind}": number.to(values[key].dtype)
-            for key, pair in moments.items()
+            for key, pair in found.items()
             for kind, number in zip(("mean", "scale"), pair)
         }
         return RegressionSplit(
-            part("train"), part("valid") if size else None, part("test"), **numbers
+            part("train"), part("valid") if len(rows["valid"]) else None, part("test"), **numbers
         )
 
     def stacked(self, *, valid_fraction: float = 0.0, seed: int = 0) -> RegressionSplit:
@@ -280,8 +295,13 @@ def check_indices(
         )
 
 
-def _moments(values: Tensor) -> Indices:
-    """Mean and standard deviation of each column in float64; deviation 1 for a constant one."""
+def moments(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each column in float64; deviation 1 for a constant one.
+
+    Example:
+        >>> moments(torch.tensor([[1.0, 5.0], [3.0, 5.0]]))[1].tolist()
+        [1.0, 1.0]
+    """
     values = values.double()
     constant = values.amax(0) == values.amin(0)
     return values.mean(0), values.std(0, correction=0).where(~constant, 1.0)

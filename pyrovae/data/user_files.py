@@ -9,6 +9,7 @@ import numpy as np
 
 from pyrovae.data.arrays import PIXELS, convert_x, convert_y, refuse_small_range
 from pyrovae.data.batches import DictDataset
+from pyrovae.data.csv_table import is_csv, read_csv
 from pyrovae.data.errors import DataError
 from pyrovae.data.holdout import hold_out, split_valid
 from pyrovae.data.idx import is_idx, read_idx, read_idx_folder
@@ -19,13 +20,13 @@ from pyrovae.data.splits import Splits
 MIN_ROWS = 10
 _log = logging.getLogger(__name__)
 _KEYS = {"x": "y", "x_valid": "y_valid", "x_test": "y_test"}
-_EXPECTED = "an .npy or .npz file, an IDX file (MNIST's format, also .gz) or a folder of images"
-_TEXT = {".csv": ", delimiter=','", ".tsv": ", delimiter='\\t'", ".txt": "", ".dat": ""}
+_EXPECTED = "an .npy, .npz, .csv or .tsv file, an IDX file (MNIST's format, also .gz) or a folder of images"
+_TEXT = (".txt", ".dat")
 
 
 def load_path(path: str | os.PathLike, *, valid_size: int | None = None) -> Splits:
-    """Your data from ``.npy`` (x), ``.npz`` (x; optional y, x_valid, y_valid, x_test, y_test), IDX
-    or a folder of images.
+    """Your data from ``.npy`` (x), ``.npz`` (x; optional y, x_valid, y_valid, x_test, y_test),
+    ``.csv`` or ``.tsv`` (all columns are x; see ``csv_table.read_csv``), IDX or a folder of images.
 
     IDX is MNIST's format, plain or ``.gz``: one file of images, or a folder with files named as
     MNIST's, which may add labels and a test set. Labels may be given for some parts only. Without
@@ -110,14 +111,18 @@ def load_path(path: str | os.PathLike, *, valid_size: int | None = None) -> Spli
 
 
 def read_file(path: Path) -> tuple[dict[str, np.ndarray], str]:
-    """The arrays of an .npy, .npz or IDX file, and a note."""
+    """The arrays of an .npy, .npz, .csv, .tsv or IDX file, and a note."""
     suffix = path.suffix.lower()
     refuse_special(path)
+    if is_csv(path):
+        table = read_csv(path)
+        return {"x": table.values}, f"{len(table.names)} columns"
     if suffix in _TEXT:
         raise DataError(
-            f"{path} is a table in text, which is not read; expected {_EXPECTED}. Turn it into an .npz in one "
-            f"line of Python, x the features and y what is to be predicted, where there is one: import numpy as "
-            f"np; t = np.loadtxt({path.name!r}{_TEXT[suffix]}, skiprows=1); np.savez({path.stem + '.npz'!r}, "
+            f"{path} is a table in text without a format, which is not read; expected {_EXPECTED}. Give the columns "
+            "names in a first line, separate them by commas and call it .csv, or turn it into an .npz in one line of "
+            f"Python, x the features and y what is to be predicted, where there is one: import numpy as np; "
+            f"t = np.loadtxt({path.name!r}, skiprows=1); np.savez({path.stem + '.npz'!r}, "
             "x=t[:, :-1], y=t[:, -1])  (skiprows=1 skips a line of names; take x=t where all columns are data)"
         )
     try:

@@ -114,7 +114,7 @@ def log_predictive(
 
     results = []
     with evaluating(model, guide):
-        for parts in _run(
+        for parts in run_draws(
             model, guide, data, num_samples, names, plate, score, compile, redraw=False
         ):
             total = functools.reduce(torch.logaddexp, parts)
@@ -148,14 +148,14 @@ def predict_moments(
     """
     results = []
     with evaluating(model, guide):
-        for parts in _run(
+        for parts in run_draws(
             model,
             guide,
             data,
             num_samples,
             names,
             plate,
-            lambda trace, count: _summed(_only(trace, site, plate), count),
+            lambda trace, count: _summed(site_of(trace, site, plate), count),
             compile,
             redraw=True,
         ):
@@ -176,7 +176,7 @@ def _summed(fn: torch.distributions.Distribution, count: int) -> tuple[Tensor, T
             if isinstance(base, Categorical)
             else torch.stack([1.0 - base.probs, base.probs], -1)
         )
-        probs = _of_draws(probs, fn, count).double()
+        probs = of_draws(probs, fn, count).double()
         entropy = -torch.xlogy(probs, probs).sum(-1)
         return probs.sum(0), entropy.sum(0), torch.empty(0)
     try:
@@ -185,11 +185,11 @@ def _summed(fn: torch.distributions.Distribution, count: int) -> tuple[Tensor, T
         raise PairError(
             f"a {type(base).__name__} knows no mean and variance; use predict, which returns draws."
         ) from error
-    mean, variance = (_of_draws(value, fn, count) for value in (mean, variance))
+    mean, variance = (of_draws(value, fn, count) for value in (mean, variance))
     return mean.sum(0), variance.sum(0), (mean**2).sum(0)
 
 
-def _of_draws(value: Tensor, fn: torch.distributions.Distribution, count: int) -> Tensor:
+def of_draws(value: Tensor, fn: torch.distributions.Distribution, count: int) -> Tensor:
     """A distribution's parameter with a leading dim for draws; a draw that ran alone has none."""
     value = value if len(fn.batch_shape) > 1 else value.unsqueeze(0)
     return value.expand(count, *value.shape[1:])
@@ -205,7 +205,7 @@ def _moments(mean: Tensor, noise: Tensor, square: Tensor) -> Moments:
     return Moments(mean.cpu(), noise.cpu(), (square - mean**2).clamp_min(0.0).cpu())
 
 
-def _only(trace: Trace, name: str | None, plate: str) -> torch.distributions.Distribution:
+def site_of(trace: Trace, name: str | None, plate: str) -> torch.distributions.Distribution:
     sites = {
         key: site
         for key, site in nodes_of(trace).items()
@@ -220,7 +220,7 @@ def _only(trace: Trace, name: str | None, plate: str) -> torch.distributions.Dis
     return sites[name]["fn"]
 
 
-def _run(
+def run_draws(
     model: Callable,
     guide: Callable,
     data: Data,

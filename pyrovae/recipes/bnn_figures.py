@@ -12,10 +12,11 @@ import pyrovae.plots as plots
 from pyrovae import metrics
 from pyrovae.data import gap1d_function
 from pyrovae.recipes import nesting
+from pyrovae.recipes.bnn_data import load_task
 from pyrovae.recipes.bnn_method import Method
 from pyrovae.recipes.bnn_report import ANGLES, TURNED, Scores
 from pyrovae.recipes.bnn_settings import BnnSettings
-from pyrovae.recipes.bnn_task import Task, load_task
+from pyrovae.recipes.bnn_task import Task
 from pyrovae.recipes.bnn_train import train
 from pyrovae.recipes.refusal import Refusal
 
@@ -128,7 +129,7 @@ def bands(methods: Iterable[Method], s: BnnSettings) -> Figure:
     for method in methods:
         trained = train(method, s, task)
         x_own, y_own = task.train.tensors["x"][0], task.train.tensors["y"][0]
-        x_mean, x_scale = cast(tuple[Tensor, Tensor], task.x_stats)  # of a regression set
+        x_mean, x_scale = (cast(Tensor, value)[0] for value in (task.x_mean, task.x_scale))
         moments = pv.predict_moments(
             *trained.pairs[0],
             {"x": (x.unsqueeze(1) - x_mean) / x_scale},

@@ -28,7 +28,11 @@ class DataSettings:
     """diabetes, digits (both ship with scikit-learn), mnist, fashion-mnist, kmnist, gap (a 1-D
     toy), the name of a UCI set under the data root, or a PATH: an .npz with x and y (whole numbers
     are classes), a folder of images in one subfolder a class, a folder of IDX files named as
-    MNIST's, or a folder in the UCI layout."""
+    MNIST's, a folder in the UCI layout, or a table, .csv or .tsv, with --target."""
+    target: str | None = None
+    """The column of a table to predict from the others."""
+    task: Literal["auto", "regression", "classification"] = "auto"
+    """Of a table; auto: whole numbers with at most 20 distinct values are classes."""
     splits: Networks | None = None
     """Number of splits of a regression set to use (default: all; 20 random ones if the set defines
     none)."""

@@ -16,6 +16,7 @@ import pyrovae as pv
 from pyrovae.bnn.guides import MCDropout, MeanField, PointEstimate
 from pyrovae.bnn.samplers import Chains, Collect
 from pyrovae.data import Batches, DictDataset, StackedBatches
+from pyrovae.recipes.bnn_chains import load_chains, save_chains
 from pyrovae.recipes.bnn_hmc import gradient_steps
 from pyrovae.recipes.bnn_method import Method, stack
 from pyrovae.recipes.bnn_posteriors import Fitted, Pair
@@ -61,11 +62,13 @@ def train(
     device: torch.device = torch.device("cpu"),
     resume: Path | None = None,
     draws: Path | None = None,
+    chains_file: Path | None = None,
 ) -> Trained:
     """Train all networks of the task (splits times seeds times members) side by side.
 
     seconds: a limit on the training time, checked after each epoch. draws: a folder where kept
-    draws are written, for resuming.
+    draws are written, for resuming. chains_file: where finished Markov chains are written;
+    `resume` reads them.
     """
     pyro.set_rng_seed(s.run.seed)
     losses = method.build_losses(s, task)
@@ -88,7 +91,12 @@ def train(
         for hook in hooks:
             if isinstance(hook, Begins):
                 hook.begin(cast(Any, None))  # `fit`, which has a run, is not called
-        chains = method.chains(loss, losses, s, task, data)
+        if resume is not None:
+            chains = load_chains(loss, resume)
+        else:
+            chains = method.chains(loss, losses, s, task, data)
+            if chains_file is not None:
+                save_chains(chains, loss, chains_file)
     else:
         local = s.inference.local_reparameterization and isinstance(
             losses[0].guide, (MeanField, MCDropout)

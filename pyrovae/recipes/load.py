@@ -5,12 +5,10 @@ from pathlib import Path
 
 import torch
 
-from pyrovae.data import DictDataset
 from pyrovae.recipes import nesting
 from pyrovae.recipes.bnn_methods import METHODS
+from pyrovae.recipes.bnn_rebuild import rebuild, sizes_of
 from pyrovae.recipes.bnn_settings import BnnSettings
-from pyrovae.recipes.bnn_task import Task
-from pyrovae.recipes.bnn_train import rebuild_pairs, stored_guides, untrained
 from pyrovae.recipes.loaded_run import LoadedRun
 from pyrovae.recipes.machine import choose_device
 from pyrovae.recipes.refusal import Refusal
@@ -23,7 +21,6 @@ from pyrovae.recipes.vae_pair import build
 from pyrovae.recipes.vae_settings import Settings
 from pyrovae.training.checkpoint import load_weights
 from pyrovae.training.history import History
-from pyrovae.training.tensor_file import read_tensors
 
 
 def load_run(path: str | Path, *, device: str | torch.device = "cpu") -> LoadedRun:
@@ -81,39 +78,13 @@ def _load_vae(folder: Folder, run: dict, device: torch.device) -> LoadedRun:
 def _load_bnn(folder: Folder, run: dict, device: torch.device) -> LoadedRun:
     arguments, data = run["arguments"], run["data"]
     settings = nesting.from_json(BnnSettings, arguments["settings"])
-    rows, splits = data["num_train"], data["num_splits"]
-    task = Task(  # the sizes alone: expanded zeros take no memory
-        data["name"],
-        data["kind"],
-        DictDataset(x=torch.zeros(()).expand(splits, rows, data["num_features"])),
-        None,
-        DictDataset(x=torch.zeros(()).expand(splits, rows, data["num_features"])),
-        data["outputs"],
-        torch.tensor(data["y_mean"]),
-        torch.tensor(data["y_scale"]),
-    )
     method, count = METHODS[arguments["method"]], run["num_samples"]
-    loss = untrained(method, settings, task)
-    load_weights(loss, folder.weights)
-    pairs = rebuild_pairs(method, settings, task, loss, _num_draws(folder))
-    if (guides := stored_guides(method, pairs)) is not None:
-        load_weights(guides, folder.posterior)
-    loss.to(device)
-    for pair in pairs:
-        for program in pair:
-            program.to(device)
+    task = sizes_of(data, rows=data["num_train"], splits=data["num_splits"])
+    loss, pairs = rebuild(method, settings, task, folder.weights, folder.posterior, device)
     history = _history(folder)
     return TrainedBnn(
         folder.path, settings, *pairs[0], pairs, loss, history, run["metrics"], run, count
     )
-
-
-def _num_draws(folder: Folder) -> int:
-    """The number of draws in the posterior file, if it is an empirical posterior; else 1."""
-    if not folder.posterior.exists():
-        return 1
-    tensors, *_ = read_tensors(folder.posterior)
-    return next((len(value) for name, value in tensors.items() if name.endswith("draws_0")), 1)
 
 
 def _history(folder: Folder) -> History | None:

@@ -46,6 +46,7 @@ MAY_CHANGE = {
     "eval_data",
     "tensorboard",
     "bands",
+    "predictor",
 }
 """Settings that a resumed run may change."""
 SCHEMA = 3

@@ -85,7 +85,7 @@ def refuse_set(name: str) -> None:
         "--dataset",
         name,
         DATASETS,
-        "the path of an .npy, .npz or IDX file or of a folder of images",
+        "the path of an .npy, .npz, .csv, .tsv or IDX file or of a folder of images",
     )
 
 

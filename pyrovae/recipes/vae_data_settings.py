@@ -19,8 +19,8 @@ class DataSettings:
     dataset: str = "digits"
     """digits (ships with scikit-learn), mnist, fashion-mnist, kmnist, binarized-mnist
     (Larochelle's fixed binarisation), or a path: .npy, .npz (x, optional y, x_test, y_test,
-    x_valid), IDX (MNIST's format, also .gz; one file or a folder named as MNIST's) or a folder of
-    images. For tables of numbers use --likelihood normal-learned. Named sets are read from
+    x_valid), .csv or .tsv (all columns are x), IDX (MNIST's format, also .gz; one file or a folder
+    named as MNIST's) or a folder of images. For tables of numbers use --likelihood normal-learned. Named sets are read from
     $PYROVAE_DATA, or else from the cache folder, and downloaded there if missing."""
     binarize: Literal["dynamic", "static", "threshold", "none"] | None = None
     """How grey pixels become 0 or 1. dynamic: sampled again in every epoch; static: sampled once;

@@ -862,8 +862,11 @@ def test_load_npz_refuses(tmp_path, arrays, words):
 def test_load_path_refuses_files(tmp_path):
     with refused("nowhere.npy", "does not exist"):
         data.load_path(tmp_path / "nowhere.npy")
-    (tmp_path / "table.csv").write_text("1,2")
-    with refused("table.csv", "np.savez"):
+    (tmp_path / "table.txt").write_text("1,2")
+    with refused("table.txt", "np.savez"):
+        data.load_path(tmp_path / "table.txt")
+    (tmp_path / "table.csv").write_text("1,2\n3,4\n")
+    with refused("table.csv", "begins with numbers"):
         data.load_path(tmp_path / "table.csv")
     Image.fromarray(pixels(4, 4)).save(tmp_path / "one.png")
     with refused("'.png'", "folder"):

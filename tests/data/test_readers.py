@@ -17,8 +17,8 @@ from test_scripts import run
 
 from pyrovae.data import DataError, DictDataset, Splits, load_path, load_uci_folder
 from pyrovae.data.sizes import memory
+from pyrovae.recipes.bnn_data import load_task
 from pyrovae.recipes.bnn_settings import BnnSettings
-from pyrovae.recipes.bnn_task import load_task
 from pyrovae.recipes.continual_tasks import load_stream
 from pyrovae.recipes.data_choice import with_classes
 from pyrovae.recipes.nesting import build

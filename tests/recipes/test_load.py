@@ -10,9 +10,9 @@ from test_bnn_scripts import QUICK as BNN
 from test_scripts import QUICK, run
 
 import pyrovae as pv
+from pyrovae.recipes.bnn_data import load_task
 from pyrovae.recipes.bnn_methods import METHODS
 from pyrovae.recipes.bnn_report import score
-from pyrovae.recipes.bnn_task import load_task
 from pyrovae.recipes.bnn_train import Trained
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.vae import some_rows
@@ -86,7 +86,12 @@ def test_a_run_needs_its_data_for_nothing_but_data(
 ) -> None:
     folder = tmp_path / "run"
     run("train_vae.py", *QUICK, "--out", folder)
-    for place in ("vae.prepare", "load.prepare", "load.load_task", "bnn_task.load_task"):
+    for place in (
+        "vae.prepare",
+        "trained_vae.prepare",
+        "trained_bnn.load_task",
+        "bnn_data.load_task",
+    ):
         monkeypatch.setattr(f"pyrovae.recipes.{place}", lambda *_: pytest.fail("looks for data"))
     fresh(0)
     loaded = pv.load_run(folder)

@@ -1,0 +1,115 @@
+"""The predictive distribution of a regression net as a mixture of normals, one for each draw of the
+weights."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Normal
+
+from pyrovae.core.batching import Data
+from pyrovae.core.errors import PairError
+from pyrovae.core.shapes import DATA
+from pyrovae.core.traces import base_distribution
+from pyrovae.prediction.draws import evaluating
+from pyrovae.prediction.weight_average import of_draws, run_draws, site_of
+
+Read = TypeVar("Read")
+HALVINGS = 100
+
+
+@dataclass(frozen=True)
+class NormalMixture:
+    r"""1/S sum_s N(loc_s, scale_s^2), for each datum and target on its own. Shapes: `(S, N, T)`.
+
+    Example:
+        >>> two = NormalMixture(torch.tensor([[-1.0], [1.0]]), torch.ones(2, 1))
+        >>> two.mean.item(), two.aleatoric.item(), two.epistemic.item()
+        (0.0, 1.0, 1.0)
+        >>> abs(two.quantile(0.5).item()) < 1e-9
+        True
+    """
+
+    loc: Tensor
+    scale: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """E[y], `(N, T)`."""
+        return self.loc.mean(0)
+
+    @property
+    def aleatoric(self) -> Tensor:
+        """E_w Var[y | w], a variance, `(N, T)`."""
+        return self.scale.square().mean(0)
+
+    @property
+    def epistemic(self) -> Tensor:
+        """Var_w E[y | w], `(N, T)`."""
+        return self.loc.var(0, correction=0)
+
+    def cdf(self, y: Tensor) -> Tensor:
+        """P(y' <= y), `(N, T)`."""
+        return torch.special.ndtr((y - self.loc) / self.scale).mean(0)
+
+    def quantile(self, p: float) -> Tensor:
+        """The y with cdf(y) = p, `(N, T)`, by bisection between the least and the largest quantile of
+        the components.
+
+        Raises: ValueError for p outside (0, 1).
+        """
+        if not 0 < p < 1:
+            raise ValueError(f"p={p}, expected a probability between 0 and 1.")
+        each = self.loc + self.scale * torch.special.ndtri(self.loc.new_tensor(p))
+        low, high = each.amin(0), each.amax(0)
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            if ((middle == low) | (middle == high)).all():
+                break
+            below = self.cdf(middle) < p
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        return (low + high) / 2
+
+
+def predict_mixtures(
+    model: Callable,
+    guide: Callable,
+    data: Data,
+    *,
+    num_samples: int,
+    read: Callable[[NormalMixture], Read],
+    site: str | None = None,
+    plate: str = DATA,
+) -> list[Read]:
+    """`read` of the predictive mixture of each batch, float64 on the CPU: its components take S
+    times the memory of the data. The same S = `num_samples` draws of the weights serve all data.
+
+    data, site: as in `predict_moments`. Raises: PairError for a site that is not normal.
+    """
+
+    def components(fn: Distribution, count: int) -> tuple[Tensor, Tensor]:
+        base = base_distribution(fn)
+        if not isinstance(base, Normal):
+            raise PairError(
+                f"the site is a {type(base).__name__}, expected a Normal; use predict, which returns draws."
+            )
+        return of_draws(base.loc.double(), fn, count), of_draws(base.scale.double(), fn, count)
+
+    results = []
+    with evaluating(model, guide):
+        for parts in run_draws(
+            model,
+            guide,
+            data,
+            num_samples,
+            None,
+            plate,
+            lambda trace, count: components(site_of(trace, site, plate), count),
+            "auto",
+            redraw=True,
+        ):
+            locs, scales = (torch.cat([part.cpu() for part in each]) for each in zip(*parts))
+            results.append(read(NormalMixture(locs, scales)))
+    return results
