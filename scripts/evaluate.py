@@ -146,6 +146,8 @@ class Trained:
                 "train_vae.py."
             )
         settings = Settings.from_json(run.get("arguments") if isinstance(run, dict) else None)
+        if settings.model.guide == "point":
+            raise Refusal(f"{folder.path} holds an autoencoder, which has no log p(x) to estimate.")
         prepared = prepare(settings)
         model, guide = build(
             settings, prepared.shape, prepared.splits.levels, prepared.num_conditions
