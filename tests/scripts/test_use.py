@@ -121,7 +121,7 @@ def test_what_each_term_of_the_elbo_does(tmp_path: Path) -> None:
         ("sample.py", "{run} --out /none/s.npz", "a file in a folder that can be written"),
         ("sample.py", "{run} --label 3", "takes no condition"),
         ("sample.py", "{run} --num 0", "--num 0: expected at least 1"),
-        ("sample.py", "{none}", "is no folder"),
+        ("sample.py", "{none}", "is not a folder"),
         ("sample.py", "{auto}", "the prior is flat"),
         ("embed.py", "{run} digit", "Did you mean digits"),
         ("embed.py", "{run} digits --attribute z=1", "attribute 'z=1'"),
