@@ -27,15 +27,6 @@ class Encoded:
     codes: Codes
 
 
-def refuse_unfit(run: TrainedVae) -> None:
-    """Raises: Refusal for a model whose p(x | z) the page cannot compute from one z."""
-    model = run.settings.model
-    if model.hierarchical:
-        raise Refusal(f"{run.path} holds a hierarchy of latent layers; expected a model with one.")
-    if run.run["data"]["num_conditions"]:
-        raise Refusal(f"{run.path} holds a conditional model, p(x | c); expected one without c.")
-
-
 def encode_test(run: TrainedVae, max_data: int, seed: int = 0) -> Encoded:
     """At most `max_data` test data of the run, chosen at random, with their codes."""
     tensors = run.data("test").data.tensors

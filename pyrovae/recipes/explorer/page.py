@@ -9,9 +9,10 @@ from importlib import resources
 import torch
 from torch import Tensor
 
-from pyrovae.recipes.explorer.content import Encoded, content_of, encode_test, refuse_unfit
+from pyrovae.recipes.explorer.content import Encoded, content_of, encode_test
 from pyrovae.recipes.explorer.numbers import Numbers
 from pyrovae.recipes.refusal import Refusal
+from pyrovae.recipes.single_latent import refuse_others
 from pyrovae.recipes.trained_vae import TrainedVae
 
 LIMIT = 2_000_000
@@ -45,7 +46,7 @@ def page_of(run: TrainedVae, *, max_data: int = 1000, limit: int = LIMIT, seed: 
     Raises: Refusal for models the page cannot compute (hierarchies, conditional models, a
     likelihood without a mean in closed form), and for those too large for it.
     """
-    refuse_unfit(run)
+    refuse_others(run)
     test = encode_test(run, max_data, seed)
     content = content_of(run, test, seed=seed)
     for bits in BITS:
