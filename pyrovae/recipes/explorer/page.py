@@ -99,7 +99,8 @@ def _rounded(run: TrainedVae, numbers: Numbers) -> TrainedVae:
 
 def _html(run: TrainedVae, content: dict[str, object], num_data: int, numbers: Numbers) -> str:
     model, name = run.settings.model, run.run["data"]["name"]
-    title = f"{name}: a VAE with {model.latent_dim[0]} latent dims"
+    size = model.latent_dim[0]
+    title = f"{name}: a VAE with {size} latent dim{'s' if size > 1 else ''}"
     summary = (
         f"{num_data} test data, {model.net} nets, {model.likelihood} likelihood, prior {model.prior}, guide "
         f"{model.guide}; decoded in this page from the weights of the run ({numbers.name})."
