@@ -79,13 +79,23 @@ class LowRankNormalHead(nn.Module):
         self.min_scale = min_scale
 
     def forward(self, *parents: Tensor) -> "FactorNormal":
-        numbers = at_least_float32(self.net(*parents))
+        loc, scale, factors = self._parts(*parents)
+        with torch.autocast(loc.device.type, enabled=False):
+            return FactorNormal(loc, factors, scale**2)
+
+    def moments(self, *parents: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of each feature, `(*batch, features)`, without the distribution, which
+        factorises a matrix."""
+        loc, scale, factors = self._parts(*parents)
+        return loc, scale**2 + (factors**2).sum(-1)
+
+    def _parts(self, *parents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         loc, log_scale, factors = split(
-            numbers, (self.features, self.features, self.features * self.rank)
+            at_least_float32(self.net(*parents)),
+            (self.features, self.features, self.features * self.rank),
         )
         factors = factors.unflatten(-1, (self.features, self.rank)) / self.features**0.5
-        with torch.autocast(loc.device.type, enabled=False):
-            return FactorNormal(loc, factors, (self.min_scale + log_scale.exp()) ** 2)
+        return loc, self.min_scale + log_scale.exp(), factors
 
 
 class FactorNormal(dist.LowRankMultivariateNormal):

@@ -55,5 +55,9 @@ class _Detached(ZukoToPyro):
     def mean(self) -> Tensor:
         return self.dist.mean
 
+    @property
+    def variance(self) -> Tensor:
+        return self.dist.variance
+
     def expand(self, batch_shape: _size, _instance: object = None) -> "_Detached":
         return _Detached(self.dist.expand(batch_shape))

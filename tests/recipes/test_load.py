@@ -8,6 +8,7 @@ import pytest
 import torch
 from test_bnn_scripts import QUICK as BNN
 from test_scripts import QUICK, run
+from untrained_vae import untrained
 
 import pyrovae as pv
 from pyrovae.recipes.bnn_data import load_task
@@ -17,6 +18,8 @@ from pyrovae.recipes.bnn_train import Trained
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.vae import some_rows
 from pyrovae.recipes.vae_figures import mean_of
+from pyrovae.recipes.vae_model_settings import ModelSettings
+from pyrovae.recipes.vae_objective_settings import ObjectiveSettings
 
 OWN = {
     "hmc": ("--draws", 5, "--hmc-warmup", 5, "--hmc-samples", 5, "--hmc-leapfrogs", 3),
@@ -153,3 +156,12 @@ def test_the_mean_of_a_categorical_is_that_of_its_levels() -> None:
     fn = torch.distributions.Categorical(torch.tensor([[0.5, 0.0, 0.5], [0.0, 0.25, 0.75]]))
     mean = mean_of(torch.distributions.Independent(fn, 1))
     torch.testing.assert_close(mean, torch.tensor([1.0, 1.75]))
+
+
+def test_guides_of_the_score_function_have_both_moments(tmp_path: Path) -> None:
+    objective = ObjectiveSettings(objective="score-function")
+    vae = untrained(tmp_path, ModelSettings(hidden=(8,), latent_dim=(3,)), objective)
+    codes = vae.encode(vae.layout.to_user(vae.data("test").data.tensors["x"][:5]), num_draws=2000)
+    tolerance = 5 * codes.scale / 2000**0.5  # five standard errors of a mean of 2000 draws
+    assert ((codes.draws.mean(0) - codes.mean).abs() < tolerance).all()
+    assert ((codes.draws.std(0) / codes.scale - 1).abs() < 5 / 4000**0.5).all()

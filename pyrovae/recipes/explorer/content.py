@@ -27,15 +27,6 @@ class Encoded:
     codes: Codes
 
 
-def refuse_unfit(run: TrainedVae) -> None:
-    """Raises: Refusal for a model whose p(x | z) the page cannot compute from one z."""
-    model = run.settings.model
-    if model.hierarchical:
-        raise Refusal(f"{run.path} holds a hierarchy of latent layers; expected a model with one.")
-    if run.run["data"]["num_conditions"]:
-        raise Refusal(f"{run.path} holds a conditional model, p(x | c); expected one without c.")
-
-
 def encode_test(run: TrainedVae, max_data: int, seed: int = 0) -> Encoded:
     """At most `max_data` test data of the run, chosen at random, with their codes."""
     tensors = run.data("test").data.tensors
@@ -71,12 +62,12 @@ def content_of(run: TrainedVae, test: Encoded, *, seed: int = 0) -> dict[str, ob
     standard = run.settings.model.prior == "standard"
     used = information_of(means, test.codes.scale) if standard else means.var(0, correction=0)
     is_image = layout.is_image and layout.event_shape[0] in (1, 3)
-    low, high = float(test.x.min()), float(test.x.max())
+    low, high = (0.0, 1.0) if is_image else _range(run.decode(means))
     return {
         "size": means.shape[1],
         "event_shape": list(layout.event_shape),
         "image": is_image,
-        "range": [low, high if high > low else low + 1],
+        "range": [low, high],
         "bright": is_image and float(test.x.mean()) > 0.5,
         "binarize": layout.binarize,
         "levels": layout.levels,
@@ -95,6 +86,11 @@ def content_of(run: TrainedVae, test: Encoded, *, seed: int = 0) -> dict[str, ob
         "decoder": decoder_of(run),
         "encoder": encoder_of(run),
     }
+
+
+def _range(x: Tensor) -> tuple[float, float]:
+    low, high = min(0.0, float(x.min())), max(0.0, float(x.max()))
+    return low, high if high > low else low + 1
 
 
 def _conditional(node: object) -> torch.nn.Module:

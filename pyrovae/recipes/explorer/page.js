@@ -141,7 +141,7 @@ const Explorer = (() => {
   // A plane of latent space: from z to a place on it, and from a place to z.
   function active(a, b) {
     return {
-      name: b === null ? `z${a}` : `z${a} and z${b}`,
+      name: b === null ? `z${a} (heights mean nothing)` : `z${a} and z${b}`,
       axes: [`z${a}`, b === null ? "" : `z${b}`],
       to: (z, n) => [z[a], b === null ? (n === null ? 0 : limit * (2 * ((n * 0.618034) % 1) - 1) * 0.6) : z[b]],
       from: ([p, q]) => state.z.map((c, d) => (d === a ? p : d === b ? q : c)),
@@ -151,14 +151,15 @@ const Explorer = (() => {
   function principal({ mean, axes, share }) {
     const m = mean.data, v = axes.data;
     return {
-      name: `first two principal components (${Math.round(100 * share)}% of the variance)`,
+      name: `principal plane, ${Math.round(100 * share)}% of variance`,
       axes: ["component 1", "component 2"],
       to: (z) => [0, 1].map((k) => z.reduce((sum, a, d) => sum + (a - m[d]) * v[k * size + d], 0)),
       from: ([p, q]) => state.z.map((_, d) => m[d] + p * v[d] + q * v[size + d]),
     };
   }
 
-  const planes = [active(model.order[0], size > 1 ? model.order[1] : null)];
+  const used = model.order.slice(0, 2).sort((a, b) => a - b);
+  const planes = [active(used[0], size > 1 ? used[1] : null)];
   if (model.principal) planes.push(principal(model.principal));
 
   function choose(plane) {
@@ -205,7 +206,7 @@ const Explorer = (() => {
       context.globalAlpha = a === 0 ? 1 : 0.45;
       context.beginPath();
       context.moveTo(x, 0), context.lineTo(x, side());
-      context.moveTo(0, y), context.lineTo(side(), y);
+      if (state.plane.axes[1] || a === 0) context.moveTo(0, y), context.lineTo(side(), y);
       context.stroke();
       context.globalAlpha = 1;
       if (a && Math.abs(a) < state.reach * 0.93) {

@@ -9,9 +9,10 @@ from importlib import resources
 import torch
 from torch import Tensor
 
-from pyrovae.recipes.explorer.content import Encoded, content_of, encode_test, refuse_unfit
+from pyrovae.recipes.explorer.content import Encoded, content_of, encode_test
 from pyrovae.recipes.explorer.numbers import Numbers
 from pyrovae.recipes.refusal import Refusal
+from pyrovae.recipes.single_latent import refuse_others
 from pyrovae.recipes.trained_vae import TrainedVae
 
 LIMIT = 2_000_000
@@ -45,7 +46,7 @@ def page_of(run: TrainedVae, *, max_data: int = 1000, limit: int = LIMIT, seed: 
     Raises: Refusal for models the page cannot compute (hierarchies, conditional models, a
     likelihood without a mean in closed form), and for those too large for it.
     """
-    refuse_unfit(run)
+    refuse_others(run)
     test = encode_test(run, max_data, seed)
     content = content_of(run, test, seed=seed)
     for bits in BITS:
@@ -98,7 +99,8 @@ def _rounded(run: TrainedVae, numbers: Numbers) -> TrainedVae:
 
 def _html(run: TrainedVae, content: dict[str, object], num_data: int, numbers: Numbers) -> str:
     model, name = run.settings.model, run.run["data"]["name"]
-    title = f"{name}: a VAE with {model.latent_dim[0]} latent dims"
+    size = model.latent_dim[0]
+    title = f"{name}: a VAE with {size} latent dim{'s' if size > 1 else ''}"
     summary = (
         f"{num_data} test data, {model.net} nets, {model.likelihood} likelihood, prior {model.prior}, guide "
         f"{model.guide}; decoded in this page from the weights of the run ({numbers.name})."
