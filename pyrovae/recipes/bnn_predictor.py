@@ -10,6 +10,7 @@ import torch
 import torch.nn as nn
 
 import pyrovae as pv
+from pyrovae.core.preserve_state import preserve_state
 from pyrovae.recipes import nesting
 from pyrovae.recipes.bnn_data import whole
 from pyrovae.recipes.bnn_method import Method
@@ -94,14 +95,10 @@ def load_predictor(
     if known is None:
         return None
     task = sizes_of(data, rows=known["num_train"], splits=1)
-    _, pairs = rebuild(
-        method,
-        nesting.replace(s, seeds=1),
-        task,
-        path / "weights.safetensors",
-        path / "posterior.safetensors",
-        device,
-    )
+    one = nesting.replace(s, seeds=1)
+    weights, posterior = path / "weights.safetensors", path / "posterior.safetensors"
+    with preserve_state([]):  # initial weights are drawn before those of the files
+        _, pairs = rebuild(method, one, task, weights, posterior, device)
     return Predictor(*pairs[0], known["num_samples"], known["scales"])
 
 

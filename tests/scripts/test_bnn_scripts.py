@@ -244,7 +244,7 @@ def test_wrong_requests_are_refused_in_a_line(tmp_path: Path) -> None:
     assert "Did you mean fashion-mnist" in run("train_bnn.py", *unseen, *out, status=2)
     assert "Did you mean bbb" in run("compare_bnn.py", "--methods", "map,bb", *out, status=2)
     for name, words in (
-        ("table.csv", "np.savez('table.npz', x=t[:, :-1], y=t[:, -1])"),
+        ("table.csv", "name the column to predict: --target NAME, one of a, b"),
         ("broken.npz", "cannot be read"),
         ("half.npz", "has no y_test"),
         ("halv.npz", "Did you mean half.npz?"),
