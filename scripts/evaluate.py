@@ -147,7 +147,9 @@ class Trained:
             )
         settings = Settings.from_json(run.get("arguments") if isinstance(run, dict) else None)
         if settings.model.guide == "point":
-            raise Refusal(f"{folder.path} holds an autoencoder, which has no log p(x) to estimate.")
+            raise Refusal(
+                f"{folder.path} holds an autoencoder, which has no log p(x) to estimate."
+            )
         prepared = prepare(settings)
         model, guide = build(
             settings, prepared.shape, prepared.splits.levels, prepared.num_conditions

@@ -21,7 +21,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def autoencoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("use") / "autoencoder"
-    out = run("train_vae.py", *QUICK, *"--guide point --prior flat".split(), "--out", path)
+    out = run("train_vae.py", *QUICK, *["--guide", "point", "--prior", "flat"], "--out", path)
     assert "no log p(x)" in out and not (path / "figures" / "samples.png").exists()
     return path
 
@@ -71,11 +71,14 @@ def test_scores_tell_noise(folder: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "noise.npz", x=noise)
     said = run(
         "score.py", folder, "digits", "--against", tmp_path / "noise.npz", "--out", tmp_path,
-        *"--num-particles 20 --max-data 30 --regret-steps 2".split(),
+        *["--num-particles", "20", "--max-data", "30", "--regret-steps", "2"],
     )  # fmt: skip
     with (tmp_path / "scores.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 60 and {row["set"] for row in rows} == {"digits", str(tmp_path / "noise.npz")}
+    assert len(rows) == 60 and {row["set"] for row in rows} == {
+        "digits",
+        str(tmp_path / "noise.npz"),
+    }
     result = json.loads((tmp_path / "scores.json").read_text())
     usual, other = (
         np.array([float(row["score_log_px"]) for row in rows if (row["set"] == "digits") == first])
@@ -92,11 +95,13 @@ def test_runs_are_compared_datum_by_datum(folder: Path, tmp_path: Path) -> None:
     run("train_vae.py", *QUICK, "--latent-dim", 2, "--prior", "laplace", "--out", other)
     said = run(
         "compare_models.py", folder, other, "--out", tmp_path / "cmp",
-        *"--num-particles 20 --max-data 40".split(),
+        *["--num-particles", "20", "--max-data", "40"],
     )  # fmt: skip
     with (tmp_path / "cmp" / "comparison.csv").open() as file:
         rows = list(csv.DictReader(file))
-    gap = np.array([float(row[f"log_px_{folder}"]) - float(row[f"log_px_{other}"]) for row in rows])
+    gap = np.array(
+        [float(row[f"log_px_{folder}"]) - float(row[f"log_px_{other}"]) for row in rows]
+    )
     (found,) = json.loads((tmp_path / "cmp" / "comparison.json").read_text())["differences"]
     assert found["mean"] == pytest.approx(gap.mean()) and len(gap) == 40
     assert found["se"] == pytest.approx(gap.std(ddof=1) / 40**0.5)
