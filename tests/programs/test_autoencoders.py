@@ -11,7 +11,7 @@ import pyrovae as pv
 from pyrovae.data import Batches, DictDataset
 from pyrovae.heads import DeltaHead, FixedScaleNormalHead
 from pyrovae.losses import Penalized, squared_jacobian
-from pyrovae.nets import MLP
+from pyrovae.nets import MLP, Corrupted
 from pyrovae.priors import Flat, Laplace
 
 X, Z, SCALE, RATE, WEIGHT = 6, 2, 0.5, 0.2, 0.3
@@ -128,3 +128,22 @@ def test_each_penalty_does_what_it_is_for() -> None:
         size[kind] = encoder(x).abs().mean()
         slope[kind] = torch.func.vmap(torch.func.jacrev(encoder))(x).square().sum((1, 2)).mean()
     assert size["sparse"] < 0.5 * size["plain"] and slope["contractive"] < 0.5 * slope["plain"]
+
+
+@pytest.mark.parametrize("kind, level", [("noise", 0.5), ("mask", 0.25)])
+def test_inputs_are_corrupted_in_training_alone(kind: str, level: float) -> None:
+    net = Corrupted(nn.Identity(), kind, level)
+    x = 1 + torch.rand(2000, 5)
+    seen = net(x)
+    if kind == "noise":
+        assert abs((seen - x).std() - level) < 0.02 and abs((seen - x).mean()) < 0.03
+    else:
+        zero = seen == 0
+        assert abs(zero.double().mean() - level) < 0.03 and torch.equal(seen[~zero], x[~zero])
+    assert torch.equal(net.eval()(x), x)
+
+
+@pytest.mark.parametrize("kind, level", [("noise", 0.0), ("mask", 1.0), ("blur", 0.5)])
+def test_other_corruptions_are_refused(kind: str, level: float) -> None:
+    with pytest.raises(ValueError, match="expected 'noise'"):
+        Corrupted(nn.Identity(), kind, level)
