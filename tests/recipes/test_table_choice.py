@@ -9,6 +9,7 @@ import torch
 from pyrovae.recipes.bnn_data import load_task, whole
 from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.bnn_task import Task
+from pyrovae.recipes.bnn_unknown import load_unknown
 from pyrovae.recipes.nesting import build
 from pyrovae.recipes.refusal import Refusal
 
@@ -88,3 +89,13 @@ def test_what_is_no_target(tmp_path: Path, settings: dict, words: str) -> None:
 def test_a_target_alone_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match="no column besides"):
         task_of(write(tmp_path / "t.csv", y=ROWS), target="y")
+
+
+def test_unknown_inputs_come_by_name_in_the_units_of_the_net(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    a, b, label = rng.normal(5, 3, 60), rng.normal(size=60), rng.integers(0, 2, 60)
+    task = task_of(write(tmp_path / "t.csv", a=a, y=label, b=b), target="y")
+    other = write(tmp_path / "o.csv", b=b, more=b, a=a)
+    x = load_unknown(str(other), task)[0].double()
+    back = x * task.x_scale[0] + task.x_mean[0]
+    assert np.allclose(back, np.column_stack([a, b]), atol=1e-5) and abs(x.mean(0)).max() < 0.5

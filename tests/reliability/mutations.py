@@ -75,7 +75,12 @@ READERS = {
         Reader(
             "train_bnn.py",
             (*COMMANDS["train_bnn.py"], "--resume", "--out", "{run}"),
-            ("checkpoint.safetensors", "run.json"),
+            (
+                "checkpoint.safetensors",
+                "run.json",
+                "predictor/predictor.json",
+                "predictor/weights.safetensors",
+            ),
         ),
     ),
     "compare_vae.py": (
