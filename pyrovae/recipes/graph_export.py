@@ -14,7 +14,7 @@ from pyrovae.recipes.graph_formats import Format
 from pyrovae.recipes.graphs import Decoder, Encoder, units
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.results import write_result
-from pyrovae.recipes.single_latent import refuse_others
+from pyrovae.recipes.single_latent import codes_and_draws, refuse_others
 from pyrovae.recipes.trained_vae import TrainedVae
 
 TOLERANCE = 1e-5
@@ -107,8 +107,7 @@ def largest_difference(graph: Graph, content: bytes, file_format: Format) -> flo
 def _graphs(run: TrainedVae, max_data: int) -> list[Graph]:
     x = run.layout.to_user(run.data("test").data.tensors["x"][:max_data])
     codes, what = run.encode(x, num_draws=1 if run.is_exact else 20), units(run.layout)
-    with run.evaluation(0):
-        z = torch.cat([codes.mean, run.model(num=len(x))[run.site].cpu()])
+    z = codes_and_draws(run, codes.mean)
     decoder = Graph("decoder", Decoder(run), ("z", "x"), z, (run.decode(z),), what)
     if not run.is_exact:
         return [decoder]

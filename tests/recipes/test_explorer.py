@@ -134,6 +134,7 @@ MODELS = {
         **SMALL, likelihood="continuous-bernoulli", guide="mixture", activation="relu"
     ),
     "mixture prior": ModelSettings(**SMALL, likelihood="normal-predicted", prior="mixture"),
+    "autoencoder": ModelSettings(**SMALL, guide="point", prior="flat"),
     "vamp prior": ModelSettings(**SMALL, likelihood="student-t", prior="vamp", prior_components=5),
 } | {
     likelihood: ModelSettings(**SMALL, likelihood=likelihood)

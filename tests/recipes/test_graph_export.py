@@ -23,6 +23,7 @@ MODELS = {
     "conv": ModelSettings(**SMALL, net="conv", guide="low-rank", likelihood="beta"),
     "mixture guide": ModelSettings(**SMALL, guide="mixture", likelihood="normal-predicted"),
     "vectors": ModelSettings(**SMALL, likelihood="low-rank-normal"),
+    "autoencoder": ModelSettings(**SMALL, guide="point", prior="flat"),
     "levels": ModelSettings(**SMALL, likelihood="categorical", prior="mixture"),
 }
 

@@ -60,7 +60,8 @@ def content_of(run: TrainedVae, test: Encoded, *, seed: int = 0) -> dict[str, ob
     """All numbers of the page, tensors among them."""
     means, layout = test.codes.mean, run.layout
     standard = run.settings.model.prior == "standard"
-    used = information_of(means, test.codes.scale) if standard else means.var(0, correction=0)
+    has_kl = standard and run.settings.model.guide != "point"
+    used = information_of(means, test.codes.scale) if has_kl else means.var(0, correction=0)
     is_image = layout.is_image and layout.event_shape[0] in (1, 3)
     low, high = (0.0, 1.0) if is_image else _range(run.decode(means))
     return {
@@ -74,14 +75,15 @@ def content_of(run: TrainedVae, test: Encoded, *, seed: int = 0) -> dict[str, ob
         "whole": layout.whole,
         "used": [round(float(value), DIGITS) for value in used],
         "used_means": "Sorted by use; beside each its KL from the prior in nats."
-        if standard
+        if has_kl
         else "Sorted by use; beside each the variance of its mean over data.",
         "order": used.argsort(descending=True).tolist(),
         "limit": max(3, math.ceil(float(means.abs().max()))),
         "codes": means,
         "labels": None if test.y is None else test.y.tolist(),
         "principal": _principal(means),
-        "prior": None if standard else _draws(run, seed),
+        "samples": run.settings.model.prior != "flat",
+        "prior": _draws(run, seed),
         "directions": _directions(run),
         "decoder": decoder_of(run),
         "encoder": encoder_of(run),
@@ -109,7 +111,10 @@ def _principal(codes: Tensor) -> dict[str, object] | None:
     return {"mean": mean, "axes": v[:2].contiguous(), "share": round(share, DIGITS)}
 
 
-def _draws(run: TrainedVae, seed: int) -> Tensor:
+def _draws(run: TrainedVae, seed: int) -> Tensor | None:
+    """Draws of a prior other than N(0, I), which the page draws from itself."""
+    if run.settings.model.prior in ("standard", "flat"):
+        return None
     with run.evaluation(seed):
         return run.model(num=DRAWS)[run.site].cpu()
 

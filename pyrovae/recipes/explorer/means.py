@@ -77,6 +77,7 @@ HEADS: dict[type, Callable[..., list[Layer]]] = {
     heads.FullRankNormalHead: _features,
     heads.LowRankNormalHead: _features,
     heads.MixtureNormalHead: _mixture,
+    heads.DeltaHead: _nothing,
     heads.PoissonHead: _op("exp"),
     heads.NegativeBinomialHead: _op("exp"),
     heads.CategoricalHead: _levels,

@@ -440,7 +440,7 @@ const Explorer = (() => {
   function keys(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "SELECT") return;
     const button = KEYS[event.key.toLowerCase()];
-    if (button) $(button).click();
+    if (button && !$(button).hidden) $(button).click();
   }
 
   function begin() {
@@ -461,7 +461,8 @@ const Explorer = (() => {
     legend();
     pointer();
     easel();
-    sample();
+    $("sample").hidden = !model.samples;
+    if (model.samples) sample();
     setWalking(false);
     go(code(0), { text: about(0), datum: 0 });
   }

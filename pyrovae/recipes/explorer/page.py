@@ -12,7 +12,7 @@ from torch import Tensor
 from pyrovae.recipes.explorer.content import Encoded, content_of, encode_test
 from pyrovae.recipes.explorer.numbers import Numbers
 from pyrovae.recipes.refusal import Refusal
-from pyrovae.recipes.single_latent import refuse_others
+from pyrovae.recipes.single_latent import codes_and_draws, refuse_others
 from pyrovae.recipes.trained_vae import TrainedVae
 
 LIMIT = 2_000_000
@@ -74,9 +74,7 @@ def rounding_errors(run: TrainedVae, test: Encoded, numbers: Numbers) -> tuple[f
     if numbers.bits == 32:
         return 0.0, 0.0
     rounded = _rounded(run, numbers)
-    with run.evaluation(0):
-        draws = run.model(num=len(test.x))[run.site].cpu()
-    z = torch.cat([test.codes.mean, draws])
+    z = codes_and_draws(run, test.codes.mean)
     decoded = _largest(run.decode(z), rounded.decode(z))
     if not run.is_exact:
         return decoded, 0.0
