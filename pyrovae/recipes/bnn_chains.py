@@ -17,7 +17,7 @@ def save_chains(chains: Chains, loss: nn.Module, path: Path) -> None:
     """Write the draws, their diagnostics and the state of the networks, atomically."""
     parts = {
         **{f"draws/{name}": value for name, value in chains.draws.items()},
-        **{name: getattr(chains, name) for name in STATISTICS},
+        **{name: vars(chains)[name] for name in STATISTICS},
         **{f"weights/{name}": value for name, value in tensors_of(loss).items()},
     }
     write_tensors(path, parts, {"kind": KIND, "names": "\n".join(chains.draws)}, constant=parts)

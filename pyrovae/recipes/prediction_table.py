@@ -66,7 +66,7 @@ def columns_of(prediction: Prediction) -> dict[str, Tensor]:
         }
     names, targets = ("mean", "lower", "upper", "aleatoric", "epistemic"), prediction.mean.shape[1]
     return {
-        name if targets == 1 else f"{name}_{target}": getattr(prediction, name)[:, target]
+        name if targets == 1 else f"{name}_{target}": vars(prediction)[name][:, target]
         for target in range(targets)
         for name in names
     }
