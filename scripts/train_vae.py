@@ -16,6 +16,7 @@ import pyro
 import torch
 from progress import evidence_bar, say
 from script_context import script_context
+from tracking import start_tracker
 
 import pyrovae as pv
 import pyrovae.plots as plots
@@ -46,6 +47,7 @@ from pyrovae.recipes.vae_figures import draw_figures
 from pyrovae.recipes.vae_pair import build, fit_constants
 from pyrovae.recipes.vae_settings import Settings
 from pyrovae.training.hooks import Checkpoint, EarlyStopping, HistoryFile, ProgressBar, TensorBoard
+from pyrovae.training.trackers import Track
 
 SMALL_BATCH = 10_000
 """Size of a batch, in numbers, up to which one thread is faster than several."""
@@ -106,7 +108,7 @@ def _train(s: Settings, ranks: pv.Ranks, folder: Folder) -> Path:
     model, guide = build(s, data.shape, splits.levels, data.num_conditions)
     fit_constants(model, guide, stored(data), s)
     loss = make_loss(model, guide, s, len(data.train)).to(device)
-    hooks = []
+    hooks, tracker = [], None
     if ranks.first:
         facts = {
             "name": splits.name,
@@ -139,6 +141,9 @@ def _train(s: Settings, ranks: pv.Ranks, folder: Folder) -> Path:
             ProgressBar("training"),
         ]
         hooks += [TensorBoard(folder.path / "tensorboard")] if s.run.tensorboard else []
+        if s.run.track != "none":
+            tracker = start_tracker(s.run.track, folder.path.name)
+            hooks += [Track(tracker, settings=s, end=False)]
     train_data = data.train.to(device)
     history = pv.fit(
         loss,
@@ -193,9 +198,11 @@ def _train(s: Settings, ranks: pv.Ranks, folder: Folder) -> Path:
         )
     folder.record(metrics=metrics, wall_seconds=time.perf_counter() - start)
     say("\n".join(lines) + f"\npeak memory: {peak_memory_mib() or math.nan:.0f} MiB")
-    plots.save(
-        draw_figures(model, guide, data.test, history, splits, device, data.task), folder.figures
-    )
+    figures = draw_figures(model, guide, data.test, history, splits, device, data.task)
+    plots.save(figures, folder.figures)
+    if tracker is not None:
+        tracker.figures(figures, len(history))
+        tracker.finish()
     say(
         f"pictures: {', '.join(sorted(path.name for path in folder.figures.glob('*.png')))} in {folder.figures}"
     )

@@ -45,6 +45,7 @@ MAY_CHANGE = {
     "eval_particles",
     "eval_data",
     "tensorboard",
+    "track",
     "bands",
     "predictor",
 }

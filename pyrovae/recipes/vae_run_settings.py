@@ -44,6 +44,8 @@ class RunSettings:
     densities and parameters stay in float32."""
     tensorboard: bool = False
     """Also write TensorBoard event files (needs the tensorboard package)."""
+    track: Literal["none", "wandb", "mlflow"] = "none"
+    """Also send settings, history and figures to Weights & Biases or MLflow (needs that package)."""
     out: OutFolder | None = None
     """Folder of the run; by default runs/DATASET-DATE-TIME."""
     resume: bool = False

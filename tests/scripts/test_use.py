@@ -2,6 +2,8 @@
 
 import csv
 import json
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -174,3 +176,25 @@ def test_autoencoders_train(arguments: str, tmp_path: Path) -> None:
     metrics = json.loads((tmp_path / "run" / "run.json").read_text())["metrics"]
     assert ("reconstruction" in metrics) == ("point" in arguments)
     assert np.isfinite(next(iter(metrics.values())))
+
+
+def test_a_tracker_gets_rows_and_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple] = []
+    fake = types.ModuleType("mlflow")
+    for name in ("start_run", "log_params", "log_metrics", "log_figure", "end_run"):
+        setattr(fake, name, lambda *args, _name=name, **kwargs: seen.append((_name, args, kwargs)))
+    monkeypatch.setitem(sys.modules, "mlflow", fake)
+    run("train_vae.py", *QUICK, "--track", "mlflow", "--out", tmp_path / "run")
+    names = [name for name, *_ in seen]
+    assert names[:2] == ["start_run", "log_params"] and names[-1] == "end_run"
+    assert names.count("log_metrics") == 2 and names.count("log_figure") >= 5
+    (settings,) = seen[1][1]
+    assert settings["model.latent_dim"] == "(2,)" and settings["run.epochs"] == 2
+
+
+def test_a_tracker_that_is_not_installed_is_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    error = run("train_vae.py", *QUICK, "--track", "wandb", "--out", tmp_path / "r", status=2)
+    assert "pip install wandb" in error
