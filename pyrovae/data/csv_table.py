@@ -76,7 +76,7 @@ def read_csv(path: str | os.PathLike) -> CsvTable:
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     _ = open(f"{folder}/t.csv", "w").write("age,score\\n30,1.5\\n40,2\\n")
+        ...     _ = Path(f"{folder}/t.csv").write_text("age,score\\n30,1.5\\n40,2\\n")
         ...     read_csv(f"{folder}/t.csv").columns(["score"]).tolist()
         [[1.5], [2.0]]
     """

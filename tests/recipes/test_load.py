@@ -82,6 +82,10 @@ def test_a_bayesian_net_is_what_it_was(method: str, tmp_path: Path) -> None:
     for name, values in loaded.metrics.items():
         assert name == "train_seconds" or again[name] == values, name
     assert (loaded.history is None) == (method == "hmc") and len(loaded.pairs) == 2
+    found = loaded.predict(task.regression.x)
+    error = (found.mean - task.regression.y).square().mean().sqrt()
+    assert loaded.predictor.model is not loaded.model and error < 200  # in the units of the data
+    assert (found.lower < found.mean).all() and (found.mean < found.upper).all()
 
 
 def test_a_run_needs_its_data_for_nothing_but_data(

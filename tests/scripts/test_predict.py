@@ -110,6 +110,26 @@ def test_classes(folder: Path, tmp_path: Path) -> None:
     assert json.loads((folder / "kind" / "run.json").read_text())["data"]["classes"] == [4, 5]
 
 
+def test_several_targets(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(50, 2))
+    np.savez(tmp_path / "two.npz", x=x, y=np.column_stack([1e3 + x[:, 0], 1e-3 * x[:, 1]]))
+    own = ("--dataset", tmp_path / "two.npz", "--splits", 1, "--method", "map", "--noise", "input")
+    run("train_bnn.py", *own, *SMALL, "--out", tmp_path / "run")
+    run("predict.py", tmp_path / "run", tmp_path / "two.npz", "--out", tmp_path / "p.csv")
+    found = rows_of(tmp_path / "p.csv")
+    assert list(found[0]) == [f"{name}_{k}" for k in (0, 1) for name in COLUMNS]
+    assert all(
+        990 < float(row["mean_0"]) < 1010 and abs(float(row["mean_1"])) < 1 for row in found
+    )
+    text = write(tmp_path / "t.csv", [{"any": 0.1, "names": 0.2}])  # in the order of x
+    run("predict.py", tmp_path / "run", text, "--out", tmp_path / "q.csv")
+    assert list(rows_of(tmp_path / "q.csv")[0])[:3] == ["any", "names", "mean_0"]
+    more = write(tmp_path / "m.csv", [{"a": 1, "b": 2, "c": 3}])
+    error = run("predict.py", tmp_path / "run", more, "--out", tmp_path / "r.csv", status=2)
+    assert "has 3 columns" in error and "expected 2" in error
+
+
 def test_wrong_requests_are_refused_in_a_line(folder: Path, tmp_path: Path) -> None:
     given = rows_of(folder / "t.csv")
     text = write(tmp_path / "text.csv", [{**given[0], "b": "big"}])
