@@ -51,7 +51,7 @@ class VaeLayout:
 
         Raises: Refusal for other shapes, kinds and ranges.
         """
-        values = self._shaped(_numbers(x))
+        values = self._shaped(_numbers(x, self.levels))
         if not torch.isfinite(values).all():
             bad = int((~torch.isfinite(values)).flatten(1).any(1).nonzero()[0])
             raise Refusal(
@@ -97,12 +97,20 @@ class VaeLayout:
         )
 
 
-def _numbers(x: Values) -> Tensor:
-    """float32; integers of eight bits are grey levels of 0..255, unless they are 0 and 1."""
+def _numbers(x: Values, levels: int | None) -> Tensor:
+    """float32; integers of eight bits are grey levels of 0..255, unless they are 0 and 1.
+
+    Raises: Refusal where the run's data have another number of grey levels.
+    """
     array = x if isinstance(x, Tensor) else _tensor(np.asarray(x))
     if not array.numel():
         raise Refusal(f"x has shape {tuple(array.shape)}: there is no datum.")
     if array.dtype == torch.uint8 and array.max() > 1:
+        if levels not in (None, 2, 256):
+            raise Refusal(
+                f"x is uint8, but the data of the run have {levels} grey levels, so its unit is unclear; expected floats in "
+                f"[0, 1], level / {levels - 1}."
+            )
         return array.float() / 255
     return array.float()
 
