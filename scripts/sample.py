@@ -19,7 +19,7 @@ import pyrovae.plots as plots
 from pyrovae.recipes import bounds
 from pyrovae.recipes.bounds import Count, FromZero, OutFile, Seed
 from pyrovae.recipes.refusal import Refusal
-from pyrovae.recipes.results import write_arrays
+from pyrovae.recipes.results import read_arrays, write_arrays
 from pyrovae.recipes.trained_vae import TrainedVae
 
 SHEET = 100
@@ -37,6 +37,9 @@ class Sampling:
     """The means of p(x | z) at draws of z, in place of draws of x."""
     label: FromZero | None = None
     """For models of --condition label: the class to draw."""
+    given: str | None = None
+    """For models of --condition own: an .npz with c; sample i is given row i, and the first row again
+    after the last."""
     seed: Seed = 0
     device: str = "auto"
     """auto (CUDA where there is one), cpu, cuda, cuda:1, ..."""
@@ -49,9 +52,9 @@ def main(s: Sampling) -> Path:
     run = pv.load_run(s.folder, device=s.device)
     if not isinstance(run, TrainedVae):
         raise Refusal(f"{s.folder} holds a Bayesian neural network, which generates no x.")
-    c = None if s.label is None else np.full(s.num, s.label)
+    c = _given(s)
     x = run.sample(s.num, kind="mean" if s.means else "draw", c=c, seed=s.seed)
-    arrays = {"x": x.numpy()} | ({} if c is None else {"y": c})
+    arrays = {"x": x.numpy()} | ({} if c is None else {"c" if s.label is None else "y": c})
     write_arrays(s.out, arrays)
     written = str(s.out)
     if run.layout.is_image and run.layout.event_shape[0] in (1, 3):
@@ -64,6 +67,23 @@ def main(s: Sampling) -> Path:
         f"{s.num} samples x {tuple(x.shape[1:])} of {run.path}, range {_range(x)}; written to {written}"
     )
     return s.out
+
+
+def _given(s: Sampling) -> np.ndarray | None:
+    """What each sample is given."""
+    if s.label is not None and s.given is not None:
+        raise Refusal("--label and --given are for models of different kinds; give one.")
+    if s.given is None:
+        return None if s.label is None else np.full(s.num, s.label)
+    wrong = f"--given {s.given}: expected an .npz with rows c, (N, C)."
+    try:
+        arrays = read_arrays(Path(s.given).expanduser())
+    except Refusal as error:
+        raise Refusal(wrong) from error
+    if "c" not in arrays or arrays["c"].ndim not in (1, 2) or not len(arrays["c"]):
+        raise Refusal(wrong)
+    rows = arrays["c"].reshape(len(arrays["c"]), -1)
+    return rows[np.arange(s.num) % len(rows)]
 
 
 def _range(x: torch.Tensor) -> str:

@@ -113,6 +113,28 @@ def convert_y(y: np.ndarray, rows: int, name: str) -> Tensor:
     return torch.from_numpy(y.astype(np.int64))
 
 
+def convert_c(c: np.ndarray, rows: int, name: str) -> Tensor:
+    """What each datum is given, as float32 (N, C); a vector (N,) is one column.
+
+    Raises:
+        DataError: another number of rows, or values that are not finite numbers.
+
+    Example:
+        >>> import numpy as np
+        >>> convert_c(np.array([1, 2]), 2, "c")
+        tensor([[1.],
+                [2.]])
+    """
+    if c.ndim not in (1, 2) or len(c) != rows or c.dtype.kind not in "fuib" or not c.size:
+        raise DataError(
+            f"{name} has shape {c.shape} and dtype {c.dtype}, expected numbers ({rows}, C): one row for each of x."
+        )
+    values = torch.from_numpy(c.astype(np.float32)).reshape(rows, -1)
+    if not torch.isfinite(values).all():
+        raise DataError(f"{name} holds NaN or infinity. Drop or impute those rows.")
+    return values
+
+
 def _to_float(arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str]:
     kind, vectors = next(iter(arrays.values())).dtype.kind, next(iter(arrays.values())).ndim == 2
     high, low = max(x.max() for x in arrays.values()), min(x.min() for x in arrays.values())

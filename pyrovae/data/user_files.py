@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from pyrovae.data.arrays import PIXELS, convert_x, convert_y, refuse_small_range
+from pyrovae.data.arrays import PIXELS, convert_c, convert_x, convert_y, refuse_small_range
 from pyrovae.data.batches import DictDataset
 from pyrovae.data.csv_table import is_csv, read_csv
 from pyrovae.data.errors import DataError
@@ -20,12 +20,13 @@ from pyrovae.data.splits import Splits
 MIN_ROWS = 10
 _log = logging.getLogger(__name__)
 _KEYS = {"x": "y", "x_valid": "y_valid", "x_test": "y_test"}
+_CONDITIONS = {"x": "c", "x_valid": "c_valid", "x_test": "c_test"}
 _EXPECTED = "an .npy, .npz, .csv or .tsv file, an IDX file (MNIST's format, also .gz) or a folder of images"
 _TEXT = (".txt", ".dat")
 
 
 def load_path(path: str | os.PathLike, *, valid_size: int | None = None) -> Splits:
-    """Your data from ``.npy`` (x), ``.npz`` (x; optional y, x_valid, y_valid, x_test, y_test),
+    """Your data from ``.npy`` (x), ``.npz`` (x; optional y, c, and all with _valid, _test),
     ``.csv`` or ``.tsv`` (all columns are x; see ``csv_table.read_csv``), IDX or a folder of images.
 
     IDX is MNIST's format, plain or ``.gz``: one file of images, or a folder with files named as
@@ -35,7 +36,8 @@ def load_path(path: str | os.PathLike, *, valid_size: int | None = None) -> Spli
     none). See ``arrays.convert_x`` for how dtypes and layouts are read and ``image_folder`` for
     folders; ``source`` says what was done. Pickled objects are never loaded.
 
-    Shapes: x (N, D), or (N, C, H, W) with C in {1, 3}; y (N,).
+    Shapes: x (N, D), or (N, C, H, W) with C in {1, 3}; y (N,); c (N, C), what each
+    datum is given.
     Units: images in [0, 1]; float vectors keep their own.
 
     Raises:
@@ -70,6 +72,11 @@ def load_path(path: str | os.PathLike, *, valid_size: int | None = None) -> Spli
                 **(
                     {"y": convert_y(arrays[_KEYS[name]], len(x), _KEYS[name])}
                     if _KEYS[name] in arrays
+                    else {}
+                ),
+                **(
+                    {"c": convert_c(arrays[_CONDITIONS[name]], len(x), _CONDITIONS[name])}
+                    if _CONDITIONS[name] in arrays
                     else {}
                 ),
             )
@@ -162,7 +169,7 @@ def read_file(path: Path) -> tuple[dict[str, np.ndarray], str]:
 
 
 def _read_open(file: BinaryIO, path: Path) -> tuple[dict[str, np.ndarray], str]:
-    known = [*_KEYS, *_KEYS.values()]
+    known = [*_KEYS, *_KEYS.values(), *_CONDITIONS.values()]
     if file.read(6).startswith((b"PK\3\4", np.lib.format.MAGIC_PREFIX)):
         check_numpy(file, path, known)
     file.seek(0)
@@ -180,6 +187,6 @@ def _read_open(file: BinaryIO, path: Path) -> tuple[dict[str, np.ndarray], str]:
 
 
 def _check_names(arrays: dict[str, np.ndarray], path: Path) -> None:
-    for x, y in _KEYS.items():
+    for x, y in (*_KEYS.items(), *_CONDITIONS.items()):
         if y in arrays and x not in arrays:
             raise DataError(f"{path} holds {y} without {x}. Add {x}, or leave {y} out.")

@@ -24,7 +24,7 @@ class Task:
     num_classes: int = 0
 
     def __post_init__(self) -> None:
-        if self.name not in ("label", "noise") and len(self.event_shape) != 3:
+        if self.name not in ("label", "noise", "own") and len(self.event_shape) != 3:
             raise Refusal(
                 f"--condition {self.name} takes images, but the data are {self.event_shape} vectors."
             )
@@ -38,6 +38,7 @@ class Task:
         x = batch["x"]
         c, target = {
             "label": self._label,
+            "own": lambda batch: (batch["c"], batch["x"]),
             "noise": self._noise,
             "low-resolution": self._low_resolution,
         }.get(self.name, self._quadrants)(batch)

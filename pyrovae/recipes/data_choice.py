@@ -120,6 +120,40 @@ def with_classes(name: str, splits: Splits) -> tuple[Splits, int]:
     ), len(classes)
 
 
+def own_conditions(splits: Splits, *, use: bool) -> tuple[Splits, int]:
+    """The parts with the conditions c that the user's file brings, and their number of columns; for
+    `use=False` without them.
+
+    Raises: Refusal for parts without c, or with others than those of the training data.
+    """
+    named = {"train": splits.train, "valid": splits.valid, "test": splits.test}
+    parts = {part: data for part, data in named.items() if data is not None}
+    if not use:
+        if all("c" not in data.tensors for data in parts.values()):
+            return splits, 0
+        kept = {
+            part: DictDataset(
+                **{name: value for name, value in data.tensors.items() if name != "c"}
+            )
+            for part, data in parts.items()
+        }
+        return dataclasses.replace(
+            splits, train=kept["train"], valid=kept.get("valid"), test=kept["test"]
+        ), 0
+    names = {"train": "c", "valid": "c_valid", "test": "c_test"}
+    if lacking := [names[part] for part, data in parts.items() if "c" not in data.tensors]:
+        raise Refusal(
+            f"--condition own: {splits.name} holds no {', '.join(lacking)}; expected an .npz with c, rows of numbers "
+            "beside those of x, in all parts."
+        )
+    widths = {names[part]: data.tensors["c"].shape[1] for part, data in parts.items()}
+    if len(set(widths.values())) > 1:
+        raise Refusal(
+            f"--condition own: columns of c differ, {widths}; expected as many in all parts."
+        )
+    return splits, widths["c"]
+
+
 def _few(labels: torch.Tensor) -> str:
     shown = labels[:10].tolist()
     more = ", ..." if len(labels) > len(shown) else ""

@@ -72,9 +72,17 @@ class TrainedVae(LoadedRun):
         """New data as the model and the guide take them."""
         values = self.layout.to_model(x, seed=seed)
         if self.task is not None:
-            labels = {} if c is None else {"y": torch.as_tensor(c)}
-            if self.task.name == "label" and c is None:
-                raise Refusal("the model is given labels, p(x | c): pass c=labels, (N,).")
+            labels: dict[str, Tensor] = {}
+            if self.task.name in ("label", "own"):
+                if c is None:
+                    kind = "labels, (N,)" if self.task.name == "label" else "rows, (N, C)"
+                    raise Refusal(f"the model is conditional, p(x | c): pass c={kind}.")
+                given = torch.as_tensor(c)
+                labels = (
+                    {"y": given}
+                    if self.task.name == "label"
+                    else {"c": self._condition(given, len(values))}
+                )
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 parts = self.task.split({"x": values, **labels})

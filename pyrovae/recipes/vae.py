@@ -25,7 +25,12 @@ from pyrovae.heads import DeltaHead
 from pyrovae.losses import CapacityLoss, Lagging, Penalized, squared_jacobian, unwrap
 from pyrovae.programs import SemiAmortized
 from pyrovae.recipes.conditions import Task, conditioned
-from pyrovae.recipes.data_choice import refuse_unfit, refuse_unknown, with_classes
+from pyrovae.recipes.data_choice import (
+    own_conditions,
+    refuse_unfit,
+    refuse_unknown,
+    with_classes,
+)
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.vae_parts import COUNTS, LEVELS, VECTORS_ONLY
 from pyrovae.recipes.vae_settings import Settings
@@ -96,6 +101,7 @@ def prepare(s: Settings) -> Prepared:
         lambda s: load_path(s.data.dataset, valid_size=s.data.valid_size)
     )
     splits = load(s)
+    splits, width = own_conditions(splits, use=s.data.condition == "own")
     refuse_unfit(s, splits)
     if s.model.net == "conv" and len(splits.event_shape) != 3:
         raise Refusal(
@@ -120,7 +126,7 @@ def prepare(s: Settings) -> Prepared:
     train, valid, test = splits.batches(binarize, batch_size=s.run.batch_size, flatten=flat)
     task = None
     if s.data.condition != "none":
-        task = Task(s.data.condition, tuple(splits.event_shape), classes)
+        task = Task(s.data.condition, tuple(splits.event_shape), classes or width)
         train = conditioned(train, task, fixed=False)
         valid = None if valid is None else conditioned(valid, task, fixed=True)
         test = conditioned(test, task, fixed=True)

@@ -8,7 +8,14 @@ from pyrovae.recipes.bounds import FromZero
 from pyrovae.recipes.setting_rules import NotWith
 
 Condition = Literal[
-    "none", "label", "quadrants-1", "quadrants-2", "quadrants-3", "noise", "low-resolution"
+    "none",
+    "label",
+    "own",
+    "quadrants-1",
+    "quadrants-2",
+    "quadrants-3",
+    "noise",
+    "low-resolution",
 ]
 
 
@@ -36,7 +43,8 @@ class DataSettings:
     """Number of training data held out for validation; by default a tenth, at most 1000. 0 for
     none."""
     condition: Condition = "none"
-    """Model p(x | c), where c is the label, one to three quadrants of the image (x is the rest), the
+    """Model p(x | c), where c is the label, the c of your own .npz (own: c, c_test, c_valid, rows of numbers beside
+    those of x), one to three quadrants of the image (x is the rest), the
     image with a fifth of its pixels replaced by noise, or the image at half its resolution. Adds a
     figure with several samples for each condition, and a baseline without latent variables."""
 

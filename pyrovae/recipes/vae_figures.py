@@ -213,22 +213,21 @@ class Painter:
                 )
             }
         x, c = (data.data.tensors[name][:count] for name in ("x", "c"))
-        questions, truths = (
-            (task.question(c) / self.top).cpu(),
-            (task.image(x, c) / self.top).cpu(),
-        )
+        truths = (task.image(x, c) / self.top).cpu()
+        # conditions of the user's own are no images
+        own = task.name == "own"
+        questions = [] if own else [(task.question(c) / self.top).cpu().unsqueeze(1)]
         draws = 8
         answers = self.decode({"c": c.repeat_interleave(draws, 0)}, num=len(c) * draws).reshape(
             len(c), draws, *self.event_shape
         )
-        rows = torch.cat([questions.unsqueeze(1), answers, truths.unsqueeze(1)], dim=1).flatten(
-            0, 1
-        )
+        columns = [*questions, answers, truths.unsqueeze(1)]
+        shown = "Given, " if questions else "In each row for one c: "
         return {
             "answers": plots.image_grid(
-                rows,
-                columns=draws + 2,
-                title=f"Given, {draws} answers p(x | z, c) at draws of z, the truth",
+                torch.cat(columns, dim=1).flatten(0, 1),
+                columns=draws + len(columns) - 1,
+                title=f"{shown}{draws} answers p(x | z, c) at draws of z, the truth",
             )
         }
 

@@ -198,3 +198,35 @@ def test_a_tracker_that_is_not_installed_is_a_line(
     monkeypatch.setitem(sys.modules, "wandb", None)
     error = run("train_vae.py", *QUICK, "--track", "wandb", "--out", tmp_path / "r", status=2)
     assert "pip install wandb" in error
+
+
+def test_conditions_of_ones_own(tmp_path: Path) -> None:
+    part = load_digits().train.tensors
+    x, y = part["x"].numpy()[:200], part["y"].numpy()[:200]
+    c = np.stack([np.cos(y), np.sin(y)], 1)
+    np.savez(tmp_path / "d.npz", x=x, c=c)
+    np.savez(tmp_path / "given.npz", c=c[:2])
+    folder = tmp_path / "run"
+    own = ("--dataset", tmp_path / "d.npz", "--binarize", "threshold")
+    run("train_vae.py", *QUICK, *own, "--condition", "own", "--out", folder)
+    out = tmp_path / "s.npz"
+    run("sample.py", folder, "--given", tmp_path / "given.npz", "--num", 5, "--out", out)
+    found = np.load(out)
+    assert found["x"].shape == (5, 1, 8, 8)
+    np.testing.assert_allclose(found["c"], c[[0, 1, 0, 1, 0]])
+    run("embed.py", folder, tmp_path / "d.npz", "--max-data", 20, "--out", tmp_path / "c.npz")
+    assert np.load(tmp_path / "c.npz")["mean"].shape == (20, 2)
+    run("evaluate.py", folder, "--num-particles", 5, "--max-data", 10)
+    for words, message in (
+        ((folder,), "pass c"),
+        ((folder, "--given", tmp_path / "none.npz"), "expected an .npz with rows c"),
+        ((folder, "--label", 1), "c has shape (100,), expected (100, 2)"),
+    ):
+        assert message in run("sample.py", *words, status=2, cwd=tmp_path)
+    assert "holds no c" in run("train_vae.py", *QUICK, "--condition", "own", status=2)
+    np.savez(tmp_path / "short.npz", x=x, c=c[:-1])
+    short = ("--dataset", tmp_path / "short.npz", "--condition", "own")
+    assert "one row for each of x" in run("train_vae.py", *QUICK, *short, status=2)
+    # without --condition own, c has no part in the run
+    run("train_vae.py", *QUICK, *own, "--out", tmp_path / "plain")
+    assert json.loads((tmp_path / "plain" / "run.json").read_text())["data"]["num_conditions"] == 0
