@@ -23,7 +23,7 @@ from script_context import script_context
 import pyrovae as pv
 import pyrovae.plots as plots
 from pyrovae.recipes import bounds
-from pyrovae.recipes.bounds import Count, OutFile, Seed
+from pyrovae.recipes.bounds import Count, NpzFile, Seed
 from pyrovae.recipes.embedding import Map, information_of, nearest, plane, probe
 from pyrovae.recipes.new_data import NewData, Split, read_data
 from pyrovae.recipes.refusal import Refusal
@@ -42,7 +42,7 @@ class Embedding:
     .npz, .csv or IDX file, or of a folder of images."""
     split: Split = "test"
     """Of a named set: the part to encode."""
-    out: OutFile = Path("codes.npz")
+    out: NpzFile = Path("codes.npz")
     """The .npz file to write; pictures have its name with -map.png and so on."""
     neighbours: Count = 10
     """Nearest neighbours of each datum."""

@@ -18,7 +18,7 @@ from script_context import script_context
 import pyrovae as pv
 from pyrovae.core.atomic_write import write_atomically
 from pyrovae.recipes import bounds
-from pyrovae.recipes.bounds import Count, OutFile, Seed
+from pyrovae.recipes.bounds import Count, HtmlFile, Seed
 from pyrovae.recipes.explorer.page import page_of
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.trained_vae import TrainedVae
@@ -28,7 +28,7 @@ from pyrovae.recipes.trained_vae import TrainedVae
 class Exploration:
     folder: Annotated[Path, tyro.conf.Positional]
     """The folder of a run of train_vae.py."""
-    out: OutFile = Path("explorer.html")
+    out: HtmlFile = Path("explorer.html")
     """The .html file to write."""
     max_data: Count = 1000
     """At most so many test data on the map, chosen at random."""

@@ -17,7 +17,7 @@ from script_context import script_context
 import pyrovae as pv
 import pyrovae.plots as plots
 from pyrovae.recipes import bounds
-from pyrovae.recipes.bounds import Count, FromZero, OutFile, Seed
+from pyrovae.recipes.bounds import Count, FromZero, NpzFile, Seed
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.results import read_arrays, write_arrays
 from pyrovae.recipes.trained_vae import TrainedVae
@@ -31,7 +31,7 @@ class Sampling:
     """The folder of a run of train_vae.py."""
     num: Count = 100
     """How many samples."""
-    out: OutFile = Path("samples.npz")
+    out: NpzFile = Path("samples.npz")
     """The .npz file to write; the sheet has its name with .png."""
     means: bool = False
     """The means of p(x | z) at draws of z, in place of draws of x."""

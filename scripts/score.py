@@ -77,6 +77,8 @@ def main(s: Scoring) -> Path:
         )
     if run.settings.model.guide == "point":
         raise Refusal(f"{s.folder} holds an autoencoder, which has no log p(x) to score data by.")
+    if s.against == s.data:
+        raise Refusal("--against names the same set as DATA, so there is nothing to tell apart.")
     given = {s.data: "DATA"} | ({} if s.against is None else {s.against: "--against"})
     batches = {name: _batch(s, run, name, option) for name, option in given.items()}
     usual = _mean_log_px(s, run)
@@ -191,7 +193,7 @@ def _table(detected: dict[str, Detection]) -> str:
 def _histograms(scores: dict[str, Scores]) -> Figure:
     names = list(scores)
     pairs = {
-        score: {name: scores[name].values[score] for name in names}
+        score: {Path(name).name: scores[name].values[score] for name in names}
         for score in scores[names[0]].values
     }
     return plots.score_histograms(pairs)

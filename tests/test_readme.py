@@ -64,7 +64,7 @@ def test_every_program_runs(
 def test_readme_keeps_its_promises() -> None:
     text = README.read_text()
     for words in (
-        "pip install -e . && python scripts/train_vae.py",
+        "pip install -e . && python scripts/train_vae.py --out runs/digits",
         'pip install -e ".[test]" && pytest',
         "VampPrior(encoder",
         "log_evidence",

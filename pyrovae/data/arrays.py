@@ -165,9 +165,13 @@ def _to_float(arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str
         and low >= 0
         and all((x == np.round(x)).all() for x in floats.values())
     ):
+        remedy = (
+            "this looks like 0-255 pixel data; divide by 255 or store uint8"
+            if high >= 64
+            else f"their unit is unclear; if {high:g} is white, divide by {high:g}"
+        )
         raise DataError(
-            f"the images hold whole numbers {low:g}..{high:g} stored as floats: this looks like 0-255 pixel "
-            f"data; divide by 255 or store uint8. {_OWN}"
+            f"the images hold whole numbers {low:g}..{high:g} stored as floats: {remedy}. {_OWN}"
         )
     if not vectors and (low < 0 or high > 1):
         raise DataError(

@@ -127,6 +127,9 @@ def conclusion(found: dict[str, Detection], log_px: tuple[float, float]) -> list
         )
     best = max(found, key=lambda name: found[name].auroc)
     score = found[best]
+    same = [name for name, one in found.items() if one.auroc == score.auroc]
+    if len(same) > 1:
+        best = ", ".join(same[:-1]) + f" and {same[-1]} (equal)"
     chance = abs(score.auroc - 0.5) < 2 * score.auroc_se
     lines.append(
         "No score tells the two sets apart."

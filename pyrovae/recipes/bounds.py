@@ -118,8 +118,25 @@ Seed = Annotated[int, Range(0, LARGEST)]
 Threads = Annotated[int, Range(1), Cores()]
 OutFolder = Annotated[Path, Writable()]
 OutFile = Annotated[Path, WritableFile()]
+
+
+@dataclasses.dataclass(frozen=True)
+class Suffix:
+    """A file name with this ending."""
+
+    ending: str
+
+    def __contains__(self, value: object) -> bool:
+        return not isinstance(value, Path) or value.suffix == self.ending
+
+    def __str__(self) -> str:
+        return f"a name that ends in {self.ending}"
+
+
+NpzFile = Annotated[OutFile, Suffix(".npz")]
+HtmlFile = Annotated[OutFile, Suffix(".html")]
 Widths = Annotated[tuple[Count, ...], Some()]
-BOUNDS = (Range, Some)
+BOUNDS = (Range, Some, Suffix)
 
 
 def check(settings: "DataclassInstance") -> None:

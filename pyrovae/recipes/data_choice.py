@@ -42,6 +42,8 @@ def refuse_unknown(option: str, name: str, known: Iterable[str], paths: str) -> 
     if name in known:
         return
     if path.exists():
+        if (path / "run.json").exists():
+            raise Refusal(f"{option} {shown(name)} is the folder of a run; expected {paths}.")
         return refuse_special(path)
     name = shown(name)
     if os.sep in name or path.suffix:

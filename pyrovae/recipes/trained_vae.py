@@ -190,6 +190,10 @@ class TrainedVae(LoadedRun):
         self, start: Values, end: Values, *, num_steps: int = 9, spherical: bool = False
     ) -> Tensor:
         """Means of p(x | z) between the codes of N pairs of data, `(N, num_steps, *event_shape)`."""
+        if len(start) != len(end):
+            raise Refusal(
+                f"{len(start)} starts and {len(end)} ends, expected as many: they are pairs."
+            )
         path = interpolate_spherical if spherical else interpolate
         codes = zip(self.encode(start).mean, self.encode(end).mean, strict=True)
         return self.decode(torch.stack([path(a, b, num_steps) for a, b in codes]))
