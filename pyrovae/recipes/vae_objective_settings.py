@@ -46,7 +46,8 @@ class ObjectiveSettings:
     gamma: Annotated[NotNegative, OnlyWith(objective="capacity")] = 30.0
     """Weight of the distance of the KL from the capacity."""
     contractive: NotNegative = 0.0
-    """--guide point: weight of the squared Jacobian of the encoder (contractive autoencoder)."""
+    """Weight of the squared Jacobian of the encoder, which makes a contractive autoencoder of a point
+    guide."""
     guide_steps: Count = 1
     """Training steps of the guide for each step of the model (aggressive encoder training)."""
     refine_steps: FromZero = 0

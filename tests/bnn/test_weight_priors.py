@@ -123,7 +123,7 @@ def test_particles_have_scales_of_their_own(prior: object) -> None:
     pv.check(model, guide, batch, num_data=5)
     draws = pv.core.traces.run_guide(guide, batch, 4)
     together = pv.core.traces.run_model(model, draws, batch, 4)
-    weights = pv.core.traces.log_weights_of(together, draws, 4, plate=None)
+    weights = pv.core.log_weights.log_weights_of(together, draws, 4, plate=None)
     for k in range(4):
         own = {
             name: site["value"][k, 0]

@@ -596,8 +596,8 @@ def test_a_users_vectors(tmp_path: Path) -> None:
         (("--dataset", "mien.npz"), "no such file (relative to "),
         (("--dataset", "mien.npz"), "Did you mean mine.npz?"),
         (
-            ("--dataset", "table.csv"),
-            "np.loadtxt('table.csv', delimiter=',', skiprows=1); np.savez('table.npz'",
+            ("--dataset", "table.txt"),
+            "np.loadtxt('table.txt', skiprows=1); np.savez('table.npz'",
         ),
         (("--resume", "--out", "empty"), "no checkpoint to resume from"),
     ],
@@ -608,7 +608,7 @@ def test_refusals_are_one_line_and_leave_no_run(
     np.savez(
         tmp_path / "mine.npz", x=np.random.default_rng(0).random((20, 5), dtype=np.float32).round()
     )
-    (tmp_path / "table.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "table.txt").write_text("a b\n1 2\n")
     error = run("train_vae.py", *QUICK, *arguments, status=2, cwd=tmp_path)
     assert message in error and error.strip().splitlines()[-1].startswith("error: ")
     assert not list(tmp_path.rglob("*.safetensors"))
@@ -639,7 +639,7 @@ def test_refusals_are_one_line_and_leave_no_run(
             ("rows of numbers from 9", "--likelihood normal-learned", "--likelihood poisson"),
         ),
         ("categorical", "normal", ("grey levels", "--likelihood normal-learned")),
-        ("poisson", "normal", ("no counts", "--likelihood normal-learned")),
+        ("poisson", "normal", ("not counts", "--likelihood normal-learned")),
     ],
 )
 def test_a_table_is_sent_to_the_likelihood_that_scores_it(
