@@ -121,6 +121,7 @@ def _train(s: Settings, ranks: pv.Ranks, folder: Folder) -> Path:
             "num_test": len(splits.test),
             "x_shape": list(data.shape),
             "num_conditions": data.num_conditions,
+            "classes": list(data.classes),
             "steps_per_epoch": len(data.train),
             "sha256": digest,
         }

@@ -6,9 +6,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from pyrovae.core.digests import digest_of
 from pyrovae.data import DictDataset, Regression
 from pyrovae.recipes.bnn_settings import BnnSettings
+from pyrovae.recipes.data_choice import digest_of_parts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,15 +44,7 @@ class Task:
 
     def digest(self) -> str:
         """Digest of the training, validation and test data."""
-        parts = {"train": self.train, "valid": self.valid, "test": self.test}
-        return digest_of(
-            {
-                f"{part}/{name}": value
-                for part, data in parts.items()
-                if data is not None
-                for name, value in data.tensors.items()
-            }
-        )
+        return digest_of_parts(self.train, self.valid, self.test)
 
     @property
     def num_data(self) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from pyrovae.core.digests import digest_of
 from pyrovae.data import DictDataset, Splits
 from pyrovae.data.sizes import refuse_special
 from pyrovae.recipes.bounds import shown
@@ -120,6 +121,19 @@ def with_classes(name: str, splits: Splits) -> tuple[Splits, int]:
         valid=numbered.get("valid"),
         test=numbered["test"],
     ), len(classes)
+
+
+def digest_of_parts(train: DictDataset, valid: DictDataset | None, test: DictDataset) -> str:
+    """Digest of all data that a run learns from or is scored on."""
+    parts = {"train": train, "valid": valid, "test": test}
+    return digest_of(
+        {
+            f"{part}/{name}": value
+            for part, data in parts.items()
+            if data is not None
+            for name, value in data.tensors.items()
+        }
+    )
 
 
 def own_conditions(splits: Splits, *, use: bool) -> tuple[Splits, int]:

@@ -77,12 +77,8 @@ class TrainedVae(LoadedRun):
                 if c is None:
                     kind = "labels, (N,)" if self.task.name == "label" else "rows, (N, C)"
                     raise Refusal(f"the model is conditional, p(x | c): pass c={kind}.")
-                given = torch.as_tensor(c)
-                labels = (
-                    {"y": given}
-                    if self.task.name == "label"
-                    else {"c": self._condition(given, len(values))}
-                )
+                rows = self._condition(c, len(values))
+                labels = {"y": rows.argmax(1)} if self.task.name == "label" else {"c": rows}
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 parts = self.task.split({"x": values, **labels})
@@ -271,14 +267,13 @@ class TrainedVae(LoadedRun):
         if not width:
             raise Refusal("the model takes no condition; leave out c (or --label).")
         if self.task is not None and self.task.name == "label" and values.dim() == 1:
-            if (
-                values.is_floating_point()
-                or not 0 <= int(values.min()) <= int(values.max()) < width
-            ):
+            known = torch.tensor(self.run["data"].get("classes") or range(width))
+            unknown = values[~torch.isin(values, known)]
+            if len(unknown):
                 raise Refusal(
-                    f"c holds labels up to {values.max()}, expected integers 0..{width - 1}."
+                    f"c holds the label {unknown[0].item()}, expected some of {known.tolist()}."
                 )
-            values = torch.nn.functional.one_hot(values.long(), width)
+            values = torch.nn.functional.one_hot(torch.searchsorted(known, values), width)
         if tuple(values.shape) != (num, width):
             raise Refusal(f"c has shape {tuple(values.shape)}, expected ({num}, {width}).")
         return values.float()

@@ -9,7 +9,6 @@ import pyro
 import torch
 
 import pyrovae as pv
-from pyrovae.core.digests import digest_of
 from pyrovae.data import (
     Batches,
     Splits,
@@ -26,6 +25,7 @@ from pyrovae.losses import CapacityLoss, Lagging, Penalized, squared_jacobian, u
 from pyrovae.programs import SemiAmortized
 from pyrovae.recipes.conditions import Task, conditioned
 from pyrovae.recipes.data_choice import (
+    digest_of_parts,
     own_conditions,
     refuse_unfit,
     refuse_unknown,
@@ -62,22 +62,16 @@ class Prepared:
     train: Batches
     valid: Batches | None
     test: Batches
+    classes: tuple[int, ...] = ()
+    """Under --condition label, the labels as the data have them, by the number of the class."""
 
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self.train.take(1)["x"].shape[1:])
 
     def digest(self) -> str:
-        """Digest of the training, validation and test data, in order."""
-        parts = {"train": self.splits.train, "valid": self.splits.valid, "test": self.splits.test}
-        return digest_of(
-            {
-                f"{part}/{name}": value
-                for part, data in parts.items()
-                if data is not None
-                for name, value in data.tensors.items()
-            }
-        )
+        """Digest of the training, validation and test data."""
+        return digest_of_parts(self.splits.train, self.splits.valid, self.splits.test)
 
     @property
     def num_conditions(self) -> int:
@@ -119,6 +113,7 @@ def prepare(s: Settings) -> Prepared:
     else:
         usual: Binarize = "threshold" if s.data.dataset == "digits" else "dynamic"
         binarize = s.data.binarize or (usual if binary else "none")
+    labels = splits.train.tensors.get("y") if s.data.condition == "label" else None
     splits, classes = (
         with_classes(s.data.dataset, splits) if s.data.condition == "label" else (splits, 0)
     )
@@ -130,7 +125,10 @@ def prepare(s: Settings) -> Prepared:
         train = conditioned(train, task, fixed=False)
         valid = None if valid is None else conditioned(valid, task, fixed=True)
         test = conditioned(test, task, fixed=True)
-    return Prepared(splits, "none" if splits.is_binary else binarize, task, train, valid, test)
+    own = () if labels is None else tuple(labels.unique().tolist())
+    return Prepared(
+        splits, "none" if splits.is_binary else binarize, task, train, valid, test, own
+    )
 
 
 def make_loss(

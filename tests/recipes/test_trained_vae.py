@@ -139,8 +139,25 @@ def test_a_label_is_given_to_a_conditional_model(tmp_path: Path, x: np.ndarray) 
     for call in (lambda: loaded.sample(6), lambda: loaded.encode(x)):
         with pytest.raises(Refusal, match="pass c"):
             call()
-    with pytest.raises(Refusal, match="expected integers 0..9"):
+    with pytest.raises(Refusal, match="holds the label 10, expected some of"):
         loaded.sample(2, c=np.array([1, 10]))
+
+
+def test_labels_are_those_of_the_data(tmp_path: Path) -> None:
+    part = load_digits().train.tensors
+    chosen = torch.isin(part["y"], torch.tensor([2, 5, 9]))
+    x, y = part["x"][chosen].numpy(), part["y"][chosen].numpy()
+    np.savez(tmp_path / "d.npz", x=x, y=y)
+    own = ("--dataset", tmp_path / "d.npz", "--binarize", "threshold", "--condition", "label")
+    loaded = trained(tmp_path / "run", *own)
+    given = loaded.batch(x, c=y)["c"]
+    expected = torch.eye(3)[torch.searchsorted(torch.tensor([2, 5, 9]), torch.from_numpy(y))]
+    assert torch.equal(given, expected)
+    assert torch.equal(
+        loaded.sample(4, c=np.full(4, 5)), loaded.sample(4, c=np.tile([0.0, 1.0, 0.0], (4, 1)))
+    )
+    with pytest.raises(Refusal, match="holds the label 1, expected some of"):
+        loaded.sample(1, c=np.array([1]))
 
 
 def test_hierarchies_and_flows_have_codes_by_draws(tmp_path: Path, x: np.ndarray) -> None:
