@@ -25,7 +25,7 @@ from pyrovae.losses import ElboLoss, IwaeLoss, LinearWarmup
 from pyrovae.losses.stacked import Stacked
 from pyrovae.prediction.draws import posterior_draws, predict
 from pyrovae.prediction.weight_average import Moments, log_predictive, predict_moments
-from pyrovae.programs import Bayesian, Global, Guide, Joint, Model, Node, Value, as_svi
+from pyrovae.programs import Bayesian, Global, Guide, Joint, Marginal, Model, Node, Value, as_svi
 from pyrovae.training.checkpoint import load_weights, save_weights
 from pyrovae.training.distributed import Ranks
 from pyrovae.training.evaluate import evaluate
@@ -49,6 +49,7 @@ __all__ = [
     "Joint",
     "LinearWarmup",
     "LocalReparameterization",
+    "Marginal",
     "Model",
     "Moments",
     "Node",

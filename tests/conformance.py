@@ -49,7 +49,7 @@ from pyrovae.heads import (
     PoissonHead,
     StudentTHead,
 )
-from pyrovae.nets import MLP, Batched, ConvDecoder, ConvEncoder, GatedMLP, Standardized
+from pyrovae.nets import MLP, Batched, Constant, ConvDecoder, ConvEncoder, GatedMLP, Standardized
 from pyrovae.posteriors import (
     IAF,
     FlowPosterior,
@@ -57,7 +57,7 @@ from pyrovae.posteriors import (
     PlanarPosterior,
     PrecisionWeighted,
 )
-from pyrovae.priors import Laplace, MixtureOfNormals, StandardNormal, VampPrior
+from pyrovae.priors import Laplace, Mixing, MixtureOfNormals, StandardNormal, VampPrior
 from pyrovae.programs import Bayesian
 
 
@@ -89,6 +89,7 @@ CONDITIONALS: dict[str, Case] = {
         (2,),
     ),
     "MixtureOfNormals": Case(lambda: MixtureOfNormals(2, 3), (), (2,)),
+    "Mixing": Case(lambda: Mixing(3), (), ()),
     "Laplace": Case(lambda: Laplace(2, scale=2.0), (), (2,), kinks=True),
     "flow prior, coupling": Case(lambda: zuko.flows.RealNVP(2, hidden_features=(8,)), (), (2,)),
     "flow prior, autoregressive": Case(lambda: zuko.flows.MAF(2, hidden_features=(8,)), (), (2,)),
@@ -133,12 +134,16 @@ CONDITIONALS: dict[str, Case] = {
         lambda: DeltaHead(ConvDecoder(3, [4], (1, 3, 2)), event_dim=3), ((3,),), (1, 3, 2)
     ),
     "BernoulliHead": Case(lambda: BernoulliHead(MLP(3, [8], 4)), ((3,),), (4,)),
+    "BernoulliHead, no parents": Case(lambda: BernoulliHead(Constant(4)), (), (4,)),
     "BernoulliHead, image": Case(
         lambda: BernoulliHead(ConvDecoder(3, [4], (1, 3, 2)), event_dim=3), ((3,),), (1, 3, 2)
     ),
     "BernoulliHead, two parents": Case(lambda: BernoulliHead(MLP(5, [8], 4)), ((3,), (2,)), (4,)),
     "AutoregressiveBernoulliHead, two parents": Case(
         lambda: AutoregressiveBernoulliHead(4, 5, [8]), ((3,), (2,)), (4,)
+    ),
+    "AutoregressiveBernoulliHead, no parents": Case(
+        lambda: AutoregressiveBernoulliHead(4, 0, [8]), (), (4,)
     ),
     "AutoregressiveBernoulliHead": Case(
         lambda: AutoregressiveBernoulliHead(4, 3, [8, 8]), ((3,),), (4,)

@@ -177,8 +177,7 @@ class Flipout(_PerDatumNoise):
 
 def layers_draw(model: Callable, guide: Callable) -> bool:
     """Whether `LocalReparameterization` is active and only layers use the weights, so that they
-    need not be drawn.\n\nKnown for pyrovae's own programs with independent normal weights and
-    the usual layers; False for all others.
+    need not be drawn.
 
     That is known of pyrovae's own programs, with independent normal weights and nets of usual
     layers; of all else it is not.

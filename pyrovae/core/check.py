@@ -15,7 +15,7 @@ from pyrovae.core.modules import find_modules
 from pyrovae.core.preserve_state import preserve_state
 from pyrovae.core.shapes import DATA
 from pyrovae.core.support_checks import check_latent, check_support
-from pyrovae.core.traces import run_guide, run_model, sample_sites
+from pyrovae.core.traces import no_latents, run_guide, run_model, sample_sites
 from pyrovae.core.types import HasNumData, nodes_of
 
 ANY_NUMBER = 2**62
@@ -24,7 +24,7 @@ ANY_NUMBER = 2**62
 
 def check(
     model: Callable,
-    guide: Callable,
+    guide: Callable | None,
     batch: Mapping[str, Tensor],
     *,
     num_data: int | None = None,
@@ -39,7 +39,8 @@ def check(
     shape and scale, with overlapping supports; that log-probabilities follow the law of shapes,
     (B,) in plate "data" at dim -1; that data lie in the support of their likelihood (grey pixels
     under a Bernoulli do not); that N is known where sites lie outside the plate; that every
-    log-probability is finite. Parameters, buffers and random streams stay as they are.
+    log-probability is finite. Parameters, buffers and random streams
+    stay as they are. The guide of a model without latents is None.
 
     Example:
         >>> try: check(model, guide, {"x": torch.full((3, 4), 0.5)})
@@ -47,6 +48,7 @@ def check(
         site 'x' is Bernoulli on {0, 1}, but the data hold grey values such as 0.5...
     """
     size = check_batch(batch)
+    guide = no_latents if guide is None else guide
     for name, program in (("model", model), ("guide", guide)):
         if not callable(program):
             raise PairError(

@@ -65,6 +65,11 @@ def run_model(
         )
 
 
+def no_latents(**batch: Tensor) -> dict[str, Tensor]:
+    """The guide of a model without latents, or whose latents are all summed out."""
+    return {}
+
+
 def for_batch(guide: Callable, batch: Batch) -> Callable:
     """The guide for these data: `guide.for_batch(batch)` where it has that method, else the guide
     itself."""

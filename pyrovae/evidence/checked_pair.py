@@ -12,8 +12,16 @@ from pyrovae.core.check import ANY_NUMBER, check
 from pyrovae.core.errors import PairError
 from pyrovae.core.moving_support import AllowOutside, moving_supports
 from pyrovae.core.shapes import DATA
-from pyrovae.core.traces import Batch, base_distribution, for_batch, is_auxiliary, sample_sites
+from pyrovae.core.traces import (
+    Batch,
+    base_distribution,
+    for_batch,
+    is_auxiliary,
+    run_guide,
+    sample_sites,
+)
 from pyrovae.evidence.defensive import check_scores
+from pyrovae.programs.marginal import sum_out
 
 
 @dataclass(frozen=True)
@@ -24,14 +32,15 @@ class CheckedPair:
     """Where the support of a likelihood depends on latent values, data outside have density 0."""
     particles: Particles
     """Whether its programs broadcast over particles."""
+    exact: bool = False
+    """No latents are left to draw."""
 
     @classmethod
     def of(
         cls, model: Callable, guide: Callable, batch: Batch, *, plate: str | None, defensive: bool
     ) -> "CheckedPair":
-        """`defensive`: both programs must score the draws of prior and guide.\n\nRaises:
-        PairError for all that `check` refuses, for point masses without an auxiliary draw, flat
-        priors, and programs that defensive sampling cannot use.
+        """`defensive`: both programs must score the draws of prior and guide. Latents that the
+        model enumerates and the guide leaves out are summed out.
 
         Raises: PairError for all that `check` refuses, for point masses without an auxiliary draw,
         flat priors, and programs that defensive sampling cannot use.
@@ -40,6 +49,9 @@ class CheckedPair:
         with AllowOutside():  # it is not known yet which supports depend on latent values
             check(model, guide, batch, num_data=ANY_NUMBER, plate=name)
         own = for_batch(guide, batch)
+        model = sum_out(model, own, batch, name)
+        if not sample_sites(run_guide(own, batch), observed=False):
+            return cls(model, Particles(), exact=True)
         particles = Particles.of(model, own, batch)
         if defensive and not particles.at_once:
             raise PairError(

@@ -8,9 +8,10 @@ from pyrovae.capture.auto import Compile
 from pyrovae.core.batching import Data, rebatch, size_of
 from pyrovae.core.errors import PairError
 from pyrovae.core.shapes import DATA
-from pyrovae.core.traces import Batch, for_batch, tied_to_rows
+from pyrovae.core.traces import Batch, for_batch, no_latents, tied_to_rows
 from pyrovae.evidence.checked_pair import CheckedPair
 from pyrovae.evidence.defensive import Mixture
+from pyrovae.evidence.exact import exact_evidence
 from pyrovae.evidence.particles import Blocks
 from pyrovae.evidence.result import Evidence
 from pyrovae.evidence.runtime import derived_seed, evaluation, first_batch, tile_size
@@ -22,10 +23,10 @@ BLOCK = 250
 
 def log_evidence(
     model: Callable,
-    guide: Callable,
+    guide: Callable | None,
     data: Data,
     *,
-    num_particles: int,
+    num_particles: int | None = None,
     defensive: float = 0.0,
     chunk: int = 500,
     compile: Compile = "auto",
@@ -36,6 +37,9 @@ def log_evidence(
     r"""Estimate log p(x_i) = log (1/K) \sum_k p(x_i, z_k) / q(z_k | x_i), z_k ~ q, for each datum,
     in nats.
 
+    guide: None for a model without latents, whose log p(x) is computed exactly. Discrete latents
+    that the model marks with `infer={"enumerate": "parallel"}` and the guide leaves out are summed
+    out (see `Marginal`); where none is left, log p(x) is exact as well, and K plays no part.
     data: an iterable of dict batches (of tuples with `names`), or one batch. num_particles: K.
     chunk: the most particles that enter the model at once; lower it where a large decoder runs out
     of memory. compile: replay a captured graph in place of the programs, "auto" after they ran for
@@ -61,7 +65,7 @@ def log_evidence(
     leave data outside weigh 0, and `elbo` is -inf.
 
     Raises: PairError for a pair without per-datum evidence (sites outside the plate, guides
-    without a density, enumerated or subsampled sites; for `defensive` also guides that cannot
+    without a density, or with enumerated or subsampled sites; for `defensive` also guides that cannot
     score what they did not draw, and programs that do not broadcast), for several batches under
     `plate=None`, for data outside a likelihood's support that is the same for all draws and for
     all that `check` refuses.
@@ -74,6 +78,11 @@ def log_evidence(
         >>> log_evidence(model, guide, {"x": torch.ones(3, 4)}, num_particles=100).log_px.shape
         torch.Size([3])
     """
+    guide = no_latents if guide is None else guide
+    if num_particles is None:
+        if guide is not no_latents:
+            raise ValueError("num_particles is missing: the number K of draws of the guide.")
+        num_particles = 1
     if num_particles < 1 or chunk < 1:
         raise ValueError(
             f"num_particles={num_particles} and chunk={chunk}, expected at least 1 of each."
@@ -88,6 +97,8 @@ def log_evidence(
     with evaluation(model, guide) as seed:
         first, stream = first_batch(data, names, model, guide)
         pair = CheckedPair.of(model, guide, first, plate=plate, defensive=bool(defensive))
+        if pair.exact:
+            return exact_evidence(pair.model, stream, plate, progress)
         mixture = (
             Mixture(pair.model, defensive, num_particles, chunk, plate)
             if defensive and plate is not None

@@ -18,8 +18,7 @@ from pyrovae.core.types import nodes_of
 
 class Blocks:
     """Log-weights `(num, B)` of the data of a tile, or `(num, 1)` of all data jointly for
-    `plate=None`; replayed from a captured graph where that saves time.\n\nRaises: PairError for
-    data outside the likelihood's support, unmatched sites and programs that subsample.
+    `plate=None`; replayed from a captured graph where that saves time.
 
     Raises: PairError for data outside the likelihood's support, unmatched sites and programs that
     subsample.

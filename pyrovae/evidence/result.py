@@ -42,6 +42,14 @@ class Evidence:
     """`log_px` without its bias of order 1/K: no longer a bound, and nonsense where few weights
     dominate."""
     num_particles: int
+    """K; 0 where no latents are left to draw and log p(x) is exact."""
+
+    @classmethod
+    def exactly(cls, log_px: Tensor) -> "Evidence":
+        """From exact values: they are their own ELBO, without Monte Carlo error."""
+        value = log_px.detach().double().cpu()
+        zero, one = torch.zeros_like(value), torch.ones_like(value)
+        return cls(value, zero, value, zero, one, -math.inf * one, value, value, 0)
 
     @classmethod
     def of(cls, summaries: Sequence[WeightSummary]) -> "Evidence":
@@ -88,6 +96,8 @@ class Evidence:
             if len(self.log_px) > 1
             else f"{self.mean:.3f} nats (N = 1 datum, standard error unknown"
         )
+        if not self.num_particles:
+            return f"log p(x) = {over_data}; exact)"
         over_particles = (
             f"K = {self.num_particles} particles, Monte Carlo part +- {self.monte_carlo_se:.3f}"
             if self.num_particles > 1

@@ -22,8 +22,7 @@ ROWS = 4000
 @contextmanager
 def evaluation(*programs: Callable) -> Iterator[int]:
     """Eval mode without gradients; flags, buffers and random streams are restored. Yields a
-    seed.\n\nThe seed is one draw from torch's generator that is not restored, so that successive
-    estimates are independent.
+    seed.
 
     The seed is the one draw from torch's generator that does last, so that estimates in a row are
     independent.

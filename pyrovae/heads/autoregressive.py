@@ -26,7 +26,7 @@ class AutoregressiveBernoulliHead(nn.Module):
     evenly over 0..features-1. Direct connections from x to the output let x_i see all of
     x_1..x_{i-1} even where a layer has fewer units.
 
-    Shapes: the parents are vectors `(*batch, ...)` of `context` numbers in all; the distribution
+    Shapes: the parents are vectors `(*batch, ...)` of `context` numbers in all, none for 0; the distribution
     has event `(features,)`. Scoring takes one pass of the net, drawing takes `features`.
     Source: Germain, Gregor, Murray & Larochelle 2015, arXiv:1502.03509, section 4; on ignoring z:
     Chen et al. 2017, arXiv:1611.02731, section 2.
@@ -50,8 +50,11 @@ class AutoregressiveBernoulliHead(nn.Module):
             seen = unit
 
     def forward(self, *parents: Tensor) -> "AutoregressiveBernoulli":
-        batch = torch.broadcast_shapes(*(parent.shape[:-1] for parent in parents))
-        z = torch.cat([parent.expand(*batch, parent.shape[-1]) for parent in parents], dim=-1)
+        if parents:
+            batch = torch.broadcast_shapes(*(parent.shape[:-1] for parent in parents))
+            z = torch.cat([parent.expand(*batch, parent.shape[-1]) for parent in parents], dim=-1)
+        else:
+            z = self.direct.weight.new_zeros(0)
         masked = [(layer.mask * layer.weight, layer.bias) for layer in (self.direct, *self.layers)]
         return AutoregressiveBernoulli(z, masked[0][0], masked[1:])
 

@@ -14,7 +14,7 @@ from pyrovae.core.handlers import ScaleLogProb
 from pyrovae.core.param_store import local_param_scope
 from pyrovae.core.recording import is_recording
 from pyrovae.core.shapes import DATA
-from pyrovae.core.traces import for_batch, set_up
+from pyrovae.core.traces import for_batch, no_latents, sample_sites, set_up
 from pyrovae.losses._estimators import evaluate, pathwise, usable, vectorized, with_traces
 from pyrovae.losses._weighted_kl import WeightedKl, weighted_kl
 from pyrovae.losses.base import hold
@@ -29,6 +29,8 @@ class ElboLoss(nn.Module):
     batch, and it is unbiased for the full-data objective. `loss.terms` then holds the terms of
     that evaluation at beta = 1.
 
+    guide: None for a model without latents (flows, autoregressive densities), or whose latents are
+        all summed out by `Marginal`: the loss is then -log p(x) itself.
     num_data: N, needed only where sites lie outside the data plate (Bayesian weights): their KL is
         weighted by 1/N.
     beta: weight of the KL; a number, or a schedule: a callable that is called at each evaluation,
@@ -45,7 +47,8 @@ class ElboLoss(nn.Module):
     Model and guide may be modules, methods or functions; modules that a function closes over are
     found and become part of the loss (`loss.parameters()`, `.to()`, `.eval()`).
 
-    Raises: PairError for a site outside the plate while `num_data` is None; TypeError for
+    Raises: PairError for a site outside the plate while `num_data` is None, and for latents marked
+    for enumeration under an estimator that draws them; TypeError for
     estimators that put the batch scale inside a logarithm (`RenyiELBO`) or freeze it
     (`JitTrace_ELBO`), and for free bits and `TraceMeanField_ELBO` without a pathwise gradient.
     Source: Kingma & Welling 2014, arXiv:1312.6114, eq. 8; beta: Higgins et al. 2017; free bits:
@@ -60,7 +63,7 @@ class ElboLoss(nn.Module):
     def __init__(
         self,
         model: Callable,
-        guide: Callable,
+        guide: Callable | None = None,
         *,
         num_data: int | None = None,
         beta: float | Schedule = 1.0,
@@ -69,11 +72,11 @@ class ElboLoss(nn.Module):
         plate: str = DATA,
     ) -> None:
         super().__init__()
-        self.model, self.guide = model, guide
+        self.model, self.guide = model, no_latents if guide is None else guide
         self.found = hold(
             self,
             model,
-            guide,
+            self.guide,
             *([] if isinstance(beta, nn.Module) or not callable(beta) else [beta]),
         )
         if num_data is not None and num_data < 1:
@@ -127,6 +130,7 @@ class ElboLoss(nn.Module):
                 guide,
                 batch,
             )
+        _refuse_unsummed(traces)
         if weights.size is None:
             raise PairError("the pair has no sample sites, so there is nothing to train.")
         loss = loss / weights.size
@@ -151,3 +155,20 @@ class ElboLoss(nn.Module):
                 (self.free_bits * weight - value).clamp(min=0.0) for value, weight in kl.values()
             )
         return loss, terms, kl
+
+
+def _refuse_unsummed(traces: list[tuple[Trace, Trace]]) -> None:
+    """Raise PairError for latents of the model that nobody infers: drawn from the prior, they make
+    a bound that is no ELBO."""
+    for model, guide in traces:
+        drawn = [
+            name
+            for name, site in sample_sites(model, observed=False).items()
+            if name not in guide.nodes and "_enumerate_dim" not in site["infer"]
+        ]
+        if drawn:
+            raise PairError(
+                f"latent sites {drawn} of the model are not in the guide, and this estimator draws them from "
+                "the prior. Where they are discrete, sum them out: ElboLoss(Marginal(model), guide), or "
+                "elbo=TraceEnum_ELBO() with infer={'enumerate': 'parallel'}; else sample them in the guide."
+            )

@@ -1,10 +1,20 @@
 """Nets: plain modules that act on the rightmost dims and broadcast over the rest."""
 
 from pyrovae.nets.batched import Batched
+from pyrovae.nets.constant import Constant
 from pyrovae.nets.conv import ConvDecoder, ConvEncoder
 from pyrovae.nets.corrupted import Corrupted
 from pyrovae.nets.gated import GatedMLP
 from pyrovae.nets.mlp import MLP
 from pyrovae.nets.standardized import Standardized
 
-__all__ = ["MLP", "Batched", "ConvDecoder", "ConvEncoder", "Corrupted", "GatedMLP", "Standardized"]
+__all__ = [
+    "MLP",
+    "Batched",
+    "Constant",
+    "ConvDecoder",
+    "ConvEncoder",
+    "Corrupted",
+    "GatedMLP",
+    "Standardized",
+]

@@ -2,6 +2,7 @@
 
 from pyrovae.priors.flat import Flat, Laplace
 from pyrovae.priors.inverse_gamma import InverseGammaPrior
+from pyrovae.priors.mixing import Mixing
 from pyrovae.priors.mixture import MixtureOfNormals
 from pyrovae.priors.standard import StandardNormal
 from pyrovae.priors.vamp import VampPrior
@@ -10,6 +11,7 @@ __all__ = [
     "Flat",
     "InverseGammaPrior",
     "Laplace",
+    "Mixing",
     "MixtureOfNormals",
     "StandardNormal",
     "VampPrior",

@@ -3,6 +3,7 @@
 from pyrovae.programs.bayesian import Bayesian, WeightPrior
 from pyrovae.programs.graph import Guide, Joint, Model
 from pyrovae.programs.interop import as_svi
+from pyrovae.programs.marginal import Marginal
 from pyrovae.programs.nodes import Global, Node, Value
 from pyrovae.programs.semi_amortized import SemiAmortized
 
@@ -11,6 +12,7 @@ __all__ = [
     "Global",
     "Guide",
     "Joint",
+    "Marginal",
     "Model",
     "Node",
     "SemiAmortized",
