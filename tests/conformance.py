@@ -47,6 +47,8 @@ from pyrovae.heads import (
     NegativeBinomialHead,
     NormalHead,
     PoissonHead,
+    StraightThroughBernoulliHead,
+    StraightThroughCategoricalHead,
     StudentTHead,
 )
 from pyrovae.nets import MLP, Batched, Constant, ConvDecoder, ConvEncoder, GatedMLP, Standardized
@@ -57,7 +59,14 @@ from pyrovae.posteriors import (
     PlanarPosterior,
     PrecisionWeighted,
 )
-from pyrovae.priors import Laplace, Mixing, MixtureOfNormals, StandardNormal, VampPrior
+from pyrovae.priors import (
+    Laplace,
+    Mixing,
+    MixtureOfNormals,
+    RestrictedBoltzmann,
+    StandardNormal,
+    VampPrior,
+)
 from pyrovae.programs import Bayesian
 
 
@@ -71,6 +80,14 @@ class Case:
     event: tuple[int, ...]
     kinks: bool = False
     """Whether the density has kinks, where a sum over a grid is not as good as exact."""
+
+
+def boltzmann() -> RestrictedBoltzmann:
+    """With its normaliser, and weights large enough to matter."""
+    rbm = RestrictedBoltzmann(4, 3, burn_in=50)
+    nn.init.normal_(rbm.weight)
+    rbm.store_log_z(rbm.exact_log_z())
+    return rbm
 
 
 CONDITIONALS: dict[str, Case] = {
@@ -89,6 +106,7 @@ CONDITIONALS: dict[str, Case] = {
         (2,),
     ),
     "MixtureOfNormals": Case(lambda: MixtureOfNormals(2, 3), (), (2,)),
+    "RestrictedBoltzmann": Case(boltzmann, (), (4,)),
     "Mixing": Case(lambda: Mixing(3), (), ()),
     "Laplace": Case(lambda: Laplace(2, scale=2.0), (), (2,), kinks=True),
     "flow prior, coupling": Case(lambda: zuko.flows.RealNVP(2, hidden_features=(8,)), (), (2,)),
@@ -139,6 +157,12 @@ CONDITIONALS: dict[str, Case] = {
         lambda: BernoulliHead(ConvDecoder(3, [4], (1, 3, 2)), event_dim=3), ((3,),), (1, 3, 2)
     ),
     "BernoulliHead, two parents": Case(lambda: BernoulliHead(MLP(5, [8], 4)), ((3,), (2,)), (4,)),
+    "StraightThroughBernoulliHead": Case(
+        lambda: StraightThroughBernoulliHead(MLP(3, [8], 4)), ((3,),), (4,)
+    ),
+    "StraightThroughCategoricalHead": Case(
+        lambda: StraightThroughCategoricalHead(MLP(3, [8], (2, 3)), event_dim=2), ((3,),), (2, 3)
+    ),
     "AutoregressiveBernoulliHead, two parents": Case(
         lambda: AutoregressiveBernoulliHead(4, 5, [8]), ((3,), (2,)), (4,)
     ),
@@ -297,6 +321,16 @@ def support_of(fn: dist.Distribution) -> constraints.Constraint:
     while hasattr(support, "base_constraint"):
         support = support.base_constraint
     return support
+
+
+def one_hot_grid(fn: dist.Distribution) -> Tensor | None:
+    """All values of one-hot vectors, `(n, *event)`; None for other distributions."""
+    support = support_of(fn)
+    if support is not constraints.one_hot:
+        return None
+    *rows, size = fn.event_shape
+    each = torch.cartesian_prod(*[torch.arange(size)] * int(torch.Size(rows).numel()))
+    return nn.functional.one_hot(each, size).double().reshape(-1, *fn.event_shape)
 
 
 def values_of(fn: dist.Distribution) -> Tensor | None:

@@ -11,6 +11,10 @@ from pyrovae.heads.discretized_logistic import DiscretizedLogisticMixtureHead
 from pyrovae.heads.mixture_normal import MixtureNormalHead
 from pyrovae.heads.normal import FixedScaleNormalHead, LearnedScaleNormalHead, NormalHead
 from pyrovae.heads.shared_variance import SharedVarianceHead
+from pyrovae.heads.straight_through import (
+    StraightThroughBernoulliHead,
+    StraightThroughCategoricalHead,
+)
 from pyrovae.heads.student_t import StudentTHead
 
 __all__ = [
@@ -30,5 +34,7 @@ __all__ = [
     "NormalHead",
     "PoissonHead",
     "SharedVarianceHead",
+    "StraightThroughBernoulliHead",
+    "StraightThroughCategoricalHead",
     "StudentTHead",
 ]

@@ -3,18 +3,22 @@
 from pyrovae.losses.aggressive_encoder import Lagging
 from pyrovae.losses.base import unwrap
 from pyrovae.losses.capacity import CapacityLoss
+from pyrovae.losses.contrastive_divergence import ContrastiveDivergence
 from pyrovae.losses.elbo import ElboLoss
 from pyrovae.losses.elbo_terms import Terms
 from pyrovae.losses.iwae import IwaeLoss
+from pyrovae.losses.leave_one_out import LeaveOneOutLoss
 from pyrovae.losses.penalty import Penalized, squared_jacobian
 from pyrovae.losses.pyro_loss import PyroLoss
 from pyrovae.losses.schedules import LinearWarmup
 
 __all__ = [
     "CapacityLoss",
+    "ContrastiveDivergence",
     "ElboLoss",
     "IwaeLoss",
     "Lagging",
+    "LeaveOneOutLoss",
     "LinearWarmup",
     "Penalized",
     "PyroLoss",

@@ -4,6 +4,7 @@ from pyrovae.priors.flat import Flat, Laplace
 from pyrovae.priors.inverse_gamma import InverseGammaPrior
 from pyrovae.priors.mixing import Mixing
 from pyrovae.priors.mixture import MixtureOfNormals
+from pyrovae.priors.restricted_boltzmann import RestrictedBoltzmann
 from pyrovae.priors.standard import StandardNormal
 from pyrovae.priors.vamp import VampPrior
 
@@ -13,6 +14,7 @@ __all__ = [
     "Laplace",
     "Mixing",
     "MixtureOfNormals",
+    "RestrictedBoltzmann",
     "StandardNormal",
     "VampPrior",
 ]

@@ -155,6 +155,8 @@ def sum_or_integral(fn: dist.Distribution) -> torch.Tensor | None:
     more."""
     if isinstance(fn, dist.Delta):
         return fn.log_prob(fn.mean).exp()
+    if (grid := conformance.one_hot_grid(fn)) is not None:
+        return fn.log_prob(grid).exp().sum()
     size, values = fn.event_shape.numel(), conformance.values_of(fn)
     if values is not None:
         return (
@@ -194,6 +196,11 @@ def test_draws_follow_the_density(name: str) -> None:
         draws = fn(torch.Size([20_000]))
         if isinstance(fn, dist.Delta):
             assert (draws == fn.mean).all()
+        elif (grid := conformance.one_hot_grid(fn)) is not None:
+            observed = torch.stack([(draws == v).flatten(1).all(-1).double().mean() for v in grid])
+            expected = fn.log_prob(grid).exp()
+            error = (expected * (1 - expected) / 20_000).sqrt() + 1 / 20_000
+            assert ((observed - expected).abs() <= 5 * error).all()
         elif (
             values is not None
         ):  # exact probabilities of each value, dim by dim where dims are independent
