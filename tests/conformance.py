@@ -33,6 +33,7 @@ from pyrovae.bnn.priors import (
 )
 from pyrovae.heads import (
     AutoregressiveBernoulliHead,
+    AutoregressiveCategoricalHead,
     BernoulliHead,
     BetaHead,
     CategoricalHead,
@@ -157,6 +158,9 @@ CONDITIONALS: dict[str, Case] = {
         lambda: BernoulliHead(ConvDecoder(3, [4], (1, 3, 2)), event_dim=3), ((3,),), (1, 3, 2)
     ),
     "BernoulliHead, two parents": Case(lambda: BernoulliHead(MLP(5, [8], 4)), ((3,), (2,)), (4,)),
+    "AutoregressiveCategoricalHead": Case(
+        lambda: AutoregressiveCategoricalHead(3, 4, [16]), (), (3,)
+    ),
     "StraightThroughBernoulliHead": Case(
         lambda: StraightThroughBernoulliHead(MLP(3, [8], 4)), ((3,),), (4,)
     ),

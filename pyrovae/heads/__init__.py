@@ -1,6 +1,7 @@
 """Heads: modules that turn a net's output into a distribution, as encoder or likelihood."""
 
 from pyrovae.heads.autoregressive import AutoregressiveBernoulliHead
+from pyrovae.heads.autoregressive_categorical import AutoregressiveCategoricalHead
 from pyrovae.heads.bernoulli import BernoulliHead, ContinuousBernoulliHead
 from pyrovae.heads.beta import BetaHead
 from pyrovae.heads.categorical import CategoricalHead
@@ -19,6 +20,7 @@ from pyrovae.heads.student_t import StudentTHead
 
 __all__ = [
     "AutoregressiveBernoulliHead",
+    "AutoregressiveCategoricalHead",
     "BernoulliHead",
     "BetaHead",
     "CategoricalHead",

@@ -11,6 +11,7 @@ from pyrovae.losses.leave_one_out import LeaveOneOutLoss
 from pyrovae.losses.penalty import Penalized, squared_jacobian
 from pyrovae.losses.pyro_loss import PyroLoss
 from pyrovae.losses.schedules import LinearWarmup
+from pyrovae.losses.vector_quantized import VectorQuantizedLoss
 
 __all__ = [
     "CapacityLoss",
@@ -23,6 +24,7 @@ __all__ = [
     "Penalized",
     "PyroLoss",
     "Terms",
+    "VectorQuantizedLoss",
     "unwrap",
     "squared_jacobian",
 ]

@@ -1,6 +1,7 @@
 """Nets: plain modules that act on the rightmost dims and broadcast over the rest."""
 
 from pyrovae.nets.batched import Batched
+from pyrovae.nets.codebook import Codebook
 from pyrovae.nets.constant import Constant
 from pyrovae.nets.conv import ConvDecoder, ConvEncoder
 from pyrovae.nets.corrupted import Corrupted
@@ -11,6 +12,7 @@ from pyrovae.nets.standardized import Standardized
 __all__ = [
     "MLP",
     "Batched",
+    "Codebook",
     "Constant",
     "ConvDecoder",
     "ConvEncoder",

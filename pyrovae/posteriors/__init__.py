@@ -5,5 +5,13 @@ from pyrovae.posteriors.flow import IAF, FlowPosterior
 from pyrovae.posteriors.ladder import PrecisionWeighted
 from pyrovae.posteriors.planar import PlanarPosterior
 from pyrovae.posteriors.score_function import NonReparameterized
+from pyrovae.posteriors.vector_quantized import VectorQuantized
 
-__all__ = ["IAF", "FlowPosterior", "NonReparameterized", "PlanarPosterior", "PrecisionWeighted"]
+__all__ = [
+    "IAF",
+    "FlowPosterior",
+    "NonReparameterized",
+    "PlanarPosterior",
+    "PrecisionWeighted",
+    "VectorQuantized",
+]
