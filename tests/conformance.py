@@ -43,6 +43,8 @@ from pyrovae.heads import (
     FixedScaleNormalHead,
     FullRankNormalHead,
     LearnedScaleNormalHead,
+    LinearMarginal,
+    LinearPosterior,
     LowRankNormalHead,
     MixtureNormalHead,
     NegativeBinomialHead,
@@ -81,6 +83,10 @@ class Case:
     event: tuple[int, ...]
     kinks: bool = False
     """Whether the density has kinks, where a sum over a grid is not as good as exact."""
+
+
+def linear_likelihood() -> LearnedScaleNormalHead:
+    return LearnedScaleNormalHead(nn.Linear(1, 2), initial_scale=0.5, scale_shape=(2,))
 
 
 def boltzmann() -> RestrictedBoltzmann:
@@ -128,6 +134,11 @@ CONDITIONALS: dict[str, Case] = {
         lambda: FixedScaleNormalHead(MLP(4, [8], 2), scale=0.3), ((4,),), (2,)
     ),
     "LearnedScaleNormalHead": Case(lambda: LearnedScaleNormalHead(MLP(4, [8], 2)), ((4,),), (2,)),
+    "LearnedScaleNormalHead, a scale each": Case(
+        lambda: LearnedScaleNormalHead(MLP(4, [8], 2), scale_shape=(2,)), ((4,),), (2,)
+    ),
+    "LinearMarginal": Case(lambda: LinearMarginal(linear_likelihood()), (), (2,)),
+    "LinearPosterior": Case(lambda: LinearPosterior(linear_likelihood()), ((2,),), (1,)),
     "FullRankNormalHead": Case(lambda: FullRankNormalHead(MLP(4, [8], 5), 2), ((4,),), (2,)),
     "FullRankNormalHead, floor": Case(
         lambda: FullRankNormalHead(MLP(4, [8], 5), 2, min_scale=0.1), ((4,),), (2,)

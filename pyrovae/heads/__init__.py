@@ -9,6 +9,7 @@ from pyrovae.heads.correlated_normal import FullRankNormalHead, LowRankNormalHea
 from pyrovae.heads.counts import NegativeBinomialHead, PoissonHead
 from pyrovae.heads.delta import DeltaHead
 from pyrovae.heads.discretized_logistic import DiscretizedLogisticMixtureHead
+from pyrovae.heads.linear_gaussian import LinearMarginal, LinearPosterior
 from pyrovae.heads.mixture_normal import MixtureNormalHead
 from pyrovae.heads.normal import FixedScaleNormalHead, LearnedScaleNormalHead, NormalHead
 from pyrovae.heads.shared_variance import SharedVarianceHead
@@ -30,6 +31,8 @@ __all__ = [
     "FixedScaleNormalHead",
     "FullRankNormalHead",
     "LearnedScaleNormalHead",
+    "LinearMarginal",
+    "LinearPosterior",
     "LowRankNormalHead",
     "MixtureNormalHead",
     "NegativeBinomialHead",

@@ -1,5 +1,7 @@
 """Normal distributions on top of nets: encoders q(z | x) and likelihoods p(x | z) of real data."""
 
+from collections.abc import Sequence
+
 import pyro.distributions as dist
 import torch
 import torch.nn as nn
@@ -66,13 +68,14 @@ class FixedScaleNormalHead(nn.Module):
 
 
 class LearnedScaleNormalHead(nn.Module):
-    r"""N(net(parents), scale^2 I) with one scale for all data and dims, learned by maximum
-    likelihood.
+    r"""N(net(parents), scale^2 I) with one scale for all data, learned by maximum likelihood: one for
+    all dims, or one for each.
 
     At the optimum scale^2 is the mean squared error, which balances reconstruction against KL
     without a beta.
 
-    Shapes: the net returns `(*batch, *event)` of `event_dim` event dims.
+    Shapes: the net returns `(*batch, *event)` of `event_dim` event dims. scale_shape: `()`, or a
+    shape that broadcasts to the event, such as `(features,)`.
     Source: Rybkin, Daniilidis & Levine 2021, arXiv:2006.13202, section 3.
 
     Example:
@@ -81,7 +84,14 @@ class LearnedScaleNormalHead(nn.Module):
         torch.Size([3])
     """
 
-    def __init__(self, net: nn.Module, *, initial_scale: float = 1.0, event_dim: int = 1) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        initial_scale: float = 1.0,
+        event_dim: int = 1,
+        scale_shape: Sequence[int] = (),
+    ) -> None:
         super().__init__()
         if not initial_scale > 0:
             raise ValueError(
@@ -89,9 +99,7 @@ class LearnedScaleNormalHead(nn.Module):
             )
         self.net = net
         self.event_dim = event_dim
-        self.log_scale = nn.Parameter(
-            torch.tensor(float(initial_scale), dtype=torch.get_default_dtype()).log()
-        )
+        self.log_scale = nn.Parameter(torch.full(scale_shape, float(initial_scale)).log())
 
     def forward(self, *parents: Tensor) -> dist.Independent:
         return dist.Normal(at_least_float32(self.net(*parents)), self.log_scale.exp()).to_event(
