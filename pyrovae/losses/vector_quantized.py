@@ -5,11 +5,21 @@ from typing import Protocol
 from torch import Tensor, nn
 
 
+class Book(Protocol):
+    """A codebook, such as `nets.Codebook`."""
+
+    def __call__(self, codes: Tensor) -> Tensor:
+        """The vectors of codes."""
+
+    def nearest(self, vectors: Tensor) -> Tensor:
+        """The codes of the nearest vectors."""
+
+
 class Quantizes(Protocol):
     """A guide with a net and a codebook, such as `posteriors.VectorQuantized`."""
 
     net: nn.Module
-    codebook: nn.Module
+    codebook: Book
 
 
 class VectorQuantizedLoss(nn.Module):

@@ -1,9 +1,16 @@
 """The guide of a vector-quantised VAE: a point mass on the nearest code."""
 
+from typing import Protocol, cast
+
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-from pyrovae.nets.codebook import Codebook
+
+class FindsNearest(Protocol):
+    """A codebook, such as `nets.Codebook`."""
+
+    def nearest(self, vectors: Tensor) -> Tensor:
+        """The code of the nearest vector of the book."""
 
 
 class VectorQuantized(nn.Module):
@@ -18,15 +25,16 @@ class VectorQuantized(nn.Module):
 
     Example:
         >>> import torch
-        >>> from pyrovae.nets import MLP
+        >>> from pyrovae.nets import MLP, Codebook
         >>> guide = VectorQuantized(MLP(4, [8], (2, 3)), Codebook(8, 3))
         >>> guide(torch.zeros(5, 4))().shape
         torch.Size([5, 2])
     """
 
-    def __init__(self, net: nn.Module, codebook: Codebook) -> None:
+    def __init__(self, net: nn.Module, codebook: nn.Module) -> None:
         super().__init__()
         self.net, self.codebook = net, codebook
 
     def forward(self, *parents: Tensor) -> dist.Delta:
-        return dist.Delta(self.codebook.nearest(self.net(*parents)), event_dim=1)
+        codes = cast(FindsNearest, self.codebook).nearest(self.net(*parents))
+        return dist.Delta(codes, event_dim=1)
