@@ -4,6 +4,7 @@ from pyrovae.losses.aggressive_encoder import Lagging
 from pyrovae.losses.base import unwrap
 from pyrovae.losses.capacity import CapacityLoss
 from pyrovae.losses.contrastive_divergence import ContrastiveDivergence
+from pyrovae.losses.diffusion import DiffusionLoss
 from pyrovae.losses.elbo import ElboLoss
 from pyrovae.losses.elbo_terms import Terms
 from pyrovae.losses.iwae import IwaeLoss
@@ -16,6 +17,7 @@ from pyrovae.losses.vector_quantized import VectorQuantizedLoss
 __all__ = [
     "CapacityLoss",
     "ContrastiveDivergence",
+    "DiffusionLoss",
     "ElboLoss",
     "IwaeLoss",
     "Lagging",

@@ -5,8 +5,10 @@ from pyrovae.nets.codebook import Codebook
 from pyrovae.nets.constant import Constant
 from pyrovae.nets.conv import ConvDecoder, ConvEncoder
 from pyrovae.nets.corrupted import Corrupted
+from pyrovae.nets.denoiser import Denoiser
 from pyrovae.nets.gated import GatedMLP
 from pyrovae.nets.mlp import MLP
+from pyrovae.nets.noise_schedule import NoiseSchedule
 from pyrovae.nets.standardized import Standardized
 
 __all__ = [
@@ -17,6 +19,8 @@ __all__ = [
     "ConvDecoder",
     "ConvEncoder",
     "Corrupted",
+    "Denoiser",
     "GatedMLP",
+    "NoiseSchedule",
     "Standardized",
 ]
