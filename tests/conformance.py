@@ -41,6 +41,7 @@ from pyrovae.heads import (
     DeltaHead,
     DiscretizedLogisticMixtureHead,
     FixedScaleNormalHead,
+    FlippedBernoulliHead,
     FullRankNormalHead,
     LearnedScaleNormalHead,
     LinearMarginal,
@@ -169,6 +170,9 @@ CONDITIONALS: dict[str, Case] = {
         lambda: BernoulliHead(ConvDecoder(3, [4], (1, 3, 2)), event_dim=3), ((3,),), (1, 3, 2)
     ),
     "BernoulliHead, two parents": Case(lambda: BernoulliHead(MLP(5, [8], 4)), ((3,), (2,)), (4,)),
+    "FlippedBernoulliHead": Case(
+        lambda: FlippedBernoulliHead(MLP(3, [8], 4), flip=0.1), ((3,),), (4,)
+    ),
     "AutoregressiveCategoricalHead": Case(
         lambda: AutoregressiveCategoricalHead(3, 4, [16]), (), (3,)
     ),

@@ -9,6 +9,7 @@ from pyrovae.heads.correlated_normal import FullRankNormalHead, LowRankNormalHea
 from pyrovae.heads.counts import NegativeBinomialHead, PoissonHead
 from pyrovae.heads.delta import DeltaHead
 from pyrovae.heads.discretized_logistic import DiscretizedLogisticMixtureHead
+from pyrovae.heads.flipped_bernoulli import FlippedBernoulliHead
 from pyrovae.heads.linear_gaussian import LinearMarginal, LinearPosterior
 from pyrovae.heads.mixture_normal import MixtureNormalHead
 from pyrovae.heads.normal import FixedScaleNormalHead, LearnedScaleNormalHead, NormalHead
@@ -29,6 +30,7 @@ __all__ = [
     "DeltaHead",
     "DiscretizedLogisticMixtureHead",
     "FixedScaleNormalHead",
+    "FlippedBernoulliHead",
     "FullRankNormalHead",
     "LearnedScaleNormalHead",
     "LinearMarginal",
