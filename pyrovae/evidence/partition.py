@@ -14,10 +14,17 @@ from pyrovae.evidence.weight_summary import WeightSummary
 class Bipartite(Protocol):
     """Two layers of bits, as in `priors.RestrictedBoltzmann`."""
 
-    weight: Tensor
-    """`(hidden, visible)`."""
-    visible_bias: Tensor
-    hidden_bias: Tensor
+    @property
+    def weight(self) -> Tensor:
+        """`(hidden, visible)`."""
+
+    @property
+    def visible_bias(self) -> Tensor:
+        """`(visible,)`."""
+
+    @property
+    def hidden_bias(self) -> Tensor:
+        """`(hidden,)`."""
 
 
 @torch.no_grad()

@@ -24,6 +24,7 @@ does.
 | `reliability_diagram` | accuracy against confidence | panels of (bins,) |
 | `entropy_histograms` | how sure of known and of unknown data | panels of (N,), (M,) |
 | `score_histograms` | scores of one or two data sets | panels of sets (N,) |
+| `landscape` | model families: draws, scores, abilities | `Entry`s |
 | `comparison` | several methods against an angle, a number of data, ... | `Line`s (T,) |
 """
 
@@ -34,6 +35,7 @@ from pyrovae.plots.entropies import entropy_histograms
 from pyrovae.plots.gains import Score, paired_scores
 from pyrovae.plots.images import image_grid, reconstructions, samples
 from pyrovae.plots.interpolation import interpolate, interpolate_spherical, interpolation
+from pyrovae.plots.landscape import Entry, landscape
 from pyrovae.plots.latent_panels import latent_panels
 from pyrovae.plots.latents import kl_per_dim, latent_scatter
 from pyrovae.plots.manifold import manifold, prior_grid
@@ -47,6 +49,7 @@ from pyrovae.plots.variance import gradient_variance
 
 __all__ = [
     "Bands",
+    "Entry",
     "Line",
     "Predictions",
     "Score",
@@ -61,6 +64,7 @@ __all__ = [
     "interpolation",
     "kl_parts",
     "kl_per_dim",
+    "landscape",
     "latent_panels",
     "latent_scatter",
     "manifold",

@@ -52,8 +52,8 @@ class HistoryFile:
 
 
 class EarlyStopping:
-    """Stop when `monitor` has not risen for `patience` epochs, and end every run at its best
-    weights.
+    """Stop when `monitor` has not risen (a loss: fallen) for `patience` epochs, and end every run
+    at its best weights.
 
     The best weights are kept in the file `path`, and the waiting is read off the history, so a
     resumed run decides as an unbroken one. `start`: epochs that do not count, e.g. those of a KL
@@ -80,8 +80,9 @@ class EarlyStopping:
             load_weights(run, self.path)
 
     def _since_best(self, run: Run) -> int | None:
+        sign = -1 if self.monitor.endswith("loss") else 1
         values = [
-            -math.inf if math.isnan(value) else value
+            -math.inf if math.isnan(value) else sign * value
             for value in run.history[self.monitor][self.start :]
         ]
         return (
