@@ -47,8 +47,9 @@ class Landscape:
 
     dataset: str = "digits"
     """digits, mnist, fashion-mnist, kmnist, binarized-mnist, or the path of images."""
-    binarize: landscape_data.Binarize = "static"
-    """How grey pixels become bits: drawn once with their grey level as probability, or > 1/2."""
+    binarize: landscape_data.Binarize | None = None
+    """How grey pixels become bits: drawn once with their grey level as probability (static), or > 1/2
+    (threshold); by default threshold for the digits, else static."""
     families: str = "all"
     """Comma-separated names of families, or all."""
     out: OutFolder = Path("runs/landscape")
@@ -67,6 +68,9 @@ class Landscape:
                     f"{', '.join(FAMILIES)}."
                 )
 
+    def usual(self) -> landscape_data.Binarize:
+        return self.binarize or ("threshold" if self.dataset == "digits" else "static")
+
     def names(self) -> list[str]:
         return list(FAMILIES) if self.families == "all" else self.families.split(",")
 
@@ -79,11 +83,11 @@ def main(s: Landscape) -> dict[str, dict]:
     tables = {family.table for family in families}
     data: dict[Table, Images] = {}
     if "binary" in tables:
-        data["binary"] = landscape_data.binary(splits, s.binarize)
+        data["binary"] = landscape_data.binary(splits, s.usual())
     if "real" in tables:
         data["real"] = landscape_data.real(splits)
     digest = digest_of_parts(splits.train, splits.valid, splits.test)
-    asked = settings_of(s.budget, digest, s.seed, s.binarize)
+    asked = settings_of(s.budget, digest, s.seed, s.usual())
     folder, results = s.out / "families", {}
     with owned(s.out):
         bar = progress_bar(families, desc="landscape", unit="family")
@@ -105,7 +109,7 @@ def write(s: Landscape, results: dict[str, dict], folder: Path, data: dict[Table
         }
         for table in data
     }
-    about = {"dataset": s.dataset, "binarize": s.binarize, "seed": s.seed}
+    about = {"dataset": s.dataset, "binarize": s.usual(), "seed": s.seed}
     budget = dataclasses.asdict(s.budget)
     write_result(s.out / "landscape.json", {**content, **about, "budget": budget})
     text = markdown(results, folder) + budget_in_words(s.budget)

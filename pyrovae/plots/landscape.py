@@ -53,8 +53,8 @@ def landscape(
         raise ValueError("entries differ in their abilities, expected the same words for all.")
     shown = to_images(data)
     rows, columns = len(entries) + 1, len(shown)
-    figure = Figure(figsize=(11.0, 0.62 * rows + 1.6), layout="constrained")
-    grid = figure.add_gridspec(rows, 3, width_ratios=[1.1, 1.3, 0.24 * len(words)])
+    figure = Figure(figsize=(12.0, 0.52 * rows + 1.4), layout="constrained")
+    grid = figure.add_gridspec(rows, 3, width_ratios=[1.5, 1.3, 0.2 * len(words)])
     for index, images in enumerate([data, *(entry.samples for entry in entries)]):
         axes = figure.add_subplot(grid[index, 0])
         pixels = to_images(images)[:columns]
