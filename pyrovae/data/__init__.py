@@ -7,6 +7,7 @@ from pyrovae.data.binarized_mnist import load_binarized_mnist
 from pyrovae.data.digits import load_digits
 from pyrovae.data.errors import DataError
 from pyrovae.data.holdout import split_valid
+from pyrovae.data.interleaved import Interleaved
 from pyrovae.data.mnist import load_fashion_mnist, load_kmnist, load_mnist, mnist
 from pyrovae.data.paths import data_root
 from pyrovae.data.regression import Regression, RegressionSplit
@@ -27,6 +28,7 @@ __all__ = [
     "DictDataset",
     "Regression",
     "RegressionSplit",
+    "Interleaved",
     "Splits",
     "StackedBatches",
     "data_root",

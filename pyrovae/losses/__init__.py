@@ -12,6 +12,7 @@ from pyrovae.losses.leave_one_out import LeaveOneOutLoss
 from pyrovae.losses.penalty import Penalized, squared_jacobian
 from pyrovae.losses.pyro_loss import PyroLoss
 from pyrovae.losses.schedules import LinearWarmup
+from pyrovae.losses.semi_supervised import SemiSupervisedLoss
 from pyrovae.losses.vector_quantized import VectorQuantizedLoss
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "LinearWarmup",
     "Penalized",
     "PyroLoss",
+    "SemiSupervisedLoss",
     "Terms",
     "VectorQuantizedLoss",
     "unwrap",

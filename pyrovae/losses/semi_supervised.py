@@ -1,0 +1,79 @@
+"""Learning from few labels and many data without them."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from pyrovae.core.log_weights import log_weights
+from pyrovae.core.traces import run_guide
+from pyrovae.core.types import nodes_of
+from pyrovae.losses.base import hold
+
+
+class SemiSupervisedLoss(nn.Module):
+    r"""Nats per datum of batches with and without labels; the class of the latter is summed over.
+
+    With a label: -(ELBO of log p(x, y) + weight log q(y | x)). Without: -\sum_y q(y | x) (ELBO of log
+    p(x, y) - log q(y | x)), exact over classes. A batch is of one kind, `{"x", "y"}` or `{"x"}`, so
+    the mix of a data set is the mix of its batches (`data.Interleaved`). It is M2 where the model is
+    p(y) p(z) p(x | y, z), and any other wiring with a class site and a guide of the rest.
+
+    model: has the class site `y`, one-hot. guide: of all latents, `y` first, given x; where y is in
+    the batch the guide does not sample it. weight: of the guide's log-probability of given labels,
+    beside a bound that does not need it. `classify(x)` returns the most probable class.
+
+    Shapes: x `(B, *event)`, y `(B, C)` one-hot.
+    Source: Kingma, Rezende, Mohamed & Welling 2014, arXiv:1406.5298, eq. 6, 7 and 9.
+
+    Example:
+        >>> from pyrovae import Guide, Model, Node
+        >>> from pyrovae.heads import BernoulliHead, NormalHead, StraightThroughCategoricalHead
+        >>> from pyrovae.nets import MLP, Constant
+        >>> from pyrovae.priors import StandardNormal
+        >>> model = Model(y=StraightThroughCategoricalHead(Constant(3)), z=StandardNormal(2),
+        ...               x=Node(BernoulliHead(MLP(2 + 3, [8], 4)), "z", "y"))
+        >>> guide = Guide(y=Node(StraightThroughCategoricalHead(MLP(4, [8], 3)), "x"),
+        ...               z=Node(NormalHead(MLP(4 + 3, [8], 4)), "x", "y"))
+        >>> loss = SemiSupervisedLoss(model, guide, weight=0.1)
+        >>> x, y = torch.ones(5, 4), torch.eye(3)[[0, 1, 2, 0, 1]]
+        >>> loss(x=x).shape, loss(x=x, y=y).shape
+        (torch.Size([]), torch.Size([]))
+    """
+
+    def __init__(
+        self, model: Callable, guide: Callable, *, site: str = "y", weight: float = 1.0
+    ) -> None:
+        super().__init__()
+        if not weight >= 0:
+            raise ValueError(f"weight={weight}, expected a number of at least 0.")
+        self.model, self.guide = model, guide
+        self.found = hold(self, model, guide)
+        self.site, self.weight = site, weight
+
+    def forward(self, **batch: Tensor) -> Tensor:
+        given = {name: value for name, value in batch.items() if name != self.site}
+        log_q = self._log_q(given)
+        if self.site in batch:
+            bound = log_weights(self.model, self.guide, batch, 1)[0]
+            return -(bound + self.weight * (batch[self.site] * log_q).sum(-1)).mean()
+        count, classes = log_q.shape
+        labels = torch.eye(classes, dtype=log_q.dtype, device=log_q.device)
+        repeated = {
+            name: value.repeat(classes, *(1,) * (value.dim() - 1)) for name, value in given.items()
+        }
+        repeated[self.site] = labels.repeat_interleave(count, 0)
+        bound = log_weights(self.model, self.guide, repeated, 1)[0].view(classes, count)
+        return -(log_q.T.exp() * (bound - log_q.T)).sum(0).mean()
+
+    @torch.no_grad()
+    def classify(self, **batch: Tensor) -> Tensor:
+        """The most probable class of each row."""
+        return self._log_q(batch).argmax(-1)
+
+    def _log_q(self, batch: dict[str, Tensor]) -> Tensor:
+        """log q(y | x) of each class, `(B, C)`."""
+        fn = nodes_of(run_guide(self.guide, batch))[self.site]["fn"]
+        classes = fn.event_shape[-1]
+        each = torch.eye(classes, dtype=fn.mean.dtype, device=fn.mean.device)
+        return torch.stack([fn.log_prob(one.expand(*fn.batch_shape, -1)) for one in each], -1)
