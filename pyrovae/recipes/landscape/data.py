@@ -35,12 +35,13 @@ def load(dataset: str) -> Splits:
     return splits
 
 
-def binary(splits: Splits, binarize: Binarize) -> Images:
+def binary(splits: Splits, binarize: Binarize, *, fixed: bool = True) -> Images:
     """Bits: each pixel drawn once with its grey level as probability, or thresholded at one half.
 
-    Data in {0, 1} are taken as they are; "mnist" is taken as Larochelle & Murray drew it.
+    Data in {0, 1} are taken as they are; with `fixed`, "mnist" is taken as Larochelle & Murray drew
+    it, which has no labels.
     """
-    if splits.name == "mnist":
+    if fixed and splits.name == "mnist":
         splits = NAMED["binarized-mnist"]()
     draw: Callable[[Tensor, int], Tensor] = (
         (lambda x, seed: static(x, seed=seed))
