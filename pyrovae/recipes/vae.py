@@ -31,6 +31,7 @@ from pyrovae.recipes.data_choice import (
     refuse_unknown,
     with_classes,
 )
+from pyrovae.recipes.left_out import without_classes
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.vae_parts import COUNTS, LEVELS, VECTORS_ONLY
 from pyrovae.recipes.vae_settings import Settings
@@ -94,7 +95,7 @@ def prepare(s: Settings) -> Prepared:
     load = DATASETS.get(s.data.dataset) or (
         lambda s: load_path(s.data.dataset, valid_size=s.data.valid_size)
     )
-    splits = load(s)
+    splits = without_classes(load(s), s.data.leave_out)
     splits, width = own_conditions(splits, use=s.data.condition == "own")
     refuse_unfit(s, splits)
     if s.model.net == "conv" and len(splits.event_shape) != 3:

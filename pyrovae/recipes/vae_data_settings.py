@@ -47,6 +47,9 @@ class DataSettings:
     those of x), one to three quadrants of the image (x is the rest), the
     image with a fifth of its pixels replaced by noise, or the image at half its resolution. Adds a
     figure with several samples for each condition, and a baseline without latent variables."""
+    leave_out: tuple[int, ...] = ()
+    """Classes, by their labels, of which no datum is trained, validated or tested on: to see by
+    score.py --against-class whether data of an unseen class are found unusual."""
 
     def __post_init__(self) -> None:
         bounds.check(self)
