@@ -59,7 +59,8 @@ def values_of(settings: "DataclassInstance") -> dict[str, object]:
 
 def defaults_of(settings: type) -> dict[str, object]:
     """Name -> default of every leaf that has one."""
-    hints, found = typing.get_type_hints(settings), {}
+    hints = typing.get_type_hints(settings)
+    found: dict[str, object] = {}
     for field in dataclasses.fields(settings):
         hint = hints[field.name]
         if isinstance(hint, type) and dataclasses.is_dataclass(hint):
