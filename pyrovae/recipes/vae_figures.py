@@ -16,6 +16,7 @@ from pyrovae.data import Batches, Splits
 from pyrovae.diagnostics.active_units import kl_per_dim
 from pyrovae.priors import Flat, StandardNormal
 from pyrovae.recipes.conditions import Task
+from pyrovae.recipes.latent_figures import of_trained
 
 Values = dict[str, Tensor]
 DRAWS = 50
@@ -41,11 +42,12 @@ def draw_figures(
     name = "z" if "z" in z else "z1"
     lowest, prior = z[name], model.nodes[name]
     figures = {"curves": plots.curves(history.columns())}
-    dims = tuple(sorted(lowest.var(0, correction=0).argsort(descending=True)[:2].tolist()))
+    information = lowest.var(0, correction=0)
     with contextlib.suppress(pv.PairError):  # defined only if guide and prior factorise
         kl = kl_per_dim(model, guide, data, site=name)
         figures["kl_per_dim"] = plots.kl_per_dim(kl, threshold=0.01)
-        dims = tuple(sorted(kl.argsort(descending=True)[:2].tolist()))
+        information = kl
+    dims = tuple(sorted(information.argsort(descending=True)[:2].tolist()))
     if len(dims) == 2:
         standard = isinstance(prior, pv.Node) and isinstance(prior.conditional, StandardNormal)
         shown = lowest[:5000].cpu()
@@ -57,9 +59,13 @@ def draw_figures(
             title=f"Posterior means of {name}, {len(shown)} test data"
             + _others(lowest.shape[1], "\n", "not shown"),
         )
-    if len(splits.event_shape) == 3 and splits.event_shape[0] in (1, 3):
-        painter = Painter(model, splits, task)
+    is_image = len(splits.event_shape) == 3 and splits.event_shape[0] in (1, 3)
+    painter = Painter(model, splits, task)
+    if is_image:
         figures |= painter.answers(data, z, task) if task else painter.images(data, z, dims)
+    if len(z) == 1:
+        decode = (lambda codes: painter.decode({name: codes})) if is_image and not task else None
+        figures |= of_trained(model, guide, data, lowest, information, decode)
     model.train(was_training[0]), guide.train(was_training[1])
     return figures
 
