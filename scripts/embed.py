@@ -73,7 +73,7 @@ def main(e: Embedding) -> Path:
     if not isinstance(run, TrainedVae):
         raise Refusal(f"{e.folder} holds a Bayesian neural network, which has no latent code.")
     directions = {name: run.attribute(name) for name in e.attribute}
-    data = read_data(e.data, split=e.split).sample(e.max_data, e.seed)
+    data = read_data(e.data, split=e.split, columns=run.columns).sample(e.max_data, e.seed)
     codes = run.encode(data.x, c=_given(run, data), num_draws=20, seed=e.seed)
     order = nearest(codes.mean, e.neighbours) if len(data) > 1 else None
     arrays = {"mean": codes.mean, "scale": codes.scale}

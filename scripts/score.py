@@ -81,7 +81,7 @@ def main(s: Scoring) -> Path:
         )
     if run.settings.model.guide == "point":
         raise Refusal(f"{s.folder} holds an autoencoder, which has no log p(x) to score data by.")
-    usual_set, *other_sets = sets = _read(s)
+    usual_set, *other_sets = sets = _read(s, run)
     batches = {data.name: _batch(s, run, data) for data in sets}
     usual = _mean_log_px(s, run)
     scores = {}
@@ -125,15 +125,15 @@ def main(s: Scoring) -> Path:
     return s.out
 
 
-def _read(s: Scoring) -> list[NewData]:
+def _read(s: Scoring, run: TrainedVae) -> list[NewData]:
     """DATA and, if there is one, the other set, named as the user calls them."""
     if s.against is not None and s.against_class is not None:
         raise Refusal("--against and --against-class each give another set; give one.")
     if s.against == s.data:
         raise Refusal("--against names the same set as DATA, so there is nothing to tell apart.")
-    data = dataclasses.replace(read_data(s.data, split=s.split), name=s.data)
+    data = dataclasses.replace(read_data(s.data, split=s.split, columns=run.columns), name=s.data)
     if s.against is not None:
-        other = read_data(s.against, split=s.split, option="--against")
+        other = read_data(s.against, split=s.split, option="--against", columns=run.columns)
         return [data, dataclasses.replace(other, name=s.against)]
     if s.against_class is None:
         return [data]

@@ -122,6 +122,7 @@ def _train(s: Settings, ranks: pv.Ranks, folder: Folder) -> Path:
             "x_shape": list(data.shape),
             "num_conditions": data.num_conditions,
             "classes": list(data.classes),
+            **({} if data.columns is None else data.columns.facts()),
             "steps_per_epoch": len(data.train),
             "sha256": digest,
         }

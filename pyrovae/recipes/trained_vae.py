@@ -15,6 +15,7 @@ from pyrovae.core.preserve_state import preserve_state
 from pyrovae.core.subnormals import flush_subnormals
 from pyrovae.data import Batches
 from pyrovae.plots.interpolation import interpolate, interpolate_spherical
+from pyrovae.recipes.condition_columns import ConditionColumns
 from pyrovae.recipes.conditions import Task
 from pyrovae.recipes.loaded_run import LoadedRun
 from pyrovae.recipes.refusal import Refusal
@@ -61,7 +62,13 @@ class TrainedVae(LoadedRun):
         condition, data = self.settings.data.condition, self.run["data"]
         if condition == "none":
             return None
+        condition = condition if self.columns is None else "own"
         return Task(condition, tuple(data["event_shape"]), data["num_conditions"])
+
+    @property
+    def columns(self) -> ConditionColumns | None:
+        """Where the conditions are columns of a table."""
+        return ConditionColumns.from_facts(self.run["data"])
 
     @property
     def site(self) -> str:

@@ -575,6 +575,7 @@ def test_a_users_vectors(tmp_path: Path) -> None:
         "curves",
         "kl_per_dim",
         "latent_scatter",
+        "posteriors",
     }
     run("evaluate.py", "run", "--num-particles", 5, cwd=tmp_path)
     assert json.loads((tmp_path / "run" / "evidence.json").read_text())["num_data"] == 30
