@@ -1,7 +1,8 @@
 """Data, loss and schedules of a VAE from its settings."""
 
 import dataclasses
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, cast
 
@@ -53,6 +54,8 @@ ELBOS = {
     "capacity": pyro.infer.TraceMeanField_ELBO,
     "analytic-kl": pyro.infer.TraceMeanField_ELBO,
 }
+SMALL_BATCH = 10_000
+"""Size of a batch, in numbers, up to which one thread is faster than several."""
 GRADIENTS: dict[str, Literal["plain", "stl", "dreg"]] = {"stl": "stl", "dreg": "dreg"}
 
 
@@ -225,6 +228,12 @@ def some_rows(batches: Batches, count: int, seed: int) -> Batches:
     return Batches(
         type(batches.data)(**batches.data[rows]), batches.batch_size, transform=batches.transform
     )
+
+
+def threads_of(s: Settings, shape: Sequence[int]) -> int:
+    """CPU threads for data of a shape: those of the settings, else one for small batches."""
+    small = s.run.batch_size * s.objective.particles * math.prod(shape) <= SMALL_BATCH
+    return s.run.threads or (1 if small else torch.get_num_threads())
 
 
 def autocast(s: Settings, device: torch.device) -> Callable[[], AbstractContextManager]:
