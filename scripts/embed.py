@@ -33,7 +33,7 @@ from pyrovae.recipes.latent_figures import (
     posteriors,
     traversals,
 )
-from pyrovae.recipes.new_data import NewData, Split, read_data
+from pyrovae.recipes.new_data import NewData, Split, read_data, split_of
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.results import write_arrays
 from pyrovae.recipes.trained_vae import Codes, TrainedVae
@@ -46,8 +46,8 @@ class Embedding:
     data: Annotated[str, tyro.conf.Positional]
     """A named set (digits, mnist, fashion-mnist, kmnist, binarized-mnist), or the path of an .npy,
     .npz, .csv or IDX file, or of a folder of images."""
-    split: Split = "test"
-    """Of a named set: the part to encode."""
+    split: Split | None = None
+    """Of a named set: the part to encode, by default test."""
     out: NpzFile = Path("codes.npz")
     """The .npz file to write; pictures have its name with -map.png and so on."""
     neighbours: Count = 10
@@ -73,7 +73,9 @@ def main(e: Embedding) -> Path:
     if not isinstance(run, TrainedVae):
         raise Refusal(f"{e.folder} holds a Bayesian neural network, which has no latent code.")
     directions = {name: run.attribute(name) for name in e.attribute}
-    data = read_data(e.data, split=e.split, columns=run.columns).sample(e.max_data, e.seed)
+    data = read_data(e.data, split=split_of(e.split, e.data), columns=run.columns).sample(
+        e.max_data, e.seed
+    )
     codes = run.encode(data.x, c=_given(run, data), num_draws=20, seed=e.seed)
     order = nearest(codes.mean, e.neighbours) if len(data) > 1 else None
     arrays = {"mean": codes.mean, "scale": codes.scale}

@@ -36,12 +36,13 @@ from pyrovae.recipes.anomaly import (
     detection,
 )
 from pyrovae.recipes.bounds import Count, FromZero, OutFolder, Seed
-from pyrovae.recipes.new_data import NewData, Split, read_data
+from pyrovae.recipes.new_data import NewData, Split, read_data, split_of
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.results import write_result
 from pyrovae.recipes.tables import markdown_table, write_csv
 from pyrovae.recipes.trained_vae import TrainedVae
 from pyrovae.recipes.vae import some_rows
+from pyrovae.recipes.wording import share
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +56,8 @@ class Scoring:
     """Another set, to be told from the first."""
     against_class: int | None = None
     """A class of DATA, by its label, to be told from the data of the other classes."""
-    split: Split = "test"
-    """Of named sets: the part to score."""
+    split: Split | None = None
+    """Of named sets: the part to score, by default test."""
     out: OutFolder = Path("scores")
     """The folder to write to."""
     num_particles: Count = 500
@@ -131,9 +132,11 @@ def _read(s: Scoring, run: TrainedVae) -> list[NewData]:
         raise Refusal("--against and --against-class each give another set; give one.")
     if s.against == s.data:
         raise Refusal("--against names the same set as DATA, so there is nothing to tell apart.")
-    data = dataclasses.replace(read_data(s.data, split=s.split, columns=run.columns), name=s.data)
+    given = [s.data] if s.against is None else [s.data, s.against]
+    split = split_of(s.split, *given)
+    data = dataclasses.replace(read_data(s.data, split=split, columns=run.columns), name=s.data)
     if s.against is not None:
-        other = read_data(s.against, split=s.split, option="--against", columns=run.columns)
+        other = read_data(s.against, split=split, option="--against", columns=run.columns)
         return [data, dataclasses.replace(other, name=s.against)]
     if s.against_class is None:
         return [data]
@@ -207,8 +210,8 @@ def _table(detected: dict[str, Detection]) -> str:
     rows = [
         (
             name,
-            f"{one.auroc:.3f} ± {one.auroc_se:.3f}",
-            f"{one.aupr:.3f} ± {one.aupr_se:.3f}",
+            share(one.auroc, one.auroc_se, of="pairs"),
+            share(one.aupr, one.aupr_se, of="pairs"),
             EXPLAINED[name],
         )
         for name, one in detected.items()

@@ -65,6 +65,18 @@ class NewData:
         return self.rows(order[:count].numpy())
 
 
+def split_of(asked: Split | None, *names: str) -> Split:
+    """The part of named sets that is read, by default test.
+
+    Raises: Refusal for one that is asked for where no set is named.
+    """
+    if asked is not None and not any(name in NAMED for name in names):
+        raise Refusal(
+            f"--split {asked} is for named sets ({', '.join(NAMED)}); all rows of {names[0]} are read, leave it out."
+        )
+    return asked or "test"
+
+
 def read_data(
     name: str,
     *,

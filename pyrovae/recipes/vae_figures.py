@@ -1,7 +1,7 @@
 """The figures of one trained VAE."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
@@ -14,11 +14,17 @@ import pyrovae.plots as plots
 from pyrovae.core.types import base_of
 from pyrovae.data import Batches, Splits
 from pyrovae.diagnostics.active_units import kl_per_dim
+from pyrovae.heads import DeltaHead
 from pyrovae.priors import Flat, StandardNormal
 from pyrovae.recipes.conditions import Task
 from pyrovae.recipes.latent_figures import of_trained
 
 Values = dict[str, Tensor]
+AUTOENCODER = {
+    "ELBO": "log p(x | z) + log p(z)",
+    "Reconstruction": "log p(x | z)",
+    "KL": "-log p(z)",
+}
 DRAWS = 50
 """Samples whose average replaces the mean of a distribution without one in closed form."""
 
@@ -41,7 +47,7 @@ def draw_figures(
     z = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     name = "z" if "z" in z else "z1"
     lowest, prior = z[name], model.nodes[name]
-    figures = {"curves": plots.curves(history.columns())}
+    figures = {"curves": _curves(history.columns(), guide.nodes[name], prior)}
     information = lowest.var(0, correction=0)
     with contextlib.suppress(pv.PairError):  # defined only if guide and prior factorise
         kl = kl_per_dim(model, guide, data, site=name)
@@ -56,11 +62,11 @@ def draw_figures(
             _labels(test, 5000),
             dims=dims,
             standard_prior=standard,
-            title=f"Posterior means of {name}, {len(shown)} test data"
+            title=f"{_kind(guide.nodes[name])} of {name}, {len(shown)} test data".capitalize()
             + _others(lowest.shape[1], "\n", "not shown"),
         )
     is_image = len(splits.event_shape) == 3 and splits.event_shape[0] in (1, 3)
-    painter = Painter(model, splits, task)
+    painter = Painter(model, splits, task, _kind(guide.nodes[name]))
     if is_image:
         figures |= painter.answers(data, z, task) if task else painter.images(data, z, dims)
     if len(z) == 1:
@@ -100,7 +106,15 @@ def _base_of(fn: torch.distributions.Distribution) -> torch.distributions.Distri
 class Painter:
     """Decodes latent variables into pixels for figures."""
 
-    def __init__(self, model: pv.Model, splits: Splits, task: Task | None) -> None:
+    def __init__(
+        self,
+        model: pv.Model,
+        splits: Splits,
+        task: Task | None,
+        kind: str = "posterior means",
+    ) -> None:
+        """kind: what stands for a datum in latent space."""
+        self.kind = kind
         self.model, self.task, self.levels, self.event_shape = (
             model,
             task,
@@ -144,7 +158,7 @@ class Painter:
             "reconstructions": plots.reconstructions(
                 (x[pick] / self.top).cpu(),
                 self.decode(chosen),
-                title="Test data, and the mean of p(x | z) at the posterior mean of z",
+                title=f"Test data, and the mean of p(x | z) at their {self.kind}",
             ),
         }
         flat = isinstance(cast(pv.Node, self.model.nodes[top]).conditional, Flat)
@@ -166,7 +180,7 @@ class Painter:
                     ]
                 ),
                 labels=names,
-                title="Means of p(x | z) on straight lines between posterior means of test data",
+                title=f"Means of p(x | z) on straight lines between {self.kind} of test data",
             )
         if "y" in data.data.tensors and len(z) == 1:
             figures |= self.arithmetic(z[top], data.data.tensors["y"])
@@ -244,6 +258,23 @@ def mean_pixels(fn: torch.distributions.Distribution, levels: int | None, top: f
     if isinstance(base, torch.distributions.Categorical):
         return base.probs @ torch.linspace(0, 1, levels).to(base.probs)
     return mean_of(fn) / top
+
+
+def _kind(node: object) -> str:
+    """What a guide makes of a datum."""
+    is_point = isinstance(node, pv.Node) and isinstance(node.conditional, DeltaHead)
+    return "codes" if is_point else "posterior means"
+
+
+def _curves(columns: Mapping[str, Sequence[float]], node: object, prior: object) -> Figure:
+    """Of an autoencoder the objective is no ELBO, and what its prior costs no KL."""
+    if _kind(node) != "codes":
+        return plots.curves(columns)
+    if isinstance(prior, pv.Node) and isinstance(prior.conditional, Flat):
+        columns = {
+            name: each for name, each in columns.items() if not name.endswith(("elbo", "kl"))
+        }
+    return plots.curves(columns, names=AUTOENCODER)
 
 
 def _others(num_latents: int, joint: str, fate: str) -> str:
