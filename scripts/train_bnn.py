@@ -88,9 +88,10 @@ def _main(t: Training, folder: Folder) -> Path:
     facts = task.facts()
     if t.resume:
         folder.refuse_other_data(str(facts["sha256"]))
+    networks = counted(task.num_splits * s.run.seeds, "network")
     say(
         f"{task.name}: {task.num_data} training data of {task.num_features} features, "
-        f"{counted(task.num_splits * s.run.seeds, 'network')}, {counted(epochs_of(s, task), 'epoch')} on {device}; writing to {folder.path}"
+        f"{networks}, {counted(epochs_of(s, task), 'epoch')} on {device}; writing to {folder.path}"
     )
     trained = train(
         method,
