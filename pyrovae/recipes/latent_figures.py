@@ -94,7 +94,7 @@ def traversals(
     centre, spread = torch.zeros_like(start), torch.ones_like(start)
     ways = f"from -{FARTHEST} to {FARTHEST}"
     if own_scale:
-        centre, spread = codes.mean(0), codes.std(0)
+        centre, spread = codes.mean(0), codes.std(0, correction=0)
         ways = f"over {FARTHEST} standard deviations of the codes"
     paths = [_moved(start, dim, centre[dim] + spread[dim] * steps) for dim in dims]
     return plots.image_grid(

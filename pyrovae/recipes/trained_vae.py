@@ -21,8 +21,8 @@ from pyrovae.recipes.loaded_run import LoadedRun
 from pyrovae.recipes.machine import cpu_threads
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.vae import prepare, threads_of
-from pyrovae.recipes.vae_figures import mean_of
 from pyrovae.recipes.vae_layout import VaeLayout, Values
+from pyrovae.recipes.vae_means import mean_of
 from pyrovae.recipes.vae_metrics import metrics_of
 from pyrovae.recipes.vae_settings import Settings
 
