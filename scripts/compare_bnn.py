@@ -43,6 +43,7 @@ from pyrovae.recipes.results import find_result, read_result, write_result
 from pyrovae.recipes.run_folder import as_json
 from pyrovae.recipes.setting_rules import Rule
 from pyrovae.recipes.tables import write_csv, write_markdown
+from pyrovae.recipes.wording import counted
 
 WORKS = 7 * 24 * 3600.0
 """Seconds that a process waits for the others after finishing its own share of the work."""
@@ -163,7 +164,7 @@ def report(methods: tuple[str, ...], task: Task, c: Comparison) -> dict[str, Sco
     scores = {method: read_scores(c.out / "methods" / f"{method}.json") for method in methods}
     write(scores, c.out)
     say(
-        f"{task.name}: {task.num_splits * s.run.seeds} networks a method, {s.run.num_samples} draws; "
+        f"{task.name}: {counted(task.num_splits * s.run.seeds, 'network')} a method, {s.run.num_samples} draws; "
         f"mean ± standard error over splits and seeds\n\n"
         f"{(c.out / 'comparison.md').read_text()}\nwritten to {c.out}/comparison.csv, .json and .md"
     )

@@ -144,10 +144,11 @@ def _figure(
     evidence: dict[str, Evidence], differences: dict[tuple[str, str], Difference]
 ) -> Figure:
     panels = {
-        f"{Path(a).name} - {Path(b).name}": {"test data": evidence[a].log_px - evidence[b].log_px}
+        f"{Path(a).name}\n- {Path(b).name}": {"test data": evidence[a].log_px - evidence[b].log_px}
         for a, b in differences
     }
-    return plots.score_histograms(panels, title="Paired differences of log p(x)")
+    title = "Paired differences of log p(x)"
+    return plots.score_histograms(panels, zero="no difference", title=title)
 
 
 if __name__ == "__main__":

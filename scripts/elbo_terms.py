@@ -28,7 +28,7 @@ from pyrovae.recipes.results import write_result
 from pyrovae.recipes.tables import markdown_table
 from pyrovae.recipes.vae import prepare, some_rows, stored
 from pyrovae.recipes.vae_data_settings import DataSettings
-from pyrovae.recipes.vae_figures import codes
+from pyrovae.recipes.vae_means import codes
 from pyrovae.recipes.vae_model_settings import ModelSettings
 from pyrovae.recipes.vae_objective_settings import ObjectiveSettings
 from pyrovae.recipes.vae_pair import build, fit_constants

@@ -4,8 +4,8 @@
 
 DATA is a named set (its test part), or a file or folder of rows as the run's own. Writes mean and
 scale of q(z | x), the nearest neighbours of each datum in latent space and, where there are labels,
-y; prints how well they can be predicted from the codes. Pictures beside it: map, traversals,
-neighbours, and a walk along each --attribute.
+y; prints how well they can be predicted from the codes. Pictures beside it: map, posteriors of some
+data against the prior, traversals, neighbours, and a walk along each --attribute.
 """
 
 import dataclasses
@@ -25,12 +25,18 @@ import pyrovae.plots as plots
 from pyrovae.recipes import bounds
 from pyrovae.recipes.bounds import Count, NpzFile, Seed
 from pyrovae.recipes.embedding import Map, information_of, nearest, plane, probe
-from pyrovae.recipes.new_data import NewData, Split, read_data
+from pyrovae.recipes.latent_figures import (
+    POSTERIOR_DRAWS,
+    ROWS,
+    SHOWN,
+    STEPS,
+    posteriors,
+    traversals,
+)
+from pyrovae.recipes.new_data import NewData, Split, read_data, split_of
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.results import write_arrays
 from pyrovae.recipes.trained_vae import Codes, TrainedVae
-
-ROWS, STEPS, FARTHEST = 10, 9, 2.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +46,8 @@ class Embedding:
     data: Annotated[str, tyro.conf.Positional]
     """A named set (digits, mnist, fashion-mnist, kmnist, binarized-mnist), or the path of an .npy,
     .npz, .csv or IDX file, or of a folder of images."""
-    split: Split = "test"
-    """Of a named set: the part to encode."""
+    split: Split | None = None
+    """Of a named set: the part to encode, by default test."""
     out: NpzFile = Path("codes.npz")
     """The .npz file to write; pictures have its name with -map.png and so on."""
     neighbours: Count = 10
@@ -67,9 +73,10 @@ def main(e: Embedding) -> Path:
     if not isinstance(run, TrainedVae):
         raise Refusal(f"{e.folder} holds a Bayesian neural network, which has no latent code.")
     directions = {name: run.attribute(name) for name in e.attribute}
-    data = read_data(e.data, split=e.split).sample(e.max_data, e.seed)
-    c = data.y if run.settings.data.condition == "label" else data.c
-    codes = run.encode(data.x, c=c, num_draws=20, seed=e.seed)
+    data = read_data(e.data, split=split_of(e.split, e.data), columns=run.columns).sample(
+        e.max_data, e.seed
+    )
+    codes = run.encode(data.x, c=_given(run, data), num_draws=20, seed=e.seed)
     order = nearest(codes.mean, e.neighbours) if len(data) > 1 else None
     arrays = {"mean": codes.mean, "scale": codes.scale}
     arrays |= {} if order is None else {"neighbours": order}
@@ -106,9 +113,11 @@ def _figures(
             title=f"Means of q(z | x) of {len(places)} data of {data.name}:\n{what}",
         )
         figures["map"].axes[0].set(xlabel=axes[0], ylabel=axes[1])
+    order_of_data = torch.randperm(len(data), generator=torch.Generator().manual_seed(e.seed))
+    figures |= _posteriors(e, run, data.rows(order_of_data[:SHOWN].numpy()), information)
     if not (run.layout.is_image and run.layout.event_shape[0] in (1, 3)) or run.task is not None:
         return figures
-    chosen = torch.randperm(len(data), generator=torch.Generator().manual_seed(e.seed))[:ROWS]
+    chosen = order_of_data[:ROWS]
     if order is not None:
         rows = torch.cat([chosen[:, None], order[chosen]], dim=1)
         seen = run.layout.to_user(run.layout.to_model(data.rows(rows.flatten().numpy()).x))
@@ -117,15 +126,12 @@ def _figures(
             columns=rows.shape[1],
             title="Each row: a datum, and the data whose codes are nearest to its own",
         )
-    steps = torch.linspace(-FARTHEST, FARTHEST, STEPS)
-    dims = information.argsort(descending=True)[:ROWS].tolist()
-    start = codes.mean[chosen[0]]
-    walk = torch.stack([_moved(start, dim, steps) for dim in dims])
-    figures["traversals"] = plots.image_grid(
-        run.decode(walk).flatten(0, 1),
-        columns=STEPS,
-        title=f"Each row: one dim from -{FARTHEST} to {FARTHEST}, the others fixed; dims "
-        + ", ".join(map(str, dims)),
+    figures["traversals"] = traversals(
+        run.decode,
+        codes.mean[chosen[0]],
+        information,
+        codes.mean,
+        own_scale=run.settings.model.guide == "point",
     )
     for name, direction in directions.items():
         without = codes.mean[_without(name, data)][:ROWS]
@@ -138,10 +144,17 @@ def _figures(
     return figures
 
 
-def _moved(start: torch.Tensor, dim: int, steps: torch.Tensor) -> torch.Tensor:
-    path = start.repeat(len(steps), 1)
-    path[:, dim] = steps
-    return path
+def _posteriors(
+    e: Embedding, run: TrainedVae, data: NewData, information: torch.Tensor
+) -> dict[str, Figure]:
+    draws = run.encode(data.x, c=_given(run, data), num_draws=POSTERIOR_DRAWS, seed=e.seed).draws
+    y = None if data.y is None else torch.from_numpy(data.y)
+    prior = run.model.nodes[run.site]
+    return posteriors(prior, draws, information, y, what=f"data of {data.name}")
+
+
+def _given(run: TrainedVae, data: NewData) -> np.ndarray | None:
+    return data.y if run.settings.data.condition == "label" else data.c
 
 
 def _without(name: str, data: NewData) -> np.ndarray:

@@ -18,6 +18,7 @@ from progress import say
 from script_context import script_context
 
 import pyrovae as pv
+from pyrovae.metrics.summary import MeanError
 from pyrovae.recipes import bounds
 from pyrovae.recipes.bnn_settings import Probability
 from pyrovae.recipes.bounds import Count, OutFile, Seed
@@ -26,6 +27,7 @@ from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.results import write_arrays
 from pyrovae.recipes.tables import write_csv
 from pyrovae.recipes.trained_bnn import TrainedBnn
+from pyrovae.recipes.wording import share
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,11 +71,17 @@ def main(s: Predicting) -> Path:
     if rows.y is not None and log_density is not None:
         scores = scores_of(found, rows.y, log_density)
         say(
-            "; ".join(f"{name} {each.mean:.4g} ± {each.se:.2g}" for name, each in scores.items())
+            "; ".join(f"{name} {_with_error(name, each)}" for name, each in scores.items())
             + f"; N = {len(rows)}, ± one standard error over the rows"
         )
     say(f"{len(rows)} predictions of {run.path} written to {s.out}")
     return s.out
+
+
+def _with_error(name: str, score: MeanError) -> str:
+    if name.startswith(("accuracy", "coverage")) and score.mean in (0, 1):
+        return share(score.mean, 0.0, of=f"{score.n}", spec=".4g")
+    return f"{score.mean:.4g} ± {score.se:.2g}"
 
 
 if __name__ == "__main__":

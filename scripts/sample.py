@@ -16,6 +16,7 @@ from script_context import script_context
 
 import pyrovae as pv
 import pyrovae.plots as plots
+from pyrovae.data.csv_table import is_csv, read_text_table
 from pyrovae.recipes import bounds
 from pyrovae.recipes.bounds import Count, FromZero, NpzFile, Seed
 from pyrovae.recipes.refusal import Refusal
@@ -38,8 +39,8 @@ class Sampling:
     label: FromZero | None = None
     """For models of --condition label: the class to draw."""
     given: str | None = None
-    """For models of --condition own: an .npz with c; sample i is given row i, and the first row again
-    after the last."""
+    """For models of --condition own: an .npz with c, and for columns of a table a .csv or .tsv file with
+    them; sample i is given row i, and the first row again after the last."""
     seed: Seed = 0
     device: str = "auto"
     """auto (CUDA where there is one), cpu, cuda, cuda:1, ..."""
@@ -52,7 +53,7 @@ def main(s: Sampling) -> Path:
     run = pv.load_run(s.folder, device=s.device)
     if not isinstance(run, TrainedVae):
         raise Refusal(f"{s.folder} holds a Bayesian neural network, which generates no x.")
-    c = _given(s)
+    c = _given(s, run)
     x = run.sample(s.num, kind="mean" if s.means else "draw", c=c, seed=s.seed)
     arrays = {"x": x.numpy()} | ({} if c is None else {"c" if s.label is None else "y": c})
     write_arrays(s.out, arrays)
@@ -69,21 +70,27 @@ def main(s: Sampling) -> Path:
     return s.out
 
 
-def _given(s: Sampling) -> np.ndarray | None:
+def _given(s: Sampling, run: TrainedVae) -> np.ndarray | None:
     """What each sample is given."""
     if s.label is not None and s.given is not None:
         raise Refusal("--label and --given are for models of different kinds; give one.")
     if s.given is None:
         return None if s.label is None else np.full(s.num, s.label)
+    path = Path(s.given).expanduser()
+    if run.columns is not None and is_csv(path):
+        return _repeated(run.columns.read_given(read_text_table(path)), s.num)
     wrong = f"--given {s.given}: expected an .npz with rows c, (N, C)."
     try:
-        arrays = read_arrays(Path(s.given).expanduser())
+        arrays = read_arrays(path)
     except Refusal as error:
         raise Refusal(wrong) from error
     if "c" not in arrays or arrays["c"].ndim not in (1, 2) or not len(arrays["c"]):
         raise Refusal(wrong)
-    rows = arrays["c"].reshape(len(arrays["c"]), -1)
-    return rows[np.arange(s.num) % len(rows)]
+    return _repeated(arrays["c"].reshape(len(arrays["c"]), -1), s.num)
+
+
+def _repeated(rows: np.ndarray, num: int) -> np.ndarray:
+    return rows[np.arange(num) % len(rows)]
 
 
 def _range(x: torch.Tensor) -> str:

@@ -2,6 +2,8 @@
 
     python scripts/score.py runs/DIR DATA [--against OTHER] --out scores
 
+    python scripts/score.py runs/DIR DATA --against-class 9
+
 DATA and OTHER are named sets (their test parts), or files or folders of rows as the run's own.
 Writes scores.csv, a row a datum (log p(x) with its Monte Carlo error, and every score, larger for
 unusual data), scores.json with their means and, against another set, the AUROC and AUPR of each,
@@ -34,12 +36,13 @@ from pyrovae.recipes.anomaly import (
     detection,
 )
 from pyrovae.recipes.bounds import Count, FromZero, OutFolder, Seed
-from pyrovae.recipes.new_data import Split, read_data
+from pyrovae.recipes.new_data import NewData, Split, read_data, split_of
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.results import write_result
 from pyrovae.recipes.tables import markdown_table, write_csv
 from pyrovae.recipes.trained_vae import TrainedVae
 from pyrovae.recipes.vae import some_rows
+from pyrovae.recipes.wording import share
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,8 +54,10 @@ class Scoring:
     of an .npy, .npz, .csv or IDX file, or of a folder of images."""
     against: str | None = None
     """Another set, to be told from the first."""
-    split: Split = "test"
-    """Of named sets: the part to score."""
+    against_class: int | None = None
+    """A class of DATA, by its label, to be told from the data of the other classes."""
+    split: Split | None = None
+    """Of named sets: the part to score, by default test."""
     out: OutFolder = Path("scores")
     """The folder to write to."""
     num_particles: Count = 500
@@ -77,10 +82,8 @@ def main(s: Scoring) -> Path:
         )
     if run.settings.model.guide == "point":
         raise Refusal(f"{s.folder} holds an autoencoder, which has no log p(x) to score data by.")
-    if s.against == s.data:
-        raise Refusal("--against names the same set as DATA, so there is nothing to tell apart.")
-    given = {s.data: "DATA"} | ({} if s.against is None else {s.against: "--against"})
-    batches = {name: _batch(s, run, name, option) for name, option in given.items()}
+    usual_set, *other_sets = sets = _read(s, run)
+    batches = {data.name: _batch(s, run, data) for data in sets}
     usual = _mean_log_px(s, run)
     scores = {}
     for name, batch in batches.items():
@@ -110,8 +113,8 @@ def main(s: Scoring) -> Path:
             f"{name}: log p(x) {found.log_px.mean():.3f} +- {standard_error(found.log_px):.3f} nats (N = "
             f"{len(found.log_px)}, K = {s.num_particles}; k-hat > 0.7 for {int(found.untrusted.sum())})"
         )
-    if s.against is not None:
-        detected, lines = _compare(scores[s.data], scores[s.against])
+    if other_sets:
+        detected, lines = _compare(scores[usual_set.name], scores[other_sets[0].name])
         result |= {
             "detection": {name: dataclasses.asdict(one) for name, one in detected.items()},
             "conclusion": lines,
@@ -123,8 +126,34 @@ def main(s: Scoring) -> Path:
     return s.out
 
 
-def _batch(s: Scoring, run: TrainedVae, name: str, option: str) -> dict[str, Tensor]:
-    data = read_data(name, split=s.split, option=option).sample(s.max_data, s.seed)
+def _read(s: Scoring, run: TrainedVae) -> list[NewData]:
+    """DATA and, if there is one, the other set, named as the user calls them."""
+    if s.against is not None and s.against_class is not None:
+        raise Refusal("--against and --against-class each give another set; give one.")
+    if s.against == s.data:
+        raise Refusal("--against names the same set as DATA, so there is nothing to tell apart.")
+    given = [s.data] if s.against is None else [s.data, s.against]
+    split = split_of(s.split, *given)
+    data = dataclasses.replace(read_data(s.data, split=split, columns=run.columns), name=s.data)
+    if s.against is not None:
+        other = read_data(s.against, split=split, option="--against", columns=run.columns)
+        return [data, dataclasses.replace(other, name=s.against)]
+    if s.against_class is None:
+        return [data]
+    own = None if data.y is None else data.y == s.against_class
+    if own is None or not own.any() or own.all():
+        what = "has no labels" if own is None else f"has it in {own.sum()} of {len(own)} data"
+        raise Refusal(
+            f"--against-class {s.against_class}: {s.data} {what}; expected some data of the class and some others."
+        )
+    return [
+        dataclasses.replace(data.rows(rows), name=f"{s.data}, {name} {s.against_class}")
+        for rows, name in ((~own, "without"), (own, "class"))
+    ]
+
+
+def _batch(s: Scoring, run: TrainedVae, data: NewData) -> dict[str, Tensor]:
+    data = data.sample(s.max_data, s.seed)
     c = data.y if run.settings.data.condition == "label" else data.c
     return run.batch(data.x, c=c, seed=s.seed)
 
@@ -181,8 +210,8 @@ def _table(detected: dict[str, Detection]) -> str:
     rows = [
         (
             name,
-            f"{one.auroc:.3f} ± {one.auroc_se:.3f}",
-            f"{one.aupr:.3f} ± {one.aupr_se:.3f}",
+            share(one.auroc, one.auroc_se, of="pairs"),
+            share(one.aupr, one.aupr_se, of="pairs"),
             EXPLAINED[name],
         )
         for name, one in detected.items()

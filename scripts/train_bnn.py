@@ -36,6 +36,7 @@ from pyrovae.recipes.bounds import OutFolder
 from pyrovae.recipes.machine import choose_device, peak_memory_mib
 from pyrovae.recipes.run_folder import Folder, OnceAccepted
 from pyrovae.recipes.setting_rules import Rule
+from pyrovae.recipes.wording import counted
 from pyrovae.training.hooks import Checkpoint, HistoryFile
 
 
@@ -87,9 +88,10 @@ def _main(t: Training, folder: Folder) -> Path:
     facts = task.facts()
     if t.resume:
         folder.refuse_other_data(str(facts["sha256"]))
+    networks = counted(task.num_splits * s.run.seeds, "network")
     say(
         f"{task.name}: {task.num_data} training data of {task.num_features} features, "
-        f"{task.num_splits * s.run.seeds} networks, {epochs_of(s, task)} epochs on {device}; writing to {folder.path}"
+        f"{networks}, {counted(epochs_of(s, task), 'epoch')} on {device}; writing to {folder.path}"
     )
     trained = train(
         method,

@@ -40,17 +40,15 @@ from pyrovae.recipes.vae import (
     make_loss,
     prepare,
     proposal_of,
-    some_rows,
     stored,
+    threads_of,
 )
 from pyrovae.recipes.vae_figures import draw_figures
+from pyrovae.recipes.vae_metrics import evidence_metrics, scored_rows
 from pyrovae.recipes.vae_pair import build, fit_constants
 from pyrovae.recipes.vae_settings import Settings
 from pyrovae.training.hooks import Checkpoint, EarlyStopping, HistoryFile, ProgressBar, TensorBoard
 from pyrovae.training.trackers import Track
-
-SMALL_BATCH = 10_000
-"""Size of a batch, in numbers, up to which one thread is faster than several."""
 
 
 def baseline(
@@ -102,8 +100,7 @@ def _train(s: Settings, ranks: pv.Ranks, folder: Folder) -> Path:
     device = choose_device(s.run.device)
     if s.run.precision == "tf32":
         torch.set_float32_matmul_precision("high")
-    small = s.run.batch_size * s.objective.particles * math.prod(data.shape) <= SMALL_BATCH
-    torch.set_num_threads(s.run.threads or (1 if small else torch.get_num_threads()))
+    torch.set_num_threads(threads_of(s, data.shape))
     pyro.set_rng_seed(s.run.seed)
     model, guide = build(s, data.shape, splits.levels, data.num_conditions)
     fit_constants(model, guide, stored(data), s)
@@ -122,6 +119,7 @@ def _train(s: Settings, ranks: pv.Ranks, folder: Folder) -> Path:
             "x_shape": list(data.shape),
             "num_conditions": data.num_conditions,
             "classes": list(data.classes),
+            **({} if data.columns is None else data.columns.facts()),
             "steps_per_epoch": len(data.train),
             "sha256": digest,
         }
@@ -161,7 +159,7 @@ def _train(s: Settings, ranks: pv.Ranks, folder: Folder) -> Path:
         fabric=ranks if ranks.size > 1 else None,
     )
     train_seconds = sum(history["seconds"])
-    scored = some_rows(data.test, s.run.eval_data, s.run.seed)
+    scored = scored_rows(data.test, s)
     evidence = None if s.model.guide == "point" else _evidence(s, ranks, model, loss, scored)
     ranks.close()  # the rest is done by the first process alone
     if not ranks.first:
@@ -180,14 +178,7 @@ def _train(s: Settings, ranks: pv.Ranks, folder: Folder) -> Path:
         )
         outcome = describe(metrics)
     else:
-        metrics = {
-            "log_px": evidence.mean,
-            "se": evidence.mean_se,
-            "elbo": evidence.elbo.mean().item(),
-            "num_particles": s.run.eval_particles,
-            "num_data": len(evidence.log_px),
-            "split": "test",
-        }
+        metrics = evidence_metrics(evidence, s)
         outcome = str(evidence)
     lines = [f"trained {len(history)} epochs in {train_seconds:.0f} s; test {outcome}"]
     if data.task and data.task.name != "label" and s.model.likelihood == "bernoulli":

@@ -124,7 +124,7 @@ def _refuse_missing(path: Path, known: Sequence[str], names: Sequence[str]) -> N
 
 
 def _check_names(path: Path, names: tuple[str, ...], header: Sequence[str]) -> None:
-    if all(_is_number(name) for name in names):
+    if all(is_number(name) for name in names):
         raise DataError(
             f"{path} begins with numbers ({','.join(header[:4])}...), expected a first line with a name for each column."
         )
@@ -139,7 +139,7 @@ def _check_names(path: Path, names: tuple[str, ...], header: Sequence[str]) -> N
 
 
 def _number(cell: str, path: Path, line: int, name: str) -> float:
-    if not _is_number(cell) or not math.isfinite(float(cell)):
+    if not is_number(cell) or not math.isfinite(float(cell)):
         seen = f"holds {cell.strip()[:30]!r}" if cell.strip() else "is empty"
         raise DataError(
             f"{path}, line {line}, column {name!r} {seen}, expected a finite number. Drop or impute such rows; turn "
@@ -148,7 +148,8 @@ def _number(cell: str, path: Path, line: int, name: str) -> float:
     return float(cell)
 
 
-def _is_number(cell: str) -> bool:
+def is_number(cell: str) -> bool:
+    """Whether a cell is written as a number; nan and infinity are too."""
     try:
         float(cell)
     except ValueError:

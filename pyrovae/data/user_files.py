@@ -60,6 +60,14 @@ def load_path(path: str | os.PathLike, *, valid_size: int | None = None) -> Spli
     arrays, note = (
         (read_idx_folder(path) or read_image_folder(path)) if path.is_dir() else read_file(path)
     )
+    return splits_of(path, arrays, note, valid_size=valid_size)
+
+
+def splits_of(
+    path: Path, arrays: dict[str, np.ndarray], note: str, *, valid_size: int | None
+) -> Splits:
+    """The arrays of a file (x; optional y, c, and all with _valid, _test) as ``load_path`` gives
+    them; note: what else its ``source`` says."""
     _check_names(arrays, path)
     try:
         raw = {name: arrays[name] for name in _KEYS if name in arrays}

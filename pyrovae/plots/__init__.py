@@ -14,6 +14,7 @@ does.
 | `manifold` | a decoded plane of the prior (`prior_grid`) | (n * n, C, H, W) |
 | `latent_panels` | two latent dims of several models | panels of (N, 2) |
 | `latent_scatter` | two latent coordinates and the prior's circles | (N, D) |
+| `posterior_ellipses`, `posterior_densities` | q(z given x) of single data against the prior | (N, 2), (N, D) |
 | `scores` | several runs with error bars | (n,) |
 | `paired_scores` | several runs and their paired gains, a row of panels for each group that compares | `Score`s |
 | `kl_per_dim` | nats used by each latent dimension | (D,) |
@@ -40,6 +41,7 @@ from pyrovae.plots.latent_panels import latent_panels
 from pyrovae.plots.latents import kl_per_dim, latent_scatter
 from pyrovae.plots.manifold import manifold, prior_grid
 from pyrovae.plots.panels import kl_parts
+from pyrovae.plots.posteriors import posterior_densities, posterior_ellipses
 from pyrovae.plots.predictions import Predictions, coverage, predicted_observed, residuals
 from pyrovae.plots.reliability import reliability_diagram
 from pyrovae.plots.saving import save
@@ -69,6 +71,8 @@ __all__ = [
     "latent_scatter",
     "manifold",
     "paired_scores",
+    "posterior_densities",
+    "posterior_ellipses",
     "predicted_observed",
     "prior_grid",
     "reconstructions",

@@ -26,11 +26,17 @@ class Table(Protocol):
     columns: Callable[[], Mapping[str, Sequence[float]]]
 
 
-def curves(history: Mapping[str, Sequence[float]] | Table, *, title: str | None = None) -> Figure:
+def curves(
+    history: Mapping[str, Sequence[float]] | Table,
+    *,
+    title: str | None = None,
+    names: Mapping[str, str] | None = None,
+) -> Figure:
     """Draw ELBO, reconstruction, KL (training and validation on one axis) and active units against
     the epoch.
 
-    history: what `fit` returns, or a mapping from the names of series to their numbers.
+    history: what `fit` returns, or a mapping from the names of series to their numbers. names: other
+    words for "ELBO", "Reconstruction" or "KL", where the objective is another.
 
     A panel whose series are missing, empty or all NaN is left out, and so are active units whose
     number never changes, which the title of the KL states instead; NaNs within a series are
@@ -83,6 +89,8 @@ def curves(history: Mapping[str, Sequence[float]] | Table, *, title: str | None 
         figure.subplots(rows, width, squeeze=False).flat, panels.items(), strict=True
     ):
         _panel(axes, name, {key: series[key] for key in keys if len(series[key])})
+        first = name.split(" (")[0]
+        axes.set_title(name.replace(first, (names or {}).get(first, first), 1))
     if title is not None:
         figure.suptitle(title)
     return figure

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib import color_sequences
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
 
@@ -34,7 +35,10 @@ def latent_panels(
     count = len(next(iter(arrays.values())))
     if labels is not None and labels.shape != (count,):
         raise ValueError(f"y has shape {labels.shape}, expected ({count},).")
-    figure = Figure(figsize=(4.0 * len(arrays), 4.6), layout="constrained")
+    figure = Figure(
+        figsize=(4.0 * len(arrays), 5.0),
+        layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.12),
+    )
     axes_of = figure.subplots(1, len(arrays), squeeze=False)[0]
     handles = [Line2D([], [], color="black", linestyle="--", label="prior, 1 and 2 sigma")]
     colours: list[object] | str = TRAIN

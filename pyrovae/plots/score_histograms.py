@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from pyrovae.plots.canvas import TRAIN, VALID, Array, tidy, to_array
 from pyrovae.plots.grid import columns_for, legend_below
@@ -16,13 +17,14 @@ def score_histograms(
     *,
     bins: int = 40,
     unit: str = "nats",
+    zero: str | None = None,
     title: str | None = None,
 ) -> Figure:
     """Draw histograms of one or two data sets in each panel, in the same bins: what separates
     them, and how much they overlap.
 
     Heights are shares of each set. Bins span the central 99 % of both sets; the rest is counted in
-    the outermost bins.
+    the outermost bins. zero: what a line at 0, drawn where there is a name for it, means.
 
     Shapes: for each panel a mapping from the name of a set to its scores, (N,).
     Errors: ValueError for no panel, other than one or two sets, vectors that are empty or not
@@ -50,7 +52,13 @@ def score_histograms(
                 )
     columns = columns_for(len(arrays), 3)
     rows = -(-len(arrays) // columns)
-    figure = Figure(figsize=(3.4 * columns, 2.6 * rows + 0.5), layout="constrained")
+    lines = 1 + max(panel.count("\n") for panel in arrays)
+    longest = max(len(line) for panel in arrays for line in panel.split("\n"))
+    width = columns * max(3.4, 0.085 * longest, 0.1 * len(title or "") / columns)
+    figure = Figure(
+        figsize=(width, (2.4 + 0.2 * lines) * rows + 0.6),
+        layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08),
+    )
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat[len(arrays) :]:
         axes.remove()
@@ -61,6 +69,8 @@ def score_histograms(
             share = np.histogram(values.clip(edges[0], edges[-1]), edges)[0] / len(values)
             axes.stairs(share, edges, fill=True, color=colour, alpha=0.3)
             axes.stairs(share, edges, color=colour, linewidth=1.6, linestyle=line, label=name)
+        if zero is not None:
+            axes.axvline(0, color="black", linestyle="--", linewidth=1.2, label=zero)
         tidy(axes, title=panel)
         axes.set_xlabel(unit)
     for axes in grid[:, 0]:

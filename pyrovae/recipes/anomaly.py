@@ -12,6 +12,7 @@ from pyrovae.core.traces import run_guide, run_model
 from pyrovae.evidence import inference_gaps
 from pyrovae.metrics import aupr, auroc
 from pyrovae.recipes.trained_vae import CHUNK, TrainedVae
+from pyrovae.recipes.wording import share
 
 EXPLAINED = {
     "log_px": "-log p(x): data of low density",
@@ -131,10 +132,11 @@ def conclusion(found: dict[str, Detection], log_px: tuple[float, float]) -> list
     if len(same) > 1:
         best = ", ".join(same[:-1]) + f" and {same[-1]} (equal)"
     chance = abs(score.auroc - 0.5) < 2 * score.auroc_se
+    area = share(score.auroc, score.auroc_se, of="pairs", sign="+-")
     lines.append(
         "No score tells the two sets apart."
         if chance
-        else f"The best score here is {best}, AUROC {score.auroc:.3f} +- {score.auroc_se:.3f}. It was chosen by "
-        "looking at the other set; expect less of it on a third one."
+        else f"The best score here is {best}, AUROC {area}. It was chosen by looking at the other set; expect less of it "
+        "on a third one."
     )
     return lines

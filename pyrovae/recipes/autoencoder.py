@@ -8,7 +8,7 @@ from torch import Tensor
 import pyrovae as pv
 from pyrovae.data import Batches
 from pyrovae.evidence.result import standard_error
-from pyrovae.recipes.vae_figures import codes
+from pyrovae.recipes.vae_means import codes
 
 
 @torch.no_grad()

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyrovae.recipes.wording import share
+
 FOLDS = 5
 Map = Literal["active", "pca", "tsne"]
 
@@ -21,7 +23,8 @@ class Accuracy:
     num_data: int
 
     def __str__(self) -> str:
-        return f"{self.value:.4f} +- {self.se:.4f} (N = {self.num_data})"
+        found = share(self.value, self.se, of=f"{self.num_data}", spec=".4f", sign="+-")
+        return found if found.endswith(")") else f"{found} (N = {self.num_data})"
 
 
 def information_of(mean: Tensor, scale: Tensor) -> Tensor:

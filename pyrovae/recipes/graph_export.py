@@ -1,7 +1,8 @@
-"""Encoder and decoder written in a format of other programs, each held against the original."""
+"""Graphs written in a format of other programs, each held against the original."""
 
 import copy
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -18,21 +19,30 @@ from pyrovae.recipes.single_latent import codes_and_draws, refuse_others
 from pyrovae.recipes.trained_vae import TrainedVae
 
 TOLERANCE = 1e-5
-"""Largest difference from the original, relative where values exceed 1."""
-IMAGE = "batch, channel, height, width"
+"""Largest difference from the original, in its unit, or relative where values exceed 1."""
+LAYOUTS = {1: "batch", 2: "batch, feature", 4: "batch, channel, height, width"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Graph:
-    """A graph to be written. names: of its input, then of its outputs. rows: inputs to hold it
-    against the original. expected: what TrainedVae gives for them."""
+    """A graph to be written. names: of its input, then of its outputs, with the units of each.
+    rows: inputs to hold it against the original. expected: what the run gives for them. unit: of
+    the outputs, by which differences are divided; without it by values beyond 1."""
 
     name: str
     module: nn.Module
-    names: tuple[str, ...]
+    names: Mapping[str, str]
     rows: Tensor
     expected: tuple[Tensor, ...]
-    units: str
+    unit: Tensor | None = None
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return tuple(self.names)[1:]
+
+    def difference(self, found: Tensor, expected: Tensor) -> float:
+        unit = expected.abs().clamp(min=1) if self.unit is None else self.unit
+        return float(((found - expected).abs() / unit).max())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,9 +68,21 @@ def export(
     and where a graph does not agree.
     """
     refuse_others(run)
-    graphs = _graphs(run, max_data)
+    return write_graphs(_graphs(run, max_data), _facts(run), file_format, folder)
+
+
+def write_graphs(
+    graphs: Sequence[Graph], facts: Mapping[str, object], file_format: Format, folder: Path
+) -> list[Written]:
+    """Write the graphs, and a JSON file named as the format with `facts` and what they take and
+    give; nothing is written unless all agree with the original.
+
+    Raises: Refusal where one does not.
+    """
     contents = [
-        file_format.write(_frozen(graph.module), torch.zeros_like(graph.rows[:2]), graph.names)
+        file_format.write(
+            _frozen(graph.module), torch.zeros_like(graph.rows[:2]), tuple(graph.names)
+        )
         for graph in graphs
     ]
     differences = [
@@ -79,7 +101,7 @@ def export(
     }
     write_result(
         folder / f"{file_format.name}.json",
-        {**_facts(run, file_format), "graphs": described},
+        {**_versions(file_format), **facts, "tolerance": TOLERANCE, "graphs": described},
         files=[one.path for one in written],
     )
     return written
@@ -91,10 +113,10 @@ def largest_difference(graph: Graph, content: bytes, file_format: Format) -> flo
     run, worst = file_format.load(content), 0.0
     for rows in (slice(None), slice(1), slice(3)):
         found = run(graph.rows[rows].contiguous())
-        for name, one, other in zip(graph.names[1:], found, graph.expected, strict=True):
+        for name, one, other in zip(graph.outputs, found, graph.expected, strict=True):
             other = other[rows]
-            difference = float(((one - other).abs() / other.abs().clamp(min=1)).max())
-            if one.shape != other.shape or not difference <= TOLERANCE:  # NaN too
+            difference = graph.difference(one, other) if one.shape == other.shape else float("nan")
+            if not difference <= TOLERANCE:  # NaN too
                 raise Refusal(
                     f"the {graph.name} written as {file_format.suffix} gives {name} of shape {tuple(one.shape)} "
                     f"with a difference of {difference:.1g} from the original, expected {tuple(other.shape)} and "
@@ -108,11 +130,14 @@ def _graphs(run: TrainedVae, max_data: int) -> list[Graph]:
     x = run.layout.to_user(run.data("test").data.tensors["x"][:max_data])
     codes, what = run.encode(x, num_draws=1 if run.is_exact else 20), units(run.layout)
     z = codes_and_draws(run, codes.mean)
-    decoder = Graph("decoder", Decoder(run), ("z", "x"), z, (run.decode(z),), what)
+    means = "means of p(x | z), in units of the data as stored: images in [0, 1]"
+    names = {"z": "latent", "x": means}
+    decoder = Graph("decoder", Decoder(run), names, z, (run.decode(z),))
     if not run.is_exact:
         return [decoder]
     expected = codes.mean, codes.scale
-    return [Graph("encoder", Encoder(run), ("x", "mean", "scale"), x, expected, what), decoder]
+    names = {"x": what, "mean": "latent", "scale": "latent"}
+    return [Graph("encoder", Encoder(run), names, x, expected), decoder]
 
 
 def _frozen(module: nn.Module) -> nn.Module:
@@ -120,35 +145,34 @@ def _frozen(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module).cpu().eval().requires_grad_(False)
 
 
-def _facts(run: TrainedVae, file_format: Format) -> dict[str, object]:
-    facts, model = file_format.facts(), run.settings.model
-    versions = {"pyrovae": pyrovae.__version__, **facts.pop("versions")}  # type: ignore[dict-item]
+def _facts(run: TrainedVae) -> dict[str, object]:
+    model = run.settings.model
     return {
-        **facts,
-        "versions": versions,
         "data": run.run["data"]["name"],
         "likelihood": model.likelihood,
         "prior": model.prior,
         "guide": model.guide,
         "latent_dim": model.latent_dim[0],
-        "tolerance": TOLERANCE,
     }
 
 
+def _versions(file_format: Format) -> dict[str, object]:
+    facts = file_format.facts()
+    versions = {"pyrovae": pyrovae.__version__, **facts.pop("versions")}  # type: ignore[dict-item]
+    return {**facts, "versions": versions}
+
+
 def _described(graph: Graph, written: Written) -> dict[str, object]:
-    (first, *rest), tensors = graph.names, (graph.rows, *graph.expected)
-    meaning = {"x": graph.units, "z": "latent", "mean": "latent", "scale": "latent"}
-    if graph.name == "decoder":
-        meaning["x"] = "means of p(x | z), in units of the data as stored: images in [0, 1]"
+    tensors = (graph.rows, *graph.expected)
     ports = [
         {
             "name": name,
-            "dtype": "float32",
+            "dtype": str(tensor.dtype).removeprefix("torch."),
             "shape": ["batch", *tensor.shape[1:]],
-            "layout": IMAGE if tensor.dim() == 4 else "batch, feature",
-            "units": meaning[name],
+            "layout": LAYOUTS[tensor.dim()],
+            "units": unit,
         }
-        for name, tensor in zip((first, *rest), tensors, strict=True)
+        for (name, unit), tensor in zip(graph.names.items(), tensors, strict=True)
     ]
     return {
         "file": written.path.name,

@@ -10,8 +10,8 @@ from pyrovae.heads import LowRankNormalHead
 from pyrovae.posteriors import NonReparameterized
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.trained_vae import TrainedVae
-from pyrovae.recipes.vae_figures import mean_of
 from pyrovae.recipes.vae_layout import VaeLayout
+from pyrovae.recipes.vae_means import mean_of
 
 
 class Encoder(nn.Module):

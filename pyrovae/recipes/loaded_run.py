@@ -53,5 +53,14 @@ class LoadedRun:
             raise Refusal(f"the run in {self.path} held out no {split} data.")
         return found
 
+    def evaluate(self) -> dict:
+        """The metrics of run.json computed again, on the same test data and by the same seed: on the
+        same kind of machine bit for bit those of `metrics`. No random stream moves.
+
+        Left out is the baseline of conditional VAEs, another net that would be trained.
+        Raises: as `data`.
+        """
+        raise NotImplementedError
+
     def _load(self, split: str, network: int) -> Batches | None:
         raise NotImplementedError

@@ -57,6 +57,19 @@ def values_of(settings: "DataclassInstance") -> dict[str, object]:
     return found
 
 
+def defaults_of(settings: type) -> dict[str, object]:
+    """Name -> default of every leaf that has one."""
+    hints = typing.get_type_hints(settings)
+    found: dict[str, object] = {}
+    for field in dataclasses.fields(settings):
+        hint = hints[field.name]
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            found |= defaults_of(hint)
+        elif field.default is not dataclasses.MISSING:
+            found[field.name] = field.default
+    return found
+
+
 def flatten(arguments: object) -> dict[str, object]:
     """Name -> value of every leaf of nested JSON objects; a flat object (schema 2) is unchanged.
 

@@ -17,10 +17,11 @@ from pyrovae.data import (
     load_mnist,
 )
 from pyrovae.data.arrays import convert_y
-from pyrovae.data.csv_table import is_csv, read_csv
+from pyrovae.data.csv_table import is_csv, read_csv, read_text_table
 from pyrovae.data.idx import read_idx_folder
 from pyrovae.data.image_folder import read_image_folder
 from pyrovae.data.user_files import read_file
+from pyrovae.recipes.condition_columns import ConditionColumns
 from pyrovae.recipes.data_choice import refuse_unknown
 from pyrovae.recipes.refusal import Refusal
 
@@ -64,9 +65,27 @@ class NewData:
         return self.rows(order[:count].numpy())
 
 
-def read_data(name: str, *, split: Split = "test", option: str = "DATA") -> NewData:
+def split_of(asked: Split | None, *names: str) -> Split:
+    """The part of named sets that is read, by default test.
+
+    Raises: Refusal for one that is asked for where no set is named.
+    """
+    if asked is not None and not any(name in NAMED for name in names):
+        raise Refusal(
+            f"--split {asked} is for named sets ({', '.join(NAMED)}); all rows of {names[0]} are read, leave it out."
+        )
+    return asked or "test"
+
+
+def read_data(
+    name: str,
+    *,
+    split: Split = "test",
+    option: str = "DATA",
+    columns: ConditionColumns | None = None,
+) -> NewData:
     """A named set (its `split`), or all rows of an .npy, .npz (x; y and c where they are there),
-    IDX or CSV file, or of a folder of images.
+    IDX or CSV file, or of a folder of images. columns: of a table that holds conditions too.
 
     Raises: Refusal for a name that leads nowhere; DataError for files that cannot be read.
     """
@@ -86,6 +105,9 @@ def read_data(name: str, *, split: Split = "test", option: str = "DATA") -> NewD
             splits.name, tensors["x"].numpy(), tensors["y"].numpy() if "y" in tensors else None
         )
     path = Path(name).expanduser()
+    if is_csv(path) and columns is not None:
+        arrays = columns.read(read_text_table(path))
+        return NewData(path.stem, arrays["x"], c=arrays["c"], columns=columns.x)
     if is_csv(path):
         table = read_csv(path)
         return NewData(path.stem, table.values, columns=table.names)

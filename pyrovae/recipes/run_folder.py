@@ -15,7 +15,7 @@ import torch
 import pyrovae as pv
 from pyrovae.recipes.folder_lock import owned
 from pyrovae.recipes.machine import device_name, git_commit, package_version
-from pyrovae.recipes.nesting import flatten
+from pyrovae.recipes.nesting import defaults_of, flatten
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.results import read_result, write_result
 
@@ -50,6 +50,19 @@ MAY_CHANGE = {
     "predictor",
 }
 """Settings that a resumed run may change."""
+ADDED = {
+    "laplace_scale",
+    "corrupt",
+    "corrupt_level",
+    "contractive",
+    "track",
+    "leave_out",
+    "target",
+    "task",
+    "predictor",
+}
+"""Settings that came after the first runs of schema 3 (to which every new setting belongs whose
+default is what a run without it did): a resumed run that lacks them has their defaults."""
 SCHEMA = 3
 """Version of run.json, incremented when the meaning of a key changes."""
 READABLE = (2, SCHEMA)
@@ -114,6 +127,8 @@ class Folder:
             return
         content, new = self.read(), flatten(as_json(settings))
         old = flatten(content["arguments"])
+        usual = _plain(defaults_of(type(settings)))
+        old |= {name: usual[name] for name in (new.keys() - old.keys()) & ADDED}
         if lacking := sorted(new.keys() - old.keys()):
             raise Refusal(
                 f"{self.run} lacks the settings {', '.join(lacking)}, so it is of an earlier version; start a new run."
@@ -260,7 +275,11 @@ class OnceAccepted:
 
 def as_json(settings: "DataclassInstance") -> dict:
     """A settings dataclass as plain JSON values."""
-    return json.loads(json.dumps(dataclasses.asdict(settings), default=str))
+    return _plain(dataclasses.asdict(settings))
+
+
+def _plain(values: dict) -> dict:
+    return json.loads(json.dumps(values, default=str))
 
 
 def _now() -> str:

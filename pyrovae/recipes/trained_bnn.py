@@ -19,8 +19,12 @@ from pyrovae.recipes.bnn_layout import BnnLayout
 from pyrovae.recipes.bnn_methods import METHODS
 from pyrovae.recipes.bnn_prediction import ClassPrediction, Prediction, RegressionPrediction
 from pyrovae.recipes.bnn_predictor import Predictor, load_predictor, scales_of
+from pyrovae.recipes.bnn_report import score
 from pyrovae.recipes.bnn_settings import BnnSettings
+from pyrovae.recipes.bnn_train import Trained
+from pyrovae.recipes.bnn_unknown import load_unknown
 from pyrovae.recipes.loaded_run import LoadedRun
+from pyrovae.recipes.machine import cpu_threads
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.vae_layout import Values
 
@@ -118,6 +122,25 @@ class TrainedBnn(LoadedRun):
         if self.layout.classes:
             return density
         return density - self.layout.scale("y_scale").log().sum()
+
+    def evaluate(self) -> dict:
+        task, run = load_task(self.settings), self.run
+        self.folder.refuse_other_data(task.digest())
+        ood = run["arguments"].get("ood")
+        trained = Trained(
+            self.pairs,
+            run["num_samples"],
+            self.history,
+            run["train_seconds"],
+            run["steps"],
+            self.loss,
+        )
+        programs = [program for pair in self.pairs for program in pair]
+        threads = self.settings.run.threads or 1
+        with cpu_threads(threads), preserve_state(programs, training=False, seed=0):
+            unknown = load_unknown(ood, task) if ood else None
+            summary = score(trained, self.settings, task, unknown).summary()
+        return {name: dict(entry) for name, entry in summary.items()}
 
     def _regression(
         self, batches: Chunks, samples: int, level: float, seed: int

@@ -15,12 +15,15 @@ from pyrovae.core.preserve_state import preserve_state
 from pyrovae.core.subnormals import flush_subnormals
 from pyrovae.data import Batches
 from pyrovae.plots.interpolation import interpolate, interpolate_spherical
+from pyrovae.recipes.condition_columns import ConditionColumns
 from pyrovae.recipes.conditions import Task
 from pyrovae.recipes.loaded_run import LoadedRun
+from pyrovae.recipes.machine import cpu_threads
 from pyrovae.recipes.refusal import Refusal
-from pyrovae.recipes.vae import prepare
-from pyrovae.recipes.vae_figures import mean_of
+from pyrovae.recipes.vae import prepare, threads_of
 from pyrovae.recipes.vae_layout import VaeLayout, Values
+from pyrovae.recipes.vae_means import mean_of
+from pyrovae.recipes.vae_metrics import metrics_of
 from pyrovae.recipes.vae_settings import Settings
 
 CHUNK = 500
@@ -61,7 +64,13 @@ class TrainedVae(LoadedRun):
         condition, data = self.settings.data.condition, self.run["data"]
         if condition == "none":
             return None
+        condition = condition if self.columns is None else "own"
         return Task(condition, tuple(data["event_shape"]), data["num_conditions"])
+
+    @property
+    def columns(self) -> ConditionColumns | None:
+        """Where the conditions are columns of a table."""
+        return ConditionColumns.from_facts(self.run["data"])
 
     @property
     def site(self) -> str:
@@ -181,6 +190,13 @@ class TrainedVae(LoadedRun):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return pv.log_evidence(self.model, self.guide, batch, num_particles=num_particles)
+
+    def evaluate(self) -> dict:
+        test, threads = self.data("test"), threads_of(self.settings, self.run["data"]["x_shape"])
+        guide = cast(pv.Guide, self.guide)
+        programs = [self.model, guide]
+        with cpu_threads(threads), preserve_state(programs, training=False, seed=0):
+            return metrics_of(self.settings, self.model, guide, test)
 
     def interpolate(
         self, start: Values, end: Values, *, num_steps: int = 9, spherical: bool = False

@@ -1,7 +1,8 @@
 """Data, loss and schedules of a VAE from its settings."""
 
 import dataclasses
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, cast
 
@@ -19,10 +20,13 @@ from pyrovae.data import (
     load_mnist,
     load_path,
 )
+from pyrovae.data.csv_table import TextTable
 from pyrovae.data.splits import Binarize
+from pyrovae.data.user_files import splits_of
 from pyrovae.heads import DeltaHead
 from pyrovae.losses import CapacityLoss, Lagging, Penalized, squared_jacobian, unwrap
 from pyrovae.programs import SemiAmortized
+from pyrovae.recipes.condition_columns import ConditionColumns, find_columns
 from pyrovae.recipes.conditions import Task, conditioned
 from pyrovae.recipes.data_choice import (
     digest_of_parts,
@@ -31,6 +35,7 @@ from pyrovae.recipes.data_choice import (
     refuse_unknown,
     with_classes,
 )
+from pyrovae.recipes.left_out import without_classes
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.vae_parts import COUNTS, LEVELS, VECTORS_ONLY
 from pyrovae.recipes.vae_settings import Settings
@@ -49,6 +54,8 @@ ELBOS = {
     "capacity": pyro.infer.TraceMeanField_ELBO,
     "analytic-kl": pyro.infer.TraceMeanField_ELBO,
 }
+SMALL_BATCH = 10_000
+"""Size of a batch, in numbers, up to which one thread is faster than several."""
 GRADIENTS: dict[str, Literal["plain", "stl", "dreg"]] = {"stl": "stl", "dreg": "dreg"}
 
 
@@ -64,6 +71,8 @@ class Prepared:
     test: Batches
     classes: tuple[int, ...] = ()
     """Under --condition label, the labels as the data have them, by the number of the class."""
+    columns: ConditionColumns | None = None
+    """Where conditions are columns of a table."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -91,11 +100,10 @@ def refuse_set(name: str) -> None:
 def prepare(s: Settings) -> Prepared:
     """The data in the units of the likelihood: x and, for conditional models, c."""
     refuse_set(s.data.dataset)
-    load = DATASETS.get(s.data.dataset) or (
-        lambda s: load_path(s.data.dataset, valid_size=s.data.valid_size)
-    )
-    splits = load(s)
-    splits, width = own_conditions(splits, use=s.data.condition == "own")
+    named = find_columns(s.data.dataset, s.data.condition)
+    splits = without_classes(_load(s, named), s.data.leave_out)
+    condition = "own" if named is not None else s.data.condition
+    splits, width = own_conditions(splits, use=condition == "own")
     refuse_unfit(s, splits)
     if s.model.net == "conv" and len(splits.event_shape) != 3:
         raise Refusal(
@@ -113,22 +121,30 @@ def prepare(s: Settings) -> Prepared:
     else:
         usual: Binarize = "threshold" if s.data.dataset == "digits" else "dynamic"
         binarize = s.data.binarize or (usual if binary else "none")
-    labels = splits.train.tensors.get("y") if s.data.condition == "label" else None
-    splits, classes = (
-        with_classes(s.data.dataset, splits) if s.data.condition == "label" else (splits, 0)
-    )
-    flat = s.model.likelihood in VECTORS_ONLY and s.data.condition == "none"
+    labels = splits.train.tensors.get("y") if condition == "label" else None
+    splits, classes = with_classes(s.data.dataset, splits) if condition == "label" else (splits, 0)
+    flat = s.model.likelihood in VECTORS_ONLY and condition == "none"
     train, valid, test = splits.batches(binarize, batch_size=s.run.batch_size, flatten=flat)
     task = None
-    if s.data.condition != "none":
-        task = Task(s.data.condition, tuple(splits.event_shape), classes or width)
+    if condition != "none":
+        task = Task(condition, tuple(splits.event_shape), classes or width)
         train = conditioned(train, task, fixed=False)
         valid = None if valid is None else conditioned(valid, task, fixed=True)
         test = conditioned(test, task, fixed=True)
     own = () if labels is None else tuple(labels.unique().tolist())
-    return Prepared(
-        splits, "none" if splits.is_binary else binarize, task, train, valid, test, own
-    )
+    columns = None if named is None else named[1]
+    binarize = "none" if splits.is_binary else binarize
+    return Prepared(splits, binarize, task, train, valid, test, own, columns)
+
+
+def _load(s: Settings, named: tuple[TextTable, ConditionColumns] | None) -> Splits:
+    if named is not None:
+        table, columns = named
+        arrays, note = columns.read(table), f"columns {', '.join(columns.x)}"
+        return splits_of(table.path, arrays, note, valid_size=s.data.valid_size)
+    if s.data.dataset in DATASETS:
+        return DATASETS[s.data.dataset](s)
+    return load_path(s.data.dataset, valid_size=s.data.valid_size)
 
 
 def make_loss(
@@ -212,6 +228,12 @@ def some_rows(batches: Batches, count: int, seed: int) -> Batches:
     return Batches(
         type(batches.data)(**batches.data[rows]), batches.batch_size, transform=batches.transform
     )
+
+
+def threads_of(s: Settings, shape: Sequence[int]) -> int:
+    """CPU threads for data of a shape: those of the settings, else one for small batches."""
+    small = s.run.batch_size * s.objective.particles * math.prod(shape) <= SMALL_BATCH
+    return s.run.threads or (1 if small else torch.get_num_threads())
 
 
 def autocast(s: Settings, device: torch.device) -> Callable[[], AbstractContextManager]:

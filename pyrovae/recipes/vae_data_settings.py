@@ -7,7 +7,7 @@ from pyrovae.recipes import bounds
 from pyrovae.recipes.bounds import FromZero
 from pyrovae.recipes.setting_rules import NotWith
 
-Condition = Literal[
+CONDITIONS = (
     "none",
     "label",
     "own",
@@ -16,7 +16,8 @@ Condition = Literal[
     "quadrants-3",
     "noise",
     "low-resolution",
-]
+)
+"""Words of --condition, beside names of columns."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,11 +43,15 @@ class DataSettings:
     ] = None
     """Number of training data held out for validation; by default a tenth, at most 1000. 0 for
     none."""
-    condition: Condition = "none"
-    """Model p(x | c), where c is the label, the c of your own .npz (own: c, c_test, c_valid, rows of numbers beside
-    those of x), one to three quadrants of the image (x is the rest), the
-    image with a fifth of its pixels replaced by noise, or the image at half its resolution. Adds a
-    figure with several samples for each condition, and a baseline without latent variables."""
+    condition: str = "none"
+    """Model p(x | c): none, label, own (the c of your own .npz: c, c_test, c_valid, rows of numbers beside
+    those of x), quadrants-1, -2 or -3 of the image (x is the rest), noise (the image with a fifth of its
+    pixels replaced), low-resolution (the image at half its size), or the names of columns of a table, separated by
+    commas: numbers as they are, other words one-hot; x is the other columns. Adds, for images, a figure with
+    several samples for each condition, and a baseline without latent variables."""
+    leave_out: tuple[int, ...] = ()
+    """Classes, by their labels, of which no datum is trained, validated or tested on: to see by
+    score.py --against-class whether data of an unseen class are found unusual."""
 
     def __post_init__(self) -> None:
         bounds.check(self)

@@ -21,7 +21,7 @@ from pyrovae.recipes.explorer.numbers import Numbers
 from pyrovae.recipes.explorer.page import TOLERANCE, page_of
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.trained_vae import TrainedVae
-from pyrovae.recipes.vae_figures import mean_of
+from pyrovae.recipes.vae_means import mean_of
 from pyrovae.recipes.vae_model_settings import ModelSettings
 from pyrovae.recipes.vae_objective_settings import ObjectiveSettings
 

@@ -17,7 +17,7 @@ from pyrovae.recipes.bnn_report import score
 from pyrovae.recipes.bnn_train import Trained
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.vae import some_rows
-from pyrovae.recipes.vae_figures import mean_of
+from pyrovae.recipes.vae_means import mean_of
 from pyrovae.recipes.vae_model_settings import ModelSettings
 from pyrovae.recipes.vae_objective_settings import ObjectiveSettings
 

@@ -25,8 +25,9 @@ from pyrovae.heads import BernoulliHead, NormalHead
 from pyrovae.nets import MLP
 from pyrovae.priors import MixtureOfNormals, StandardNormal
 from pyrovae.recipes.conditions import Task
-from pyrovae.recipes.vae_figures import _pairs, draw_figures
+from pyrovae.recipes.vae_figures import draw_figures
 from pyrovae.recipes.vae_model_settings import SCALED
+from pyrovae.recipes.vae_painter import pairs_of
 from pyrovae.recipes.vae_parts import DENSITIES
 
 SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
@@ -119,6 +120,8 @@ def test_a_run_leaves_everything_a_reader_needs(digits_run: Path) -> None:
         "interpolation",
         "manifold",
         "label_arithmetic",
+        "posteriors",
+        "traversals",
     }
 
 
@@ -408,14 +411,14 @@ def test_compare_trains_a_grid_once(tmp_path: Path) -> None:
 
 def test_walks_join_different_classes() -> None:
     for classes in ([1, 1, 1, 0, 0, 2, 2, 1], [0, 0, 0, 0, 0, 1]):
-        pairs, names = _pairs(classes)
+        pairs, names = pairs_of(classes)
         assert names == [f"{classes[a]} to {classes[b]}" for a, b in pairs]
         assert all(classes[a] != classes[b] for a, b in pairs)
         assert len({row for pair in pairs for row in pair}) == 2 * len(pairs) > 0
     assert (
-        _pairs([None] * 4) == ([(0, 1), (2, 3)], None)
-        and _pairs([7, 7]) == ([(0, 1)], None)
-        and _pairs([7]) == ([], [])
+        pairs_of([None] * 4) == ([(0, 1), (2, 3)], None)
+        and pairs_of([7, 7]) == ([(0, 1)], None)
+        and pairs_of([7]) == ([], [])
     )
 
 
@@ -573,6 +576,7 @@ def test_a_users_vectors(tmp_path: Path) -> None:
         "curves",
         "kl_per_dim",
         "latent_scatter",
+        "posteriors",
     }
     run("evaluate.py", "run", "--num-particles", 5, cwd=tmp_path)
     assert json.loads((tmp_path / "run" / "evidence.json").read_text())["num_data"] == 30

@@ -51,7 +51,7 @@ def test_codes_are_written_with_pictures(folder: Path, tmp_path: Path) -> None:
     np.fill_diagonal(distance, np.inf)
     np.testing.assert_array_equal(arrays["neighbours"][:, 0], distance.argmin(1))
     assert "linear probe: accuracy" in said
-    for name in ("map", "neighbours", "traversals", "attribute-y-3"):
+    for name in ("map", "neighbours", "traversals", "posteriors", "attribute-y-3"):
         assert (tmp_path / f"c-{name}.png").exists()
 
 

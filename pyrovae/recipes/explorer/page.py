@@ -19,6 +19,17 @@ LIMIT = 2_000_000
 """Bytes of a page."""
 BITS = (32, 24, 20, 16)
 """Of a weight, tried in this order."""
+PAGE = (
+    "picture.js",
+    "sliders.js",
+    "planes.js",
+    "map.js",
+    "pointer.js",
+    "walks.js",
+    "drawing.js",
+    "page.js",
+)
+"""The code of the page, in one function; later files use earlier ones."""
 TOLERANCE = 1e-4
 """Largest difference of a decoded pixel, and of a mean of q(z | x), from Python's."""
 
@@ -109,7 +120,7 @@ def _html(run: TrainedVae, content: dict[str, object], num_data: int, numbers: N
         "summary": html.escape(summary),
         "css": _source("page.css"),
         "net": _source("net.js"),
-        "page": _source("page.js"),
+        "page": "\n".join(map(_source, PAGE)),
         "model": data.replace("</", "<\\/"),
     }
     text = _source("page.html")
