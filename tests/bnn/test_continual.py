@@ -190,7 +190,7 @@ def test_permuted_digits(tmp_path: Path) -> None:
         "--out",
         tmp_path,
     )
-    out = run("continual.py", *arguments)
+    out = run("continual.py", *arguments, pixels=True)
     assert "| vcl-coreset |" in out and (tmp_path / "figures" / "accuracy.png").exists()
     results = json.loads((tmp_path / "continual.json").read_text())["results"]
     assert all(

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from test_bnn_scripts import QUICK as BNN
 from test_scripts import QUICK, run
 
 
@@ -18,7 +17,6 @@ def test_files_and_their_differences_are_said(tmp_path: Path) -> None:
     }
 
 
-def test_a_bayesian_net_is_refused_in_one_line(tmp_path: Path) -> None:
-    run("train_bnn.py", *BNN, "--out", tmp_path / "bnn")
-    said = run("export.py", tmp_path / "bnn", status=2)
+def test_a_bayesian_net_is_refused_in_one_line(bnn_run: Path) -> None:
+    said = run("export.py", bnn_run, status=2)
     assert "holds a Bayesian neural network" in said and said.count("\n") == 1
