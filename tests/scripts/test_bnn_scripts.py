@@ -266,7 +266,7 @@ def test_wrong_requests_are_refused_in_a_line(tmp_path: Path) -> None:
 
 def test_bayes_by_backprop_beats_the_mean_of_the_data() -> None:
     torch.set_default_dtype(torch.float32)
-    s = build(BnnSettings, {"splits": 3, "steps": 600, "hidden": (20,)})
+    s = build(BnnSettings, {"splits": 2, "steps": 300, "hidden": (20,)})
     task = load_task(s)
     result = score(train(METHODS["bbb"], s, task), s, task).summary()
     assert result["rmse"]["mean"] < 0.85 * float(task.y_scale.mean())
