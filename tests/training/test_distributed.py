@@ -22,6 +22,9 @@ from pyrovae.nets import MLP
 from pyrovae.priors import StandardNormal
 from pyrovae.training.hooks import Checkpoint, EarlyStopping
 
+START = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+if START == "forkserver":  # one process imports, once, and has children that begin where it is
+    multiprocessing.set_forkserver_preload(["arviz", "pyrovae", "torch._dynamo"])
 X = (torch.rand(30, 4, generator=torch.Generator().manual_seed(0)) < 0.5).float()
 Y = torch.arange(30) % 3
 
@@ -65,8 +68,11 @@ class Loud(logging.Handler):
         raise AssertionError(record.getMessage())
 
 
-def worker(rank: int, port: int, size: int, task: object, folder: Path) -> None:
+def worker(
+    rank: int, port: int, size: int, task: object, folder: Path, environment: dict[str, str]
+) -> None:
     os.environ.update(
+        environment,
         RANK=str(rank),
         LOCAL_RANK=str(rank),
         WORLD_SIZE=str(size),
@@ -87,7 +93,10 @@ def run(task: object, folder: Path, size: int = 2) -> list:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    multiprocessing.spawn(worker, (port, size, task, folder), nprocs=size)
+    environment = {name: value for name, value in os.environ.items() if "PYROVAE" in name}
+    multiprocessing.start_processes(
+        worker, (port, size, task, folder, environment), nprocs=size, start_method=START
+    )
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(size)]
 
 
