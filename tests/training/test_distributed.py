@@ -12,6 +12,7 @@ import pyro
 import pytest
 import torch
 import torch.multiprocessing as multiprocessing
+from new_processes import START
 from torch import Tensor, nn
 
 import pyrovae as pv
@@ -22,9 +23,6 @@ from pyrovae.nets import MLP
 from pyrovae.priors import StandardNormal
 from pyrovae.training.hooks import Checkpoint, EarlyStopping
 
-START = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-if START == "forkserver":  # one process imports, once, and has children that begin where it is
-    multiprocessing.set_forkserver_preload(["arviz", "pyrovae", "torch._dynamo"])
 X = (torch.rand(30, 4, generator=torch.Generator().manual_seed(0)) < 0.5).float()
 Y = torch.arange(30) % 3
 
