@@ -20,13 +20,13 @@ from pyrovae.recipes.continual_tasks import load_stream
 NOISE = 0.4
 QUICK = (
     "--epochs",
-    20,
+    12,
     "--batch-size",
     64,
     "--hidden",
     30,
     "--coreset-epochs",
-    20,
+    12,
     "--num-samples",
     5,
     "--lr",
@@ -190,7 +190,7 @@ def test_permuted_digits(tmp_path: Path) -> None:
         "--out",
         tmp_path,
     )
-    out = run("continual.py", *arguments)
+    out = run("continual.py", *arguments, pixels=True)
     assert "| vcl-coreset |" in out and (tmp_path / "figures" / "accuracy.png").exists()
     results = json.loads((tmp_path / "continual.json").read_text())["results"]
     assert all(
@@ -233,9 +233,11 @@ def test_regression_stream(tmp_path: Path) -> None:
         "--sort-by",
         2,
         "--epochs",
-        30,
+        20,
         "--batch-size",
         32,
+        "--lr",
+        2e-3,
         "--hidden",
         10,
         "--methods",

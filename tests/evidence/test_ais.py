@@ -78,7 +78,7 @@ def test_backward_weights_estimate_one_over_the_evidence() -> None:
 def test_evidence_is_within_its_error_bar_of_the_exact_value(name: str) -> None:
     oracle = EXACT[name]()
     evidence = annealed_importance(
-        oracle.model, oracle.batch, num_chains=20, num_steps=200, num_leapfrog=5
+        oracle.model, oracle.batch, num_chains=40, num_steps=100, num_leapfrog=4
     )
     assert abs(evidence.mean - oracle.log_px.mean()) < 5 * evidence.monte_carlo_se < 0.6
     assert evidence.elbo.mean() < evidence.mean
@@ -123,9 +123,9 @@ def test_a_trajectory_into_nothing_is_rejected() -> None:
 def test_pilot_finds_steps_that_are_accepted_65_times_in_100() -> None:
     oracle = oracles.two_level()
     path = AnnealedDensity(oracle.model, None, oracle.batch, "data")
-    annealing = Annealing(16, 100, 5, 4, sigmoidal)
+    annealing = Annealing(16, 50, 5, 4, sigmoidal)
     steps, points = annealing.steps(path), Points.at(path.draw(500), path)
-    assert steps.shape == (99, 6)
+    assert steps.shape == (49, 6)
     accepted = []
     for b, step in zip(annealing.ladder[1:-1].tolist(), steps):
         points, probability = move(points, path, (1.0, b), step, 5)

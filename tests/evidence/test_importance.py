@@ -1,6 +1,7 @@
 """log p(x): exact where it can be, right within its own error bar elsewhere, refused where it
 means nothing."""
 
+import dataclasses
 import math
 import subprocess
 import sys
@@ -76,16 +77,19 @@ def test_standard_error_is_right_to_a_fifth_over_200_repeats(shift: float, sprea
     # Sampling error of a spread from 200 repeats x 10 data is about 2 % to 4 % (heavier tails:
     # more), so 20 % is the
     # requirement and not luck. At spread 0.7 the delta method reports 0.8 of the spread.
+    # The repeats are one call: its particles are drawn for each row alone.
     oracle = oracles.linear_gaussian(num_data=10, shift=shift, spread=spread)
-    repeats = [
-        pv.log_evidence(oracle.model, oracle.guide, oracle.batch, num_particles=300)
-        for _ in range(200)
-    ]
-    log_px, se = torch.stack([r.log_px for r in repeats]), torch.stack([r.se for r in repeats])
+    every = pv.log_evidence(
+        oracle.model, oracle.guide, {"x": oracle.batch["x"].repeat(200, 1)}, num_particles=300
+    )
+    log_px, se = every.log_px.reshape(200, 10), every.se.reshape(200, 10)
     spread_of_data = log_px.var(0).mean().sqrt()
     assert 0.8 < (se.square().mean().sqrt() / spread_of_data) < 1.2
     spread_of_mean = log_px.mean(1).std()
-    assert 0.8 < np.mean([r.monte_carlo_se for r in repeats]) / spread_of_mean < 1.2
+    reported = [
+        dataclasses.replace(every, log_px=x, se=e).monte_carlo_se for x, e in zip(log_px, se)
+    ]
+    assert 0.8 < np.mean(reported) / spread_of_mean < 1.2
 
 
 def test_jackknife_equals_leaving_each_particle_out() -> None:
@@ -287,7 +291,7 @@ def digits_vae() -> tuple[pv.Model, pv.Guide, torch.Tensor]:
     train, _, test = load_digits().batches("static", batch_size=100, flatten=True)
     model = pv.Model(z=StandardNormal(2), x=pv.Node(BernoulliHead(MLP(2, [64], 64, nn.Tanh)), "z"))
     guide = pv.Guide(z=pv.Node(NormalHead(MLP(64, [64], 4, nn.Tanh)), "x"))
-    pv.fit(pv.ElboLoss(model, guide), train, epochs=40, lr=3e-3)
+    pv.fit(pv.ElboLoss(model, guide), train, epochs=15, lr=1e-2)
     return model, guide, test.take(100)["x"]
 
 
@@ -487,7 +491,7 @@ def test_says_when_it_cannot_be_trusted() -> None:
     assert "K = 500" in str(evidence) and "N = 20" in str(evidence) and "nats" in str(evidence)
 
 
-def test_joint_evidence_of_data_that_share_latents() -> None:
+def test_joint_evidence_of_data_that_share_latents(uncompiled: None) -> None:
     model, guide, batch, exact = oracles.linear_regression()
     evidence = pv.log_evidence(model, guide, batch, num_particles=300, plate=None)
     torch.testing.assert_close(evidence.log_px, exact.reshape(1), atol=1e-10, rtol=0)

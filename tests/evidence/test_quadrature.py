@@ -52,7 +52,7 @@ def test_mixture_priors_are_integrated_and_annealed_as_the_real_latents_they_are
     exact = each.log_prob(oracle.batch["x"].unsqueeze(1)).logsumexp(1) - torch.tensor(3.0).log()
     model = pv.Model(z=prior, x=pv.Node(likelihood, "z"))
     torch.testing.assert_close(quadrature(model, oracle.batch).log_px, exact, atol=1e-8, rtol=0)
-    annealed = annealed_importance(model, oracle.batch, num_steps=100)
+    annealed = annealed_importance(model, oracle.batch, num_steps=50)
     assert abs(annealed.mean - exact.mean()) < 5 * annealed.monte_carlo_se
     vamp = VampPrior(NormalHead(MLP(4, [8], 4)), torch.rand(3, 4))
     guide = pv.Guide(z=pv.Node(MixtureNormalHead(MLP(4, [8], 10), 2, 2), "x"))
@@ -89,9 +89,9 @@ def test_error_covers_what_kinks_cost() -> None:
     model = pv.Model(z=StandardNormal(2), x=pv.Node(NormalHead(MLP(2, [8], 2 * 4, nn.ReLU)), "z"))
     x = torch.randn(8, 4)
     coarse, fine = (
-        quadrature(model, {"x": x}, tolerance=0.0, max_points=n**2) for n in (129, 1025)
+        quadrature(model, {"x": x}, tolerance=0.0, max_points=n**2) for n in (129, 513)
     )
-    assert (coarse.num_points == 129**2).all() and (fine.num_points == 1025**2).all()
+    assert (coarse.num_points == 129**2).all() and (fine.num_points == 513**2).all()
     assert 1e-9 < coarse.error.max() < 1e-2 and fine.error.max() < coarse.error.max()
     assert ((coarse.log_px - fine.log_px).abs() < 2 * coarse.error + 1e-9).all()
 

@@ -25,7 +25,7 @@ OWN = {
     "hmc": ("--draws", 5, "--hmc-warmup", 5, "--hmc-samples", 5, "--hmc-leapfrogs", 3),
     "sgld": ("--draws", 5),
     "sghmc": ("--draws", 5),
-    "swag": ("--draws", 5, "--swag-rank", 2),
+    "swag": ("--draws", 5, "--swag-rank", 2, "--steps", 60),  # so many, for its draws
     "ensemble": ("--members", 2),
 }
 """Settings of single methods."""

@@ -1,21 +1,25 @@
 """Attack the scripts and the library by hand, with counts of one's own.
 
     python tests/reliability kills --full        100 kills, at random instants, of the five scripts
-    that write python tests/reliability mutations --full    300 changed files, read again python
-    tests/reliability inputs --full       500 bad settings and files python tests/reliability soak
-    --full         10^6 steps captured and as many not, 500 compiled fits
+                                                 that write
+    python tests/reliability mutations --full    300 changed files, read again
+    python tests/reliability inputs --full       500 bad settings and files
+    python tests/reliability soak --full         10^6 steps captured and as many not, 500 compiled
+                                                 fits
 
-Without --full the counts are those of the test suite. The exit status is 1 where anything was
-lost, silent or hung.
+Several attacks follow one another in one process. Without --full the counts are those of the test
+suite, and figures are not rendered. The exit status is 1 where anything was lost, silent or hung.
 """
 
 import argparse
 import shutil
 import sys
 import tempfile
+import traceback
 from pathlib import Path
 
 import torch
+from launch import leave_figures_blank
 from tqdm import tqdm
 
 
@@ -23,7 +27,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("attack", choices=("kills", "mutations", "inputs", "soak"))
+    parser.add_argument("attacks", nargs="+", choices=("kills", "mutations", "inputs", "soak"))
     parser.add_argument("--full", action="store_true")
     parser.add_argument(
         "--compile", default="off", choices=("off", "on"), help="of the runs that are killed"
@@ -36,13 +40,30 @@ def main() -> int:
     )
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if not options.full:
+        leave_figures_blank()
     folder = Path(tempfile.mkdtemp(prefix="pyrovae-"))
-    failed = ATTACKS[options.attack](options, folder)
+    failed = False
+    # the soak may start threads, beside which the others are not to fork
+    for attack in sorted(set(options.attacks), key=list(ATTACKS).index):
+        lost = _attempt(attack, options, folder / attack)
+        print(f"{attack}: {'FAILED' if lost else 'passed'}", flush=True)
+        failed = failed or lost
     if failed or options.keep:
         print(f"runs and logs: {folder}")
     else:
         shutil.rmtree(folder)
     return int(failed)
+
+
+def _attempt(attack: str, options: argparse.Namespace, folder: Path) -> bool:
+    """Whether the attack found anything, or could not be made."""
+    folder.mkdir()
+    try:
+        return ATTACKS[attack](options, folder)
+    except Exception:
+        traceback.print_exc(file=sys.stdout)
+        return True
 
 
 def _kills(options: argparse.Namespace, folder: Path) -> bool:

@@ -11,7 +11,7 @@ from contents import contents, differences
 from launch import KILLED, preload, run_script
 
 VAE = ("--epochs", 6, "--hidden", 16, "--eval-particles", 20, "--eval-data", 50)
-BNN = ("--steps", 60, "--hidden", 8, "--batch-size", 128, "--num-samples", 5)
+BNN = ("--steps", 30, "--hidden", 8, "--batch-size", 128, "--num-samples", 5)
 COMMANDS = {
     "train_vae.py": VAE,
     "train_bnn.py": ("--method", "bbb", "--splits", 1, *BNN),

@@ -18,7 +18,7 @@ from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.bnn_train import train
 from pyrovae.recipes.nesting import build
 
-QUICK = ("--steps", "80", "--hidden", "8", "--batch-size", "128", "--num-samples", "5")
+QUICK = ("--steps", "40", "--hidden", "8", "--batch-size", "128", "--num-samples", "5")
 OF_METHODS = (
     "--draws",
     "5",
@@ -46,6 +46,8 @@ def test_every_method_on_a_regression_set_and_again_without_training(tmp_path: P
         2,
         *QUICK,
         *OF_METHODS,
+        "--steps",
+        60,  # after which every method has its draws
         "--out",
         tmp_path,
     )
@@ -88,6 +90,7 @@ def test_classifiers_meet_data_they_have_not_seen(tmp_path: Path) -> None:
         *QUICK,
         "--out",
         tmp_path,
+        pixels=True,
     )
     results = json.loads((tmp_path / "comparison.json").read_text())
     for method, metrics in results.items():
@@ -129,6 +132,7 @@ def test_a_users_files(tmp_path: Path) -> None:
             "--methods",
             "map",
             *QUICK,
+            *(("--splits", 2) if metric == "rmse" else ()),
             "--out",
             out,
         )
@@ -141,7 +145,8 @@ def test_training_resumes_to_the_same_end(
 ) -> None:
     monkeypatch.setattr("pyrovae.recipes.bnn_figures.STEPS", 60)
     common = ("--method", method, "--splits", "2", *QUICK[2:])
-    run("train_bnn.py", *common, "--steps", "60", "--out", tmp_path / "whole")
+    whole = ("train_bnn.py", *common, "--steps", "60", "--out", tmp_path / "whole")
+    run(*whole, pixels=method == "bbb")
     contents = json.loads((tmp_path / "whole" / "run.json").read_text())
     pictures = {"predictions.png", "residuals.png", "coverage.png", "history.png"}
     assert contents["metrics"]["rmse"]["n"] == 2
@@ -261,7 +266,7 @@ def test_wrong_requests_are_refused_in_a_line(tmp_path: Path) -> None:
 
 def test_bayes_by_backprop_beats_the_mean_of_the_data() -> None:
     torch.set_default_dtype(torch.float32)
-    s = build(BnnSettings, {"splits": 3, "steps": 600, "hidden": (20,)})
+    s = build(BnnSettings, {"splits": 2, "steps": 300, "hidden": (20,)})
     task = load_task(s)
     result = score(train(METHODS["bbb"], s, task), s, task).summary()
     assert result["rmse"]["mean"] < 0.85 * float(task.y_scale.mean())

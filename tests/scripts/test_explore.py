@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from test_bnn_scripts import QUICK as BNN
 from test_scripts import QUICK, run
 
 
@@ -15,9 +14,8 @@ def test_a_page_is_written_and_its_size_said(tmp_path: Path) -> None:
     assert "30 test data" in out.read_text(encoding="utf-8")
 
 
-def test_what_has_no_page_is_refused_in_one_line(tmp_path: Path) -> None:
-    run("train_bnn.py", *BNN, "--out", tmp_path / "bnn")
-    said = run("explore.py", tmp_path / "bnn", status=2)
+def test_what_has_no_page_is_refused_in_one_line(bnn_run: Path, tmp_path: Path) -> None:
+    said = run("explore.py", bnn_run, status=2)
     assert "holds a Bayesian neural network" in said and said.count("\n") == 1
     run("train_vae.py", *QUICK, "--condition", "label", "--out", tmp_path / "vae")
     said = run("explore.py", tmp_path / "vae", status=2)

@@ -11,11 +11,13 @@ import re
 import runpy
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from safetensors.torch import load_file
 from torch import nn
 
@@ -31,11 +33,23 @@ from pyrovae.recipes.vae_painter import pairs_of
 from pyrovae.recipes.vae_parts import DENSITIES
 
 SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
+PNG = b"\x89PNG\r\n\x1a\n"
+"""How a picture begins, which is all that is written of one that is not rendered."""
 QUICK = ("--epochs", "2", "--hidden", "16", "--eval-particles", "20", "--eval-data", "50")
 
 
-def run(script: str, *arguments: object, status: int = 0, cwd: Path | None = None) -> str:
-    """Output of a script; for a refusal what it says on standard error."""
+def run(
+    script: str,
+    *arguments: object,
+    status: int = 0,
+    cwd: Path | None = None,
+    pixels: bool = False,
+) -> str:
+    """Output of a script; for a refusal what it says on standard error.
+
+    All figures are made, but rendered only for `pixels`, as that takes most of a small run's time:
+    once for each script that draws.
+    """
     out, error, code = io.StringIO(), io.StringIO(), 0
     with (
         pytest.MonkeyPatch.context() as patch,
@@ -44,6 +58,8 @@ def run(script: str, *arguments: object, status: int = 0, cwd: Path | None = Non
     ):
         patch.setattr(sys, "argv", [str(SCRIPTS / script), *map(str, arguments)])
         patch.chdir(cwd or Path.cwd())
+        if not pixels:
+            patch.setattr(Figure, "savefig", lambda figure, file, **options: file.write(PNG))
         torch.set_default_dtype(torch.float32)
         try:
             runpy.run_path(str(SCRIPTS / script), run_name="__main__")
@@ -80,7 +96,9 @@ def test_in_a_process_of_its_own(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "digits"
-    output = run("train_vae.py", *QUICK, "--kl-warmup", "2", "--patience", "5", "--out", folder)
+    output = run(
+        "train_vae.py", *QUICK, "--kl-warmup", "2", "--patience", "5", "--out", folder, pixels=True
+    )
     assert "test log p(x) = -" in output and "N = 50 data; K = 20 particles" in output
     return folder
 
@@ -123,6 +141,8 @@ def test_a_run_leaves_everything_a_reader_needs(digits_run: Path) -> None:
         "posteriors",
         "traversals",
     }
+    sizes = {path.stat().st_size for path in (digits_run / "figures").glob("*.png")}
+    assert min(sizes) > 1000
 
 
 def test_evaluate_writes_the_evidence(digits_run: Path) -> None:
@@ -391,7 +411,7 @@ def test_compare_trains_a_grid_once(tmp_path: Path) -> None:
         "prior_components=4",
     )
     ask = (*grid, *QUICK, "--out", tmp_path, "--score-particles", 20, "--score-data", 30)
-    first = run("compare_vae.py", *ask)
+    first = run("compare_vae.py", *ask, pixels=True)
     assert "+- is one standard error" in first and (tmp_path / "table.png").exists()
     with (tmp_path / "table.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -834,16 +854,32 @@ def test_two_processes_train_one_run(tmp_path: Path) -> None:
     assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) == 3
 
 
-def test_benchmark_prints_and_keeps_what_it_measured(tmp_path: Path) -> None:
-    """Of the works that compile nothing, in a process of its own, as it pins itself to its cores."""
-    done = run_alone("benchmark.py", "import", "--rounds", "1", "--out", tmp_path, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "| import pyrovae |" in done.stdout and "GFLOP/s" in done.stdout
+@pytest.fixture
+def pinned(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """The cores that the benchmark would pin this process to, which stays where it is; its
+    environment comes back too, and its products of matrices are small."""
+    cores: list[list[int]] = []
+    monkeypatch.setattr(
+        os, "sched_setaffinity", lambda pid, some: cores.append(some), raising=False
+    )
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
+    monkeypatch.setattr("tempfile.TemporaryDirectory", lambda: types.SimpleNamespace(name=""))
+    rand = torch.rand
+    monkeypatch.setattr(torch, "rand", lambda n, *_, **options: rand(n, 64, 64, **options))
+    return cores
+
+
+def test_benchmark_prints_and_keeps_what_it_measured(
+    tmp_path: Path, pinned: list, uses_param_store: None
+) -> None:
+    """Of the works that compile nothing: the imports, each in a process of its own."""
+    said = run("benchmark.py", "import", "--rounds", "1", "--out", tmp_path)
+    assert "| import pyrovae |" in said and "GFLOP/s" in said
+    assert [len(cores) for cores in pinned] == [1]
     case = json.loads((tmp_path / "benchmark.json").read_text())["cases"]["import"]
     assert case["unit"] == "import pyro" and case["peers"]["import pyrovae"]["seconds"] > 0.1
-    assert run_alone("benchmark.py", "nothing", cwd=tmp_path).returncode == 2
-    refused = run_alone("benchmark.py", "tiny", "--device", "cuda:77", cwd=tmp_path)
-    assert refused.returncode == 2 and "not available here" in refused.stderr
+    assert "unknown works" in run("benchmark.py", "nothing", status=2)
+    assert "not available here" in run("benchmark.py", "tiny", "--device", "cuda:77", status=2)
 
 
 @pytest.mark.parametrize("work", ["train", "bnn", "evidence", "predict"])

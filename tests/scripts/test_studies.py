@@ -21,6 +21,7 @@ def test_gradient_variance_writes_a_table_and_a_picture(tmp_path: Path) -> None:
         16,
         "--out",
         tmp_path / "study",
+        pixels=True,
     )
     with (tmp_path / "study" / "gradient_variance.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -39,7 +40,7 @@ COLLAPSE = ("--epochs", 2, "--warmup", 1, "--hidden", 8, "--particles", 10, "--d
 
 def test_collapse_keeps_its_rows_and_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "study"
-    output = run("collapse.py", *COLLAPSE, "--out", out)
+    output = run("collapse.py", *COLLAPSE, "--out", out, pixels=True)
     with (out / "collapse.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {row["remedy"] for row in rows} == {

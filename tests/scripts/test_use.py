@@ -30,7 +30,7 @@ def autoencoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_samples_are_written_with_a_sheet(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "s.npz"
-    said = run("sample.py", folder, "--num", 12, "--out", out)
+    said = run("sample.py", folder, "--num", 12, "--out", out, pixels=True)
     x = np.load(out)["x"]
     assert x.shape == (12, 1, 8, 8) and set(np.unique(x)) == {0, 1} and "12 samples" in said
     assert out.with_suffix(".png").stat().st_size > 1000
@@ -42,7 +42,7 @@ def test_codes_are_written_with_pictures(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "c.npz"
     said = run(
         "embed.py", folder, "digits", "--out", out, "--max-data", 60, "--neighbours", 4,
-        "--attribute", "y=3",
+        "--attribute", "y=3", pixels=True,
     )  # fmt: skip
     arrays = np.load(out)
     assert arrays["mean"].shape == arrays["scale"].shape == (60, 3)
@@ -73,7 +73,7 @@ def test_scores_tell_noise(folder: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "noise.npz", x=noise)
     said = run(
         "score.py", folder, "digits", "--against", tmp_path / "noise.npz", "--out", tmp_path,
-        *["--num-particles", "20", "--max-data", "30", "--regret-steps", "2"],
+        *["--num-particles", "20", "--max-data", "30", "--regret-steps", "2"], pixels=True,
     )  # fmt: skip
     with (tmp_path / "scores.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -97,7 +97,7 @@ def test_runs_are_compared_datum_by_datum(folder: Path, tmp_path: Path) -> None:
     run("train_vae.py", *QUICK, "--latent-dim", 2, "--prior", "laplace", "--out", other)
     said = run(
         "compare_models.py", folder, other, "--out", tmp_path / "cmp",
-        *["--num-particles", "20", "--max-data", "40"],
+        *["--num-particles", "20", "--max-data", "40"], pixels=True,
     )  # fmt: skip
     with (tmp_path / "cmp" / "comparison.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -114,7 +114,7 @@ def test_runs_are_compared_datum_by_datum(folder: Path, tmp_path: Path) -> None:
 
 
 def test_what_each_term_of_the_elbo_does(tmp_path: Path) -> None:
-    run("elbo_terms.py", "--epochs", 3, "--out", tmp_path)
+    run("elbo_terms.py", "--epochs", 3, "--out", tmp_path, pixels=True)
     models = json.loads((tmp_path / "elbo_terms.json").read_text())["models"]
     reconstruction, kl, both = models.values()
     assert kl["kl"] < 0.2 < both["kl"] < reconstruction["kl"]

@@ -1,9 +1,9 @@
 """Checkpoints: exact, atomic, and unable to run code."""
 
-import os
+import itertools
+import multiprocessing
 import pickle
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from new_processes import START
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -48,16 +49,20 @@ pv.fit(loss, train, valid=[{"x": data.round()}], epochs=stop, hooks=[Checkpoint(
 
 
 def run_script(*arguments: object) -> None:
-    subprocess.run([sys.executable, "-c", SCRIPT, *map(str, arguments)], check=True)
+    """In this process."""
+    torch.set_default_dtype(torch.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["-c", *map(str, arguments)])
+        exec(SCRIPT, {})
 
 
 def test_resumed_in_a_new_process_equals_unbroken_bit_for_bit(tmp_path: Path) -> None:
     run_script(1, "new", 6, tmp_path / "whole")
     run_script(1, "new", 3, tmp_path / "half")
     half = (tmp_path / "half").read_bytes()
-    run_script(
-        2, "resume", 6, tmp_path / "half"
-    )  # another seed: all that matters comes from the file
+    # another process and another seed: all that matters comes from the file
+    resume = (2, "resume", 6, tmp_path / "half")
+    subprocess.run([sys.executable, "-c", SCRIPT, *map(str, resume)], check=True)
     # the files hold weights, optimiser, schedule, history and random states; wall-clock seconds
     # are the one difference
     whole, resumed = (without_seconds(tmp_path / name) for name in ("whole", "half"))
@@ -239,19 +244,21 @@ def test_early_stopping_ignores_files_and_nans_of_other_days(tmp_path: Path) -> 
     assert stopping._since_best(run) == 1
 
 
+def write_for_ever(path: Path) -> None:
+    for i in itertools.count():
+        write_atomically(path, bytes([i % 256]) * 3_000_000)
+
+
 def test_killed_while_writing_leaves_the_previous_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    code = (
-        "import sys; from pyrovae.core.atomic_write import write_atomically\n"
-        "for i in range(10**6): write_atomically(sys.argv[1], bytes([i % 256]) * 3_000_000)"
-    )
     for delay in (0.0, 0.003, 0.011):
-        process = subprocess.Popen([sys.executable, "-c", code, str(path)])
+        process = multiprocessing.get_context(START).Process(target=write_for_ever, args=(path,))
+        process.start()
         while not path.exists():
             time.sleep(0.01)
         time.sleep(delay)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
         content = path.read_bytes()
         assert len(content) == 3_000_000 and len(set(content)) == 1
         path.unlink()

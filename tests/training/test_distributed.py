@@ -12,6 +12,7 @@ import pyro
 import pytest
 import torch
 import torch.multiprocessing as multiprocessing
+from new_processes import START
 from torch import Tensor, nn
 
 import pyrovae as pv
@@ -65,8 +66,11 @@ class Loud(logging.Handler):
         raise AssertionError(record.getMessage())
 
 
-def worker(rank: int, port: int, size: int, task: object, folder: Path) -> None:
+def worker(
+    rank: int, port: int, size: int, task: object, folder: Path, environment: dict[str, str]
+) -> None:
     os.environ.update(
+        environment,
         RANK=str(rank),
         LOCAL_RANK=str(rank),
         WORLD_SIZE=str(size),
@@ -87,7 +91,10 @@ def run(task: object, folder: Path, size: int = 2) -> list:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    multiprocessing.spawn(worker, (port, size, task, folder), nprocs=size)
+    environment = {name: value for name, value in os.environ.items() if "PYROVAE" in name}
+    multiprocessing.start_processes(
+        worker, (port, size, task, folder, environment), nprocs=size, start_method=START
+    )
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(size)]
 
 
