@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from test_bnn_scripts import QUICK as BNN
 from test_scripts import QUICK, run
 
 
