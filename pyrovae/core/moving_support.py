@@ -4,20 +4,20 @@ importance weight."""
 from collections.abc import Callable, Collection
 
 import torch
-from pyro.distributions import TorchDistribution
 from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
-from torch import Size, Tensor
+from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from pyrovae.core.traces import run_pair, sample_sites
 from pyrovae.core.types import Batch, Shape, Site, nodes_of
+from pyrovae.core.wrapped_distribution import WrappedDistribution
 
 COMPARED_DRAWS = 10
 """Draws that are compared; with continuous latent values two would be enough."""
 
 
-class ZeroOutside(TorchDistribution):
+class ZeroOutside(WrappedDistribution):
     """A distribution with log-density -inf outside its support, where many distributions return a
     finite number if validation is off.
 
@@ -26,26 +26,6 @@ class ZeroOutside(TorchDistribution):
         >>> ZeroOutside(dist.Pareto(2.0, 1.0, validate_args=False)).log_prob(torch.tensor([1.0, 3.0])).isfinite()
         tensor([False,  True])
     """
-
-    arg_constraints = {}
-
-    def __init__(self, base_dist: TorchDistribution) -> None:
-        self.base_dist = base_dist
-        super().__init__(base_dist.batch_shape, base_dist.event_shape, validate_args=False)
-
-    @property
-    def has_rsample(self) -> bool:  # type: ignore[override]  # as torch's own Independent has it
-        return self.base_dist.has_rsample
-
-    @property
-    def support(self) -> constraints.Constraint | None:
-        return self.base_dist.support
-
-    def rsample(self, sample_shape: Shape = Size()) -> Tensor:
-        return self.base_dist.rsample(sample_shape)
-
-    def sample(self, sample_shape: Shape = Size()) -> Tensor:
-        return self.base_dist.sample(sample_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
         score, support = self.base_dist.log_prob(value), self.support

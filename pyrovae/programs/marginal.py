@@ -7,8 +7,7 @@ from pyro.distributions import TorchDistribution
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.poutine.enum_messenger import EnumMessenger
 from pyro.poutine.messenger import Messenger
-from torch import Size, Tensor, nn
-from torch.distributions import constraints
+from torch import Tensor, nn
 
 from pyrovae.core.elimination import Factor, Variable, eliminate
 from pyrovae.core.errors import PairError
@@ -16,6 +15,7 @@ from pyrovae.core.modules import find_modules
 from pyrovae.core.shapes import DATA, MAX_PLATE_NESTING
 from pyrovae.core.traces import run_pair, sample_sites
 from pyrovae.core.types import Batch, PlateFrame, Shape, Site, nodes_of
+from pyrovae.core.wrapped_distribution import WrappedDistribution
 
 
 class Marginal(nn.Module):
@@ -195,29 +195,13 @@ def _factor(site: Site, ids: dict[int, Hashable]) -> Factor:
     return Factor(value.squeeze(spare) if spare else value, tuple(ids[dim] for dim in dims))
 
 
-class _Summed(TorchDistribution):
+class _Summed(WrappedDistribution):
     """A distribution whose log-probability is summed over latents together with those of other
     sites."""
 
-    arg_constraints = {}
-
     def __init__(self, base_dist: TorchDistribution, name: str, ledger: _SumOut) -> None:
-        self.base_dist, self.name, self.ledger = base_dist, name, ledger
-        super().__init__(base_dist.batch_shape, base_dist.event_shape, validate_args=False)
-
-    @property
-    def has_rsample(self) -> bool:  # type: ignore[override]  # as torch's own Independent has it
-        return self.base_dist.has_rsample
-
-    @property
-    def support(self) -> constraints.Constraint | None:
-        return self.base_dist.support
-
-    def rsample(self, sample_shape: Shape = Size()) -> Tensor:
-        return self.base_dist.rsample(sample_shape)
-
-    def sample(self, sample_shape: Shape = Size()) -> Tensor:
-        return self.base_dist.sample(sample_shape)
+        super().__init__(base_dist)
+        self.name, self.ledger = name, ledger
 
     def log_prob(self, value: Tensor) -> Tensor:
         total = self.ledger.log_prob(self.name)
