@@ -103,6 +103,9 @@ def fit_vq(images: Images, budget: Budget) -> Quantized:
     book = Codebook(CODES, FEATURES)
     decoder = MLP((SITES, FEATURES), budget.hidden[::-1], images.features)
     encoder = VectorQuantized(MLP(images.features, budget.hidden, (SITES, FEATURES)), book)
+    with torch.no_grad():  # a codebook far from the encoder's outputs would stay unused
+        rows = encoder.net(images.train).flatten(0, -2)
+        book.vectors.copy_(rows[torch.randint(len(rows), (CODES,))])
     loss = VectorQuantizedLoss(BernoulliHead(decoder), encoder)
     train(loss, images, budget, monitor="valid_loss")
     prior = AutoregressiveCategoricalHead(SITES, CODES, budget.hidden)

@@ -17,9 +17,19 @@ from pyrovae.recipes.landscape.family import Budget, Images, Kind, Scores
 from pyrovae.training.hooks import EarlyStopping, ProgressBar
 
 
-def train(loss: nn.Module, images: Images, budget: Budget, *, monitor: str = "valid_elbo") -> None:
+def train(
+    loss: nn.Module,
+    images: Images,
+    budget: Budget,
+    *,
+    monitor: str = "valid_elbo",
+    faster: float = 1.0,
+) -> None:
     """Minimise a loss on the training rows, and keep the weights that are best on the validation
-    rows."""
+    rows.
+
+    faster: a factor of the learning rate, for models whose parameters are no nets.
+    """
     data = Batches(
         DictDataset(x=images.train), budget.batch_size, shuffle=True, transform=images.visit
     )
@@ -33,7 +43,7 @@ def train(loss: nn.Module, images: Images, budget: Budget, *, monitor: str = "va
             data,
             valid=valid,
             epochs=budget.epochs,
-            lr=budget.lr,
+            lr=faster * budget.lr,
             hooks=[ProgressBar(), best],
         )
 

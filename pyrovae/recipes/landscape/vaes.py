@@ -12,6 +12,8 @@ from pyrovae.recipes.landscape.family import Budget, Family, Images
 from pyrovae.recipes.landscape.pairs import Pair, train
 
 IWAE_PARTICLES = 10
+WARMUP = 20
+"""Epochs in which the weight of the hierarchy's KL rises to 1."""
 
 
 def mlps(images: Images, budget: Budget) -> tuple[nn.Module, nn.Module]:
@@ -75,7 +77,8 @@ def fit_hierarchical(images: Images, budget: Budget) -> Pair:
         z2=pv.Node(NormalHead(MLP(width, [width], 2 * upper)), "h"),
         z1=pv.Node(precise, "h", "z2"),
     )
-    train(pv.ElboLoss(model, guide), images, budget)
+    steps = WARMUP * -(-len(images.train) // budget.batch_size)
+    train(pv.ElboLoss(model, guide, beta=pv.LinearWarmup(steps)), images, budget)
     return Pair(model, guide, budget.num_particles)
 
 
@@ -97,6 +100,6 @@ VAES = (
         "binary",
         fit_hierarchical,
         has_code=True,
-        note="two layers of latents, guide from the top down",
+        note=f"two layers of latents, guide from the top down, KL warm-up of {WARMUP} epochs",
     ),
 )
