@@ -28,8 +28,8 @@ LEAVE_ONE_OUT = 4
 """Draws of the guide a step."""
 STATES = 16
 """Values of each of the two categorical latents that are summed out."""
-CODES, SITES, FEATURES = 32, 10, 8
-"""The codebook, the codes of an image, the numbers of a code's vector."""
+CODES, FEATURES, SHARE = 16, 8, 4
+"""The codebook, the numbers of a code's vector, the real latents for which one code stands."""
 
 
 def bits(images: Images, budget: Budget, *, relaxed: bool) -> tuple[pv.Model, pv.Guide]:
@@ -100,15 +100,15 @@ class Quantized:
 
 def fit_vq(images: Images, budget: Budget) -> Quantized:
     """Codes first, then the prior of the codes."""
-    book = Codebook(CODES, FEATURES)
-    decoder = MLP((SITES, FEATURES), budget.hidden[::-1], images.features)
-    encoder = VectorQuantized(MLP(images.features, budget.hidden, (SITES, FEATURES)), book)
+    book, sites = Codebook(CODES, FEATURES), max(1, budget.latent_size // SHARE)
+    decoder = MLP((sites, FEATURES), budget.hidden[::-1], images.features)
+    encoder = VectorQuantized(MLP(images.features, budget.hidden, (sites, FEATURES)), book)
     with torch.no_grad():  # a codebook far from the encoder's outputs would stay unused
         rows = encoder.net(images.train).flatten(0, -2)
         book.vectors.copy_(rows[torch.randint(len(rows), (CODES,))])
-    loss = VectorQuantizedLoss(BernoulliHead(decoder), encoder)
+    loss = VectorQuantizedLoss(BernoulliHead(decoder), encoder, commitment=1.0)
     train(loss, images, budget, monitor="valid_loss")
-    prior = AutoregressiveCategoricalHead(SITES, CODES, budget.hidden)
+    prior = AutoregressiveCategoricalHead(sites, CODES, budget.hidden)
     with torch.no_grad():
         codes, held_out = (encoder(x)() for x in (images.train, images.valid))
     with tempfile.TemporaryDirectory() as folder:
@@ -155,6 +155,6 @@ DISCRETE = (
         "binary",
         fit_vq,
         has_code=True,
-        note=f"{SITES} codes of {CODES}, autoregressive prior; log p(x, nearest codes)",
+        note=f"a code of {CODES} for each {SHARE} real latents, autoregressive prior; log p(x, nearest codes)",
     ),
 )
