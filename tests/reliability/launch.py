@@ -5,6 +5,7 @@ import os
 import runpy
 import signal
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pyro
 import torch
+from tqdm import tqdm
 
 SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
 KILLED = -signal.SIGKILL
@@ -88,6 +90,8 @@ def _become(work: Callable[[], object], log: Path) -> None:
     """The child's whole life."""
     status = 1
     try:
+        # tqdm's own lock is shared with the parent, which would wait for ever for a killed child's
+        tqdm.set_lock(threading.RLock())
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(output, 1), os.dup2(output, 2)
         sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
