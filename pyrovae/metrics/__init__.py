@@ -11,6 +11,7 @@ over splits or seeds.
 | class probabilities | `accuracy`, `nll`, `brier`, `entropy`, `mutual_information` |
 | their calibration | `calibration_error`, `reliability` |
 | detection of unknown data | `auroc`, `aupr` |
+| codes against known factors | `factor_information`, `mutual_information_gap` (MIG), `separated_predictability` (SAP) |
 | any of them, over data, splits or seeds | `mean_and_error` |
 """
 
@@ -18,6 +19,11 @@ from pyrovae.metrics.calibration import Reliability, calibration_error, reliabil
 from pyrovae.metrics.classification import accuracy, brier, entropy, mutual_information, nll
 from pyrovae.metrics.crps import crps, crps_normal_mixture
 from pyrovae.metrics.detection import aupr, auroc
+from pyrovae.metrics.disentanglement import (
+    factor_information,
+    mutual_information_gap,
+    separated_predictability,
+)
 from pyrovae.metrics.regression import coverage, interval_width, log_predictive_density, rmse
 from pyrovae.metrics.summary import MeanError, mean_and_error
 
@@ -33,11 +39,14 @@ __all__ = [
     "crps",
     "crps_normal_mixture",
     "entropy",
+    "factor_information",
     "interval_width",
     "log_predictive_density",
     "mean_and_error",
     "mutual_information",
+    "mutual_information_gap",
     "nll",
     "reliability",
     "rmse",
+    "separated_predictability",
 ]
