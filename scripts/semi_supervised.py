@@ -39,7 +39,7 @@ ROWS = 8
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    GROUPS: ClassVar[dict[str, str]] = {"dataset": "run", "method": "nets and training"}
+    GROUPS: ClassVar[dict[str, str]] = {"dataset": "run", "method": "training"}
 
     dataset: str = "digits"
     """digits, mnist, fashion-mnist, kmnist, or the path of an .npz of images x with labels y."""

@@ -18,6 +18,7 @@ from pyrovae.data.regression_loaders import (
     load_npz_regression,
 )
 from pyrovae.data.splits import Splits
+from pyrovae.data.sprites import load_sprites
 from pyrovae.data.stacked_batches import StackedBatches
 from pyrovae.data.uci import load_uci, load_uci_folder, uci
 from pyrovae.data.user_files import load_path
@@ -43,6 +44,7 @@ __all__ = [
     "load_mnist",
     "load_npz_regression",
     "load_path",
+    "load_sprites",
     "load_uci",
     "load_uci_folder",
     "mnist",

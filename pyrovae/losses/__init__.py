@@ -4,6 +4,7 @@ from pyrovae.losses.aggressive_encoder import Lagging
 from pyrovae.losses.base import unwrap
 from pyrovae.losses.capacity import CapacityLoss
 from pyrovae.losses.contrastive_divergence import ContrastiveDivergence
+from pyrovae.losses.density_ratio import DensityRatio
 from pyrovae.losses.diffusion import DiffusionLoss
 from pyrovae.losses.elbo import ElboLoss
 from pyrovae.losses.elbo_terms import Terms
@@ -13,11 +14,17 @@ from pyrovae.losses.penalty import Penalized, squared_jacobian
 from pyrovae.losses.pyro_loss import PyroLoss
 from pyrovae.losses.schedules import LinearWarmup
 from pyrovae.losses.semi_supervised import SemiSupervisedLoss
+from pyrovae.losses.total_correlation import (
+    TotalCorrelation,
+    minibatch_weighted,
+    stratified,
+)
 from pyrovae.losses.vector_quantized import VectorQuantizedLoss
 
 __all__ = [
     "CapacityLoss",
     "ContrastiveDivergence",
+    "DensityRatio",
     "DiffusionLoss",
     "ElboLoss",
     "IwaeLoss",
@@ -28,7 +35,10 @@ __all__ = [
     "PyroLoss",
     "SemiSupervisedLoss",
     "Terms",
+    "TotalCorrelation",
     "VectorQuantizedLoss",
+    "minibatch_weighted",
+    "stratified",
     "unwrap",
     "squared_jacobian",
 ]

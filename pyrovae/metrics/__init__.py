@@ -2,7 +2,7 @@
 
 The first dim is that of S predictive draws, then come N data. A score that is a mean over data
 returns `(N,)` values, so that `mean_and_error` gives the mean and its standard error; the others
-(`rmse`, `calibration_error`, `auroc`, `aupr`) return a scalar, whose error comes from repeating
+(`rmse`, `calibration_error`, `auroc`, `aupr`, ...) return a scalar, whose error comes from repeating
 over splits or seeds.
 
 | of | functions |
@@ -11,14 +11,29 @@ over splits or seeds.
 | class probabilities | `accuracy`, `nll`, `brier`, `entropy`, `mutual_information` |
 | their calibration | `calibration_error`, `reliability` |
 | detection of unknown data | `auroc`, `aupr` |
+| codes against known factors | `factor_information`, `mutual_information_gap` (MIG), `separated_predictability` (SAP) |
+| samples against data, by features | `frechet_distance`, `kernel_distance`, `sample_precision`, `sample_recall`, `class_coverage`; errors by `block_error` |
 | any of them, over data, splits or seeds | `mean_and_error` |
 """
 
+from pyrovae.metrics.blocks import block_error
 from pyrovae.metrics.calibration import Reliability, calibration_error, reliability
 from pyrovae.metrics.classification import accuracy, brier, entropy, mutual_information, nll
 from pyrovae.metrics.crps import crps, crps_normal_mixture
 from pyrovae.metrics.detection import aupr, auroc
+from pyrovae.metrics.disentanglement import (
+    factor_information,
+    mutual_information_gap,
+    separated_predictability,
+)
 from pyrovae.metrics.regression import coverage, interval_width, log_predictive_density, rmse
+from pyrovae.metrics.samples import (
+    class_coverage,
+    frechet_distance,
+    kernel_distance,
+    sample_precision,
+    sample_recall,
+)
 from pyrovae.metrics.summary import MeanError, mean_and_error
 
 __all__ = [
@@ -27,17 +42,26 @@ __all__ = [
     "accuracy",
     "aupr",
     "auroc",
+    "block_error",
     "brier",
     "calibration_error",
+    "class_coverage",
     "coverage",
     "crps",
     "crps_normal_mixture",
     "entropy",
+    "factor_information",
+    "frechet_distance",
     "interval_width",
+    "kernel_distance",
     "log_predictive_density",
     "mean_and_error",
     "mutual_information",
+    "mutual_information_gap",
     "nll",
     "reliability",
     "rmse",
+    "sample_precision",
+    "sample_recall",
+    "separated_predictability",
 ]

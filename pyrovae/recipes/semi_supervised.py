@@ -13,6 +13,7 @@ from pyrovae.heads import BernoulliHead, NormalHead, StraightThroughCategoricalH
 from pyrovae.losses import SemiSupervisedLoss
 from pyrovae.nets import MLP, Constant
 from pyrovae.priors import StandardNormal
+from pyrovae.recipes import bounds
 from pyrovae.recipes.bounds import Count, NotNegative, Positive
 from pyrovae.training.hooks import ProgressBar
 
@@ -59,6 +60,9 @@ class Method:
     """Weight of the classifier's log-probability of the given labels, in nats per labelled datum."""
     unlabelled_batches: Count = 1
     """Batches without labels for each one with labels."""
+
+    def __post_init__(self) -> None:
+        bounds.check(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +151,13 @@ def m1_m2(data: Labels, m: Method) -> Learned:
             return encoder(x).mean
 
     upper = m2(dataclasses.replace(data, x=code(data.x)), m, likelihood=NormalHead)
-    return Learned(lambda x: upper.classify(code(x)), lambda y: decoder(_drawn(upper, y)).mean)
+
+    @torch.no_grad()
+    def draw(y: Tensor) -> Tensor:
+        """The mean of x for a draw of the code given each class."""
+        return decoder(_drawn(upper, y)).mean
+
+    return Learned(lambda x: upper.classify(code(x)), draw)
 
 
 def _drawn(upper: Learned, y: Tensor) -> Tensor:

@@ -139,6 +139,8 @@ def test_refusals_are_one_line(tmp_path: Path) -> None:
         run(tmp_path, "--families", "ppc")
     with pytest.raises(Refusal, match="neither a data set nor a file"):
         run(tmp_path, "--dataset", "digit")
+    with pytest.raises(Refusal, match="--epochs 0: expected at least 1"):
+        run(tmp_path, "--epochs", "0")
     bits = tmp_path / "bits.npz"
     np.savez(bits, x=(np.random.default_rng(0).random((80, 4, 4)) < 0.5).astype(np.uint8))
     with pytest.raises(Refusal, match="holds bits, which the real families do not model"):

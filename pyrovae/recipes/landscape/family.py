@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from pyrovae.recipes import bounds
 from pyrovae.recipes.bounds import Count, Positive
 
 Kind = Literal["exact", "bound", "importance", "annealed"]
@@ -80,6 +81,9 @@ class Budget:
     """Its steps."""
     annealed_data: Count = 100
     """Maximum number of test data that it scores."""
+
+    def __post_init__(self) -> None:
+        bounds.check(self)
 
 
 @dataclass(frozen=True)
