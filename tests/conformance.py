@@ -281,9 +281,7 @@ CONDITIONALS: dict[str, Case] = {
         lambda: ResidualNormal(MLP(7, [8], 4), NormalHead(MLP(3, [8], 4))), ((4,), (3,)), (2,)
     ),
     "ResidualNormal, image": Case(
-        lambda: ResidualNormal(
-            Batched(nn.Conv2d(1, 2, 1), 3), StandardNormal(1, 2, 2)
-        ),
+        lambda: ResidualNormal(Batched(nn.Conv2d(1, 2, 1), 3), StandardNormal(1, 2, 2)),
         ((1, 2, 2),),
         (1, 2, 2),
     ),

@@ -155,9 +155,7 @@ class Recognition(nn.Module):
         last.weight.data *= 0.1  # the guide starts near the prior
         nn.init.zeros_(last.bias)
         self.both = Batched(
-            nn.Sequential(
-                nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1), nn.SiLU(), last
-            ),
+            nn.Sequential(nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1), nn.SiLU(), last),
             event_dim=3,
         )
 
@@ -170,9 +168,7 @@ class State(nn.Module):
     """What is known after a level: the state before it, or at the top one number for each place,
     plus a 1x1 convolution of z; then residual cells."""
 
-    def __init__(
-        self, hierarchy: Hierarchy, channels: int, first: tuple[int, ...] | None
-    ) -> None:
+    def __init__(self, hierarchy: Hierarchy, channels: int, first: tuple[int, ...] | None) -> None:
         super().__init__()
         self.z = Batched(nn.Conv2d(hierarchy.latents, channels, 1), 3)
         self.first = None if first is None else Place(channels, first)
