@@ -55,13 +55,26 @@ from pyrovae.heads import (
     StraightThroughCategoricalHead,
     StudentTHead,
 )
-from pyrovae.nets import MLP, Batched, Constant, ConvDecoder, ConvEncoder, GatedMLP, Standardized
+from pyrovae.nets import (
+    MLP,
+    Batched,
+    BoundedScale,
+    Constant,
+    ConvDecoder,
+    ConvEncoder,
+    Downsampling,
+    GatedMLP,
+    ResidualCell,
+    Standardized,
+    Upsampling,
+)
 from pyrovae.posteriors import (
     IAF,
     FlowPosterior,
     NonReparameterized,
     PlanarPosterior,
     PrecisionWeighted,
+    ResidualNormal,
 )
 from pyrovae.priors import (
     Laplace,
@@ -264,6 +277,14 @@ CONDITIONALS: dict[str, Case] = {
         ((4,), (3,)),
         (2,),
     ),
+    "ResidualNormal": Case(
+        lambda: ResidualNormal(MLP(7, [8], 4), NormalHead(MLP(3, [8], 4))), ((4,), (3,)), (2,)
+    ),
+    "ResidualNormal, image": Case(
+        lambda: ResidualNormal(Batched(nn.Conv2d(1, 2, 1), 3), StandardNormal(1, 2, 2)),
+        ((1, 2, 2),),
+        (1, 2, 2),
+    ),
     "NonReparameterized": Case(
         lambda: NonReparameterized(NormalHead(MLP(4, [8], 4))), ((4,),), (2,)
     ),
@@ -274,6 +295,17 @@ CONDITIONALS: dict[str, Case] = {
     ),
     "encoder, convolutional": Case(
         lambda: NormalHead(ConvEncoder((1, 5, 3), [4, 8], 4)), ((1, 5, 3),), (2,)
+    ),
+    "encoder, residual": Case(
+        lambda: NormalHead(
+            BoundedScale(nn.Sequential(Downsampling(1, 4), ResidualCell(4, depth=2)), event_dim=3),
+            event_dim=3,
+        ),
+        ((1, 3, 1),),
+        (2, 2, 1),
+    ),
+    "BernoulliHead, upsampled": Case(
+        lambda: BernoulliHead(Upsampling(2, 1, (3, 2)), event_dim=3), ((2, 2, 1),), (1, 3, 2)
     ),
     "encoder, standardised": Case(
         lambda: NormalHead(Standardized(MLP(4, [8], 4), 0.5, 2.0)), ((4,),), (2,)

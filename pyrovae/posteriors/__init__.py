@@ -4,6 +4,7 @@ here."""
 from pyrovae.posteriors.flow import IAF, FlowPosterior
 from pyrovae.posteriors.ladder import PrecisionWeighted
 from pyrovae.posteriors.planar import PlanarPosterior
+from pyrovae.posteriors.residual import ResidualNormal
 from pyrovae.posteriors.score_function import NonReparameterized
 from pyrovae.posteriors.vector_quantized import VectorQuantized
 
@@ -13,5 +14,6 @@ __all__ = [
     "NonReparameterized",
     "PlanarPosterior",
     "PrecisionWeighted",
+    "ResidualNormal",
     "VectorQuantized",
 ]
