@@ -1,8 +1,9 @@
 """Every prior with every guide under every objective: what makes sense trains, and what does not
 says why."""
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -98,13 +99,28 @@ def make_loss(prior: str, guide: str, objective: str, *, path: bool = True) -> n
     return OBJECTIVES[objective](model, program)
 
 
+def cases(objective: str) -> Iterator[tuple[str, str]]:
+    """All pairs of prior and guide for the ELBO and DReG; a third of them, another third for each,
+    for the other objectives, so that every two of prior, guide and objective still meet."""
+    shift = list(OBJECTIVES).index(objective)
+    for (i, prior), (j, guide) in itertools.product(enumerate(PRIORS), enumerate(GUIDES)):
+        if objective in ("elbo", "dreg") or (i + j + shift) % 3 == 0:
+            yield prior, guide
+
+
+def test_the_cover_holds_every_pair() -> None:
+    triples = {(*pair, objective) for objective in OBJECTIVES for pair in cases(objective)}
+    for drop in range(3):
+        sides = [names for k, names in enumerate((PRIORS, GUIDES, OBJECTIVES)) if k != drop]
+        met = {tuple(part for k, part in enumerate(triple) if k != drop) for triple in triples}
+        assert met == set(itertools.product(*sides))
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_every_prior_with_every_guide_trains(objective: str) -> None:
     path = objective != "score-function"
-    for prior in PRIORS:
-        for guide in GUIDES:
-            if guide == "semi-amortised" and not path:
-                continue
+    for prior, guide in cases(objective):
+        if path or guide != "semi-amortised":
             case = f"{prior} prior, {guide} guide"
             loss = make_loss(prior, guide, objective, path=path)
             before = {name: p.detach().clone() for name, p in loss.named_parameters()}

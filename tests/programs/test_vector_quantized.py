@@ -60,14 +60,14 @@ def test_digits_are_coded_and_a_prior_of_the_codes_is_learned() -> None:
     torch.manual_seed(0)
     train, _, test = load_digits().batches("threshold", flatten=True)
     model, guide, loss = program(64, codes=16, sites=6, hidden=64)
-    pv.fit(loss, train, epochs=30, lr=3e-3, compile="off")
+    pv.fit(loss, train, epochs=15, lr=5e-3, compile="off")
     (batch,) = [{"x": test.data.tensors["x"].flatten(1).double()}]
     before = pv.log_weights(model, guide, batch, 1).mean()
     encoder = guide.nodes["c"].conditional
     x = train.data.tensors["x"].flatten(1).double()
     codes = encoder(x)().detach()
     prior = pv.Model(c=model.nodes["c"].conditional)
-    pv.fit(pv.ElboLoss(prior), [{"c": codes}], epochs=150, lr=0.01, compile="off")
+    pv.fit(pv.ElboLoss(prior), [{"c": codes}], epochs=80, lr=0.02, compile="off")
     after = pv.log_weights(model, guide, batch, 1).mean()
     assert after > before + 0.5 and after > -27.0
 
