@@ -34,9 +34,9 @@ from pyrovae.recipes.bnn_task import Task
 from pyrovae.recipes.bnn_train import train
 from pyrovae.recipes.bnn_unknown import load_unknown
 from pyrovae.recipes.bounds import OutFolder
-from pyrovae.recipes.data_choice import did_you_mean
 from pyrovae.recipes.folder_lock import owned
 from pyrovae.recipes.machine import choose_device
+from pyrovae.recipes.name_list import several
 from pyrovae.recipes.nesting import flatten
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.results import find_result, read_result, write_result
@@ -76,13 +76,7 @@ class Comparison:
 
     def variants(self) -> list[dict[str, str]]:
         """The method of each run."""
-        methods = self.methods.split(",")
-        if unknown := [method for method in methods if method not in METHODS]:
-            raise Refusal(
-                f"--methods names {', '.join(unknown)}; expected some of {', '.join(METHODS)}."
-                + did_you_mean(unknown[0], METHODS)
-            )
-        return [{"method": method} for method in methods]
+        return [{"method": name} for name in several("--methods", self.methods, METHODS)]
 
 
 def compare(c: Comparison) -> dict[str, Scores]:

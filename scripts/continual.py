@@ -33,6 +33,7 @@ from pyrovae.recipes.continual_settings import ContinualSettings
 from pyrovae.recipes.continual_tasks import Stream, load_stream
 from pyrovae.recipes.folder_lock import owned
 from pyrovae.recipes.machine import choose_device
+from pyrovae.recipes.name_list import several
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.results import find_result, write_result
 from pyrovae.recipes.run_folder import as_json
@@ -64,9 +65,7 @@ class Continual:
 
 
 def main(c: Continual) -> dict[str, Result]:
-    s, methods = c.settings, c.methods.split(",")
-    if wrong := [method for method in methods if method not in METHODS]:
-        raise Refusal(f"--methods names {wrong}, expected some of {', '.join(METHODS)}.")
+    s, methods = c.settings, several("--methods", c.methods, METHODS)
     torch.set_num_threads(s.threads or 1)
     device = choose_device(s.device)
     stream = load_stream(

@@ -27,11 +27,10 @@ from pyrovae.data import load_sprites
 from pyrovae.data.sprites import FACTORS
 from pyrovae.recipes import bounds
 from pyrovae.recipes.bounds import Count, OutFolder, Seed, Threads
-from pyrovae.recipes.data_choice import did_you_mean
 from pyrovae.recipes.disentanglement import METHODS, Images, Method, train
 from pyrovae.recipes.folder_lock import owned
 from pyrovae.recipes.latent_figures import FARTHEST, STEPS
-from pyrovae.recipes.refusal import Refusal
+from pyrovae.recipes.name_list import several
 from pyrovae.recipes.results import find_result, read_arrays, write_arrays, write_result
 from pyrovae.recipes.tables import markdown_table, write_markdown
 
@@ -66,15 +65,10 @@ class Comparison:
 
     def __post_init__(self) -> None:
         bounds.check(self)
-        for name in self.names():
-            if name not in METHODS:
-                raise Refusal(
-                    f"--methods {name}: there is no such method.{did_you_mean(name, METHODS)} Expected "
-                    f"{', '.join(METHODS)}."
-                )
+        self.names()
 
     def names(self) -> list[str]:
-        return self.methods.split(",")
+        return several("--methods", self.methods, METHODS)
 
 
 def one(s: Comparison, data: Images, digest: str, name: str, seed: int) -> dict:

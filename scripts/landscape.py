@@ -24,7 +24,7 @@ from script_context import script_context
 import pyrovae.plots as plots
 from pyrovae.recipes import bounds
 from pyrovae.recipes.bounds import OutFolder, Seed, Threads
-from pyrovae.recipes.data_choice import did_you_mean, digest_of_parts
+from pyrovae.recipes.data_choice import digest_of_parts
 from pyrovae.recipes.folder_lock import owned
 from pyrovae.recipes.landscape import data as landscape_data
 from pyrovae.recipes.landscape.families import FAMILIES
@@ -36,7 +36,7 @@ from pyrovae.recipes.landscape.report import (
     markdown,
     settings_of,
 )
-from pyrovae.recipes.refusal import Refusal
+from pyrovae.recipes.name_list import several
 from pyrovae.recipes.results import write_result
 from pyrovae.recipes.tables import write_markdown
 
@@ -61,18 +61,15 @@ class Landscape:
 
     def __post_init__(self) -> None:
         bounds.check(self)
-        for name in self.names():
-            if name not in FAMILIES:
-                raise Refusal(
-                    f"--families {name}: there is no such family.{did_you_mean(name, FAMILIES)} Expected "
-                    f"{', '.join(FAMILIES)}."
-                )
+        self.names()
 
     def usual(self) -> landscape_data.Binarize:
         return self.binarize or ("threshold" if self.dataset == "digits" else "static")
 
     def names(self) -> list[str]:
-        return list(FAMILIES) if self.families == "all" else self.families.split(",")
+        if self.families == "all":
+            return list(FAMILIES)
+        return several("--families", self.families, FAMILIES)
 
 
 def main(s: Landscape) -> dict[str, dict]:

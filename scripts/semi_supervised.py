@@ -28,6 +28,7 @@ from pyrovae.recipes.bounds import Count, OutFolder, Seed, Threads
 from pyrovae.recipes.data_choice import digest_of_parts, with_classes
 from pyrovae.recipes.folder_lock import owned
 from pyrovae.recipes.landscape import data as images
+from pyrovae.recipes.name_list import several
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.results import find_result, read_arrays, write_arrays, write_result
 from pyrovae.recipes.semi_supervised import METHODS, PUBLISHED, Labels, Method
@@ -59,12 +60,10 @@ class Comparison:
 
     def __post_init__(self) -> None:
         bounds.check(self)
-        for name in self.names():
-            if name not in METHODS:
-                raise Refusal(f"--methods {name}: expected one of {', '.join(METHODS)}.")
+        self.names()
 
     def names(self) -> list[str]:
-        return self.methods.split(",")
+        return several("--methods", self.methods, METHODS)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -34,9 +34,9 @@ def m2(classes: int = 3, features: int = 4) -> tuple[pv.Model, pv.Guide, nn.Modu
 
 
 def test_without_labels_it_is_the_elbo_that_pyro_enumerates() -> None:
-    """Averaged over draws of z, within 5 standard errors."""
+    """Averaged over draws of z, 100 for each datum at once, within 5 standard errors."""
     model, guide, net = m2()
-    x = (torch.rand(6, 4) < 0.5).double()
+    x = (torch.rand(6, 4) < 0.5).double().repeat(100, 1)
     loss = SemiSupervisedLoss(model, guide)
 
     def enumerated(x: Tensor) -> None:
@@ -53,9 +53,9 @@ def test_without_labels_it_is_the_elbo_that_pyro_enumerates() -> None:
     theirs = pv.ElboLoss(model, enumerated, elbo=TraceEnum_ELBO(strict_enumeration_warning=False))
     torch.manual_seed(0)
     with torch.no_grad():
-        ours_found = torch.stack([loss(x=x) for _ in range(400)])
-        theirs_found = torch.stack([theirs(x=x) for _ in range(400)])
-    error = ((ours_found.var() + theirs_found.var()) / 400) ** 0.5
+        ours_found = torch.stack([loss(x=x) for _ in range(30)])
+        theirs_found = torch.stack([theirs(x=x) for _ in range(30)])
+    error = ((ours_found.var() + theirs_found.var()) / 30) ** 0.5
     assert abs(ours_found.mean() - theirs_found.mean()) < 5 * error
 
 
@@ -97,7 +97,7 @@ def test_labels_are_chosen_evenly() -> None:
 
 
 def test_data_without_labels_help() -> None:
-    """30 labels of the digits: M1+M2 errs less than the same net on the labels alone."""
+    """30 labels of the digits: M2 errs less than the same net on the labels alone."""
     torch.set_default_dtype(torch.float32)
     try:
         splits = load_digits()
@@ -105,12 +105,12 @@ def test_data_without_labels_help() -> None:
         test = splits.test.tensors["x"].flatten(1).round()
         torch.manual_seed(0)
         data = Labels.choose(x, y, 30, seed=0)
-        method = Method(epochs=15, hidden=(64,), latent_size=10, lr=5e-3)
-        found = {name: METHODS[name](data, method) for name in ("supervised", "m1+m2")}
+        method = Method(epochs=30, hidden=(64,), latent_size=10, lr=3e-3)
+        found = {name: METHODS[name](data, method) for name in ("supervised", "m2")}
         scores = {
             name: one.accuracy(test, splits.test.tensors["y"]) for name, one in found.items()
         }
-        assert scores["m1+m2"] > scores["supervised"] > 0.5
-        assert found["m1+m2"].draw(torch.eye(10)).shape == (10, 64)
+        assert scores["m2"] > scores["supervised"] + 0.03 and scores["supervised"] > 0.5
+        assert found["m2"].draw(torch.eye(10)).shape == (10, 64)
     finally:
         torch.set_default_dtype(torch.float64)
