@@ -54,6 +54,8 @@ class Quality:
     """Folders of runs of train_vae.py, and of landscape.py."""
     num: Samples = 1000
     """Samples of each model, at most."""
+    max_data: Samples = 2000
+    """Test images, at most; chosen at random."""
     out: OutFolder = Path("runs/sample_quality")
     """The folder to write to."""
     seed: Seed = 0
@@ -87,7 +89,7 @@ def main(s: Quality) -> dict[str, dict]:
 
 def score(s: Quality, sources: list[Source]) -> dict:
     """Scores of the controls and of every model of the same images."""
-    images = sources[0].images
+    images = sources[0].images.some(s.max_data, s.seed)
     torch.manual_seed(s.seed)
     classifier = train_classifier(images, s.net)
     compared = controls(images, min(s.num, *(len(one.samples) for one in sources)))

@@ -39,6 +39,13 @@ class Images:
     def classes(self) -> int:
         return int(self.y.max()) + 1
 
+    def some(self, num: int, seed: int) -> "Images":
+        """With at most `num` test images, chosen by a seed of their own."""
+        if num >= len(self.test):
+            return self
+        order = torch.randperm(len(self.test), generator=torch.Generator().manual_seed(seed))
+        return dataclasses.replace(self, test=self.test[order[:num]])
+
 
 @dataclasses.dataclass(frozen=True)
 class Net:
@@ -127,7 +134,8 @@ def controls(images: Images, num: int) -> dict[str, Tensor]:
 
 
 def blurred(x: Tensor) -> Tensor:
-    """Means over 3 x 3 pixels; of bits, whether they are above 1/2."""
+    """Means over 3 x 3 pixels (5 x 5 of images of 28 x 28); of bits, whether they are above 1/2."""
     bits = bool(((x == 0) | (x == 1)).all())
-    means = functional.avg_pool2d(x, 3, stride=1, padding=1)
+    reach = max(1, x.shape[-1] // 14)
+    means = functional.avg_pool2d(x, 2 * reach + 1, stride=1, padding=reach)
     return (means > 0.5).to(x) if bits else means

@@ -23,12 +23,13 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_the_command_scores_runs_and_landscapes(
     folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    words = ["--num", "200", "--epochs", "2", "--out", tmp_path]
+    words = ["--num", "200", "--max-data", "150", "--epochs", "2", "--out", tmp_path]
     said = run("sample_quality.py", *folders, *words)
     tables = json.loads((tmp_path / "sample_quality.json").read_text())["tables"]
     bits, grey = tables.values()  # the VAE and the binary families saw the same images
     assert {str(folders[0]), f"{folders[1]}: bernoulli"} < set(bits["scores"])
     assert f"{folders[1]}: ppca" in grey["scores"] and bits["num_samples"] == 200
+    assert bits["num_data"] == 150
     for table in (bits, grey):
         assert len(table["scores"]) == 4 + (2 if table is bits else 1)
         for row in table["scores"].values():
