@@ -3,7 +3,7 @@
 The first dim is that of S predictive draws, then come N data. A score that is a mean over data
 returns `(N,)` values, so that `mean_and_error` gives the mean and its standard error; the others
 (`rmse`, `calibration_error`, `auroc`, `aupr`, ...) return a scalar, whose error comes from repeating
-over splits or seeds.
+over splits or seeds, or from `block_error`.
 
 | of | functions |
 |---|---|
@@ -12,7 +12,7 @@ over splits or seeds.
 | their calibration | `calibration_error`, `reliability` |
 | detection of unknown data | `auroc`, `aupr` |
 | codes against known factors | `factor_information`, `mutual_information_gap` (MIG), `separated_predictability` (SAP) |
-| samples against data, by features | `frechet_distance`, `kernel_distance`, `sample_precision`, `sample_recall`, `class_coverage`; errors by `block_error` |
+| samples against data | `frechet_distance`, `kernel_distance`, `sample_precision`, `sample_recall`, `class_coverage` |
 | any of them, over data, splits or seeds | `mean_and_error` |
 """
 

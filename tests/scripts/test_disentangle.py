@@ -73,6 +73,19 @@ def test_a_weight_on_the_total_correlation_lowers_it() -> None:
     assert found["beta-tc-vae"] < 0.5 * found["vae"]
 
 
+def test_an_unused_dim_knows_nothing() -> None:
+    """By draws; the bins of its means would be full."""
+    data = Images.of(load_sprites())
+    torch.manual_seed(0)
+    trained = train("vae", data, Method(epochs=1, hidden=(16,), latent_size=2))
+    last = trained.encoder.net.layers[-1]
+    with torch.no_grad():
+        last.weight[[0, 2]] *= 1e-3  # mean and scale of the first dim hardly move
+        last.bias[[0, 2]] = torch.tensor([0.0, 0.5413])
+    information = trained.information(data)
+    assert information[0].max() < 0.02
+
+
 def test_refusals_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match="expected some of .* Did you mean beta-vae"):
         run(tmp_path, "--methods", "beta-va")

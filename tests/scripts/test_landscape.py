@@ -125,7 +125,7 @@ def test_the_command_writes_and_continues(tmp_path: Path) -> None:
     for name in ("landscape.md", "landscape_binary.png", "landscape_real.png"):
         assert (tmp_path / name).stat().st_size > 500
     arrays = np.load(tmp_path / "families" / "bernoulli.npz")
-    assert arrays["log_px"].shape == (359,) and arrays["samples"].shape == (10, 1, 8, 8)
+    assert arrays["log_px"].shape == (359,) and arrays["samples"].shape == (1000, 1, 8, 8)
     assert arrays["log_px"].mean() == pytest.approx(content["binary"]["bernoulli"]["log_px"])
     before = (tmp_path / "families" / "bernoulli-mixture-svi.json").stat().st_mtime_ns
     run(tmp_path, "--families", names)

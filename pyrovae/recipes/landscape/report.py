@@ -17,6 +17,8 @@ from pyrovae.recipes.tables import markdown_table
 
 SHOWN = 10
 """Draws of each family in the figure."""
+SAMPLES = 1000
+"""Draws of each family that are stored."""
 AGAINST: Mapping[Table, str] = {"binary": "vae", "real": "vae-normal-learned"}
 """The family that the others are compared with."""
 HEADS: Mapping[Table, str] = {
@@ -37,7 +39,7 @@ def fit_or_find(
     fitted = family.fit(images, budget)
     trained = time.perf_counter() - start
     scores = fitted.score(images.test)
-    samples = images.pixels(fitted.sample(SHOWN))
+    samples = images.pixels(fitted.sample(SAMPLES))
     result: dict[str, object] = {
         "asked": asked,
         "table": family.table,
@@ -122,7 +124,7 @@ def figures(
         for name, one in results.items():
             if one["table"] == table:
                 value, se = ("log_px", "se") if table == "binary" else ("bits_per_dim", "bits_se")
-                samples = read_arrays(folder / f"{name}.npz")["samples"]
+                samples = read_arrays(folder / f"{name}.npz")["samples"][:SHOWN]
                 entries.append(
                     plots.Entry(
                         name,
