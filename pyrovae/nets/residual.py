@@ -39,8 +39,8 @@ class ResidualCell(nn.Module):
             )
         inside = hidden or max(1, channels // 2)
         last = nn.Conv2d(inside, channels, 1)
-        nn.init.zeros_(last.bias)
-        last.weight.data *= depth**-0.5
+        for parameter in last.parameters():
+            parameter.data *= depth**-0.5
         self.net = Batched(
             nn.Sequential(
                 nn.SiLU(),

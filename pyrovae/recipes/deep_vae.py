@@ -69,8 +69,8 @@ def deep_vae(
         >>> {name: tuple(z.shape) for name, z in guide(x=torch.zeros(5, 1, 8, 8)).items()}
         {'z1': (5, 2, 2, 2), 'z2': (5, 2, 2, 2), 'z3': (5, 2, 4, 4)}
     """
-    colours, *size = image_shape
-    sizes = [tuple(size)]
+    colours, height, width = image_shape
+    sizes: list[tuple[int, ...]] = [(height, width)]
     for _ in hierarchy.levels:
         sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
     guide: dict[str, pv.Node | pv.Value] = _features(colours, hierarchy, likelihood)
@@ -152,8 +152,8 @@ class Recognition(nn.Module):
             else None
         )
         last = nn.Conv2d(channels, numbers, 1)
-        last.weight.data *= 0.1  # the guide starts near the prior
-        nn.init.zeros_(last.bias)
+        for parameter in last.parameters():
+            parameter.data *= 0.1  # the guide starts near the prior
         self.both = Batched(
             nn.Sequential(nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1), nn.SiLU(), last),
             event_dim=3,

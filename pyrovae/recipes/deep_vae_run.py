@@ -67,7 +67,8 @@ def load_images(s: DeepSettings) -> Images:
     binarize: Binarize = "none"
     kind: ImageLikelihood = RealPixels()
     if likelihood == "logistic-mixture" and splits.levels is not None:
-        splits, kind = splits.as_levels(), Levels(splits.levels)
+        kind = Levels(splits.levels)
+        splits = splits.as_levels()
     elif likelihood == "bernoulli":
         kind = Bits()
         if not splits.is_binary:

@@ -25,7 +25,7 @@ def test_the_command_writes_and_continues(tmp_path: Path) -> None:
 
 def test_refusals_are_one_line(tmp_path: Path) -> None:
     for words, message in (
-        (["--methods", "m3"], "--methods m3"),
+        (["--methods", "m3"], "--methods names m3; expected some of"),
         (["--labels", "5000"], "1295 training images"),
         (["--epochs", "0"], "--epochs 0: expected at least 1"),
     ):
