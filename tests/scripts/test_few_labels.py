@@ -10,7 +10,7 @@ SMALL = ["--epochs", "1", "--hidden", "8", "--latent-size", "2"]
 
 def test_the_command_writes_and_continues(tmp_path: Path) -> None:
     words = ["--labels", "20", "--seeds", "2", *SMALL, "--out", tmp_path / "out"]
-    said = run("semi_supervised.py", *words)
+    said = run("semi_supervised.py", *words, pixels=True)
     content = json.loads((tmp_path / "out" / "semi_supervised.json").read_text())
     for name in ("supervised", "m2", "m1+m2"):
         assert 0 < content[name]["20"]["error"] < 100 and content[name]["20"]["seeds"] == 2
