@@ -39,7 +39,7 @@ def check_sites(model_trace: Trace, guide_trace: Trace, batch: Mapping[str, Tens
     latent = {
         name
         for name, site in sample_sites(model_trace, observed=False).items()
-        if site["infer"].get("enumerate") is None
+        if site["infer"].get("enumerate") != "parallel"
     }
     guided = {
         name

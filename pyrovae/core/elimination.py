@@ -3,6 +3,7 @@
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from pyrovae.core.types import sum_of
@@ -60,7 +61,6 @@ def eliminate(
     Source: Zhang & Poole 1994, "A simple approach to Bayesian network computations".
 
     Example:
-        >>> import torch
         >>> coin, flips = torch.tensor([0.5, 0.5]).log(), torch.tensor([[0.9, 0.1], [0.2, 0.8]]).log()
         >>> joint = [(Factor(coin, ("k",)), frozenset()), (Factor(flips, ("k", "n")), frozenset("n"))]
         >>> eliminate(joint, [Variable("k", frozenset())], {"n": 2}, []).exp()
@@ -104,7 +104,13 @@ def _sum_out(
         )
     dims = tuple(dict.fromkeys(dim for part in parts for dim in part.dims))
     total = sum_of(part.over(dims) for part in parts)
-    return Factor(total.logsumexp(dims.index(variable.name)), _without(dims, variable.name))
+    return Factor(_log_sum(total, dims.index(variable.name)), _without(dims, variable.name))
+
+
+def _log_sum(total: Tensor, dim: int) -> Tensor:
+    """`logsumexp`, without its NaN gradient where all terms are impossible."""
+    dead = (total == -torch.inf).all(dim, keepdim=True)
+    return total.masked_fill(dead, 0.0).logsumexp(dim).masked_fill(dead.squeeze(dim), -torch.inf)
 
 
 def _cost(variable: Variable, factors: Iterable[tuple[Factor, frozenset[Hashable]]]) -> int:

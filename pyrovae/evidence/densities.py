@@ -128,7 +128,8 @@ class SiteRequirement(Messenger):
         self.purpose, self.faults = purpose, faults
 
     def _pyro_sample(self, site: Site) -> None:
-        if site["is_observed"] or site["infer"].get("_deterministic") or is_subsample(site):
+        hidden = site["infer"].get("_deterministic") or site["infer"].get("_do_not_trace")
+        if site["is_observed"] or hidden or is_subsample(site):
             return
         for fault in self.faults:
             if (found := fault(site)) is not None:

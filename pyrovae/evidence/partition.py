@@ -65,6 +65,11 @@ def annealed_log_z(
     weight, bias = rbm.weight.detach().double(), rbm.visible_bias.detach().double()
     hidden_bias = rbm.hidden_bias.detach().double()
     logits = torch.zeros_like(bias) if base is None else base.to(bias)
+    if logits.shape != bias.shape or not logits.isfinite().all():
+        raise ValueError(
+            f"base has shape {tuple(logits.shape)} and values from {logits.min():g} to {logits.max():g}, expected finite "
+            f"logits of shape {tuple(bias.shape)}. Keep pixel means off 0 and 1 before .logit()."
+        )
 
     def score(v: Tensor, beta: float) -> Tensor:
         inputs = functional.linear(v, weight, hidden_bias)

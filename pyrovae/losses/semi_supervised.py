@@ -4,8 +4,11 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import constraints
 
+from pyrovae.core.errors import PairError
 from pyrovae.core.log_weights import log_weights
+from pyrovae.core.support_checks import describe, support_of
 from pyrovae.core.traces import run_guide
 from pyrovae.core.types import nodes_of
 from pyrovae.losses.base import hold
@@ -55,6 +58,11 @@ class SemiSupervisedLoss(nn.Module):
         given = {name: value for name, value in batch.items() if name != self.site}
         log_q = self._log_q(given)
         if self.site in batch:
+            if batch[self.site].shape != log_q.shape:
+                raise PairError(
+                    f"{self.site!r} has shape {tuple(batch[self.site].shape)}, expected one-hot classes of shape "
+                    f"{tuple(log_q.shape)}, e.g. torch.nn.functional.one_hot(y, {log_q.shape[-1]}).float()."
+                )
             bound = log_weights(self.model, self.guide, batch, 1)[0]
             return -(bound + self.weight * (batch[self.site] * log_q).sum(-1)).mean()
         count, classes = log_q.shape
@@ -74,6 +82,11 @@ class SemiSupervisedLoss(nn.Module):
     def _log_q(self, batch: dict[str, Tensor]) -> Tensor:
         """log q(y | x) of each class, `(B, C)`."""
         fn = nodes_of(run_guide(self.guide, batch))[self.site]["fn"]
+        if support_of(fn) is not constraints.one_hot:
+            raise PairError(
+                f"the guide's site {self.site!r} is {describe(fn)}, expected one-hot classes, e.g. by "
+                "StraightThroughCategoricalHead."
+            )
         classes = fn.event_shape[-1]
         each = torch.eye(classes, dtype=fn.mean.dtype, device=fn.mean.device)
         return torch.stack([fn.log_prob(one.expand(*fn.batch_shape, -1)) for one in each], -1)

@@ -1,6 +1,6 @@
 """A model with its discrete latents summed out exactly."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 
 import torch
 from pyro.distributions import TorchDistribution
@@ -26,13 +26,13 @@ class Marginal(nn.Module):
     None, data)` is exact where all latents are discrete. Programs with `pyro.markov` (hidden
     Markov models) cost what the forward algorithm does.
 
-    The log-probability of all sites that depend on a summed value is reported at the first of them
-    that is observed (at the first, if none is), and 0 at the others. Draw from the model itself,
-    not from its marginal.
+    Of the sites that depend on a summed value, log p(z) is reported at the first latent one, log p(x
+    | z) at the first that is observed, and 0 at the others. Draw from the model itself, not from its
+    marginal.
 
     plate: name of the plate over data; enumerated sites lie in it. max_plate_nesting: plates that
         the model opens, counted from dim -1 to the left; dims left of them, and of the particles at
-        dim -2, are enumerated.
+        dim -2, are enumerated. names: the sites to sum out; by default all that are marked.
 
     Raises: PairError for an enumerated site outside `plate`, for `poutine.scale` or subsampling
     inside the model on a site that is summed (a scale has no place within the sum), and where a
@@ -51,17 +51,24 @@ class Marginal(nn.Module):
     """
 
     def __init__(
-        self, model: Callable, *, plate: str = DATA, max_plate_nesting: int = MAX_PLATE_NESTING
+        self,
+        model: Callable,
+        *,
+        plate: str = DATA,
+        max_plate_nesting: int = MAX_PLATE_NESTING,
+        names: Collection[str] | None = None,
     ) -> None:
         super().__init__()
+        if not callable(model):
+            raise PairError(f"the model is {type(model).__name__}, expected a callable program.")
         self.model, self.plate = model, plate
-        self.first_dim = -1 - max(2, max_plate_nesting)
+        self.first_dim, self.names = -1 - max(2, max_plate_nesting), names
         self.found = nn.ModuleDict(
             {name: module for name, module in find_modules(model).items() if module is not model}
         )
 
     def forward(self, **batch: Tensor) -> object:
-        with EnumMessenger(self.first_dim), _SumOut(self.plate, self.first_dim):
+        with EnumMessenger(self.first_dim), _SumOut(self.plate, self.first_dim, self.names):
             return self.model(**batch)
 
 
@@ -78,24 +85,27 @@ def sum_out(model: Callable, guide: Callable, batch: Batch, plate: str) -> Calla
         return model
     sites = (site for site in nodes_of(model_trace).values() if site["type"] == "sample")
     frames = [frame for site in sites for frame in site["cond_indep_stack"] if frame.vectorized]
-    depth = max(-frame.dim for frame in frames)
-    return Marginal(model, plate=plate, max_plate_nesting=depth)
+    depth = max((-frame.dim for frame in frames), default=1)
+    return Marginal(model, plate=plate, max_plate_nesting=depth, names=left)
 
 
 class _SumOut(Messenger):
     """Collect the sites that depend on an enumerated value, and report their joint marginal at one
     of them."""
 
-    def __init__(self, plate: str, first_dim: int) -> None:
+    def __init__(self, plate: str, first_dim: int, names: Collection[str] | None = None) -> None:
         super().__init__()
-        self.plate, self.first_dim = plate, first_dim
+        self.plate, self.first_dim, self.names = plate, first_dim, names
         self.sites: list[Site] = []
         self.inner: dict[str, tuple[tuple[PlateFrame, ...], Tensor | bool | None]] = {}
-        self.total: Tensor | None = None
+        self.marginals: dict[bool, Tensor] = {}
 
     def _pyro_sample(self, msg: Site) -> None:
-        if not isinstance(msg["fn"], TorchDistributionMixin):
-            return  # the statement of a plate's rows
+        # neither the statement of a plate's rows nor a value without a density
+        if not isinstance(msg["fn"], TorchDistributionMixin) or msg["infer"].get("_deterministic"):
+            return
+        if self.names is not None and msg["name"] not in self.names:
+            msg["infer"].pop("enumerate", None)
         enumerated = msg["infer"].get("enumerate") == "parallel" and not msg["is_observed"]
         if not enumerated and not self._depends(msg):
             return
@@ -105,6 +115,7 @@ class _SumOut(Messenger):
                 "out; a scale has no place within the sum. Scale the loss instead (num_data=, beta=)."
             )
         frames = msg["cond_indep_stack"]
+        self._refuse_deep(msg["name"], frames)
         if enumerated and all(frame.name != self.plate for frame in frames):
             raise PairError(
                 f"latent site {msg['name']!r} is enumerated outside plate {self.plate!r}, so one value belongs "
@@ -121,10 +132,20 @@ class _SumOut(Messenger):
 
     def _depends(self, msg: Site) -> bool:
         """Whether the log-probability of a site has dims of enumerated values."""
-        fn, shapes = msg["fn"], [msg["fn"].batch_shape]
+        shapes = [msg["fn"].batch_shape]
+        shapes += [part.shape for part in (msg["mask"], msg["scale"]) if isinstance(part, Tensor)]
         if msg["is_observed"]:
-            shapes.append(msg["value"].shape[: msg["value"].dim() - len(fn.event_shape)])
-        return any(size > 1 for shape in shapes for size in shape[: self.first_dim + 1 or None])
+            event_dim = len(msg["fn"].event_shape)
+            shapes.append(msg["value"].shape[: msg["value"].dim() - event_dim])
+        return any(len(shape) >= -self.first_dim for shape in shapes)
+
+    def _refuse_deep(self, name: str, frames: tuple[PlateFrame, ...]) -> None:
+        for frame in frames:
+            if frame.dim is not None and frame.dim <= self.first_dim:
+                raise PairError(
+                    f"site {name!r} lies in plate {frame.name!r} at dim {frame.dim}, where the values of summed "
+                    f"latents go. Pass Marginal(model, max_plate_nesting={-frame.dim})."
+                )
 
     def _pyro_post_sample(self, msg: Site) -> None:
         name, fn = msg["name"], msg["fn"]
@@ -136,6 +157,7 @@ class _SumOut(Messenger):
                 f"latent site {name!r} is summed out of the model, and the guide samples it too. Leave it out "
                 "of the guide, or use the model without Marginal."
             )
+        self._refuse_deep(name, msg["cond_indep_stack"])
         base, (frames, mask) = fn if enumerated else fn.base_dist, self.inner[name]
         values = msg["value"].shape[: msg["value"].dim() - len(base.event_shape)]
         if not enumerated and not msg["is_observed"] and len(values) > -1 - self.first_dim:
@@ -154,20 +176,30 @@ class _SumOut(Messenger):
             }
         )
 
-    def log_prob(self, name: str) -> Tensor | None:
-        """The marginal at the site that reports it; None at the others."""
-        reporting = [site for site in self.sites if not site["enumerated"]]
-        first = next((site for site in reporting if site["is_observed"]), reporting[0])
+    def log_prob(self, name: str) -> Tensor:
+        """What a site reports: log p(z), log p(x | z), or 0."""
+        latents, data = (
+            [site for site in self.sites if not site["enumerated"] and site["is_observed"] == kind]
+            for kind in (False, True)
+        )
+        first = (data or latents)[0]
+        if latents and name == latents[0]["name"]:
+            return self._of(latents[0], latents_only=True)
+        total = self._of(first, latents_only=not data)
         if name != first["name"]:
-            return None
-        if self.total is None:
-            self.total = self._marginal(first)
-        return self.total
+            return torch.zeros_like(total)
+        return total - self._of(first, latents_only=True) if latents else total
 
-    def _marginal(self, first: Site) -> Tensor:
+    def _of(self, first: Site, *, latents_only: bool) -> Tensor:
+        if latents_only not in self.marginals:
+            kept = [s for s in self.sites if not (latents_only and s["is_observed"])]
+            self.marginals[latents_only] = self._marginal(first, kept)
+        return self.marginals[latents_only]
+
+    def _marginal(self, first: Site, sites: list[Site]) -> Tensor:
         sizes: dict[Hashable, int] = {}
         factors, variables = [], []
-        for site in self.sites:
+        for site in sites:
             plates = {frame.dim: frame for frame in site["frames"] if frame.vectorized}
             sizes |= {frame.name: frame.size for frame in plates.values()}
             names = frozenset(frame.name for frame in plates.values())
@@ -204,11 +236,7 @@ class _Summed(WrappedDistribution):
         self.name, self.ledger = name, ledger
 
     def log_prob(self, value: Tensor) -> Tensor:
-        total = self.ledger.log_prob(self.name)
-        if total is not None:
-            return total
-        shape = value.shape[: value.dim() - len(self.event_shape)]
-        return torch.zeros(shape, dtype=value.dtype, device=value.device)
+        return self.ledger.log_prob(self.name)
 
     def expand(self, batch_shape: Shape, _instance: object = None) -> "_Summed":
         return _Summed(self.base_dist.expand(batch_shape), self.name, self.ledger)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+from pyro.distributions import Categorical
 from pyro.infer import TraceEnum_ELBO
 from torch import Tensor, nn
 
@@ -63,6 +64,9 @@ def expectation_maximization(
 
 def responsibilities(model: Callable, batch: Batch, site: str) -> Tensor:
     """p(k | x) of the enumerated `site`, `(N, C)`."""
+    if size_of(batch) == 1:  # Pyro takes a plate of one datum for none
+        twice = {name: value.repeat(2, *(1,) * (value.dim() - 1)) for name, value in batch.items()}
+        return responsibilities(model, twice, site)[:1]
     elbo = TraceEnum_ELBO(max_plate_nesting=MAX_PLATE_NESTING)
     with local_param_scope():
         found = elbo.compute_marginals(model, no_latents, **batch)
@@ -71,7 +75,12 @@ def responsibilities(model: Callable, batch: Batch, site: str) -> Tensor:
             f"site {site!r} is not enumerated in the model; found {sorted(found)}. Mark it with "
             "infer={'enumerate': 'parallel'}."
         )
-    return found[site].probs.expand(size_of(batch), -1)
+    marginal = found[site]
+    if not isinstance(marginal, Categorical):
+        raise ValueError(
+            f"site {site!r} is {type(marginal).__name__}, expected a Categorical over the components."
+        )
+    return marginal.probs.expand(size_of(batch), -1)
 
 
 @torch.no_grad()
@@ -103,7 +112,8 @@ def maximize_normal(
     _set_weights(mixing, count)
     share = r / count.clamp(min=torch.finfo(x.dtype).eps)
     mean = share.T @ x
-    variance = (share.T @ x.square() - mean.square()).clamp(min=min_variance)
+    parts_of = [share[:, c] @ (x - mean[c]).square() for c in range(len(mean))]
+    variance = torch.stack(parts_of).clamp(min=min_variance)
     parts.weight.copy_(torch.cat([mean, 0.5 * variance.log()], dim=1))
 
 

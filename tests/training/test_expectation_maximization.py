@@ -1,6 +1,8 @@
 """EM on programs: it never falls, it agrees with scikit-learn, and enumeration is the same model."""
 
 import numpy as np
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from sklearn.mixture import GaussianMixture
@@ -106,3 +108,38 @@ def test_no_component_is_lost_to_the_numbers() -> None:
         model, {"x": x}, lambda r: maximize_bernoulli(mixing, rows, x, r), steps=20
     )
     assert np.isfinite(found).all() and found[-1] == pytest.approx(0.0, abs=1e-10)
+
+
+def test_one_datum_and_sites_that_are_no_components() -> None:
+    model, mixing, rows = bernoulli_mixture(3)
+    x = bits()[:1]
+    assert responsibilities(model, {"x": x}, "k").shape == (1, 3)
+
+    def coin(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            k = pyro.sample("k", dist.Bernoulli(0.3), infer=SUMMED)
+            pyro.sample("x", dist.Normal(k, 1.0), obs=x)
+
+    with pytest.raises(ValueError, match="site 'k' is Bernoulli, expected a Categorical"):
+        responsibilities(coin, {"x": torch.randn(3)}, "k")
+
+
+def test_variances_keep_their_digits_far_from_zero() -> None:
+    """In single precision, with an offset a thousand times the spread."""
+    torch.manual_seed(0)
+    x = torch.cat([0.1 * torch.randn(200, 2) - 0.3, 0.1 * torch.randn(200, 2) + 0.3]).float()
+    found = []
+    for offset in (0.0, 100.0):
+        mixing, rows = Mixing(2).float(), nn.Embedding(2, 4).float()
+        moved = x + offset
+        with torch.no_grad():
+            rows.weight.copy_(torch.cat([moved[[0, -1]], torch.full((2, 2), -2.0)], 1))
+        model = pv.Model(k=pv.Node(mixing, infer=SUMMED), x=pv.Node(NormalHead(rows), "k"))
+
+        def maximize(
+            r: Tensor, mixing: Mixing = mixing, rows: nn.Embedding = rows, x: Tensor = moved
+        ) -> None:
+            maximize_normal(mixing, rows, x, r)
+
+        found.append(expectation_maximization(model, {"x": moved}, maximize, steps=20)[-1])
+    assert found[1] == pytest.approx(found[0], abs=1e-2)
