@@ -14,6 +14,9 @@ class LinearMarginal(nn.Module):
     with one scale this is probabilistic PCA, with `scale_shape=(features,)` factor analysis, and
     `Model(z=StandardNormal(latent), x=Node(likelihood, "z"))` is the same model as a VAE.
 
+    In float32 its error grows as the noise shrinks: about 0.05 nats at a scale of 0.05 for 784 features.
+    Use `.double()` there.
+
     Shapes: no parents; event `(features,)`.
     Raises: TypeError for a likelihood whose net is not an `nn.Linear`.
     Source: Tipping & Bishop 1999, J. R. Statist. Soc. B 61(3), eq. 3; as a VAE: Lucas et al. 2019,

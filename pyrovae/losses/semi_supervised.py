@@ -26,7 +26,10 @@ class SemiSupervisedLoss(nn.Module):
     the batch the guide does not sample it. weight: of the guide's log-probability of given labels,
     beside a bound that does not need it. `classify(x)` returns the most probable class.
 
+    Scales that programs set (`poutine.scale`) are left out, as in `log_weights`.
+
     Shapes: x `(B, *event)`, y `(B, C)` one-hot.
+    Raises: PairError for labels of another shape, and for a guide whose y is not one-hot.
     Source: Kingma, Rezende, Mohamed & Welling 2014, arXiv:1406.5298, eq. 6, 7 and 9.
 
     Example:
