@@ -10,6 +10,7 @@ images drawn for each class. Pixels are drawn once with their grey level as prob
 """
 
 import dataclasses
+import math
 import statistics
 from pathlib import Path
 from typing import ClassVar
@@ -160,9 +161,9 @@ def write(
             [
                 name,
                 count,
-                f"{mean:.2f} ± {spread:.2f}" if len(values) > 1 else f"{mean:.2f}",
+                in_words(mean, spread),
                 len(values),
-                "" if theirs is None else f"{theirs[0]:.2f} ± {theirs[1]:.2f}",
+                "" if theirs is None else in_words(*theirs),
             ]
         )
     write_result(
@@ -177,6 +178,11 @@ def write(
     plots.save(figures(s, data, content), s.out)
     say(f"{text}\nwritten to {s.out}: semi_supervised.json, semi_supervised.md, figures")
     return content
+
+
+def in_words(mean: float, spread: float) -> str:
+    """A mean with its spread, where that is known."""
+    return f"{mean:.2f}" if math.isnan(spread) else f"{mean:.2f} ± {spread:.2f}"
 
 
 def figures(
