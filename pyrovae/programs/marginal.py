@@ -90,8 +90,8 @@ def sum_out(model: Callable, guide: Callable, batch: Batch, plate: str) -> Calla
 
 
 class _SumOut(Messenger):
-    """Collect the sites that depend on an enumerated value, and report their joint marginal at one
-    of them."""
+    """Collect the sites that depend on an enumerated value, and report log p(z) and log p(x | z) of
+    their joint marginal."""
 
     def __init__(self, plate: str, first_dim: int, names: Collection[str] | None = None) -> None:
         super().__init__()
