@@ -40,7 +40,7 @@ class RunSettings:
     """Capture and compile the training step; auto: if more than four minutes remain after the
     first epoch."""
     precision: Literal["32", "tf32", "bf16"] = "32"
-    """tf32: GPU matrix products in TensorFloat-32. bf16: networks in bfloat16 under autocast (CUDA);
+    """tf32: GPU matrix products in TensorFloat-32. bf16: networks in bfloat16 under autocast;
     densities and parameters stay in float32."""
     tensorboard: bool = False
     """Also write TensorBoard event files (needs the tensorboard package)."""
