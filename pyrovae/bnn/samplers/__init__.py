@@ -7,11 +7,13 @@ from pyrovae.bnn.samplers.gibbs import Gibbs, noise_variance
 from pyrovae.bnn.samplers.hmc import Chains, hmc
 from pyrovae.bnn.samplers.langevin import SGHMC, SGLD, cyclical
 from pyrovae.bnn.samplers.mcmc import mcmc
+from pyrovae.bnn.samplers.potential import Potential
 
 __all__ = [
     "Chains",
     "Collect",
     "Gibbs",
+    "Potential",
     "SGHMC",
     "SGLD",
     "chains_to_arviz",
