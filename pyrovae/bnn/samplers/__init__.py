@@ -2,6 +2,7 @@
 Markov chains on all data at once."""
 
 from pyrovae.bnn.samplers.arviz import chains_to_arviz
+from pyrovae.bnn.samplers.chees import chees
 from pyrovae.bnn.samplers.collect import Collect
 from pyrovae.bnn.samplers.gibbs import Gibbs, noise_variance
 from pyrovae.bnn.samplers.hmc import Chains, hmc
@@ -17,6 +18,7 @@ __all__ = [
     "SGHMC",
     "SGLD",
     "chains_to_arviz",
+    "chees",
     "cyclical",
     "hmc",
     "mcmc",

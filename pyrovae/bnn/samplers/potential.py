@@ -66,6 +66,8 @@ class Potential:
         self.shapes = {name: start.shape for name, start in starts.items()}
         self.size = sum(map(prod, self.shapes.values()))
         first = torch.cat([start.flatten() for start in starts.values()])
+        self.origin = torch.zeros_like(first)
+        """The point 0, `(D,)`."""
         self.batched = True
         """Whether `torch.vmap` runs all chains at once."""
         self._check(torch.stack([first, 0.9 * first + 0.05]))
