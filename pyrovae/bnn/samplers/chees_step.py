@@ -8,7 +8,15 @@ from torch import Tensor
 from pyrovae.bnn.samplers.hmc import DIVERGENT
 from pyrovae.core.types import Batch
 
-ADAPTED = ("log_step", "mean_log_step", "error", "anchor", "log_length", "mean_log_length", "speed")
+ADAPTED = (
+    "log_step",
+    "mean_log_step",
+    "error",
+    "anchor",
+    "log_length",
+    "mean_log_length",
+    "speed",
+)
 """What is adapted besides scales, each a number: the logarithms of step size and trajectory length
 and their running means, the state of dual averaging, and Adam's mean square of the gradient."""
 KEPT = ("q", "energy", "gradient", "center", "variance", *ADAPTED)
