@@ -28,6 +28,8 @@ class AutoCapture(Generic[Result]):
 
     compile: "on" captures the first shapes at once and others as "auto" does: after `PATIENCE`
     seconds with them. A program that cannot be captured runs eagerly, and the log says why.
+    probe: gives, from a batch, another one at which the graph must agree with the program too, e.g.
+    one that takes the other side of a comparison.
 
     Example:
         >>> double = AutoCapture(lambda batch: 2 * batch["x"], compile="off")
@@ -43,6 +45,7 @@ class AutoCapture(Generic[Result]):
         reads: Iterable[object] = (),
         compile: Compile = "auto",
         limit: int = 4,
+        probe: Callable[[Batch], Batch] | None = None,
     ) -> None:
         if compile not in get_args(Compile):
             raise ValueError(
@@ -55,6 +58,7 @@ class AutoCapture(Generic[Result]):
             compile,
         )
         self.limit = 0 if compile == "off" else limit
+        self.probe = probe
         self.captured: dict[tuple, Captured[Result]] = {}
         self.spent: dict[tuple, float] = {}
 
@@ -80,9 +84,13 @@ class AutoCapture(Generic[Result]):
     def _capture(self, key: tuple, batch: Batch) -> None:
         try:
             start = time.perf_counter()
-            self.captured[key] = Captured(
-                self.program, batch, modules=self.modules, reads=self.reads
-            )
+            captured = Captured(self.program, batch, modules=self.modules, reads=self.reads)
+            if self.probe is not None and not captured.matches_eager(self.probe(batch)):
+                raise CaptureError(
+                    "a replay gives other results than the program for other inputs: their values decide what "
+                    "the program does."
+                )
+            self.captured[key] = captured
             logger.info("captured an evaluation in %.1f s", time.perf_counter() - start)
         except CaptureError as error:
             self._give_up(error)

@@ -2,19 +2,23 @@
 Markov chains on all data at once."""
 
 from pyrovae.bnn.samplers.arviz import chains_to_arviz
+from pyrovae.bnn.samplers.chees import chees
 from pyrovae.bnn.samplers.collect import Collect
 from pyrovae.bnn.samplers.gibbs import Gibbs, noise_variance
 from pyrovae.bnn.samplers.hmc import Chains, hmc
 from pyrovae.bnn.samplers.langevin import SGHMC, SGLD, cyclical
 from pyrovae.bnn.samplers.mcmc import mcmc
+from pyrovae.bnn.samplers.potential import Potential
 
 __all__ = [
     "Chains",
     "Collect",
     "Gibbs",
+    "Potential",
     "SGHMC",
     "SGLD",
     "chains_to_arviz",
+    "chees",
     "cyclical",
     "hmc",
     "mcmc",

@@ -14,7 +14,9 @@ from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 from torch.distributions import Transform, biject_to
 
+from pyrovae.bnn.samplers.compiled_kernel import CompiledKernels
 from pyrovae.bnn.samplers.hmc import Chains
+from pyrovae.capture.auto import Compile
 from pyrovae.core.param_store import local_param_scope
 from pyrovae.core.traces import sample_sites
 from pyrovae.core.types import Site
@@ -67,6 +69,7 @@ def mcmc(
     num_chains: int = 1,
     start: Mapping[str, Tensor] | None = None,
     jitter: float = 0.0,
+    compile: Compile = "auto",
     progress: Callable[[int], object] = lambda iteration: None,
 ) -> Chains:
     r"""Draws of p(sites | batch) by one of Pyro's kernels: every latent site of `model`, given all
@@ -78,6 +81,9 @@ def mcmc(
         `PointEstimate(model)`; by default the kernel chooses (at random, on the unconstrained
         scale). jitter: standard deviation of the normal noise that each chain adds to it there (on
         the logarithm of positive sites).
+    compile: whether HMC and NUTS run on a potential that is captured and compiled with its gradient:
+        "on" at once, "auto" after some seconds, "off" never. The draws are the same up to rounding.
+        Of a model that cannot be captured, and of other kernels, the log says why they run eagerly.
     progress: called after each iteration, warm-up included, with its number; later chains count
         on.
 
@@ -104,7 +110,7 @@ def mcmc(
             f"num_samples={num_samples}, num_chains={num_chains}, warmup={warmup}, expected at least 1 of the "
             "first two, and a warm-up of at least 0."
         )
-    chains = []
+    chains, compiled = [], CompiledKernels(model, compile=compile)
     with local_param_scope(), poutine.block(), pyro.validation_enabled(False):
         first = None if start is None else _unconstrained(model, batch, start)
         for chain in range(num_chains):
@@ -117,7 +123,7 @@ def mcmc(
             )
             chains.append(
                 _run(
-                    cast(ChainKernel, kernel(model)),
+                    cast(ChainKernel, compiled.prepare(kernel(model))),
                     batch,
                     num_samples,
                     warmup,
