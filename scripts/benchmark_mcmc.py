@@ -91,16 +91,16 @@ def peers(name: str, posterior: Posterior, b: Benchmark) -> dict[str, Peer]:
             start = time.perf_counter()
             chains = run(posterior.model, posterior.batch, progress=progress, **options)
             seconds = time.perf_counter() - begun[0]
-            draws = {
-                key: value.transpose(0, 1).numpy() for key, value in chains.draws.items()
-            }
+            draws = {key: value.transpose(0, 1).numpy() for key, value in chains.draws.items()}
             return draws, seconds, begun[0] - start
 
         return peer
 
     def nuts(compile: str) -> Peer:
         few = dict(num_samples=b.eager_draws, warmup=b.eager_draws, num_chains=2)
-        return ours(lambda model, batch, **kw: mcmc(model, batch, NUTS, **kw), compile=compile, **few)
+        return ours(
+            lambda model, batch, **kw: mcmc(model, batch, NUTS, **kw), compile=compile, **few
+        )
 
     many = dict(num_chains=b.many, warmup=b.warmup, num_samples=b.many_samples)
     found = {EAGER: nuts("off"), COMPILED: nuts("on"), CHEES: ours(chees, compile="on", **many)}
@@ -177,7 +177,15 @@ def summary(rounds: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, fl
 
 
 def table(name: str, rows: dict[str, dict[str, float]]) -> str:
-    head = [name, "ms per effective sample", "x NumPyro", "ESS", "R-hat", "seconds", "compiling, s"]
+    head = [
+        name,
+        "ms per effective sample",
+        "x NumPyro",
+        "ESS",
+        "R-hat",
+        "seconds",
+        "compiling, s",
+    ]
     lines = [
         [
             peer,
