@@ -1,6 +1,6 @@
 """What a curvature is to a posterior."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import torch.nn as nn
@@ -33,3 +33,6 @@ class CurvatureOf(Protocol):
         self, outputs: FisherOutputs, weights: Weights, data: Iterable[Batch]
     ) -> Curvature:
         """The curvature at the mode, summed over the data."""
+
+    def zero(self, model: Callable, weights: Weights) -> Curvature:
+        """The curvature of no data: of the structure that a saved posterior has."""

@@ -1,6 +1,6 @@
 """The full curvature, and its diagonal."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -27,6 +27,10 @@ class Full:
             total += rows.T @ rows
         return FullCurvature(weights, total)
 
+    def zero(self, model: Callable, weights: Weights) -> "FullCurvature":
+        size = weights.size
+        return FullCurvature(weights, weights.loc.new_zeros(size, size, dtype=torch.float64))
+
 
 @dataclass(frozen=True)
 class Diagonal:
@@ -39,6 +43,9 @@ class Diagonal:
         for rows in jacobian_rows(outputs, weights, data):
             total += (rows**2).sum(0)
         return DiagonalCurvature(weights, total)
+
+    def zero(self, model: Callable, weights: Weights) -> "DiagonalCurvature":
+        return DiagonalCurvature(weights, weights.loc.new_zeros(weights.size, dtype=torch.float64))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Kronecker-factored curvature: a block for each layer, of one factor for its inputs and one for its
 outputs."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -47,6 +47,19 @@ class Kron:
                 for layer, found in zip(layers, sums)
             ],
         )
+
+    def zero(self, model: Callable, weights: Weights) -> "KronCurvature":
+        zeros = weights.loc.new_zeros((), dtype=torch.float64)
+        blocks = []
+        for layer in layers_of(model, weights.mode):
+            rows = [weights.mode[site] for site in layer.sites]
+            outputs, inputs = len(rows[0]), sum(value[0].numel() for value in rows)
+            blocks.append(
+                _block(
+                    layer, weights, zeros.expand(inputs, inputs), zeros.expand(outputs, outputs)
+                )
+            )
+        return KronCurvature(weights, blocks)
 
     def _add(self, layers: list[Layer], z: Tensor, sums: "list[_Sums]") -> None:
         tapped = [output for layer in layers for output in layer.outputs]

@@ -1,6 +1,6 @@
 """The leading eigenvectors of the curvature."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -49,6 +49,11 @@ class LowRank:
         values, vectors = torch.linalg.eigh(0.5 * (small + small.T).double())
         leading = basis @ vectors[:, -rank:].to(basis)
         return LowRankCurvature(weights, values[-rank:].clamp_min(0.0), leading)
+
+    def zero(self, model: Callable, weights: Weights) -> "LowRankCurvature":
+        loc, rank = weights.loc, min(self.rank, weights.size)
+        values = loc.new_zeros(rank, dtype=torch.float64)
+        return LowRankCurvature(weights, values, loc.new_zeros(len(loc), rank))
 
 
 class LowRankCurvature:

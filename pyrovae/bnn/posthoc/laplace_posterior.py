@@ -212,6 +212,20 @@ def fit_laplace(
     )
 
 
+def laplace_guide(
+    model: Callable, net: nn.Module, mode: Mapping[str, Tensor], curvature: CurvatureOf
+) -> nn.Module:
+    """A guide of the structure of `fit_laplace(...).guide(net)`, to load a saved state into: mean w*,
+    the precision of standard normals."""
+    mode = {name: value.detach() for name, value in mode.items()}
+    zeros = {name: torch.zeros_like(value) for name, value in mode.items()}
+    weights = Weights(mode, zeros, {name: torch.ones_like(value) for name, value in mode.items()})
+    one = weights.loc.new_ones((), dtype=torch.float64)
+    with torch.no_grad():
+        found = curvature.zero(model, weights)
+        return found.guide(net, one.expand(len(weights.layers)), one)
+
+
 @dataclass(frozen=True)
 class _Passes:
     """The batches of each pass through the data."""
