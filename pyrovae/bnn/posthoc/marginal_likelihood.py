@@ -26,7 +26,7 @@ class MarginalLikelihood:
 
     The loss is an `ElboLoss` of a model with one `Bayesian` net and a `PointEstimate`, or `Stacked`
     ones. data: from the number of a member, 0 where there is one, to its training set. per_layer: one
-    factor for each layer, or one in all. Noise scales train as the model says.
+    factor for each layer, or one in all. The noise stays the model's.
     Raises: PairError for another prior or guide.
     Source: Immer et al. 2021, arXiv:2104.04975, algorithm 1.
     """
@@ -76,7 +76,7 @@ class MarginalLikelihood:
         weights, rest = split_values(net, guide)
         fixed = pyro.condition(model, data=rest) if rest else model
         found = fit_laplace(fixed, weights, data, self.curvature)
-        found = found.fit_prior(per_layer=self.per_layer)
+        found = found.fit_prior(per_layer=self.per_layer, noise=False)
         for layer, factor in zip(found.layers, found.prior_precision):
             net.prior.precision[net.prior.index(layer)] *= factor
 
