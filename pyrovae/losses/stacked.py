@@ -121,6 +121,14 @@ class Stacked(nn.Module):
                     tensor.copy_(state[name][index])
         return loss
 
+    @torch.no_grad()
+    def put(self, index: int, loss: nn.Module) -> None:
+        """Copy the tensors of a loss, `member(index)` with some of them changed, to that member."""
+        state = self._tensors()
+        for name, tensor in [*loss.named_parameters(), *loss.named_buffers()]:
+            if name in state:
+                state[name][index].copy_(tensor)
+
     @property
     def num_data(self) -> int | None:
         known = num_data_of(unwrap(self.template[0]))

@@ -1,67 +1,99 @@
 """Laplace's approximation of a network trained to its mode."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pyro.poutine as poutine
 import torch.nn as nn
 from torch import Tensor
 
 import pyrovae as pv
-from pyrovae.bnn.guides import Empirical, JointNormal, MeanField
-from pyrovae.bnn.posthoc import laplace, linearize
+from pyrovae.bnn.curvature import CurvatureOf, Diagonal, Full, Kron, LowRank
+from pyrovae.bnn.guides import Empirical
+from pyrovae.bnn.posthoc import MarginalLikelihood, fit_laplace, laplace_guide, linearize
+from pyrovae.bnn.posthoc.marginal_likelihood import split_values
 from pyrovae.data import Batches, DictDataset
 from pyrovae.recipes.bnn_posteriors import Fitted, Pair
+from pyrovae.recipes.bnn_settings import BnnSettings
+from pyrovae.recipes.bnn_task import Task, epochs_of
+
+ROWS = 256
+"""Data that pass through the net together."""
+UPDATES = 20
+"""Times that --prior-fit during fits the prior, about."""
 
 
 @dataclasses.dataclass(frozen=True)
 class LaplaceNormal:
     """A normal at the mode with the curvature as precision, for the linearised network; sites other
-    than the weights (the noise variance) stay at their mode."""
+    than the weights (the noise variance) stay at their mode, or where the evidence puts them."""
 
     stored: bool = True
 
     def pair(self, fitted: Fitted, index: int) -> Pair:
         model, guide = fitted.point(index)
-        s, task = fitted.settings, fitted.task
-        linear = linearize(model, guide.values())
-        values = {name: value.detach() for name, value in guide.values().items()}
-        net, rest = _split(model, values)
-        weights = {name: value for name, value in values.items() if name not in rest}
-        split = task.split_of(index, s.run.seeds)
-        rows = DictDataset(**{name: value[split] for name, value in task.train.tensors.items()})
-        full = s.inference.laplace != "diagonal"
-        loc, spread = laplace(
-            poutine.condition(model, data=rest), weights, Batches(rows, 256), full=full
-        )
-        normal = (
-            JointNormal(net).set(loc, scale_tril=spread)
-            if full
-            else MeanField(net).set(loc, spread)
-        )
-        return linear, _with_fixed(normal, rest)
+        s = fitted.settings
+        net = _net(model)
+        weights, rest = split_values(net, guide)
+        rows = _rows(fitted.task, fitted.task.split_of(index, s.run.seeds))
+        fixed = poutine.condition(model, data=rest) if rest else model
+        found = fit_laplace(fixed, weights, rows, curvature(s))
+        if s.inference.prior_fit != "none":
+            found = found.fit_prior(per_layer=s.inference.prior_groups == "layer")
+            rest = {
+                name: value * found.noise_scale.to(value) ** 2 if name == "variance" else value
+                for name, value in rest.items()
+            }
+        return linearize(model, guide.values()), _with_fixed(found.guide(net), rest)
 
     def rebuild(self, fitted: Fitted, index: int, num_draws: int) -> Pair:
         model, guide = fitted.point(index)
-        values = guide.values()
-        net, rest = _split(model, values)
-        normal = (
-            MeanField(net) if fitted.settings.inference.laplace == "diagonal" else JointNormal(net)
-        )
-        return linearize(model, values), _with_fixed(normal, rest)
+        net = _net(model)
+        weights, rest = split_values(net, guide)
+        normal = laplace_guide(model, net, weights, curvature(fitted.settings))
+        return linearize(model, guide.values()), _with_fixed(normal, rest)
 
     def num_samples(self, fitted: Fitted) -> int:
         return fitted.settings.run.num_samples
 
 
-def _split(model: pv.Model, values: Mapping[str, Tensor]) -> tuple[pv.Bayesian, dict[str, Tensor]]:
-    """The Bayesian net of a model, and the values of sites other than its weights."""
-    net = next(part for part in model.modules() if isinstance(part, pv.Bayesian))
-    return net, {
-        name: value.detach()
-        for name, value in values.items()
-        if not name.startswith(f"{net.name}.")
+def curvature(s: BnnSettings) -> CurvatureOf:
+    """The curvature of --laplace."""
+    kinds: dict[str, CurvatureOf] = {
+        "full": Full(),
+        "last-layer": Full(),
+        "kron": Kron(),
+        "last-layer-kron": Kron(),
+        "low-rank": LowRank(s.inference.laplace_rank),
+        "diagonal": Diagonal(),
     }
+    return kinds[s.inference.laplace]
+
+
+def prior_hooks(s: BnnSettings, task: Task) -> Sequence[MarginalLikelihood]:
+    """What fits the prior in training with --prior-fit during."""
+    if s.inference.prior_fit != "during":
+        return ()
+    every = max(1, epochs_of(s, task) // UPDATES)
+    return [
+        MarginalLikelihood(
+            lambda index: _rows(task, task.split_of(index, s.run.seeds)),
+            every=every,
+            start=every,
+            curvature=curvature(s),
+            per_layer=s.inference.prior_groups == "layer",
+        )
+    ]
+
+
+def _rows(task: Task, split: int) -> Batches:
+    return Batches(
+        DictDataset(**{name: value[split] for name, value in task.train.tensors.items()}), ROWS
+    )
+
+
+def _net(model: pv.Model) -> pv.Bayesian:
+    return next(part for part in model.modules() if isinstance(part, pv.Bayesian))
 
 
 def _with_fixed(normal: nn.Module, values: Mapping[str, Tensor]) -> nn.Module:

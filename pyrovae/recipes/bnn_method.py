@@ -24,10 +24,14 @@ from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.bnn_task import Task, epochs_of
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.setting_rules import NotWith, OnlyWith
+from pyrovae.training.run import Run
 
 ChainRunner = Callable[
     [nn.Module, Sequence[nn.Module], BnnSettings, Task, Batches | StackedBatches], Chains
 ]
+
+
+Hook = Callable[[Run], object]
 
 
 def one_network(s: BnnSettings) -> int:
@@ -36,6 +40,10 @@ def one_network(s: BnnSettings) -> int:
 
 def as_it_is(loss: nn.Module, s: BnnSettings) -> nn.Module:
     return loss
+
+
+def no_hooks(s: BnnSettings, task: Task) -> Sequence[Hook]:
+    return ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +66,8 @@ class Method:
     """Networks that are trained for each problem."""
     objective: Callable[[nn.Module, BnnSettings], nn.Module] = as_it_is
     """From the ELBO to the training objective."""
+    hooks: Callable[[BnnSettings, Task], Sequence[Hook]] = no_hooks
+    """Hooks of `fit` that belong to the method; they are called before those that save."""
     settings: tuple[str, ...] = ()
     """The settings this method uses among those that only some methods use."""
     ignored: Mapping[str, str] = dataclasses.field(default_factory=dict)

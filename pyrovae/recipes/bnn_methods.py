@@ -4,7 +4,7 @@ import torch.nn as nn
 
 from pyrovae.recipes.bnn_adversarial import Perturbed
 from pyrovae.recipes.bnn_hmc import run_chains
-from pyrovae.recipes.bnn_laplace import LaplaceNormal
+from pyrovae.recipes.bnn_laplace import LaplaceNormal, prior_hooks
 from pyrovae.recipes.bnn_method import Method, rules
 from pyrovae.recipes.bnn_nets import (
     closed_form_kl,
@@ -119,8 +119,9 @@ METHODS: dict[str, Method] = {
             "a normal at the mode with the curvature as precision",
             guide=point,
             prior=laplace_prior,
+            hooks=prior_hooks,
             posterior=LaplaceNormal(),
-            settings=("laplace",),
+            settings=("laplace", "laplace_rank", "prior_fit", "prior_groups"),
         ),
         Method(
             "sgld",

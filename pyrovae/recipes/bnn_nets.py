@@ -45,9 +45,12 @@ def normal_prior(s: BnnSettings, net: nn.Module) -> WeightPrior:
 
 
 def laplace_prior(s: BnnSettings, net: nn.Module) -> WeightPrior:
-    """`normal_prior`, on the last layer alone with --laplace last-layer."""
+    """`normal_prior`, on the last layer alone with --laplace last-layer, and with precisions that
+    --prior-fit during sets."""
     prior = normal_prior(s, net)
-    return weight_priors.last_layer(net, prior) if s.inference.laplace == "last-layer" else prior
+    if s.inference.laplace in ("last-layer", "last-layer-kron"):
+        prior = weight_priors.last_layer(net, prior)
+    return weight_priors.Scaled(prior, net) if s.inference.prior_fit == "during" else prior
 
 
 def mixture_prior(s: BnnSettings, net: nn.Module) -> WeightPrior:

@@ -90,8 +90,20 @@ class InferenceSettings:
     standard deviations of a feature."""
     swag_rank: Count = 20
     """Rank of the low-rank part of the covariance."""
-    laplace: Literal["full", "last-layer", "diagonal"] = "full"
-    """Curvature of all weights, of the last layer, or the diagonal of all weights."""
+    laplace: Literal["full", "kron", "low-rank", "last-layer", "last-layer-kron", "diagonal"] = (
+        "kron"
+    )
+    """Curvature: kron, a Kronecker product for each layer (nets of any size); full, of all weights
+    together (up to some thousands); low-rank, the --laplace-rank leading directions; diagonal;
+    last-layer and last-layer-kron, full and kron of the last layer alone."""
+    laplace_rank: Count = 50
+    """Directions of --laplace low-rank."""
+    prior_fit: Literal["none", "after", "during"] = "after"
+    """Precision of the prior and noise by Laplace's evidence: after training, the weights being
+    fixed; during, also in the course of training, which goes on under that prior; none, as
+    --prior-scale says."""
+    prior_groups: Literal["one", "layer"] = "layer"
+    """Precisions that --prior-fit fits: one, or one for each layer."""
     sampler_lr: Positive | None = None
     """Learning rate of the sampler, in units of SGD on the loss per datum; by default 0.01 for
     regression, 0.05 for classification."""

@@ -82,6 +82,7 @@ def train(
     start = time.perf_counter()
     hooks = [
         *([collect] if collect is not None else []),
+        *method.hooks(s, task),
         *hooks,
         *([StopAfter(seconds)] if seconds else []),
         ProgressBar(method.name),

@@ -18,6 +18,7 @@ from pyrovae.recipes.machine import device_name, git_commit, package_version
 from pyrovae.recipes.nesting import defaults_of, flatten
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.results import read_result, write_result
+from pyrovae.recipes.setting_rules import without_effect
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -60,6 +61,9 @@ ADDED = {
     "target",
     "task",
     "predictor",
+    "laplace_rank",
+    "prior_fit",
+    "prior_groups",
 }
 """Settings that came after the first runs of schema 3 (to which every new setting belongs whose
 default is what a run without it did): a resumed run that lacks them has their defaults."""
@@ -142,7 +146,7 @@ class Folder:
         changed = [
             f"--{name.replace('_', '-')} was {old[name]}, is {new[name]}"
             for name in new
-            if name not in MAY_CHANGE and old[name] != new[name]
+            if name not in MAY_CHANGE | without_effect(settings) and old[name] != new[name]
         ]
         if changed:
             raise Refusal("a resumed run keeps its settings, but " + "; ".join(changed) + ".")

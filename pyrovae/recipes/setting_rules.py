@@ -158,6 +158,17 @@ def refuse_unused(settings: "DataclassInstance") -> None:
                 _refuse_unused(field, declared, runs)
 
 
+def without_effect(settings: "DataclassInstance") -> set[str]:
+    """The settings that have no effect with the values of the others."""
+    values = values_of(settings)
+    return {
+        field.name
+        for field, hint in leaves(type(settings))
+        for declared in metadata(hint)
+        if isinstance(declared, (OnlyWith, NotWith)) and declared.ignored(field.name, values)
+    }
+
+
 def _refuse_unused(
     field: dataclasses.Field, declared: OnlyWith | NotWith, runs: Iterable[Values]
 ) -> None:

@@ -6,6 +6,7 @@ from pyrovae.bnn.guides.joint_normal import JointNormal
 from pyrovae.bnn.guides.mean_field import MeanField
 from pyrovae.bnn.guides.point_estimate import PointEstimate
 from pyrovae.bnn.guides.radial import Radial
+from pyrovae.bnn.guides.structured_normal import StructuredNormal
 
 __all__ = [
     "Empirical",
@@ -15,4 +16,5 @@ __all__ = [
     "MeanField",
     "PointEstimate",
     "Radial",
+    "StructuredNormal",
 ]

@@ -51,7 +51,7 @@ def laplace(
     arXiv:1412.1193, section 9.
     """
     mode = {name: value.detach() for name, value in mode.items()}
-    mode = {name: mode[name] for name in _sites(model, mode, data)}
+    mode = {name: mode[name] for name in mode_sites(model, mode, data)}
     size = sum(value.numel() for value in mode.values())
     curvature = torch.diag(_prior(model, mode, data)) if full else _prior(model, mode, data)
     with (
@@ -99,8 +99,11 @@ def linearize(model: nn.Module, mode: Mapping[str, Tensor]) -> nn.Module:
     return result
 
 
-def _sites(model: Callable, mode: Mapping[str, Tensor], data: Data) -> list[str]:
-    """The mode's sites in the order of the model's sites, which guides use."""
+def mode_sites(model: Callable, mode: Mapping[str, Tensor], data: Data) -> list[str]:
+    """The mode's sites in the order of the model's sites, which guides use.
+
+    Raises: PairError as `laplace`.
+    """
     batch = next(batches(data, None, exemplar_of(model)))
     with (
         pyro.validation_enabled(False),

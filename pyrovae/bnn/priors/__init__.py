@@ -12,10 +12,12 @@ from pyrovae.bnn.priors.normal import fan_in, normal
 from pyrovae.bnn.priors.parts import last_layer, only
 from pyrovae.bnn.priors.previous import Previous
 from pyrovae.bnn.priors.scale_mixture import scale_mixture
+from pyrovae.bnn.priors.scaled import Scaled
 from pyrovae.programs.bayesian import WeightPrior, standard
 
 __all__ = [
     "Previous",
+    "Scaled",
     "WeightPrior",
     "fan_in",
     "hierarchical",
