@@ -131,6 +131,7 @@ def load_checkpoint(run: Run, path: str | Path) -> None:
         check_random(state["random"], run.generators)
         check_history(state["history"])
         run.optimizer.load_state_dict(state["optimizer"])
+        _like_parameters(run.optimizer)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path} does not fit this run: {first_line(error)}. Resume with the settings the run began "
@@ -209,3 +210,12 @@ def _read(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, str
             "version; begin the run anew."
         )
     return tensors, metadata
+
+
+def _like_parameters(optimizer: torch.optim.Optimizer) -> None:
+    """Lay the optimizer's tensors out in memory as their parameters are (channels last), so that a
+    resumed run computes what the whole one does, to the last bit."""
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
