@@ -17,14 +17,16 @@ from pyrovae.losses.base import hold
 class SemiSupervisedLoss(nn.Module):
     r"""Nats per datum of batches with and without labels; the class of the latter is summed over.
 
-    With a label: -(ELBO of log p(x, y) + weight log q(y | x)). Without: -\sum_y q(y | x) (ELBO of log
+    With a label: -(bound_weight ELBO of log p(x, y) + weight log q(y | x)). Without: -\sum_y q(y | x) (ELBO of log
     p(x, y) - log q(y | x)), exact over classes. A batch is of one kind, `{"x", "y"}` or `{"x"}`, so
     the mix of a data set is the mix of its batches (`data.Interleaved`). It is M2 where the model is
     p(y) p(z) p(x | y, z), and any other wiring with a class site and a guide of the rest.
 
     model: has the class site `y`, one-hot. guide: of all latents, `y` first, given x; where y is in
     the batch the guide does not sample it. weight: of the guide's log-probability of given labels,
-    beside a bound that does not need it. `classify(x)` returns the most probable class.
+    beside a bound that does not need it. bound_weight: of the ELBO of a labelled batch; where 100
+    labels get as many batches as 50,000 other data, 1 counts each of them 500 times, and 100 / 50,000
+    once. `classify(x)` returns the most probable class.
 
     Scales that programs set (`poutine.scale`) are left out, as in `log_weights`.
 
@@ -48,14 +50,22 @@ class SemiSupervisedLoss(nn.Module):
     """
 
     def __init__(
-        self, model: Callable, guide: Callable, *, site: str = "y", weight: float = 1.0
+        self,
+        model: Callable,
+        guide: Callable,
+        *,
+        site: str = "y",
+        weight: float = 1.0,
+        bound_weight: float = 1.0,
     ) -> None:
         super().__init__()
-        if not weight >= 0:
-            raise ValueError(f"weight={weight}, expected a number of at least 0.")
+        if not min(weight, bound_weight) >= 0:
+            raise ValueError(
+                f"weight={weight}, bound_weight={bound_weight}, expected numbers of at least 0."
+            )
         self.model, self.guide = model, guide
         self.found = hold(self, model, guide)
-        self.site, self.weight = site, weight
+        self.site, self.weight, self.bound_weight = site, weight, bound_weight
 
     def forward(self, **batch: Tensor) -> Tensor:
         given = {name: value for name, value in batch.items() if name != self.site}
@@ -67,7 +77,8 @@ class SemiSupervisedLoss(nn.Module):
                     f"{tuple(log_q.shape)}, e.g. torch.nn.functional.one_hot(y, {log_q.shape[-1]}).float()."
                 )
             bound = log_weights(self.model, self.guide, batch, 1)[0]
-            return -(bound + self.weight * (batch[self.site] * log_q).sum(-1)).mean()
+            known = (batch[self.site] * log_q).sum(-1)
+            return -(self.bound_weight * bound + self.weight * known).mean()
         count, classes = log_q.shape
         labels = torch.eye(classes, dtype=log_q.dtype, device=log_q.device)
         repeated = {

@@ -2,6 +2,8 @@
 
 import dataclasses
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +16,7 @@ from pyrovae.losses import SemiSupervisedLoss
 from pyrovae.nets import MLP, Constant
 from pyrovae.priors import StandardNormal
 from pyrovae.recipes import bounds
-from pyrovae.recipes.bounds import Count, NotNegative, Positive
+from pyrovae.recipes.bounds import Count, NotNegative, Positive, Range
 from pyrovae.training.hooks import ProgressBar
 
 
@@ -56,13 +58,24 @@ class Method:
     hidden: tuple[Count, ...] = (500,)
     """Widths of the hidden layers of all nets."""
     latent_size: Count = 50
-    classifier_weight: NotNegative = 1.0
+    classifier_weight: NotNegative = 5.0
     """Weight of the classifier's log-probability of the given labels, in nats per labelled datum."""
+    dropout: Annotated[float, Range(0, 1)] = 0.5
+    """Share of the inputs that the classifier does not see in training."""
     unlabelled_batches: Count = 1
-    """Batches without labels for each one with labels."""
+    """Batches without labels for each one with labels; each datum's bound counts once."""
+    precision: Literal["32", "bf16"] = "32"
+    """bf16: networks in bfloat16 under autocast; densities and parameters stay in float32."""
 
     def __post_init__(self) -> None:
         bounds.check(self)
+
+    def classifier(self, features: int, classes: int) -> nn.Module:
+        """The net of q(y | x), and of the labels alone."""
+        return nn.Sequential(nn.Dropout(self.dropout), MLP(features, self.hidden, classes))
+
+    def context(self) -> AbstractContextManager:
+        return torch.autocast("cpu", torch.bfloat16) if self.precision == "bf16" else nullcontext()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +92,7 @@ class Learned:
 
 def supervised(data: Labels, m: Method) -> Learned:
     """The classifier's net alone, on the labelled rows, for as many steps as the others."""
-    net = MLP(data.features, m.hidden, data.classes)
+    net = m.classifier(data.features, data.classes)
     batch = data.labelled()
     size = min(m.batch_size, len(data.y))
     batches = Batches(DictDataset(**batch), size, shuffle=True)
@@ -90,7 +103,9 @@ def supervised(data: Labels, m: Method) -> Learned:
         epochs=max(1, steps // len(batches)),
         lr=m.lr,
         hooks=[ProgressBar("labels")],
+        context=m.context,
     )
+    net.eval()
     return Learned(lambda x: net(x).argmax(-1))
 
 
@@ -111,22 +126,25 @@ def m2(
     outputs = features if likelihood is None else 2 * features
     decoder = MLP(size + classes, m.hidden[::-1], outputs)
     likely = (likelihood or BernoulliHead)(decoder)
+    prior = Constant(classes).requires_grad_(False)  # as many of each class, as labels are chosen
     model = pv.Model(
-        y=StraightThroughCategoricalHead(Constant(classes)),
+        y=StraightThroughCategoricalHead(prior),
         z=StandardNormal(size),
         x=pv.Node(likely, "z", "y"),
     )
     guide = pv.Guide(
-        y=pv.Node(StraightThroughCategoricalHead(MLP(features, m.hidden, classes)), "x"),
+        y=pv.Node(StraightThroughCategoricalHead(m.classifier(features, classes)), "x"),
         z=pv.Node(NormalHead(MLP(features + classes, m.hidden, 2 * size)), "x", "y"),
     )
-    loss = SemiSupervisedLoss(model, guide, weight=m.classifier_weight)
+    share = m.unlabelled_batches * len(data.y) / len(data.x)
+    loss = SemiSupervisedLoss(model, guide, weight=m.classifier_weight, bound_weight=share)
     plain = Batches(DictDataset(x=data.x), m.batch_size, shuffle=True)
     labelled = Batches(
         DictDataset(**data.labelled()), min(m.batch_size, len(data.y)), shuffle=True
     )
     both = Interleaved(plain, labelled, every=m.unlabelled_batches)
-    pv.fit(loss, both, epochs=m.epochs, lr=m.lr, hooks=[ProgressBar("M2")])
+    pv.fit(loss, both, epochs=m.epochs, lr=m.lr, hooks=[ProgressBar("M2")], context=m.context)
+    loss.eval()
 
     @torch.no_grad()
     def draw(y: Tensor) -> Tensor:
@@ -144,13 +162,22 @@ def m1_m2(data: Labels, m: Method) -> Learned:
     model = pv.Model(z=StandardNormal(size), x=pv.Node(decoder, "z"))
     guide = pv.Guide(z=pv.Node(encoder, "x"))
     batches = Batches(DictDataset(x=data.x), m.batch_size, shuffle=True)
-    pv.fit(pv.ElboLoss(model, guide), batches, epochs=m.epochs, lr=m.lr, hooks=[ProgressBar("M1")])
+    pv.fit(
+        pv.ElboLoss(model, guide),
+        batches,
+        epochs=m.epochs,
+        lr=m.lr,
+        hooks=[ProgressBar("M1")],
+        context=m.context,
+    )
 
     def code(x: Tensor) -> Tensor:
         with torch.no_grad():
             return encoder(x).mean
 
-    upper = m2(dataclasses.replace(data, x=code(data.x)), m, likelihood=NormalHead)
+    codes = dataclasses.replace(data, x=code(data.x))
+    # a code has few numbers, none to spare
+    upper = m2(codes, dataclasses.replace(m, dropout=0.0), likelihood=NormalHead)
 
     @torch.no_grad()
     def draw(y: Tensor) -> Tensor:

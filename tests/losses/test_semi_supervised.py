@@ -105,7 +105,7 @@ def test_data_without_labels_help() -> None:
         test = splits.test.tensors["x"].flatten(1).round()
         torch.manual_seed(0)
         data = Labels.choose(x, y, 30, seed=0)
-        method = Method(epochs=30, hidden=(64,), latent_size=10, lr=3e-3)
+        method = Method(epochs=30, hidden=(64,), latent_size=10, lr=3e-3, dropout=0.2)
         found = {name: METHODS[name](data, method) for name in ("supervised", "m2")}
         scores = {
             name: one.accuracy(test, splits.test.tensors["y"]) for name, one in found.items()
@@ -114,3 +114,17 @@ def test_data_without_labels_help() -> None:
         assert found["m2"].draw(torch.eye(10)).shape == (10, 64)
     finally:
         torch.set_default_dtype(torch.float64)
+
+
+def test_the_bound_of_labelled_data_has_its_weight() -> None:
+    model, guide, _ = m2()
+    x, y = (torch.rand(5, 4) < 0.5).double(), torch.eye(3)[[0, 1, 2, 0, 1]].double()
+
+    def loss(weight: float, bound_weight: float) -> Tensor:
+        torch.manual_seed(0)
+        return SemiSupervisedLoss(model, guide, weight=weight, bound_weight=bound_weight)(x=x, y=y)
+
+    bound, known = loss(0.0, 1.0), loss(1.0, 0.0)
+    assert torch.allclose(loss(2.0, 0.1), 0.1 * bound + 2.0 * known)
+    with pytest.raises(ValueError, match="bound_weight=-1"):
+        loss(1.0, -1.0)
