@@ -28,6 +28,7 @@ import numpy as np
 import pyro
 import torch
 import tyro
+import xarray
 from benchmark import machine
 from benchmark_mcmc_models import Draws, Posterior, posteriors
 from benchmark_works import numpyro_is_here
@@ -37,6 +38,7 @@ from tqdm.auto import tqdm
 
 from pyrovae.bnn.samplers import Chains, chees, mcmc
 from pyrovae.core.atomic_write import write_atomically
+from pyrovae.export import to_inference_data
 from pyrovae.recipes import bounds
 from pyrovae.recipes.bounds import Count, OutFolder, Some, Threads
 from pyrovae.recipes.refusal import Refusal
@@ -131,11 +133,22 @@ def _numpyro(name: str, batch: Draws, chains: int, warmup: int, samples: int, me
     return peer
 
 
+def _read(draws: Draws) -> xarray.Dataset:
+    flat = {name: value.reshape(-1, *value.shape[2:]) for name, value in draws.items()}
+    dims = {
+        name: [f"{name}_dim_{index}" for index in range(value.ndim - 1)]
+        for name, value in flat.items()
+    }
+    chains = len(next(iter(draws.values())))
+    named = {name: names for name, names in dims.items() if names}
+    return to_inference_data({"posterior": flat}, dims=named, num_chains=chains)["posterior"]
+
+
 def measure(posterior: Posterior, run: Peer, seed: int) -> dict[str, float]:
     draws, seconds, before = run(seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of chains that stand still
-        data = arviz.from_dict(posterior=posterior.read(draws))
+        data = _read(posterior.read(draws))
         sizes = arviz.ess(data).data_vars.values()
         spreads = arviz.rhat(data).data_vars.values()
     ess = min(float(np.nan_to_num(size, nan=1.0).min()) for size in sizes)

@@ -87,7 +87,7 @@ def _train(s: DeepSettings, folder: Folder) -> Path:
         clip_norm=s.run.clip_norm,
         hooks=hooks,
         compile=s.run.compile,
-        context=autocast(s, device),
+        context=autocast(s.run.precision, device),
         resume=folder.checkpoint if s.run.resume else None,
     )
     folder.replace_weights(loss)

@@ -154,7 +154,7 @@ def _train(s: Settings, ranks: pv.Ranks, folder: Folder) -> Path:
         clip_norm=s.run.clip_norm,
         hooks=hooks,
         compile=s.run.compile,
-        context=autocast(s, device),
+        context=autocast(s.run.precision, device),
         resume=folder.checkpoint if s.run.resume else None,
         fabric=ranks if ranks.size > 1 else None,
     )

@@ -31,7 +31,8 @@ class SemiSupervisedLoss(nn.Module):
     Scales that programs set (`poutine.scale`) are left out, as in `log_weights`.
 
     Shapes: x `(B, *event)`, y `(B, C)` one-hot.
-    Raises: PairError for labels of another shape, and for a guide whose y is not one-hot.
+    Raises: PairError for labels of another shape, and for a guide whose y is not one-hot; ValueError
+    for a negative weight.
     Source: Kingma, Rezende, Mohamed & Welling 2014, arXiv:1406.5298, eq. 6, 7 and 9.
 
     Example:

@@ -31,9 +31,6 @@ ChainRunner = Callable[
 ]
 
 
-Hook = Callable[[Run], object]
-
-
 def one_network(s: BnnSettings) -> int:
     return 1
 
@@ -42,7 +39,7 @@ def as_it_is(loss: nn.Module, s: BnnSettings) -> nn.Module:
     return loss
 
 
-def no_hooks(s: BnnSettings, task: Task) -> Sequence[Hook]:
+def no_hooks(s: BnnSettings, task: Task) -> Sequence[Callable[[Run], object]]:
     return ()
 
 
@@ -66,7 +63,7 @@ class Method:
     """Networks that are trained for each problem."""
     objective: Callable[[nn.Module, BnnSettings], nn.Module] = as_it_is
     """From the ELBO to the training objective."""
-    hooks: Callable[[BnnSettings, Task], Sequence[Hook]] = no_hooks
+    hooks: Callable[[BnnSettings, Task], Sequence[Callable[[Run], object]]] = no_hooks
     """Hooks of `fit` that belong to the method; they are called before those that save."""
     settings: tuple[str, ...] = ()
     """The settings this method uses among those that only some methods use."""

@@ -12,7 +12,7 @@ from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.loaded_run import LoadedRun
 from pyrovae.recipes.machine import choose_device
 from pyrovae.recipes.refusal import Refusal
-from pyrovae.recipes.run_folder import Folder
+from pyrovae.recipes.run_folder import EARLIER, Folder
 from pyrovae.recipes.tables import read_csv
 from pyrovae.recipes.trained_bnn import TrainedBnn
 from pyrovae.recipes.trained_vae import TrainedVae
@@ -77,7 +77,7 @@ def _load_vae(folder: Folder, run: dict, device: torch.device) -> LoadedRun:
 
 def _load_bnn(folder: Folder, run: dict, device: torch.device) -> LoadedRun:
     arguments, data = run["arguments"], run["data"]
-    settings = nesting.from_json(BnnSettings, arguments["settings"])
+    settings = nesting.from_json(BnnSettings, EARLIER | nesting.flatten(arguments["settings"]))
     method, count = METHODS[arguments["method"]], run["num_samples"]
     task = sizes_of(data, rows=data["num_train"], splits=data["num_splits"])
     loss, pairs = rebuild(method, settings, task, folder.weights, folder.posterior, device)

@@ -62,11 +62,12 @@ ADDED = {
     "task",
     "predictor",
     "laplace_rank",
-    "prior_fit",
     "prior_groups",
 }
 """Settings that came after the first runs of schema 3 (to which every new setting belongs whose
 default is what a run without it did): a resumed run that lacks them has their defaults."""
+EARLIER = {"prior_fit": "none"}
+"""What runs that lack a setting did, where that is not its default."""
 SCHEMA = 3
 """Version of run.json, incremented when the meaning of a key changes."""
 READABLE = (2, SCHEMA)
@@ -131,8 +132,8 @@ class Folder:
             return
         content, new = self.read(), flatten(as_json(settings))
         old = flatten(content["arguments"])
-        usual = _plain(defaults_of(type(settings)))
-        old |= {name: usual[name] for name in (new.keys() - old.keys()) & ADDED}
+        usual = _plain(defaults_of(type(settings)) | EARLIER)
+        old |= {name: usual[name] for name in (new.keys() - old.keys()) & (ADDED | EARLIER.keys())}
         if lacking := sorted(new.keys() - old.keys()):
             raise Refusal(
                 f"{self.run} lacks the settings {', '.join(lacking)}, so it is of an earlier version; start a new run."

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Annotated, Literal
 
 import torch
@@ -17,6 +17,7 @@ from pyrovae.nets import MLP, Constant
 from pyrovae.priors import StandardNormal
 from pyrovae.recipes import bounds
 from pyrovae.recipes.bounds import Count, NotNegative, Positive, Range
+from pyrovae.recipes.vae import autocast
 from pyrovae.training.hooks import ProgressBar
 
 
@@ -74,8 +75,9 @@ class Method:
         """The net of q(y | x), and of the labels alone."""
         return nn.Sequential(nn.Dropout(self.dropout), MLP(features, self.hidden, classes))
 
-    def context(self) -> AbstractContextManager:
-        return torch.autocast("cpu", torch.bfloat16) if self.precision == "bf16" else nullcontext()
+    @property
+    def context(self) -> Callable[[], AbstractContextManager]:
+        return autocast(self.precision, torch.device("cpu"))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -236,10 +236,11 @@ def threads_of(s: Settings, shape: Sequence[int]) -> int:
     return s.run.threads or (1 if small else torch.get_num_threads())
 
 
-def autocast(s: Settings, device: torch.device) -> Callable[[], AbstractContextManager]:
+def autocast(precision: str, device: torch.device) -> Callable[[], AbstractContextManager]:
+    """A context of `fit`: the networks in bfloat16 if precision is "bf16"."""
     return (
         (lambda: torch.autocast(device.type, torch.bfloat16))
-        if s.run.precision == "bf16"
+        if precision == "bf16"
         else nullcontext
     )
 

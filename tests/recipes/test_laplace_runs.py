@@ -78,3 +78,19 @@ def test_a_run_before_the_fit_goes_on_as_another_method(tmp_path: Path) -> None:
     write_result(folder / "run.json", known)
     run(*ask, "--resume")
     assert read_result(folder / "run.json")["metrics"]["rmse"] == known["metrics"]["rmse"]
+
+
+def test_a_laplace_run_before_the_fit_keeps_its_prior(tmp_path: Path) -> None:
+    """Runs without --prior-fit did not fit it, which is no longer the default."""
+    folder = tmp_path / "run"
+    ask = ("train_bnn.py", "--method", "laplace", "--laplace", "full", *SMALL, "--no-predictor")
+    run(*ask, "--prior-fit", "none", "--out", folder)
+    known = read_result(folder / "run.json")
+    for name in ("laplace_rank", "prior_fit", "prior_groups"):
+        del known["arguments"]["settings"]["inference"][name]
+    write_result(folder / "run.json", known)
+    assert pv.load_run(folder).settings.inference.prior_fit == "none"
+    refused = run(*ask, "--out", folder, "--resume", status=2)
+    assert "--prior-fit was none, is after" in refused
+    run(*ask, "--prior-fit", "none", "--out", folder, "--resume")
+    assert read_result(folder / "run.json")["metrics"]["rmse"] == known["metrics"]["rmse"]

@@ -882,6 +882,29 @@ def test_benchmark_prints_and_keeps_what_it_measured(
     assert "not available here" in run("benchmark.py", "tiny", "--device", "cuda:77", status=2)
 
 
+def test_benchmark_of_chains_prints_and_keeps_what_it_measured(
+    tmp_path: Path, uses_param_store: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pinned: list[list[int]] = []
+    monkeypatch.setattr(
+        os, "sched_setaffinity", lambda pid, some: pinned.append(some), raising=False
+    )
+    monkeypatch.setattr("benchmark_works.numpyro_is_here", lambda: False)
+    monkeypatch.setattr("benchmark.machine", lambda threads, device: "a machine")
+    few = ("--rounds", 1, "--eager-draws", 4, "--many", 4, "--many-samples", 8, "--warmup", 4)
+    said = run("benchmark_mcmc.py", "funnel", *few, "--out", tmp_path)
+    assert "| ChEES-HMC |" in said and "ChEES-HMC: " in said
+    assert [len(cores) for cores in pinned] == [1]
+    rows = json.loads((tmp_path / "mcmc.json").read_text())["posteriors"]["funnel"]
+    assert set(rows) == {"Pyro's NUTS", "Pyro's NUTS, compiled", "ChEES-HMC"}
+    for row in rows.values():
+        assert (
+            row["ms_per_ess"] == pytest.approx(1e3 * row["seconds"] / row["ess"])
+            and row["ess"] > 0
+        )
+    assert "unknown works" in run("benchmark_mcmc.py", "nothing", status=2)
+
+
 @pytest.mark.parametrize("work", ["train", "bnn", "evidence", "predict"])
 def test_works_of_the_benchmark_take_turns(
     work: str, monkeypatch: pytest.MonkeyPatch, uses_param_store: None

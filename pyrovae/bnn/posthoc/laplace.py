@@ -11,6 +11,7 @@ from pyro import poutine
 from torch import Tensor
 from torch.distributions import constraints
 
+from pyrovae.bnn.curvature.dense import root_of_inverse
 from pyrovae.core.batching import Data, batches, exemplar_of, size_of
 from pyrovae.core.errors import PairError
 from pyrovae.core.handlers import Uncondition
@@ -52,7 +53,6 @@ def laplace(
     """
     mode = {name: value.detach() for name, value in mode.items()}
     mode = {name: mode[name] for name in mode_sites(model, mode, data)}
-    size = sum(value.numel() for value in mode.values())
     curvature = torch.diag(_prior(model, mode, data)) if full else _prior(model, mode, data)
     with (
         pyro.validation_enabled(False),
@@ -68,14 +68,7 @@ def laplace(
     loc = torch.cat([value.flatten() for value in mode.values()])
     if not full:
         return loc, curvature.rsqrt()
-    # H = L L^T, so H^{-1} = L^{-T} L^{-1}; its lower Cholesky factor by flipping rows and
-    # columns
-    upper = torch.linalg.solve_triangular(
-        torch.linalg.cholesky(curvature.flip(0, 1)).flip(0, 1).T,
-        torch.eye(size, dtype=loc.dtype, device=loc.device),
-        upper=False,
-    )
-    return loc, upper
+    return loc, root_of_inverse(curvature)
 
 
 def linearize(model: nn.Module, mode: Mapping[str, Tensor]) -> nn.Module:
