@@ -91,7 +91,8 @@ def main(s: Landscape) -> dict[str, dict]:
         for family in bar:
             bar.set_postfix_str(family.name)
             torch.manual_seed(s.seed)
-            results[family.name] = fit_or_find(family, data[family.table], s.budget, folder, asked)
+            images = data[family.table].scored_on(s.budget.eval_data, s.seed)
+            results[family.name] = fit_or_find(family, images, s.budget, folder, asked)
         write(s, results, folder, data)
     return results
 

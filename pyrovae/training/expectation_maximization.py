@@ -7,7 +7,7 @@ from pyro.distributions import Categorical
 from pyro.infer import TraceEnum_ELBO
 from torch import Tensor, nn
 
-from pyrovae.core.batching import size_of
+from pyrovae.core.batching import rebatch, size_of
 from pyrovae.core.param_store import local_param_scope
 from pyrovae.core.shapes import MAX_PLATE_NESTING
 from pyrovae.core.traces import Batch, no_latents
@@ -26,6 +26,7 @@ def expectation_maximization(
     site: str = "k",
     steps: int = 200,
     tolerance: float = 1e-6,
+    chunk_size: int | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> list[float]:
     r"""Maximise \sum_i log \sum_k p(x_i, k) by EM; return the log-likelihood before each step and after
@@ -37,6 +38,8 @@ def expectation_maximization(
     `tolerance`. There is no such step where the likelihood is a neural net of the latents: use
     `ElboLoss(Marginal(model))`.
 
+    chunk_size: data whose components are enumerated together, which takes `chunk_size * C` times the
+    memory of a datum; by default all.
     Source: Dempster, Laird & Rubin 1977, J. R. Statist. Soc. B 39(1).
 
     Example:
@@ -50,13 +53,15 @@ def expectation_maximization(
         True
     """
     loss = ElboLoss(Marginal(model))
-    found = []
+    size = size_of(batch)
+    chunks = list(rebatch(iter([batch]), chunk_size or size))
+    found: list[float] = []
     with torch.no_grad():
         for step in range(steps + 1):
-            found.append(-loss(**batch).item())
+            found.append(-sum(size_of(part) / size * loss(**part).item() for part in chunks))
             if step == steps or len(found) > 1 and found[-1] - found[-2] < tolerance:
                 return found
-            maximize(responsibilities(model, batch, site))
+            maximize(torch.cat([responsibilities(model, part, site) for part in chunks]))
             if progress is not None:
                 progress(1)
     return found

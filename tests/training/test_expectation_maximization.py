@@ -43,6 +43,24 @@ def test_em_never_falls_and_its_value_is_that_of_enumeration() -> None:
     assert exact.mean == pytest.approx(found[-1], abs=1e-6)
 
 
+def test_chunks_of_the_data_take_the_same_steps() -> None:
+    x = bits()
+    found = []
+    for chunk_size in (None, 7):
+        torch.manual_seed(1)
+        model, mixing, rows = bernoulli_mixture(4)
+
+        def maximize(r: Tensor, mixing: nn.Module = mixing, rows: nn.Embedding = rows) -> None:
+            maximize_bernoulli(mixing, rows, x, r)
+
+        found.append(
+            expectation_maximization(
+                model, {"x": x}, maximize, steps=5, tolerance=0, chunk_size=chunk_size
+            )
+        )
+    assert found[1] == pytest.approx(found[0], abs=1e-10)
+
+
 def test_gradients_of_the_enumerated_program_lead_to_the_same_likelihood() -> None:
     """From the optimum of EM the enumerated program has nowhere to go."""
     x = bits()

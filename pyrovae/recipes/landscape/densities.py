@@ -13,6 +13,8 @@ from pyrovae.recipes.landscape.pairs import Pair, train
 from pyrovae.training.expectation_maximization import expectation_maximization, maximize_bernoulli
 
 SUMMED = {"enumerate": "parallel"}
+TOGETHER = 2**25
+"""Numbers in the largest tensor of an enumeration: 128 MiB in single precision."""
 PRIOR_COUNT = 0.1
 """Pixels of each value added to each component, without which a test pixel can have probability 0."""
 
@@ -36,6 +38,11 @@ def mixture(images: Images, budget: Budget) -> tuple[pv.Model, Mixing, nn.Embedd
     return model, mixing, parts
 
 
+def rows_together(images: Images, budget: Budget) -> int:
+    """Data whose components are enumerated together."""
+    return max(1, TOGETHER // (budget.components * images.features))
+
+
 def fit_mixture_em(images: Images, budget: Budget) -> Pair:
     model, mixing, parts = mixture(images, budget)
     x = images.train
@@ -45,6 +52,7 @@ def fit_mixture_em(images: Images, budget: Budget) -> Pair:
             {"x": x},
             lambda r: maximize_bernoulli(mixing, parts, x, r, prior_count=PRIOR_COUNT),
             steps=budget.epochs,
+            chunk_size=rows_together(images, budget),
             progress=bar.update,
         )
     return Pair(model, None, 1)

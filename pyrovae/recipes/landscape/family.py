@@ -1,8 +1,9 @@
 """What every family of the landscape is given, and what it gives back."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -45,6 +46,14 @@ class Images:
         """All training rows, dequantised once."""
         return self.visit({"x": self.train})["x"]
 
+    def scored_on(self, count: int, seed: int) -> Self:
+        """The same images with at most `count` test rows, chosen at random."""
+        if len(self.test) <= count:
+            return self
+        generator = torch.Generator().manual_seed(seed)
+        rows = torch.randperm(len(self.test), generator=generator)[:count]
+        return dataclasses.replace(self, test=self.test[rows])
+
     def log_units(self) -> float:
         """What log p of a row is more than log P of its levels, per row: P(levels) >= p(x) / levels^D."""
         if self.levels is None:
@@ -73,6 +82,8 @@ class Budget:
     """Real latents; bits and codes are stated with their family."""
     components: Count = 50
     """Components of mixtures."""
+    eval_data: Count = 1000
+    """Maximum number of test data that are scored, chosen at random."""
     num_particles: Count = 500
     """K of importance-sampled log p(x)."""
     chains: Count = 8
@@ -80,7 +91,7 @@ class Budget:
     temperatures: Count = 500
     """Its steps."""
     annealed_data: Count = 100
-    """Maximum number of test data that it scores."""
+    """Maximum number of those data that it scores."""
 
     def __post_init__(self) -> None:
         bounds.check(self)

@@ -16,6 +16,9 @@ from pyrovae.data import Batches, DictDataset
 from pyrovae.recipes.landscape.family import Budget, Images, Kind, Scores
 from pyrovae.training.hooks import EarlyStopping, ProgressBar
 
+TOGETHER = 500
+"""Data scored together."""
+
 
 def train(
     loss: nn.Module,
@@ -33,7 +36,7 @@ def train(
     data = Batches(
         DictDataset(x=images.train), budget.batch_size, shuffle=True, transform=images.visit
     )
-    valid = Batches(DictDataset(x=images.valid), 500)
+    valid = Batches(DictDataset(x=images.valid), TOGETHER)
     with tempfile.TemporaryDirectory() as folder:
         best = EarlyStopping(
             Path(folder) / "best.safetensors", patience=budget.patience, monitor=monitor
@@ -61,7 +64,8 @@ class Pair:
         return count(self.model, *([] if self.guide is None else [self.guide]))
 
     def score(self, x: Tensor) -> Scores:
-        found = pv.log_evidence(self.model, self.guide, {"x": x}, num_particles=self.num_particles)
+        data = Batches(DictDataset(x=x), TOGETHER)
+        found = pv.log_evidence(self.model, self.guide, data, num_particles=self.num_particles)
         kind: Kind = "importance" if found.num_particles else "exact"
         return Scores(found.log_px, kind)
 

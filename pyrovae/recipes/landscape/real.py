@@ -19,7 +19,7 @@ from pyrovae.heads import (
 )
 from pyrovae.nets import MLP
 from pyrovae.priors import Mixing, StandardNormal
-from pyrovae.recipes.landscape.densities import SUMMED
+from pyrovae.recipes.landscape.densities import SUMMED, rows_together
 from pyrovae.recipes.landscape.family import Budget, Family, Images
 from pyrovae.recipes.landscape.pairs import Pair, train
 from pyrovae.training.expectation_maximization import expectation_maximization, maximize_normal
@@ -80,6 +80,7 @@ def fit_gaussian_mixture(images: Images, budget: Budget) -> Pair:
             {"x": x},
             lambda r: maximize_normal(mixing, parts, x, r, min_variance=floor),
             steps=budget.epochs,
+            chunk_size=rows_together(images, budget),
             progress=bar.update,
         )
     return Pair(model, None, 1)
