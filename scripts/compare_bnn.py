@@ -88,7 +88,7 @@ def compare(c: Comparison) -> dict[str, Scores]:
     unknown = load_unknown(c.ood, task) if c.ood else None
     refuse_bands(c.bands, task)
     for method in methods:  # before the first one is trained
-        METHODS[method].refuse_short(s, task)
+        METHODS[method].refuse(s, task)
     ranks = pv.Ranks(timeout=WORKS)
     if ranks.size > 1 and c.budget == "equal-time":
         raise Refusal("--budget equal-time trains methods one after another; use one process.")

@@ -7,8 +7,6 @@ import torch.nn as nn
 from pyro.infer import ELBO
 
 import pyrovae as pv
-from pyrovae.bnn.samplers import Chains
-from pyrovae.data import Batches, StackedBatches
 from pyrovae.recipes.bnn_nets import (
     GuideFactory,
     PriorFactory,
@@ -19,16 +17,13 @@ from pyrovae.recipes.bnn_nets import (
     sampler_state,
 )
 from pyrovae.recipes.bnn_posteriors import OwnGuide, Posterior
+from pyrovae.recipes.bnn_samplers import Sampler
 from pyrovae.recipes.bnn_schedules import ADAM, Kept, Optimization
 from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.bnn_task import Task, epochs_of
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.setting_rules import NotWith, OnlyWith
 from pyrovae.training.run import Run
-
-ChainRunner = Callable[
-    [nn.Module, Sequence[nn.Module], BnnSettings, Task, Batches | StackedBatches], Chains
-]
 
 
 def one_network(s: BnnSettings) -> int:
@@ -37,6 +32,10 @@ def one_network(s: BnnSettings) -> int:
 
 def as_it_is(loss: nn.Module, s: BnnSettings) -> nn.Module:
     return loss
+
+
+def fits_all(s: BnnSettings, task: Task) -> None:
+    """For methods that every task suits."""
 
 
 def no_hooks(s: BnnSettings, task: Task) -> Sequence[Callable[[Run], object]]:
@@ -57,14 +56,16 @@ class Method:
     optimization: Optimization = ADAM
     kept: Kept | None = None
     """The epochs whose weights are draws of the posterior; None where there are none."""
-    chains: ChainRunner | None = None
-    """Runs Markov chains in place of `fit`."""
+    chains: Sampler | None = None
+    """Markov chains in place of `fit`."""
     members: Callable[[BnnSettings], int] = one_network
     """Networks that are trained for each problem."""
     objective: Callable[[nn.Module, BnnSettings], nn.Module] = as_it_is
     """From the ELBO to the training objective."""
     hooks: Callable[[BnnSettings, Task], Sequence[Callable[[Run], object]]] = no_hooks
     """Hooks of `fit` that belong to the method; they are called before those that save."""
+    refuse_task: Callable[[BnnSettings, Task], None] = fits_all
+    """Raises Refusal for a task that the method does not suit."""
     settings: tuple[str, ...] = ()
     """The settings this method uses among those that only some methods use."""
     ignored: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -92,8 +93,10 @@ class Method:
         """Whether the weights after an epoch are kept."""
         return self.kept.epochs(s, epochs) if self.kept is not None else lambda epoch: False
 
-    def refuse_short(self, s: BnnSettings, task: Task) -> None:
-        """Raise Refusal if training ends before enough draws are kept."""
+    def refuse(self, s: BnnSettings, task: Task) -> None:
+        """Raise Refusal for a task that the method does not suit, and if training ends before enough
+        draws are kept."""
+        self.refuse_task(s, task)
         if self.kept is None:
             return
         epochs = epochs_of(s, task)

@@ -3,7 +3,6 @@
 import torch.nn as nn
 
 from pyrovae.recipes.bnn_adversarial import Perturbed
-from pyrovae.recipes.bnn_hmc import run_chains
 from pyrovae.recipes.bnn_laplace import LaplaceNormal, prior_hooks
 from pyrovae.recipes.bnn_method import Method, rules
 from pyrovae.recipes.bnn_nets import (
@@ -24,6 +23,14 @@ from pyrovae.recipes.bnn_posteriors import (
     OwnGuide,
     SamplerDraws,
     SwagNormal,
+)
+from pyrovae.recipes.bnn_samplers import (
+    Hamiltonian,
+    PyroKernel,
+    RandomWalk,
+    gibbs,
+    nuts,
+    refuse_gibbs,
 )
 from pyrovae.recipes.bnn_schedules import (
     ENDS_OF_CYCLES,
@@ -147,9 +154,34 @@ METHODS: dict[str, Method] = {
             "hmc",
             "Hamiltonian Monte Carlo on the full training set: slow, and the closest to exact",
             guide=sampler_state,
-            chains=run_chains,
+            chains=Hamiltonian(),
             posterior=ChainDraws(),
             settings=("draws", "hmc_samples", "hmc_warmup", "hmc_leapfrogs"),
+        ),
+        Method(
+            "nuts",
+            "the no-U-turn sampler, HMC that chooses the length of its paths; one network after another",
+            guide=sampler_state,
+            chains=PyroKernel(nuts),
+            posterior=ChainDraws(),
+            settings=("draws", "hmc_samples", "hmc_warmup", "nuts_depth"),
+        ),
+        Method(
+            "gibbs",
+            "nuts for the weights, and exact draws of the noise variance (--noise shared)",
+            guide=sampler_state,
+            chains=PyroKernel(gibbs),
+            posterior=ChainDraws(),
+            refuse_task=refuse_gibbs,
+            settings=("draws", "hmc_samples", "hmc_warmup", "nuts_depth"),
+        ),
+        Method(
+            "random-walk",
+            "random-walk Metropolis: no gradients, and hardly any motion in many dimensions",
+            guide=sampler_state,
+            chains=RandomWalk(),
+            posterior=ChainDraws(),
+            settings=("draws", "random_walk_steps"),
         ),
     )
 }

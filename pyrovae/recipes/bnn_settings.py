@@ -115,6 +115,10 @@ class InferenceSettings:
     """Number of warm-up trajectories, which adapt the step size."""
     hmc_leapfrogs: Count = 50
     """Leapfrog steps in each trajectory."""
+    nuts_depth: Annotated[int, Range(1, 12)] = 7
+    """Maximum depth of a tree of NUTS, of up to 2^depth - 1 leapfrog steps."""
+    random_walk_steps: Count = 20_000
+    """Steps after a warm-up of half as many."""
 
     def __post_init__(self) -> None:
         bounds.check(self)

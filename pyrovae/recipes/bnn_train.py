@@ -17,7 +17,6 @@ from pyrovae.bnn.guides import MCDropout, MeanField, PointEstimate
 from pyrovae.bnn.samplers import Chains, Collect
 from pyrovae.data import Batches, DictDataset, StackedBatches
 from pyrovae.recipes.bnn_chains import load_chains, save_chains
-from pyrovae.recipes.bnn_hmc import gradient_steps
 from pyrovae.recipes.bnn_method import Method, stack
 from pyrovae.recipes.bnn_posteriors import Fitted, Pair
 from pyrovae.recipes.bnn_settings import BnnSettings
@@ -77,7 +76,7 @@ def train(
     loss = stack(losses, task).to(device)
     data = _batches(task, s, len(losses), device)
     epochs = epochs_of(s, task)
-    method.refuse_short(s, task)
+    method.refuse(s, task)
     collect = _collect(method, loss, s, epochs, draws)
     start = time.perf_counter()
     hooks = [
@@ -95,7 +94,7 @@ def train(
         if resume is not None:
             chains = load_chains(loss, resume)
         else:
-            chains = method.chains(loss, losses, s, task, data)
+            chains = method.chains.run(loss, losses, s, task, data)
             if chains_file is not None:
                 save_chains(chains, loss, chains_file)
     else:
@@ -123,7 +122,7 @@ def train(
         method.posterior.num_samples(fitted),
         history,
         time.perf_counter() - start,
-        gradient_steps(s) if history is None else len(history) * len(data),
+        len(history or ()) * len(data) if method.chains is None else method.chains.steps(s),
         loss,
         chains,
     )

@@ -16,6 +16,7 @@ from pyrovae.bnn.guides import JointNormal, MeanField, PointEstimate
 from pyrovae.bnn.posthoc import laplace, swag
 from pyrovae.bnn.samplers import SGHMC, SGLD, Collect, cyclical
 from pyrovae.bnn.samplers.hmc import hmc
+from pyrovae.bnn.samplers.random_walk import random_walk
 from pyrovae.heads import CategoricalHead, FixedScaleNormalHead, SharedVarianceHead
 from pyrovae.nets import MLP
 from pyrovae.priors import InverseGammaPrior
@@ -150,6 +151,40 @@ def test_hmc_finds_the_posterior_and_its_step() -> None:
     flat = torch.cat([value.flatten(2) for value in result.draws.values()], 2)
     assert_moments(flat[-1], exact.mean, exact.covariance)
     assert set(result.sample_stats()) == {"acceptance_rate", "energy", "diverging"}
+
+
+@pytest.mark.parametrize("step_size", [0.02, 0.2])
+def test_a_random_walk_leaves_the_posterior_as_it_is(step_size: float) -> None:
+    exact = bayesian_regression()
+    start = dist.MultivariateNormal(exact.mean, exact.covariance).sample((4000,))
+    stacked = chains(exact, start)
+    found = random_walk(
+        stacked,
+        exact.batch,
+        num_data=exact.size,
+        num_samples=1,
+        warmup=0,
+        thin=10,
+        step_size=step_size,
+    )
+    end = states(stacked)
+    assert_moments(end, exact.mean, exact.covariance)
+    assert (end != start).any(1).double().mean() > 0.5 and not found.divergent.any()
+    # the energy is U, here before the last step, which leaves its mean as it is
+    assert_mean(found.energy[0], -exact.log_evidence + exact_entropy(exact))
+
+
+def test_a_random_walk_finds_the_posterior_and_its_step() -> None:
+    exact = bayesian_regression()
+    stacked = chains(exact, exact.mean + torch.randn(300, 3))
+    found = random_walk(
+        stacked, exact.batch, num_data=exact.size, num_samples=5, warmup=400, thin=20
+    )
+    assert 0.15 < found.accept.mean() < 0.35
+    flat = torch.cat([value.flatten(2) for value in found.draws.values()], 2)
+    assert_moments(flat[-1], exact.mean, exact.covariance)
+    with pytest.raises(ValueError, match="thin=0"):
+        random_walk(stacked, exact.batch, num_data=exact.size, num_samples=5, warmup=4, thin=0)
 
 
 def noise_model() -> tuple[pv.Model, dict[str, Tensor], dist.InverseGamma]:

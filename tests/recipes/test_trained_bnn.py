@@ -218,7 +218,9 @@ def test_finished_chains_are_not_run_again(
     folder = tmp_path / "run"
     shutil.copytree(runs / "hmc", folder)
     (folder / NAME / "predictor.json").unlink()
-    monkeypatch.setattr("pyrovae.recipes.bnn_hmc.hmc", lambda *_, **__: pytest.fail("runs chains"))
+    monkeypatch.setattr(
+        "pyrovae.recipes.bnn_samplers.hmc", lambda *_, **__: pytest.fail("runs chains")
+    )
     data = ("--dataset", runs / "t.csv", "--target", "price", "--splits", 2, *SMALL)
     run("train_bnn.py", *data, "--method", "hmc", *HMC, "--out", folder, "--resume")
     assert differences(contents(runs / "hmc"), contents(folder)) == []

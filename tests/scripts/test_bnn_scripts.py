@@ -30,6 +30,10 @@ OF_METHODS = (
     "5",
     "--hmc-leapfrogs",
     "3",
+    "--nuts-depth",
+    "2",
+    "--random-walk-steps",
+    "20",
     "--members",
     "2",
 )

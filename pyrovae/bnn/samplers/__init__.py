@@ -5,10 +5,12 @@ from pyrovae.bnn.samplers.arviz import chains_to_arviz
 from pyrovae.bnn.samplers.chees import chees
 from pyrovae.bnn.samplers.collect import Collect
 from pyrovae.bnn.samplers.gibbs import Gibbs, noise_variance
-from pyrovae.bnn.samplers.hmc import Chains, hmc
+from pyrovae.bnn.samplers.hmc import hmc
 from pyrovae.bnn.samplers.langevin import SGHMC, SGLD, cyclical
 from pyrovae.bnn.samplers.mcmc import mcmc
 from pyrovae.bnn.samplers.potential import Potential
+from pyrovae.bnn.samplers.random_walk import random_walk
+from pyrovae.bnn.samplers.stacked_chains import Chains
 
 __all__ = [
     "Chains",
@@ -23,4 +25,5 @@ __all__ = [
     "hmc",
     "mcmc",
     "noise_variance",
+    "random_walk",
 ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from pyrovae.bnn.samplers.hmc import Chains
+from pyrovae.bnn.samplers.stacked_chains import Chains
 from pyrovae.export import to_inference_data
 
 if TYPE_CHECKING:

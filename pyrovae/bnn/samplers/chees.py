@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from pyrovae.bnn.samplers.chees_step import ADAPTED, leapfrog, transition
-from pyrovae.bnn.samplers.hmc import Chains
 from pyrovae.bnn.samplers.potential import Potential
 from pyrovae.bnn.samplers.replayed import Replayed
+from pyrovae.bnn.samplers.stacked_chains import Chains
 from pyrovae.bnn.samplers.start import reasonable_step, starts
 from pyrovae.capture.auto import Compile
 from pyrovae.core.types import Batch

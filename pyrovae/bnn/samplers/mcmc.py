@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributions import Transform, biject_to
 
 from pyrovae.bnn.samplers.compiled_kernel import CompiledKernels
-from pyrovae.bnn.samplers.hmc import Chains
+from pyrovae.bnn.samplers.stacked_chains import Chains
 from pyrovae.capture.auto import Compile
 from pyrovae.core.param_store import local_param_scope
 from pyrovae.core.traces import sample_sites
