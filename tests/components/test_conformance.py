@@ -128,7 +128,7 @@ def test_density_is_normalised(name: str) -> None:
     case, module = build(name)
     fn = as_pyro(module(*parents_of(case)) if case.parents else module())
     with torch.no_grad():
-        total = sum_or_integral(fn, 451 if case.kinks else 601)
+        total = sum_or_integral(fn, 451 if case.kinks else 401)
     if total is None:
         factors = conformance.factors_of(fn)
         total = torch.stack(
@@ -150,7 +150,7 @@ def test_density_is_normalised(name: str) -> None:
     assert (torch.as_tensor(total) - 1).abs().max() < (1e-3 if case.kinks else 1e-5)
 
 
-def sum_or_integral(fn: dist.Distribution, points: int = 601) -> torch.Tensor | None:
+def sum_or_integral(fn: dist.Distribution, points: int = 401) -> torch.Tensor | None:
     """Total mass by enumeration, or by a grid over at most two real dims; None where there are
     more."""
     if isinstance(fn, dist.Delta):

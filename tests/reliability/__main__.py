@@ -92,7 +92,7 @@ def _mutations(options: argparse.Namespace, folder: Path) -> bool:
     for writer in tqdm(mutations.READERS, unit="script"):
         reports.append(
             mutations.attack(
-                writer, folder / writer, mutations=60 if options.full else 3, seed=options.seed
+                writer, folder / writer, mutations=60 if options.full else 2, seed=options.seed
             )
         )
         tqdm.write(f"{writer}: {reports[-1]}")
@@ -103,7 +103,7 @@ def _mutations(options: argparse.Namespace, folder: Path) -> bool:
 def _inputs(options: argparse.Namespace, folder: Path) -> bool:
     import bad_inputs
 
-    report = bad_inputs.attack(folder, inputs=500 if options.full else 40, seed=options.seed)
+    report = bad_inputs.attack(folder, inputs=500 if options.full else 24, seed=options.seed)
     print(report)
     print("accepted and run, to be looked at:", *report.accepted, sep="\n  ")
     return bool(report.tracebacks or report.hangs)
@@ -112,7 +112,7 @@ def _inputs(options: argparse.Namespace, folder: Path) -> bool:
 def _soak(options: argparse.Namespace, folder: Path) -> bool:
     import soak
 
-    steps, fits = (1_000_000, 500) if options.full else (4_000, 8)
+    steps, fits = (1_000_000, 500) if options.full else (2_000, 6)
     grown = {
         f"steps, compile={mode}": soak.growth(
             soak.steps(steps, compile=mode, every=max(1, steps // 10_000), say=tqdm.write)

@@ -10,7 +10,7 @@ from pathlib import Path
 from contents import contents, differences
 from launch import KILLED, preload, run_script
 
-VAE = ("--epochs", 6, "--hidden", 16, "--eval-particles", 20, "--eval-data", 50)
+VAE = ("--epochs", 4, "--hidden", 16, "--eval-particles", 20, "--eval-data", 50)
 BNN = ("--steps", 30, "--hidden", 8, "--batch-size", 128, "--num-samples", 5)
 COMMANDS = {
     "train_vae.py": VAE,

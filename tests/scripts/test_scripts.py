@@ -89,8 +89,7 @@ def test_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert done.returncode == 0 and "epoch" in done.stderr, done.stderr
     (folder,) = (tmp_path / "runs").iterdir()
     assert folder.name.startswith("digits-") and "log p(x) = -" in done.stdout
-    refused = run_alone("train_vae.py", "--binarize", "none", cwd=tmp_path)
-    assert refused.returncode == 2 and "Traceback" not in refused.stderr
+    assert "Traceback" not in run("train_vae.py", "--binarize", "none", status=2)
 
 
 @pytest.fixture(scope="module")
@@ -188,10 +187,10 @@ def test_every_method_agrees_where_it_can(digits_run: Path) -> None:
     run("evaluate.py", digits_run, "--method", "quadrature", "--max-data", 20)
     exact = np.load(digits_run / "evidence-quadrature.npz")["log_px"]
     for method, options in (
-        ("is", ("--num-particles", 2000)),
-        ("psis", ("--num-particles", 2000)),
-        ("is", ("--num-particles", 2000, "--defensive", 0.2)),
-        ("is", ("--num-particles", 2000, "--refine", 10)),
+        ("is", ("--num-particles", 1000)),
+        ("psis", ("--num-particles", 1000)),
+        ("is", ("--num-particles", 1000, "--defensive", 0.2)),
+        ("is", ("--num-particles", 1000, "--refine", 10)),
         ("ais", ("--num-steps", 60)),
         ("ais", ("--num-steps", 30, "--from-guide")),
     ):
