@@ -9,7 +9,8 @@ over splits or seeds, or from `block_error`.
 |---|---|
 | real predictions | `rmse`, `log_predictive_density`, `crps`, `crps_normal_mixture`, `coverage`, `interval_width` |
 | class probabilities | `accuracy`, `nll`, `brier`, `entropy`, `mutual_information` |
-| their calibration | `calibration_error`, `reliability` |
+| their calibration | `calibration_error`, `reliability`; corrected by one number, `fit_temperature` and `temper` |
+| several predictive distributions, averaged | `stacking_weights` |
 | detection of unknown data | `auroc`, `aupr` |
 | codes against known factors | `factor_information`, `mutual_information_gap` (MIG), `separated_predictability` (SAP) |
 | samples against data | `frechet_distance`, `kernel_distance`, `sample_precision`, `sample_recall`, `class_coverage` |
@@ -34,12 +35,13 @@ from pyrovae.metrics.samples import (
     sample_precision,
     sample_recall,
 )
+from pyrovae.metrics.stacking import as_counts, stacking_weights
 from pyrovae.metrics.summary import MeanError, mean_and_error
+from pyrovae.metrics.temperature import fit_temperature, temper
 
 __all__ = [
-    "MeanError",
-    "Reliability",
     "accuracy",
+    "as_counts",
     "aupr",
     "auroc",
     "block_error",
@@ -51,6 +53,7 @@ __all__ = [
     "crps_normal_mixture",
     "entropy",
     "factor_information",
+    "fit_temperature",
     "frechet_distance",
     "interval_width",
     "kernel_distance",
@@ -64,4 +67,8 @@ __all__ = [
     "sample_precision",
     "sample_recall",
     "separated_predictability",
+    "stacking_weights",
+    "temper",
+    "MeanError",
+    "Reliability",
 ]

@@ -22,6 +22,7 @@ from pyrovae.recipes.bnn_posteriors import (
     EnsembleOfPoints,
     OwnGuide,
     SamplerDraws,
+    StackedEnsemble,
     SwagNormal,
 )
 from pyrovae.recipes.bnn_samplers import (
@@ -40,6 +41,8 @@ from pyrovae.recipes.bnn_schedules import (
     SWAG,
 )
 from pyrovae.recipes.bnn_settings import BnnSettings
+from pyrovae.recipes.bnn_task import Task
+from pyrovae.recipes.refusal import Refusal
 
 LOCAL = "local_reparameterization"
 OWN_PRIOR = dict.fromkeys(
@@ -50,6 +53,12 @@ OWN_RATE = {"lr": "has no effect: samplers take --sampler-lr"}
 
 def _adversarial(loss: nn.Module, s: BnnSettings) -> nn.Module:
     return Perturbed(loss, s.inference.adversarial) if s.inference.adversarial else loss
+
+
+def refuse_without_held_out(s: BnnSettings, task: Task) -> None:
+    """Raise Refusal where no data are held out to choose weights on."""
+    if not s.data.valid_fraction:
+        raise Refusal("stacking chooses weights on held-out data; set --valid-fraction, e.g. 0.1.")
 
 
 METHODS: dict[str, Method] = {
@@ -111,6 +120,16 @@ METHODS: dict[str, Method] = {
             objective=_adversarial,
             posterior=EnsembleOfPoints(),
             settings=("members", "adversarial"),
+        ),
+        Method(
+            "stacking",
+            "the networks of ensemble, weighted by their log p of the data of --valid-fraction",
+            guide=point,
+            members=lambda s: s.inference.members,
+            objective=_adversarial,
+            posterior=StackedEnsemble(),
+            refuse_task=refuse_without_held_out,
+            settings=("members", "adversarial", "draws"),
         ),
         Method(
             "swag",

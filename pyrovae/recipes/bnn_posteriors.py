@@ -1,7 +1,7 @@
 """Posteriors made of trained weights: one class for each construction."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol, cast
 
 import torch
@@ -12,6 +12,7 @@ import pyrovae as pv
 from pyrovae.bnn.guides import Empirical, JointNormal, PointEstimate
 from pyrovae.bnn.posthoc import swag
 from pyrovae.bnn.samplers import Chains
+from pyrovae.data import Batches, DictDataset
 from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.bnn_task import Task
 
@@ -97,6 +98,47 @@ class EnsembleOfPoints:
 
     def num_samples(self, fitted: Fitted) -> int:
         return fitted.members
+
+
+@dataclasses.dataclass(frozen=True)
+class StackedEnsemble:
+    """The point estimates of all members, each as often among `--draws` as its weight by stacking on
+    the validation data says; equally often for a task without such data."""
+
+    stored: bool = True
+
+    def pair(self, fitted: Fitted, index: int) -> Pair:
+        model, _ = fitted.network(index)
+        points = [fitted.point(index, member) for member in range(fitted.members)]
+        counts = pv.metrics.as_counts(self._weights(fitted, index, points), self._size(fitted))
+        rows = torch.arange(fitted.members).repeat_interleave(torch.tensor(counts))
+        values = [guide.values() for _, guide in points]
+        return model, Empirical(
+            {name: torch.stack([value[name] for value in values])[rows] for name in values[0]}
+        )
+
+    def rebuild(self, fitted: Fitted, index: int, num_draws: int) -> Pair:
+        return _empty_draws(fitted, index, num_draws)
+
+    def num_samples(self, fitted: Fitted) -> int:
+        return self._size(fitted)
+
+    def _size(self, fitted: Fitted) -> int:
+        return max(fitted.members, fitted.settings.inference.draws)
+
+    def _weights(
+        self, fitted: Fitted, index: int, points: Sequence[tuple[pv.Model, PointEstimate]]
+    ) -> Tensor:
+        valid = fitted.task.valid
+        if valid is None:
+            return torch.full((len(points),), 1 / len(points))
+        split = fitted.task.split_of(index, fitted.settings.run.seeds)
+        held_out = DictDataset(**{name: value[split] for name, value in valid.tensors.items()})
+        log_p = [
+            pv.log_predictive(model, guide, Batches(held_out, 1000), num_samples=1)
+            for model, guide in points
+        ]
+        return pv.metrics.stacking_weights(torch.stack(log_p))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,7 @@ from pyrovae import metrics
 from pyrovae.core.atomic_write import write_atomically
 from pyrovae.core.batching import device_of
 from pyrovae.data import Batches, DictDataset
+from pyrovae.recipes.bnn_scaling import scaled_classes, scaled_regression
 from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.bnn_task import Task
 from pyrovae.recipes.bnn_train import Trained
@@ -43,6 +44,13 @@ METRICS = {
     "ood_auroc": "OOD AUROC",
     "ood_auroc_mi": "OOD AUROC by MI",
     "ood_aupr": "OOD AUPR",
+    "temperature": "temperature",
+    "nll_scaled": "NLL, scaled",
+    "brier_scaled": "Brier, scaled",
+    "ece_scaled": "ECE, scaled",
+    "width_factor": "width factor",
+    "log_predictive_scaled": "log p(y given x), scaled",
+    "coverage_90_scaled": "coverage of 90 %, scaled",
     "train_seconds": "seconds",
 }
 
@@ -80,25 +88,53 @@ def score(
     part: str = "test",
 ) -> Scores:
     """Score every network on the test (or valid) data of its split; the training time is divided
-    equally among the networks."""
+    equally among the networks.
+
+    Where the task has validation data, test scores come also after one number, fitted on them, has
+    corrected the confidence: names that end in `_scaled`.
+    """
     data = {"train": task.train, "valid": task.valid, "test": task.test}[part]
     if data is None:
         raise ValueError(f"the task has no {part} data.")
+    held_out = task.valid if part == "test" else None
     rows: list[dict[str, float]] = []
     arrays: dict[str, np.ndarray] = {}
     for index, (model, guide) in enumerate(trained.pairs):
         split = task.split_of(index, s.run.seeds)
-        batch = Batches(
-            DictDataset(**{name: value[split] for name, value in data.tensors.items()}), 1000
+        batch, *others = (
+            Batches(
+                DictDataset(**{name: value[split] for name, value in rows.tensors.items()}), 1000
+            )
+            for rows in (data, held_out)
+            if rows is not None
         )
         torch.manual_seed(s.run.seed + index)
         if task.kind == "regression":
             row, extra = _regression(model, guide, batch, trained.num_samples, task, split)
         else:
             row, extra = _classes(model, guide, batch, trained.num_samples, unknown, task)
+        for valid in others:
+            row |= _scaled(model, guide, valid, batch, trained.num_samples, task, split, extra)
         rows.append({**row, "train_seconds": trained.seconds / len(trained.pairs)})
         arrays = arrays or extra
     return Scores(rows, arrays)
+
+
+def _scaled(
+    model: Callable,
+    guide: Callable,
+    held_out: Batches,
+    test: Batches,
+    num_samples: int,
+    task: Task,
+    split: int,
+    arrays: dict[str, np.ndarray],
+) -> dict[str, float]:
+    if task.kind == "classification":
+        probs, y = torch.from_numpy(arrays["probs"]), test.data.tensors["y"]
+        return scaled_classes(model, guide, held_out, probs, y, num_samples)
+    scale = task.y_scale[split].double()
+    return scaled_regression(model, guide, held_out, test, num_samples, scale)
 
 
 def _regression(

@@ -416,3 +416,41 @@ def test_rounded_probabilities_are_taken(dtype):
     assert (
         metrics.nll(probs, y).dtype == dtype and metrics.calibration_error(probs, y).dtype == dtype
     )
+
+
+def test_a_fitted_temperature_has_the_least_loss() -> None:
+    logits = 3 * torch.randn(500, 4)
+    y = torch.distributions.Categorical(logits=logits / 2.5).sample()  # overconfident by 2.5
+    probs = logits.softmax(-1)
+    best = metrics.fit_temperature(probs, y)
+    assert 2.0 < best < 3.1
+
+    def loss(temperature: float) -> float:
+        return float(metrics.nll(metrics.temper(probs, temperature), y).mean())
+
+    assert loss(best) < min(loss(0.99 * best), loss(1.01 * best), loss(1.0))
+    assert torch.allclose(metrics.temper(probs, 2.5), (logits / 2.5).softmax(-1))
+    right = torch.tensor([[0.9, 0.1]] * 3)
+    assert metrics.fit_temperature(right, torch.zeros(3).long()) < 0.1
+    sure = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    assert math.isfinite(metrics.fit_temperature(sure, torch.tensor([0, 1])))
+    with pytest.raises(ValueError, match="temperature=0"):
+        metrics.temper(probs, 0.0)
+
+
+def test_stacking_finds_the_mixture_that_made_the_data() -> None:
+    """Optimal weights satisfy the Karush-Kuhn-Tucker conditions of a concave problem."""
+    y = torch.cat([torch.randn(700) - 2, torch.randn(300) + 2])
+    log_p = torch.stack(
+        [torch.distributions.Normal(at, 1.0).log_prob(y) for at in (-2.0, 2.0, 9.0)]
+    )
+    weights = metrics.stacking_weights(log_p, tolerance=1e-14)
+    assert weights.sum() == pytest.approx(1.0) and abs(weights[0] - 0.7) < 0.05
+    share = (log_p.exp() / (weights @ log_p.exp())).mean(1)
+    assert share[:2].tolist() == pytest.approx([1.0, 1.0], abs=1e-4) and share[2] <= 1 + 1e-6
+    assert metrics.as_counts(weights, 10) in ([7, 3, 0], [6, 4, 0])
+    assert sum(metrics.as_counts(torch.full((7,), 1 / 7), 50)) == 50
+    with pytest.raises(ValueError, match="data \\[1\\]"):
+        metrics.stacking_weights(torch.tensor([[0.0, -torch.inf], [0.0, -torch.inf]]))
+    with pytest.raises(ValueError, match="expected \\(M, N\\)"):
+        metrics.stacking_weights(torch.zeros(3))

@@ -10,7 +10,7 @@ from torch import nn
 import pyrovae as pv
 from pyrovae.bnn.guides import Empirical, MeanField, PointEstimate
 from pyrovae.heads import CategoricalHead, NormalHead
-from pyrovae.prediction.mixture import NormalMixture, predict_mixtures
+from pyrovae.prediction.mixture import NormalMixture, fit_width, predict_mixtures
 
 
 def some_mixture() -> NormalMixture:
@@ -75,3 +75,23 @@ def test_other_sites_are_refused() -> None:
         predict_mixtures(
             model, MeanField(net), {"x": torch.zeros(2, 3)}, num_samples=2, read=lambda found: 0
         )
+
+
+def test_deviations_from_the_mean_are_widened_by_the_factor_that_fits() -> None:
+    mixture = NormalMixture(torch.randn(5, 400, 1), torch.rand(5, 400, 1) + 0.5)
+    index = torch.randint(5, (1, 400, 1))
+    y = mixture.loc.gather(0, index)[0] + mixture.scale.gather(0, index)[0] * torch.randn(400, 1)
+    wide = mixture.widened(2.0)
+    assert torch.allclose(wide.mean, mixture.mean)
+    total = [part.aleatoric + part.epistemic for part in (wide, mixture)]
+    assert torch.allclose(total[0], 4 * total[1])
+    assert torch.allclose(
+        wide.quantile(0.3) - wide.mean, 2 * (mixture.quantile(0.3) - mixture.mean)
+    )
+    first, grid = NormalMixture(wide.loc[:, :1], wide.scale[:, :1]), torch.linspace(-30, 30, 4001)
+    mass = torch.trapezoid(first.log_prob(grid[:, None]).exp()[:, 0], grid)
+    assert mass == pytest.approx(1.0, abs=1e-6)
+    factor = fit_width(wide, y)
+    assert 0.42 < factor < 0.58  # twice too wide
+    around = [wide.widened(by * factor).log_prob(y).mean() for by in (0.99, 1.0, 1.01)]
+    assert max(around) == around[1]

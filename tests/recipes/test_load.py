@@ -30,6 +30,7 @@ OWN = {
     "sghmc": ("--draws", 5),
     "swag": ("--draws", 5, "--swag-rank", 2, "--steps", 60),  # so many, for its draws
     "ensemble": ("--members", 2),
+    "stacking": ("--members", 2, "--draws", 4, "--valid-fraction", 0.1),
 }
 """Settings of single methods."""
 
@@ -84,7 +85,9 @@ def test_a_bayesian_net_is_what_it_was(method: str, tmp_path: Path) -> None:
     again = score(trained, loaded.settings, task).summary()
     for name, values in loaded.metrics.items():
         assert name == "train_seconds" or again[name] == values, name
-    assert (loaded.history is None) == (METHODS[method].chains is not None) and len(loaded.pairs) == 2
+    assert (loaded.history is None) == (METHODS[method].chains is not None) and len(
+        loaded.pairs
+    ) == 2
     found = loaded.predict(task.regression.x)
     error = (found.mean - task.regression.y).square().mean().sqrt()
     assert loaded.predictor.model is not loaded.model and error < 200  # in the units of the data

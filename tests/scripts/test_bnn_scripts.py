@@ -38,6 +38,7 @@ OF_METHODS = (
     "2",
 )
 REGRESSION = {"rmse", "log_predictive", "crps", "coverage_90", "train_seconds"}
+SCALED = {"width_factor", "log_predictive_scaled", "coverage_90_scaled"}
 CLASSES = {"accuracy", "nll", "brier", "ece", "ood_auroc", "train_seconds"}
 
 
@@ -50,6 +51,8 @@ def test_every_method_on_a_regression_set_and_again_without_training(tmp_path: P
         2,
         *QUICK,
         *OF_METHODS,
+        "--valid-fraction",  # for stacking, and scores after scaling
+        0.1,
         "--steps",
         60,  # after which every method has its draws
         "--out",
@@ -59,7 +62,7 @@ def test_every_method_on_a_regression_set_and_again_without_training(tmp_path: P
     results = json.loads((tmp_path / "comparison.json").read_text())
     assert list(results) == list(METHODS)
     for method, metrics in results.items():
-        assert REGRESSION <= set(metrics), method
+        assert REGRESSION | SCALED <= set(metrics), method
         assert (
             metrics["rmse"]["n"] == 2 and 40 < metrics["rmse"]["mean"] < 200
         )  # in the units of the data
