@@ -13,8 +13,8 @@ from pyrovae.recipes.landscape.pairs import Pair, train
 from pyrovae.training.expectation_maximization import expectation_maximization, maximize_bernoulli
 
 SUMMED = {"enumerate": "parallel"}
-TOGETHER = 2**25
-"""Numbers in the largest tensor of an enumeration: 128 MiB in single precision."""
+TOGETHER = 2**22
+"""Numbers in the largest tensor of an enumeration: 16 MiB in single precision, which caches hold."""
 PRIOR_COUNT = 0.1
 """Pixels of each value added to each component, without which a test pixel can have probability 0."""
 
