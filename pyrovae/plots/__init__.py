@@ -25,6 +25,8 @@ does.
 | `reliability_diagram` | accuracy against confidence | panels of (bins,) |
 | `entropy_histograms` | how sure of known and of unknown data | panels of (N,), (M,) |
 | `score_histograms` | scores of one or two data sets | panels of sets (N,) |
+| `variational_panels` | a family on its target in two dims | rows of `Fitted` |
+| `weight_beliefs` | prior, likelihood and posterior of two weights | `Update`s |
 | `landscape` | model families: draws, scores, abilities | `Entry`s |
 | `comparison` | several methods against an angle, a number of data, ... | `Line`s (T,) |
 """
@@ -48,13 +50,17 @@ from pyrovae.plots.saving import save
 from pyrovae.plots.score_histograms import score_histograms
 from pyrovae.plots.scores import scores
 from pyrovae.plots.variance import gradient_variance
+from pyrovae.plots.variational import Fitted, variational_panels
+from pyrovae.plots.weight_beliefs import Update, weight_beliefs
 
 __all__ = [
     "Bands",
     "Entry",
+    "Fitted",
     "Line",
     "Predictions",
     "Score",
+    "Update",
     "comparison",
     "coverage",
     "curves",
@@ -83,4 +89,6 @@ __all__ = [
     "save",
     "score_histograms",
     "scores",
+    "variational_panels",
+    "weight_beliefs",
 ]

@@ -116,7 +116,6 @@ def bands(methods: Iterable[Method], s: BnnSettings) -> Figure:
         batch_size=32,
         lr=1e-2,
         sampler_lr=None,
-        valid_fraction=0.0,
         adversarial=0.0,
         prior="normal",
         prior_scale=0.5,

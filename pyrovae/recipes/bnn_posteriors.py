@@ -9,6 +9,7 @@ import torch.nn as nn
 from torch import Tensor
 
 import pyrovae as pv
+from pyrovae import metrics
 from pyrovae.bnn.guides import Empirical, JointNormal, PointEstimate
 from pyrovae.bnn.posthoc import swag
 from pyrovae.bnn.samplers import Chains
@@ -110,7 +111,7 @@ class StackedEnsemble:
     def pair(self, fitted: Fitted, index: int) -> Pair:
         model, _ = fitted.network(index)
         points = [fitted.point(index, member) for member in range(fitted.members)]
-        counts = pv.metrics.as_counts(self._weights(fitted, index, points), self._size(fitted))
+        counts = metrics.as_counts(self._weights(fitted, index, points), self._size(fitted))
         rows = torch.arange(fitted.members).repeat_interleave(torch.tensor(counts))
         values = [guide.values() for _, guide in points]
         return model, Empirical(
@@ -138,7 +139,7 @@ class StackedEnsemble:
             pv.log_predictive(model, guide, Batches(held_out, 1000), num_samples=1)
             for model, guide in points
         ]
-        return pv.metrics.stacking_weights(torch.stack(log_p))
+        return metrics.stacking_weights(torch.stack(log_p))
 
 
 @dataclasses.dataclass(frozen=True)

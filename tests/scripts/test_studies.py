@@ -70,3 +70,13 @@ def test_collapse_keeps_its_rows_and_goes_on(tmp_path: Path) -> None:
     assert "--lr was 0.002, is 0.1" in run(
         "collapse.py", *COLLAPSE, "--out", out, "--lr", 0.1, status=2
     )
+
+
+def test_vi_pictures(tmp_path: Path) -> None:
+    out = run("vi_pictures.py", "--epochs", 2, "--num-data", 2, "--out", tmp_path, pixels=True)
+    found = read_result(tmp_path / "vi.json")
+    assert len(found["fits"]) == 15 and found["weights"][0]["num_data"] == 2
+    assert "| two modes | flow | KL(q || p) |" in out
+    for name in ("families", "directions", "weights"):
+        assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+    assert "bbp" in run("vi_pictures.py", "--methods", "bbp", status=2)

@@ -1,0 +1,1 @@
+"""Variational families that meet densities one can draw: in two dims, and on two weights."""
