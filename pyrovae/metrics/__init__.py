@@ -10,6 +10,7 @@ over splits or seeds, or from `block_error`.
 | real predictions | `rmse`, `log_predictive_density`, `crps`, `crps_normal_mixture`, `coverage`, `interval_width` |
 | class probabilities | `accuracy`, `nll`, `brier`, `entropy`, `mutual_information` |
 | their calibration | `calibration_error`, `reliability` |
+| ranks among posterior draws | `rank_statistics`, `rank_counts`, `rank_bins`, `uniformity_p_value`, `randomized_pit` |
 | detection of unknown data | `auroc`, `aupr` |
 | codes against known factors | `factor_information`, `mutual_information_gap` (MIG), `separated_predictability` (SAP) |
 | samples against data | `frechet_distance`, `kernel_distance`, `sample_precision`, `sample_recall`, `class_coverage` |
@@ -25,6 +26,13 @@ from pyrovae.metrics.disentanglement import (
     factor_information,
     mutual_information_gap,
     separated_predictability,
+)
+from pyrovae.metrics.ranks import (
+    randomized_pit,
+    rank_bins,
+    rank_counts,
+    rank_statistics,
+    uniformity_p_value,
 )
 from pyrovae.metrics.regression import coverage, interval_width, log_predictive_density, rmse
 from pyrovae.metrics.samples import (
@@ -59,9 +67,14 @@ __all__ = [
     "mutual_information",
     "mutual_information_gap",
     "nll",
+    "randomized_pit",
+    "rank_bins",
+    "rank_counts",
+    "rank_statistics",
     "reliability",
     "rmse",
     "sample_precision",
     "sample_recall",
     "separated_predictability",
+    "uniformity_p_value",
 ]
