@@ -100,10 +100,17 @@ class SimulatedRanks:
 
     def numbers(self) -> dict[str, Tensor]:
         """The ranks of each number, `(R,)`, by site and index: "w[0,3]"."""
+        return _by_number(self.ranks)
+
+    def transforms(self) -> dict[str, Tensor]:
+        """`pit()` of each number, `(R,)`, for `pyrovae.plots.rank_ecdf`."""
+        return _by_number(self.pit())
+
+    def histograms(self, bins: int | None = None) -> dict[str, tuple[Tensor, Tensor]]:
+        """Counts and expected counts of each number, `(bins,)`, for `pyrovae.plots.rank_histograms`."""
         return {
-            label: value.flatten(1)[:, column] if value.dim() > 1 else value
-            for name, value in self.ranks.items()
-            for column, label in enumerate(_labels(name, value.shape[1:]))
+            label: rank_counts(value, self.num_draws, bins or self.bins)
+            for label, value in self.numbers().items()
         }
 
     def __str__(self) -> str:
@@ -111,11 +118,9 @@ class SimulatedRanks:
             f"ranks of R = {self.num_simulations} simulated values among L = {self.num_draws} draws, "
             f"{self.bins} bins; smallest p-value of uniformity, corrected: {self.p_value():.2g}"
         )
-        p_values = self.p_values()
         lines = [
-            f"{name}: smallest p-value {float(value.min()):.2g} of {value.numel()} at "
-            f"{_labels(name, value.shape)[int(value.argmin())]}{self._words(name)}"
-            for name, value in p_values.items()
+            f"{name}: {_smallest(name, value)}{self._words(name)}"
+            for name, value in self.p_values().items()
         ]
         return "\n".join([head, *lines])
 
@@ -160,6 +165,23 @@ def ranks_to_arviz(ranks: SimulatedRanks) -> arviz.InferenceData | xarray.DataTr
     }
     return to_inference_data(
         {"prior_sbc": pit}, dims={name: names for name, names in dims.items() if names}
+    )
+
+
+def _by_number(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        label: value.flatten(1)[:, column] if value.dim() > 1 else value
+        for name, value in values.items()
+        for column, label in enumerate(_labels(name, value.shape[1:]))
+    }
+
+
+def _smallest(name: str, p_values: Tensor) -> str:
+    if p_values.numel() == 1:
+        return f"p-value {p_values.item():.2g}"
+    return (
+        f"smallest p-value {float(p_values.min()):.2g} of {p_values.numel()} at "
+        f"{_labels(name, p_values.shape)[int(p_values.argmin())]}"
     )
 
 
