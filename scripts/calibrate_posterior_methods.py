@@ -69,7 +69,7 @@ class Study:
     """Iterations in which the chains adapt their step sizes."""
     leapfrogs: Count = 8
     """The longest path of HMC."""
-    thin: Count = 2
+    thin: Count = 3
     """Iterations of HMC for each draw that is kept."""
 
     def __post_init__(self) -> None:
