@@ -56,8 +56,8 @@ def rank_histograms(
         )
         panel.stairs(counts, edges, fill=True, color=TRAIN, alpha=0.3)
         panel.stairs(counts, edges, color=TRAIN, linewidth=1.6, label="ranks")
-        tidy(panel, title=name, xlim=(0, 1), ylim=(0, None))
-    axes[0].set_ylim(0, 1.05 * max(counts.max() for counts, _ in arrays.values()))
+        tidy(panel, title=name, xlim=(0, 1))
+    axes[0].set_ylim(0.0, 1.05 * max(counts.max() for counts, _ in arrays.values()))
     legend_below(figure, ncols=2, title=title)
     return figure
 

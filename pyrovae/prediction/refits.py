@@ -1,13 +1,14 @@
 """Posteriors of many data sets at once: by an amortised guide, by stacked fits, by stacked chains,
 or one after another."""
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from pyrovae.bnn.samplers.hmc import Chains
-from pyrovae.core.errors import PairError
+from pyrovae.core.errors import PairError, first_line
 from pyrovae.core.independent_noise import independent_noise
 from pyrovae.core.traces import run_guide, set_up
 from pyrovae.losses.base import guide_of, unwrap
@@ -15,6 +16,7 @@ from pyrovae.losses.stacked import Stacked
 from pyrovae.prediction.draws import evaluating
 from pyrovae.prediction.simulated_data import latent_values
 
+logger = logging.getLogger(__name__)
 Draws = dict[str, Tensor]
 Data = dict[str, Tensor]
 Posterior = Callable[[Data], Draws]
@@ -23,7 +25,8 @@ Posterior = Callable[[Data], Draws]
 
 def amortized_posterior(guide: Callable, *, num_draws: int) -> Posterior:
     """Draws of a guide that reads the data, q(latents | data), of all data sets at once: an
-    amortised one, or a closed form.
+    amortised one, or a closed form. One that `torch.vmap` refuses runs on one after another, as the
+    log says.
 
     Example:
         >>> amortized_posterior(guide, num_draws=9)({"x": torch.ones(5, 3, 4)})["z"].shape
@@ -38,7 +41,15 @@ def amortized_posterior(guide: Callable, *, num_draws: int) -> Posterior:
 
         with evaluating(guide):
             set_up(guide, _rows(data, 0))
-            return _draws_first(torch.vmap(one, randomness="different")(data))
+            try:
+                return _draws_first(torch.vmap(one, randomness="different")(data))
+            except RuntimeError as error:  # an error of the guide's own comes again below
+                found = [one(_rows(data, index)) for index in range(_count(data))]
+                logger.warning(
+                    "the guide runs on one data set after another, torch.vmap refuses it: %s",
+                    first_line(error),
+                )
+                return _joined(found)
 
     return posterior
 
@@ -136,7 +147,7 @@ def one_by_one(
                 draws = {name: value.flatten(0, 1) for name, value in draws.draws.items()}
             found.append(draws)
             progress(index)
-        return {name: torch.stack([draws[name] for draws in found], 1) for name in found[0]}
+        return _joined(found)
 
     return posterior
 
@@ -151,6 +162,10 @@ def _count(data: Data) -> int:
 
 def _draws_first(draws: Draws) -> Draws:
     return {name: value.transpose(0, 1) for name, value in draws.items()}
+
+
+def _joined(found: Sequence[Mapping[str, Tensor]]) -> Draws:
+    return {name: torch.stack([draws[name] for draws in found], 1) for name in found[0]}
 
 
 def _guide(loss: nn.Module) -> Callable:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pyrovae.core.batching import Values
-from pyrovae.core.errors import PairError
+from pyrovae.core.errors import PairError, first_line
 from pyrovae.core.traces import log_prob, run_model, sample_sites
 from pyrovae.core.types import Batch, sum_of
 from pyrovae.evidence.densities import as_trace
@@ -69,10 +69,16 @@ def simulation_based_calibration(
     _check(draws, simulations, quantities or {})
     truth = dict(simulations.latents)
     for name, quantity in (quantities or {}).items():
-        with evaluating(model):
-            over_data = torch.vmap(quantity)
-            truth[name] = over_data(simulations.latents, simulations.data)
-            draws[name] = torch.vmap(over_data, in_dims=(0, None))(draws, simulations.data)
+        over_data = torch.vmap(quantity)
+        try:
+            with evaluating(model):
+                truth[name] = over_data(simulations.latents, simulations.data)
+                draws[name] = torch.vmap(over_data, in_dims=(0, None))(draws, simulations.data)
+        except RuntimeError as error:
+            raise PairError(
+                f"torch.vmap refuses the quantity {name!r}: {first_line(error)}. Write it, or the model that it "
+                "runs, without branches on values and in-place changes, or leave it out."
+            ) from error
     return SimulatedRanks.of(draws, truth)
 
 

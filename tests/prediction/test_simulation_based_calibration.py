@@ -289,6 +289,45 @@ def test_amortised_guides_of_local_latents(vae_pair: tuple) -> None:
     assert list(ranks.numbers())[-2:] == ["z[2,1]", "log_likelihood"]
 
 
+def test_guides_that_vmap_refuses_run_one_after_another(caplog: pytest.LogCaptureFixture) -> None:
+    def looks(x: Tensor, y: Tensor) -> None:
+        exact(x, y, shift=0.0 if y.sum().item() < 0 else 1e-9)
+
+    posterior = amortized_posterior(looks, num_draws=2000)
+    data = dict(simulate(regression()[0], {"x": X}, num_simulations=2).data)
+    draws = posterior(data)["w.weight"]
+    assert draws.shape == (2000, 2, 1, D) and "one data set after another" in caplog.text
+    at_once = amortized_posterior(exact, num_draws=2000)(data)["w.weight"]
+    error = ((draws.var(0) + at_once.var(0)) / 2000).sqrt()
+    assert ((draws.mean(0) - at_once.mean(0)).abs() < 5 * error).all()
+    with pytest.raises(pv.PairError, match="refuses the quantity 'sign'"):
+        calibrate(exact, num=5, quantities={"sign": lambda latents, data: data["y"].sum().item()})
+
+
+def test_discrete_latents_of_a_hand_written_program() -> None:
+    x, means = torch.linspace(-1, 1, 4), torch.tensor([-1.0, 0.0, 1.0])
+
+    def model(x: Tensor, y: Tensor) -> None:
+        k = pyro.sample("k", dist.Categorical(torch.ones(3) / 3))
+        with pyro.plate("data", len(x), dim=-1):
+            pyro.sample("y", dist.Normal(means[k] * x, 1.0), obs=y)
+
+    def guide(x: Tensor, y: Tensor) -> None:
+        logits = dist.Normal(means[:, None] * x, 1.0).log_prob(y).sum(-1)
+        pyro.sample("k", dist.Categorical(logits=logits))
+
+    def study(guide: object) -> SimulatedRanks:
+        posterior = amortized_posterior(guide, num_draws=99)
+        return simulation_based_calibration(
+            model, posterior, {"x": x, "y": torch.zeros(4)}, num_simulations=500
+        )
+
+    right = study(guide)
+    assert right.ranks["k"].shape == (500,) and right.p_value() > 1e-3
+    wrong = study(lambda x, y: pyro.sample("k", dist.Categorical(torch.tensor([0.6, 0.3, 0.1]))))
+    assert wrong.p_value() < 1e-6 and "too low in 1 of 1" in str(wrong)
+
+
 def test_dependent_draws_are_reported() -> None:
     chain = torch.randn(50, 40).cumsum(0)
     ranks = SimulatedRanks.of({"w": chain}, {"w": chain[0]})
