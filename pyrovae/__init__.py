@@ -24,6 +24,8 @@ from pyrovae.export import to_inference_data
 from pyrovae.losses import ElboLoss, IwaeLoss, LinearWarmup
 from pyrovae.losses.stacked import Stacked
 from pyrovae.prediction.draws import posterior_draws, predict
+from pyrovae.prediction.predictive_checks import posterior_predictive_check
+from pyrovae.prediction.simulation_based_calibration import simulation_based_calibration
 from pyrovae.prediction.weight_average import Moments, log_predictive, predict_moments
 from pyrovae.programs import Bayesian, Global, Guide, Joint, Marginal, Model, Node, Value, as_svi
 from pyrovae.training.checkpoint import load_weights, save_weights
@@ -70,9 +72,11 @@ __all__ = [
     "log_predictive",
     "log_weights",
     "posterior_draws",
+    "posterior_predictive_check",
     "predict",
     "predict_moments",
     "save_weights",
+    "simulation_based_calibration",
     "to_inference_data",
 ]
 

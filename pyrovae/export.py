@@ -21,6 +21,7 @@ SAMPLED = (
     "prior",
     "prior_predictive",
     "sample_stats",
+    "prior_sbc",
 )
 FIXED = ("observed_data", "constant_data")
 IMAGE = ("channel", "height", "width")
@@ -50,8 +51,8 @@ def to_inference_data(
     its Pareto k says nothing about leaving x_i out of the *training* of model and guide. The draws
     are independent: R-hat, ESS and `num_chains` carry no information about convergence.
 
-    Shapes, by ArviZ group: posterior, posterior_predictive, prior, prior_predictive, sample_stats
-        (K, B, *event); log_likelihood (K, B), nats, one number a datum; observed_data,
+    Shapes, by ArviZ group: posterior, posterior_predictive, prior, prior_predictive, sample_stats,
+        prior_sbc (K, B, *event); log_likelihood (K, B), nats, one number a datum; observed_data,
         constant_data (B, *event). K becomes (chain, draw) = (num_chains, K / num_chains). A second
         dimension of size 1 where the other variables have B data belongs to no datum (weights;
         prior draws) and is dropped. Draws with an attribute `plates` (those of `posterior_draws`)

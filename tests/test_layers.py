@@ -28,7 +28,12 @@ COMPONENTS = ("heads", "nets", "posteriors", "priors")
 """These know torch, Pyro and zuko only; only recipes and the user put them together."""
 INDEPENDENT = ("data", "export", "metrics", "plots")
 """These know nothing of models; what they need of pyrovae is in core."""
-GROUND = {"bnn": {"export"}, "plots": {"core"}, "recipes": {*COMPONENTS, *INDEPENDENT}}
+GROUND = {
+    "bnn": {"export"},
+    "prediction": {"export", "metrics"},
+    "plots": {"core"},
+    "recipes": {*COMPONENTS, *INDEPENDENT},
+}
 """What a folder may import besides what lies below it on the floors."""
 MODULES = {"__init__", "export"}
 """Files beside the folders."""

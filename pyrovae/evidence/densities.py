@@ -79,7 +79,7 @@ def score_model(
 ) -> tuple[Tensor, Tensor]:
     """log p(z) and log p(x | z), `(K, B)` each."""
     num = len(next(iter(values.values())))
-    trace = run_model(model, _as_trace(values), batch, num)
+    trace = run_model(model, as_trace(values), batch, num)
     prior, likelihood = (
         log_joint(trace, num, plate=plate, observed=observed) for observed in (False, True)
     )
@@ -89,10 +89,10 @@ def score_model(
 def score_guide(guide: Callable, values: Values, batch: Batch, plate: str) -> Tensor:
     """log q(z | x), `(K, B)`."""
     num = len(next(iter(values.values())))
-    return log_joint(replay_guide(guide, _as_trace(values), batch, num), num, plate=plate)
+    return log_joint(replay_guide(guide, as_trace(values), batch, num), num, plate=plate)
 
 
-def _as_trace(values: Values) -> Trace:
+def as_trace(values: Values) -> Trace:
     trace = Trace()
     for name, value in values.items():
         trace.add_node(name, name=name, type="sample", value=value, is_observed=False, infer={})

@@ -6,15 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 import pyro
 import torch
 import torch.nn as nn
-from pyro import poutine
-from pyro.poutine.messenger import Messenger
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from pyrovae.core.check import ANY_NUMBER, num_data_of
-from pyrovae.core.provenance import renewed
-from pyrovae.core.traces import is_subsample
-from pyrovae.core.types import Site
+from pyrovae.core.independent_noise import independent_noise
 from pyrovae.losses.base import set_terms, terms_of, unwrap
 from pyrovae.losses.elbo_terms import Terms
 
@@ -71,19 +66,10 @@ class Stacked(nn.Module):
         """The loss of each member, `(R,)`."""
         template = self.template[0].train(self.training)
         set_terms(template, None)
-        wrong = {
-            name: tuple(value.shape)
-            for name, value in batch.items()
-            if not self.shared and len(value) != self.count
-        }
-        if wrong:
-            raise ValueError(
-                f"batches of shapes {wrong} for {self.count} stacked losses, expected ({self.count}, B, *event). "
-                "Pass shared=True if all members see the same data."
-            )
+        self._check_rows(batch)
 
         def one(tensors: dict[str, Tensor], batch: dict[str, Tensor]) -> tuple:
-            with poutine.block(), renewed(), _FreshNoise():
+            with independent_noise():
                 loss = torch.func.functional_call(template, tensors, (), batch)
             terms = terms_of(template)
             return (loss, terms.log_px, terms.kl) if terms is not None else (loss, {}, {})
@@ -110,6 +96,28 @@ class Stacked(nn.Module):
                 return read(self.template[0])
 
         return torch.vmap(one)(self._tensors())
+
+    def run(
+        self,
+        program: Callable[[nn.Module, dict[str, Tensor]], dict[str, Tensor]],
+        batch: dict[str, Tensor],
+    ) -> dict[str, Tensor]:
+        """`program(loss, batch)` of each member on its own data, stacked `(R, ...)`, with noise of
+        its own, e.g. draws of its guide."""
+        template = self.template[0].train(self.training)
+        self._check_rows(batch)
+
+        def one(tensors: dict[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
+            with (
+                torch.nn.utils.stateless._reparametrize_module(template, tensors),
+                independent_noise(),
+            ):
+                return program(template, batch)
+
+        with pyro.validation_enabled(False):
+            return torch.vmap(
+                one, in_dims=(0, None if self.shared else 0), randomness="different"
+            )(self._tensors(), batch)
 
     def member(self, index: int) -> nn.Module:
         """A copy of loss `index` on its own."""
@@ -142,6 +150,18 @@ class Stacked(nn.Module):
         """B, the number of data of each member."""
         return next(iter(batch.values())).shape[0 if self.shared else 1]
 
+    def _check_rows(self, batch: Mapping[str, Tensor]) -> None:
+        wrong = {
+            name: tuple(value.shape)
+            for name, value in batch.items()
+            if not self.shared and len(value) != self.count
+        }
+        if wrong:
+            raise ValueError(
+                f"batches of shapes {wrong} for {self.count} stacked losses, expected ({self.count}, B, *event). "
+                "Pass shared=True if all members see the same data."
+            )
+
     def _tensors(self) -> dict[str, Tensor]:
         buffers = {
             name: self.get_buffer(f"stacked_buffer_{index}")
@@ -170,37 +190,3 @@ def _check_alike(first: nn.Module, other: nn.Module, index: int) -> None:
                 f"stacked losses 0 and {index} differ in {f'{name}.{key}'.lstrip('.')}: {mine.get(key)} and "
                 f"{theirs.get(key)}, but only tensors may. Stack losses of one structure."
             )
-
-
-class _FreshNoise(Messenger):
-    """Independent draws of members under vmap, which takes an empty tensor that a sampler fills
-    for one that all members share."""
-
-    def _pyro_sample(self, msg: Site) -> None:
-        if msg["value"] is None and not msg["done"] and not is_subsample(msg):
-            with _OutOfPlace():
-                msg["value"] = msg["fn"](*msg["args"], **msg["kwargs"])
-
-
-RANDOM = {
-    Tensor.bernoulli_,
-    Tensor.cauchy_,
-    Tensor.exponential_,
-    Tensor.geometric_,
-    Tensor.log_normal_,
-    Tensor.normal_,
-    Tensor.random_,
-    Tensor.uniform_,
-}
-
-
-class _OutOfPlace(TorchFunctionMode):
-    def __torch_function__(
-        self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None
-    ) -> object:
-        if func in RANDOM:
-            args = (
-                torch.rand_like(args[0]),
-                *args[1:],
-            )  # one tensor for each member
-        return func(*args, **(kwargs or {}))

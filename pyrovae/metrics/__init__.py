@@ -11,6 +11,7 @@ over splits or seeds, or from `block_error`.
 | class probabilities | `accuracy`, `nll`, `brier`, `entropy`, `mutual_information` |
 | their calibration | `calibration_error`, `reliability`; corrected by one number, `fit_temperature` and `temper` |
 | several predictive distributions, averaged | `stacking_weights` |
+| ranks among posterior draws | `rank_statistics`, `rank_counts`, `rank_bins`, `uniformity_p_value`, `randomized_pit` |
 | detection of unknown data | `auroc`, `aupr` |
 | codes against known factors | `factor_information`, `mutual_information_gap` (MIG), `separated_predictability` (SAP) |
 | samples against data | `frechet_distance`, `kernel_distance`, `sample_precision`, `sample_recall`, `class_coverage` |
@@ -27,6 +28,13 @@ from pyrovae.metrics.disentanglement import (
     mutual_information_gap,
     separated_predictability,
 )
+from pyrovae.metrics.ranks import (
+    randomized_pit,
+    rank_bins,
+    rank_counts,
+    rank_statistics,
+    uniformity_p_value,
+)
 from pyrovae.metrics.regression import coverage, interval_width, log_predictive_density, rmse
 from pyrovae.metrics.samples import (
     class_coverage,
@@ -40,6 +48,8 @@ from pyrovae.metrics.summary import MeanError, mean_and_error
 from pyrovae.metrics.temperature import fit_temperature, temper
 
 __all__ = [
+    "MeanError",
+    "Reliability",
     "accuracy",
     "as_counts",
     "aupr",
@@ -62,6 +72,10 @@ __all__ = [
     "mutual_information",
     "mutual_information_gap",
     "nll",
+    "randomized_pit",
+    "rank_bins",
+    "rank_counts",
+    "rank_statistics",
     "reliability",
     "rmse",
     "sample_precision",
@@ -69,6 +83,5 @@ __all__ = [
     "separated_predictability",
     "stacking_weights",
     "temper",
-    "MeanError",
-    "Reliability",
+    "uniformity_p_value",
 ]

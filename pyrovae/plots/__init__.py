@@ -22,6 +22,8 @@ does.
 | `gradient_variance` | the noise of gradient estimators in the course of training | panels of series (T,) |
 | `regression_bands` | predicted curves with what is not known and what is noise | panels of `Bands` (G,) |
 | `predicted_observed`, `residuals`, `coverage` | real predictions against what was observed | panels of `Predictions` (N,) |
+| `predictive_checks` | statistics of replicated data against those of the data | panels of (K,), () |
+| `rank_histograms`, `rank_ecdf` | simulation-based calibration, with bands | panels of (bins,), (R,) |
 | `reliability_diagram` | accuracy against confidence | panels of (bins,) |
 | `entropy_histograms` | how sure of known and of unknown data | panels of (N,), (M,) |
 | `score_histograms` | scores of one or two data sets | panels of sets (N,) |
@@ -45,6 +47,8 @@ from pyrovae.plots.manifold import manifold, prior_grid
 from pyrovae.plots.panels import kl_parts
 from pyrovae.plots.posteriors import posterior_densities, posterior_ellipses
 from pyrovae.plots.predictions import Predictions, coverage, predicted_observed, residuals
+from pyrovae.plots.predictive_checks import predictive_checks
+from pyrovae.plots.ranks import rank_ecdf, rank_histograms
 from pyrovae.plots.reliability import reliability_diagram
 from pyrovae.plots.saving import save
 from pyrovae.plots.score_histograms import score_histograms
@@ -80,7 +84,10 @@ __all__ = [
     "posterior_densities",
     "posterior_ellipses",
     "predicted_observed",
+    "predictive_checks",
     "prior_grid",
+    "rank_ecdf",
+    "rank_histograms",
     "reconstructions",
     "regression_bands",
     "reliability_diagram",

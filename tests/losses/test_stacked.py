@@ -270,3 +270,17 @@ def test_it_runs_with_validation_on_and_classifies() -> None:
     assert (
         pv.log_predictive(member.model, member.guide, row(batch, 1), num_samples=20).mean() > -1.2
     )
+
+
+def test_a_program_of_each_member_on_its_own_data() -> None:
+    stacked, batch = pv.Stacked([make(MeanField) for _ in range(3)]), data(3)
+
+    def read(loss: nn.Module, rows: dict[str, Tensor]) -> dict[str, Tensor]:
+        weight = loss.guide()["w.layers.0.weight"]
+        return {"x": rows["x"].sum(), "weight": weight, "noise": torch.randn(())}
+
+    found = stacked.run(read, batch)
+    torch.testing.assert_close(found["x"], batch["x"].sum((1, 2)))
+    assert found["weight"].shape == (3, 4, 3) and len(found["noise"].unique()) == 3
+    with pytest.raises(ValueError, match=r"expected \(3, B, \*event\)"):
+        stacked.run(read, data(2))

@@ -691,3 +691,74 @@ def test_no_pyplot_and_no_plots_on_import_of_the_package():
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_rank_histograms_show_counts_and_binomial_bands():
+    from scipy.stats import binom
+
+    counts, expected = torch.tensor([70, 30, 50, 50]), torch.full((4,), 50.0)
+    figure = plots.rank_histograms({"w[0]": (counts, expected), "w[1]": (expected, expected)})
+    first = figure.axes[0]
+    steps = [patch.get_data() for patch in first.patches]
+    low, high = binom(200, 0.25).ppf([0.005, 0.995])
+    assert set(steps[0].values) == {high} and set(np.atleast_1d(steps[0].baseline)) == {low}
+    assert steps[-1].values.tolist() == counts.tolist()
+    assert [axes.get_title() for axes in figure.axes] == ["w[0]", "w[1]"]
+
+
+def test_the_joint_band_of_ecdfs_keeps_its_promise():
+    """Of 2000 lines of uniform values 95 % stay inside, within 5 standard errors."""
+    size, grid, noise = 60, np.linspace(0, 1, 101), np.random.default_rng(1)
+    figure = plots.rank_ecdf({"w": {"uniform": torch.rand(size)}})
+    (band,) = figure.axes[0].collections
+    outline = band.get_paths()[0].vertices
+    low, high = (
+        np.array([choose(outline[np.isclose(outline[:, 0], x), 1]) for x in grid])
+        for choose in (np.min, np.max)
+    )
+    values = np.sort(noise.random((2000, size)), 1)
+    lines = (values[:, :, None] <= grid).mean(1) - grid
+    inside = ((lines >= low - 1e-9) & (lines <= high + 1e-9)).all(1).mean()
+    assert abs(inside - 0.95) < 5 * (0.95 * 0.05 / 2000) ** 0.5
+
+
+def test_predictive_checks_mark_the_data():
+    figure = plots.predictive_checks(
+        {
+            "sd": (torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor(3.0)),
+            "mean": (torch.rand(9), 5.0),
+        }
+    )
+    assert [axes.get_title() for axes in figure.axes] == ["sd\np = 0.375", "mean\np = 0.000"]
+    assert figure.axes[0].lines[0].get_xdata()[0] == 3.0
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda: plots.rank_histograms({}), "no panel"),
+        (
+            lambda: plots.rank_histograms({"w": (torch.ones(3, 2), torch.ones(3))}),
+            r"counts \(3, 2\)",
+        ),
+        (
+            lambda: plots.rank_histograms({"w": (torch.ones(3), torch.ones(3) * 2)}),
+            "3 ranks and 6 are",
+        ),
+        (lambda: plots.rank_ecdf({"w": {}}), "panels of 1 to 6 methods"),
+        (
+            lambda: plots.rank_ecdf({"w": {"a": torch.rand(5), "b": torch.rand(4)}}),
+            r"\(R,\) = \(5,\)",
+        ),
+        (lambda: plots.rank_ecdf({"w": {"a": torch.arange(3)}}), r"range \[0, 2\]"),
+        (lambda: plots.predictive_checks({}), "no panel"),
+        (
+            lambda: plots.predictive_checks({"sd": (torch.rand(3), torch.rand(3))}),
+            r"value of shape \(3,\)",
+        ),
+        (lambda: plots.predictive_checks({"sd": (torch.tensor([NAN]), 1.0)}), "all finite"),
+    ],
+)
+def test_rank_plots_refuse_what_they_cannot_draw(draw, message):
+    with pytest.raises(ValueError, match=message):
+        draw()

@@ -73,6 +73,7 @@ def test_another_process_is_refused_until_it_dies(tmp_path: Path) -> None:
             ("compare_vae.py", ("--grid", "prior=standard")),
             ("compare_bnn.py", ()),
             ("continual.py", ()),
+            ("calibrate_posterior.py", ()),
             ("collapse.py", ()),
             ("train_bnn.py", ()),
         ):

@@ -249,6 +249,12 @@ REFUSED = {
         ("DIR --max-data 0", "at least 1"),
         ("DIR --refine -1", "at least 0"),
     ],
+    "calibrate_posterior.py": [
+        ("--methods exact,mcmc", "mcmc"),
+        ("--simulations 10", "at least 40"),
+        ("--compare-loop 600", "at most --simulations 500"),
+        ("--correlation 1", "below 1"),
+    ],
     "collapse.py": [
         ("--epochs 0", "at least 1"),
         ("--lr -1", "a positive number"),
@@ -348,6 +354,7 @@ def test_bugs_keep_their_traceback() -> None:
         "compare_bnn.py --steps 9",
         "compare_vae.py --grid epochs=1",
         "continual.py",
+        "calibrate_posterior.py",
         "collapse.py",
         "gradient_variance.py",
         "reproduce.py iwae --dataset digits --scale 1e-6",

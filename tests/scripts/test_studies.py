@@ -80,3 +80,20 @@ def test_vi_pictures(tmp_path: Path) -> None:
     for name in ("families", "directions", "weights"):
         assert (tmp_path / f"{name}.png").stat().st_size > 10_000
     assert "bbp" in run("vi_pictures.py", "--methods", "bbp", status=2)
+
+
+def test_calibration_tells_mean_field_from_the_exact_posterior(tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    words = ("--simulations", 60, "--draws", 49, "--epochs", 80, "--lr", 0.2, "--compare-loop", 1)
+    model = ("--data", 20, "--columns", 2, "--correlation", 0.98)
+    chains = ("--warmup", 10, "--thin", 1, "--leapfrogs", 4)
+    output = run("calibrate_posterior.py", *words, *model, *chains, "--out", out)
+    rows = {row["posterior"]: row for row in read_result(out / "calibration.json")["rows"]}
+    assert list(rows) == ["exact", "hmc", "full-rank", "mean-field"]
+    # one standard error of a spread is 0.12
+    assert max(rows["exact"]["spread"]) < 1.5 < 1.6 < min(rows["mean-field"]["spread"])
+    assert all(sum(counts) == 60 for row in rows.values() for counts in row["counts"].values())
+    assert "times_faster" not in rows["hmc"] and rows["mean-field"]["seconds_of_one"] > 0
+    text = (out / "calibration.md").read_text()
+    assert text in output and "the mean of 1; a loop over all of them, extrapolated, takes" in text
+    assert (out / "ranks.png").is_file() and (out / "ecdf.png").is_file()
