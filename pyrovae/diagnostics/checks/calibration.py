@@ -1,7 +1,6 @@
 """Predictive intervals and probabilities against the data."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from pyro.distributions import Bernoulli, Categorical, OneHotCategorical
@@ -21,7 +20,7 @@ MARGIN = 0.1
 IN_SAMPLE = 0.42
 """The same for intervals that hold too many of the data the pair was fitted to, as they should:
 those data drew the predictions towards them."""
-ERRORS = 4.0
+ERRORS = 3.0
 """Standard errors."""
 
 
@@ -122,9 +121,10 @@ def _continuous(base: Distribution) -> bool:
 
 
 def _classes(
-    seen: Examination, name: str, fn: Distribution, base: Any, y: Tensor, fresh: bool
+    seen: Examination, name: str, fn: Distribution, base: Distribution, y: Tensor, fresh: bool
 ) -> Iterator[Finding]:
     event_dim = len(fn.event_shape)
+    assert isinstance(base, (Bernoulli, Categorical, OneHotCategorical))
     if isinstance(base, Bernoulli):
         probs = on_draws(base.probs.double(), fn, seen.num_draws, event_dim).mean(0)
         probs = probs.expand(y.shape)

@@ -85,12 +85,10 @@ def stopped_early(seen: Examination) -> Iterator[Finding]:
     if len(seen.history) < LEAST_ROWS:
         raise NotApplicable(f"the history has fewer than {LEAST_ROWS} epochs")
     recent, whole = trend(seen.history)
+    if recent <= STOPPED * whole:
+        return
     gain = seen.gain
-    if (
-        gain.reconstruction / numbers_of(seen) > GAIN
-        and recent > STOPPED * whole
-        and gain.objective > 4 * gain.error
-    ):
+    if gain.reconstruction / numbers_of(seen) > GAIN and gain.objective > 4 * gain.error:
         yield Finding(
             "underfitting",
             Severity.WARNING,

@@ -71,9 +71,10 @@ def _restored(loss: nn.Module, batch: dict[str, Tensor]) -> Iterator[list[Tensor
                 tensor.grad = grad
 
 
-@torch.no_grad()
+@torch.enable_grad()
 def _evaluate(loss: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     """Losses and reconstructions on noise that is the same at each call, `(EVALUATIONS,)` each."""
+    # with gradients, as losses count active units without them, by many draws of some guides
     losses, reconstructions = [], []
     state = torch.get_rng_state()
     for seed in range(EVALUATIONS):
@@ -82,7 +83,9 @@ def _evaluate(loss: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor
             losses.append(loss(**batch).detach().double().cpu())
         terms = terms_of(loss)
         reconstructions.append(
-            losses[-1] * torch.nan if terms is None else terms.reconstruction.double().cpu()
+            losses[-1] * torch.nan
+            if terms is None
+            else terms.reconstruction.detach().double().cpu()
         )
     torch.set_rng_state(state)
     return torch.stack(losses), torch.stack(reconstructions)

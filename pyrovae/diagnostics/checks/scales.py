@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Protocol, runtime_checkable
 
 import torch
 from pyro.distributions import MultivariateNormal
@@ -60,21 +59,17 @@ def guide_scales(seen: Examination) -> dict[str, Tensor]:
             fn = base
         if isinstance(fn, NORMALS):
             result[name] = fn.stddev.detach()
-        elif (
-            isinstance(getattr(fn, "scale", None), Tensor) and fn.has_rsample
-        ):  # radial and others
-            result[name] = fn.scale.detach()
+        elif isinstance(scale := _scale_of(fn), Tensor):
+            result[name] = scale.detach()
     return result
 
 
 NORMALS = (Normal, MultivariateNormal, LowRankMultivariateNormal)
 
 
-@runtime_checkable
-class HasScale(Protocol):
-    """A distribution of a location and a scale."""
-
-    scale: Tensor
+def _scale_of(fn: object) -> object:
+    """What a radial or another distribution has as its scale; None for others."""
+    return getattr(fn, "scale", None)
 
 
 def _at_prior(seen: Examination, scales: Mapping[str, Tensor]) -> bool:
