@@ -55,7 +55,6 @@ def autoguide(make: Callable) -> Fit:
     data = line()
     data = {"x": data["x"], "y": data["y"][:, 0]}
     guide = make(linear_program)
-    guide(**data)
     loss = pv.ElboLoss(linear_program, guide, num_data=60)
     return Fit(linear_program, guide, data, {"history": train(loss, data, steps=400)})
 
@@ -93,13 +92,20 @@ def flow() -> Fit:
 
 
 KNOWN_NOISE = {"head": lambda net: FixedScaleNormalHead(net, scale=0.2)}
+QUIET = KNOWN_NOISE | {"context": pv.LocalReparameterization}
+"""Gradients with less noise."""
+
+
+def particles(num: int) -> pyro.infer.Trace_ELBO:
+    return pyro.infer.Trace_ELBO(num_particles=num, vectorize_particles=True, max_plate_nesting=1)
+
 
 HEALTHY: dict[str, Callable[[], Fit]] = {
     "mean field on a sine": lambda: regression(
         sine(200, 0.2), prior=fan_in(2.0), steps=600, **KNOWN_NOISE
     ),
     "mean field on a cubic": lambda: regression(
-        cubic(200), hidden=(30,), prior=fan_in(3.0), steps=600, **KNOWN_NOISE
+        cubic(300), hidden=(30,), prior=fan_in(4.0), steps=700, **QUIET
     ),
     "mean field on a surface, minibatches": lambda: regression(surface(), steps=600, parts=2),
     "mean field, two layers, scaled prior": lambda: regression(
@@ -108,8 +114,9 @@ HEALTHY: dict[str, Callable[[], Fit]] = {
     "joint normal on a sine": lambda: regression(
         sine(200, 0.2),
         prior=fan_in(2.0),
-        guide=lambda net: JointNormal(net, rank=5),
+        guide=lambda net: JointNormal(net, rank=2, init_scale=0.03),
         steps=600,
+        loss_options={"elbo": particles(8)},
         **KNOWN_NOISE,
     ),
     "student's t on a surface": lambda: regression(
@@ -118,7 +125,14 @@ HEALTHY: dict[str, Callable[[], Fit]] = {
     "local reparameterisation": lambda: regression(
         sine(), steps=500, context=pv.LocalReparameterization
     ),
-    "classes of moons": lambda: classes(moons(), 2, steps=400),
+    "classes of moons": lambda: classes(
+        moons(300),
+        2,
+        hidden=(30,),
+        prior=fan_in(4.0),
+        steps=700,
+        context=pv.LocalReparameterization,
+    ),
     "three blobs": lambda: classes(blobs(), 3, hidden=(10,), steps=600),
     "counts": lambda: poisson(counts(), hidden=(10,), steps=400),
     "AutoNormal": lambda: autoguide(AutoNormal),

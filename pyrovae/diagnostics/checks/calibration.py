@@ -61,7 +61,7 @@ def _coverage(name: str, ranks: Tensor, fresh: bool) -> Iterator[Finding]:
         excess = share - probability
         wide = excess > 0
         margin = MARGIN if fresh or not wide else IN_SAMPLE
-        if abs(excess) > margin + ERRORS * error * (fresh or not wide) or (
+        if abs(excess) > max(margin, ERRORS * error) or (
             probability == OUTER and wide and fresh and share == 1.0 and count >= 200
         ):
             yield Finding(
@@ -81,7 +81,7 @@ def _coverage(name: str, ranks: Tensor, fresh: bool) -> Iterator[Finding]:
             return
     bias = ranks.mean(1)
     shift = bias.mean().item() - 0.5
-    if abs(shift) > MARGIN + ERRORS * bias.std().item() / count**0.5:
+    if abs(shift) > max(MARGIN, ERRORS * bias.std().item() / count**0.5):
         yield Finding(
             "miscalibrated",
             Severity.ERROR,
@@ -139,7 +139,7 @@ def _classes(
     gap = gaps.mean().item()
     error = ERRORS * gaps.std().item() / len(y) ** 0.5
     margin = MARGIN / 2 if fresh or gap > 0 else IN_SAMPLE
-    if abs(gap) > margin + error * (fresh or gap > 0):
+    if abs(gap) > max(margin, error):
         yield Finding(
             "miscalibrated",
             Severity.ERROR if gap > 0 else Severity.WARNING,

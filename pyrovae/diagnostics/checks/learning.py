@@ -79,21 +79,25 @@ def step_size(seen: Examination) -> Iterator[Finding]:
 
 
 def stopped_early(seen: Examination) -> Iterator[Finding]:
-    """Training that was still improving when it ended."""
-    seen.need_history("loss")
-    assert seen.history is not None
-    if len(seen.history) < LEAST_ROWS:
-        raise NotApplicable(f"the history has fewer than {LEAST_ROWS} epochs")
-    recent, whole = trend(seen.history)
-    if recent <= STOPPED * whole:
-        return
+    """Training that was still improving when it ended; without a history that tells, one that more
+    steps improve."""
+    seen_trend = ""
+    if seen.history is not None and len(seen.history) >= LEAST_ROWS:
+        seen.need_history("loss")
+        recent, whole = trend(seen.history)
+        if recent <= STOPPED * whole:
+            return
+        seen_trend = (
+            f"the last quarter of training lowered the loss by {recent:.2g} of {whole:.2g} nats per datum in "
+            "all, and "
+        )
     gain = seen.gain
     if gain.reconstruction / numbers_of(seen) > GAIN and gain.objective > 4 * gain.error:
         yield Finding(
             "underfitting",
             Severity.WARNING,
-            f"the last quarter of training lowered the loss by {recent:.2g} of {whole:.2g} nats per datum in all, and "
-            f"{gain.num_steps} more steps gain {gain.objective:.2g}, {gain.reconstruction:.2g} of it in the reconstruction",
+            f"{seen_trend}{gain.num_steps} more steps gain {gain.objective:.2g} nats per datum, "
+            f"{gain.reconstruction:.2g} of it in the reconstruction",
             "train longer, or with a larger learning rate at first",
         )
 
