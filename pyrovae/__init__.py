@@ -18,6 +18,8 @@ from pyrovae.core.errors import (
     PairError,
 )
 from pyrovae.core.log_weights import log_weights
+from pyrovae.diagnostics.diagnose import diagnose
+from pyrovae.diagnostics.diagnosis import Diagnosis, Finding
 from pyrovae.diagnostics.elbo_surgery import Surgery, elbo_surgery
 from pyrovae.evidence import Evidence, log_evidence
 from pyrovae.export import to_inference_data
@@ -41,8 +43,10 @@ __all__ = [
     "CaptureError",
     "CheckpointError",
     "CollapseWarning",
+    "Diagnosis",
     "ElboLoss",
     "Evidence",
+    "Finding",
     "Flipout",
     "Global",
     "Guide",
@@ -63,6 +67,7 @@ __all__ = [
     "Value",
     "as_svi",
     "check",
+    "diagnose",
     "elbo_surgery",
     "evaluate",
     "fit",

@@ -1,0 +1,1 @@
+"""The checks of `diagnose`, a family of findings a file; each takes an `Examination`."""
