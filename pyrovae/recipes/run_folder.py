@@ -63,6 +63,8 @@ ADDED = {
     "predictor",
     "laplace_rank",
     "prior_groups",
+    "nuts_depth",
+    "random_walk_steps",
 }
 """Settings that came after the first runs of schema 3 (to which every new setting belongs whose
 default is what a run without it did): a resumed run that lacks them has their defaults."""

@@ -285,3 +285,32 @@ def test_bayes_by_backprop_beats_the_mean_of_the_data() -> None:
         ).loss,
         pv.ElboLoss,
     )
+
+
+def test_methods_refuse_tasks_that_do_not_suit_them(tmp_path: Path) -> None:
+    ask = ("train_bnn.py", *QUICK, "--out", tmp_path / "run", "--method")
+    assert "set --valid-fraction" in run(*ask, "stacking", status=2)
+    assert "--noise shared, here --noise input" in run(*ask, "gibbs", "--noise", "input", status=2)
+    assert "here classification" in run(*ask, "gibbs", "--dataset", "digits", status=2)
+    assert not (tmp_path / "run").exists()
+
+
+def test_held_out_data_weight_members_and_scale_classes(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    members = ("--members", 3, "--draws", 10, "--valid-fraction", 0.2)
+    run(
+        "train_bnn.py",
+        "--dataset",
+        "digits",
+        "--method",
+        "stacking",
+        *QUICK,
+        *members,
+        "--out",
+        out,
+    )
+    loaded = pv.load_run(out)
+    assert {"temperature", "nll_scaled", "brier_scaled", "ece_scaled"} <= set(loaded.metrics)
+    draws = loaded.guide.samples()["w.layers.0.weight"]
+    different = draws.flatten(1).unique(dim=0)
+    assert len(draws) == 10 == loaded.num_samples and 1 <= len(different) <= 3

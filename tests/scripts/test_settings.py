@@ -204,7 +204,10 @@ REFUSED = {
         ("--rate 2", "above 0 and below 1"),
         ("--steps 0", "at least 1"),
         ("--hidden 0", "at least 1"),
-        ("--draws 7", "it is for --method swag, sgld, sghmc, hmc"),
+        (
+            "--draws 7",
+            "it is for --method stacking, swag, sgld, sghmc, hmc, nuts, gibbs, random-walk",
+        ),
         ("--method sgld --lr 3", "samplers take --sampler-lr"),
         ("--method bbb-mixture --prior-scale 3", "a prior of its own"),
         ("--mixture 0.5 1 0 --method bbb-mixture", "--mixture 0.0: expected from 1e-10 to"),
