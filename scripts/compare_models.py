@@ -61,7 +61,7 @@ def main(s: Comparison) -> Path:
     for name, run in runs.items():
         if not isinstance(run, TrainedVae):
             raise Refusal(
-                f"{name} holds a Bayesian neural network; compare_bnn.py compares those."
+                f"{name} holds no run of train_vae.py; compare_bnn.py compares Bayesian neural networks."
             )
         if run.settings.model.guide == "point":
             raise Refusal(f"{name} holds an autoencoder, which has no log p(x) to compare.")

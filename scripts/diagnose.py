@@ -19,6 +19,7 @@ import pyrovae as pv
 from pyrovae.recipes import bounds
 from pyrovae.recipes.bounds import Count, FromZero, Seed
 from pyrovae.recipes.refusal import Refusal
+from pyrovae.recipes.trained_deep_vae import TrainedDeepVae
 from pyrovae.recipes.trained_vae import TrainedVae
 
 
@@ -51,7 +52,7 @@ def main(e: Examination) -> pv.Diagnosis:
     run = pv.load_run(e.folder, device=e.device)
     if e.network >= len(run.pairs):
         raise Refusal(f"--network {e.network}, but the run has {len(run.pairs)}, counted from 0.")
-    is_vae = isinstance(run, TrainedVae)
+    is_vae = isinstance(run, (TrainedVae, TrainedDeepVae))
     found = pv.diagnose(
         *run.pairs[e.network],
         run.data("train", network=e.network),

@@ -71,7 +71,7 @@ class Embedding:
 def main(e: Embedding) -> Path:
     run = pv.load_run(e.folder, device=e.device)
     if not isinstance(run, TrainedVae):
-        raise Refusal(f"{e.folder} holds a Bayesian neural network, which has no latent code.")
+        raise Refusal(f"{e.folder} holds no run of train_vae.py, whose latent codes it embeds.")
     directions = {name: run.attribute(name) for name in e.attribute}
     data = read_data(e.data, split=split_of(e.split, e.data), columns=run.columns).sample(
         e.max_data, e.seed

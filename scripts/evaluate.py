@@ -31,12 +31,15 @@ from pyrovae.evidence import (
 from pyrovae.programs.semi_amortized import SemiAmortized
 from pyrovae.recipes import bounds
 from pyrovae.recipes.bounds import Count, FromZero, OutFolder, Seed, Share
+from pyrovae.recipes.deep_vae_settings import DeepSettings
+from pyrovae.recipes.load import script_of
 from pyrovae.recipes.machine import choose_device, peak_memory_mib
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.results import write_arrays, write_result
 from pyrovae.recipes.run_folder import Folder
 from pyrovae.recipes.setting_rules import OnlyWith
 from pyrovae.recipes.tables import write_markdown
+from pyrovae.recipes.trained_deep_vae import TrainedDeepVae
 from pyrovae.recipes.vae import make_loss, prepare, proposal_of, some_rows
 from pyrovae.recipes.vae_pair import build
 from pyrovae.recipes.vae_parts import DENSITIES
@@ -49,7 +52,7 @@ ANNEALING = OnlyWith(method="ais", table=True)
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
     folder: Annotated[OutFolder, tyro.conf.Positional]
-    """The folder that train_vae.py wrote."""
+    """The folder that train_vae.py or train_deep_vae.py wrote."""
     method: Literal["is", "psis", "ais", "quadrature"] = "is"
     """is: importance sampling from the guide. psis: with Pareto-smoothed weights. ais: annealed
     importance sampling from the prior; slower, but accurate even if the guide is not. quadrature:
@@ -128,7 +131,7 @@ class Trained:
     """A finished run, loaded for evaluation."""
 
     folder: Folder
-    settings: Settings
+    settings: Settings | DeepSettings
     model: pv.Model
     guide: pv.Guide
     proposal: Callable
@@ -138,12 +141,14 @@ class Trained:
     @classmethod
     def load(cls, evaluation: Evaluation) -> "Trained":
         """Load a run. Raises Refusal if the folder holds none, or if the run lacks the split."""
+        if _is_deep(evaluation.folder):
+            return cls._deep(evaluation)
         folder, device = Folder(evaluation.folder), choose_device(evaluation.device)
         run = folder.read()
         if isinstance(run, dict) and run.get("script") == "train_bnn.py":
             raise Refusal(
                 f"{folder.path} is a run of train_bnn.py, whose scores are in its run.json; expected one of "
-                "train_vae.py."
+                "train_vae.py or train_deep_vae.py."
             )
         settings = Settings.from_json(run.get("arguments") if isinstance(run, dict) else None)
         if settings.model.guide == "point":
@@ -168,6 +173,26 @@ class Trained:
             else proposal_of(loss)
         )
         return cls(folder, settings, model, guide, proposal, data, prepared.binarize)
+
+    @classmethod
+    def _deep(cls, evaluation: Evaluation) -> "Trained":
+        run = pv.load_run(evaluation.folder, device=choose_device(evaluation.device))
+        assert isinstance(run, TrainedDeepVae)
+        guide = run.guide
+        proposal = (
+            SemiAmortized(guide, run.model, steps=evaluation.refine)
+            if evaluation.refine
+            else guide
+        )
+        data, binarize = run.data(evaluation.split), run.run["data"]["binarize"]
+        return cls(run.folder, run.settings, run.model, guide, proposal, data, binarize)
+
+
+def _is_deep(path: Path) -> bool:
+    try:
+        return script_of(path) == "train_deep_vae.py"
+    except Refusal:  # `Folder.read` says what is wrong
+        return False
 
 
 def evaluate(evaluation: Evaluation, trained: Trained) -> dict[str, object]:

@@ -28,6 +28,7 @@ from pyrovae.recipes.graph_formats import FORMATS, Format
 from pyrovae.recipes.loaded_run import LoadedRun
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.trained_bnn import TrainedBnn
+from pyrovae.recipes.trained_deep_vae import TrainedDeepVae
 from pyrovae.recipes.trained_vae import TrainedVae
 
 
@@ -71,6 +72,8 @@ def main(e: Exporting) -> Path:
 
 
 def _export(e: Exporting, run: LoadedRun, file_format: Format) -> list[Written]:
+    if isinstance(run, TrainedDeepVae):
+        raise Refusal(f"{e.folder} holds a deep VAE, which is not exported; use pv.load_run.")
     if isinstance(run, TrainedVae):
         return export(run, file_format, e.out, max_data=e.max_data)
     return export_predictor(

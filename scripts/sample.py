@@ -21,7 +21,8 @@ from pyrovae.recipes import bounds
 from pyrovae.recipes.bounds import Count, FromZero, NpzFile, Seed
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.results import read_arrays, write_arrays
-from pyrovae.recipes.trained_vae import TrainedVae
+from pyrovae.recipes.trained_deep_vae import TrainedDeepVae
+from pyrovae.recipes.trained_vae import Kind, TrainedVae
 
 SHEET = 100
 
@@ -29,7 +30,7 @@ SHEET = 100
 @dataclasses.dataclass(frozen=True)
 class Sampling:
     folder: Annotated[Path, tyro.conf.Positional]
-    """The folder of a run of train_vae.py."""
+    """The folder of a run of train_vae.py or train_deep_vae.py."""
     num: Count = 100
     """How many samples."""
     out: NpzFile = Path("samples.npz")
@@ -51,14 +52,22 @@ class Sampling:
 
 def main(s: Sampling) -> Path:
     run = pv.load_run(s.folder, device=s.device)
-    if not isinstance(run, TrainedVae):
+    kind: Kind = "mean" if s.means else "draw"
+    c = None
+    if isinstance(run, TrainedVae):
+        c = _given(s, run)
+        x = run.sample(s.num, kind=kind, c=c, seed=s.seed)
+        is_image = run.layout.is_image
+    elif isinstance(run, TrainedDeepVae):
+        if s.label is not None or s.given is not None:
+            raise Refusal("a deep VAE takes no condition; leave out --label and --given.")
+        x, is_image = run.sample(s.num, kind=kind, seed=s.seed), True
+    else:
         raise Refusal(f"{s.folder} holds a Bayesian neural network, which generates no x.")
-    c = _given(s, run)
-    x = run.sample(s.num, kind="mean" if s.means else "draw", c=c, seed=s.seed)
     arrays = {"x": x.numpy()} | ({} if c is None else {"c" if s.label is None else "y": c})
     write_arrays(s.out, arrays)
     written = str(s.out)
-    if run.layout.is_image and run.layout.event_shape[0] in (1, 3):
+    if is_image and x.shape[1] in (1, 3):
         sheet = s.out.with_suffix(".png")
         what = "Means of p(x | z) at draws from the prior" if s.means else "Draws from p(x)"
         figure = plots.samples(x[:SHEET].clamp(0, 1), title=what)

@@ -78,7 +78,7 @@ def main(s: Scoring) -> Path:
     run = pv.load_run(s.folder, device=s.device)
     if not isinstance(run, TrainedVae):
         raise Refusal(
-            f"{s.folder} holds a Bayesian neural network; --ood of train_bnn.py scores other data."
+            f"{s.folder} holds no run of train_vae.py; --ood of train_bnn.py scores other data for Bayesian nets."
         )
     if run.settings.model.guide == "point":
         raise Refusal(f"{s.folder} holds an autoencoder, which has no log p(x) to score data by.")

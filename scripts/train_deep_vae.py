@@ -24,7 +24,7 @@ from tracking import start_tracker
 
 import pyrovae as pv
 import pyrovae.plots as plots
-from pyrovae.recipes.deep_vae_run import draw_figures, load_images, make_loss, make_pair
+from pyrovae.recipes.deep_vae_run import draw_figures, estimate, load_images, make_loss, make_pair
 from pyrovae.recipes.deep_vae_settings import DeepSettings
 from pyrovae.recipes.machine import choose_device, peak_memory_mib
 from pyrovae.recipes.refusal import Refusal
@@ -56,7 +56,7 @@ def _train(s: DeepSettings, folder: Folder) -> Path:
     if s.run.threads is not None:
         torch.set_num_threads(s.run.threads)
     pyro.set_rng_seed(s.run.seed)
-    model, guide = make_pair(s, images)
+    model, guide = make_pair(s, images.splits.event_shape, images.likelihood)
     loss = make_loss(model, guide, s, len(images.train)).to(device)
     say(
         f"{facts['name']}: {facts['num_train']} training data {tuple(images.splits.event_shape)}, binarize "
@@ -98,18 +98,8 @@ def _train(s: DeepSettings, folder: Folder) -> Path:
         last_epoch=history[-1],
         train_peak_memory_mib=peak_memory_mib(),
     )
-    scored = scored_rows(images.test, s)
-    torch.manual_seed(s.run.seed)
-    with evidence_bar(scored, s.run.eval_particles) as bar:
-        evidence = pv.log_evidence(
-            model,
-            guide,
-            scored,
-            num_particles=s.run.eval_particles,
-            chunk=100,
-            compile=s.run.compile,
-            progress=bar.update,
-        )
+    with evidence_bar(scored_rows(images.test, s), s.run.eval_particles) as bar:
+        evidence = estimate(model, guide, images.test, s, bar.update)
     folder.record(metrics=evidence_metrics(evidence, s), wall_seconds=time.perf_counter() - start)
     say(f"trained {len(history)} epochs in {seconds:.0f} s; test {evidence}")
     figures = draw_figures(model, guide, images, history, device)

@@ -1,6 +1,7 @@
 """Data, model, loss and figures of train_deep_vae.py."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
@@ -18,6 +19,7 @@ from pyrovae.recipes.deep_vae_settings import SIZES, DeepSettings
 from pyrovae.recipes.image_likelihoods import Bits, ImageLikelihood, Levels, RealPixels
 from pyrovae.recipes.new_data import NAMED
 from pyrovae.recipes.refusal import Refusal
+from pyrovae.recipes.vae_metrics import scored_rows
 
 PATHS = "the path of an .npy, .npz or IDX file or of a folder of images"
 
@@ -65,20 +67,24 @@ def load_images(s: DeepSettings) -> Images:
             "as uint8; use --likelihood normal."
         )
     binarize: Binarize = "none"
-    kind: ImageLikelihood = RealPixels()
-    if likelihood == "logistic-mixture" and splits.levels is not None:
-        kind = Levels(splits.levels)
+    if likelihood == "logistic-mixture":
         splits = splits.as_levels()
-    elif likelihood == "bernoulli":
-        kind = Bits()
-        if not splits.is_binary:
-            binarize = "threshold" if name == "digits" else "dynamic"
+    elif likelihood == "bernoulli" and not splits.is_binary:
+        binarize = "threshold" if name == "digits" else "dynamic"
     parts = splits.batches(binarize, batch_size=s.run.batch_size)
-    return Images(splits, binarize, kind, *parts)
+    return Images(splits, binarize, likelihood_of(s, splits.levels), *parts)
 
 
-def make_pair(s: DeepSettings, images: Images) -> tuple[pv.Model, pv.Guide]:
-    return deep_vae(images.splits.event_shape, SIZES[s.model.size], images.likelihood)
+def likelihood_of(s: DeepSettings, levels: int | None) -> ImageLikelihood:
+    if s.model.likelihood == "bernoulli":
+        return Bits()
+    return RealPixels() if s.model.likelihood == "normal" else Levels(cast(int, levels))
+
+
+def make_pair(
+    s: DeepSettings, event_shape: Sequence[int], likelihood: ImageLikelihood
+) -> tuple[pv.Model, pv.Guide]:
+    return deep_vae(torch.Size(event_shape), SIZES[s.model.size], likelihood)
 
 
 def make_loss(
@@ -98,6 +104,31 @@ def make_loss(
     return loss.to(memory_format=torch.channels_last)
 
 
+def estimate(
+    model: pv.Model,
+    guide: pv.Guide,
+    test: Batches,
+    s: DeepSettings,
+    progress: Callable[[int], object] | None = None,
+) -> pv.Evidence:
+    """log p(x) as `train_deep_vae.py` reports it; random streams move."""
+    torch.manual_seed(s.run.seed)
+    return pv.log_evidence(
+        model,
+        guide,
+        scored_rows(test, s),
+        num_particles=s.run.eval_particles,
+        chunk=100,
+        compile=s.run.compile,
+        progress=progress,
+    )
+
+
+def decoded_mean(model: pv.Model, values: dict[str, Tensor]) -> Tensor:
+    """The mean of p(x | z) at values of all latents, in the units of x."""
+    return cast(pv.Node, model.nodes["x"])(values).mean
+
+
 @torch.no_grad()
 def draw_figures(
     model: pv.Model, guide: pv.Guide, images: Images, history: pv.History, device: torch.device
@@ -109,7 +140,7 @@ def draw_figures(
     top = (images.splits.levels or 2) - 1 if isinstance(images.likelihood, Levels) else 1
 
     def mean(values: dict[str, Tensor]) -> Tensor:
-        return (cast(pv.Node, model.nodes["x"])(values).mean / top).cpu()
+        return (decoded_mean(model, values) / top).cpu()
 
     model.eval(), guide.eval()
     x = images.test.to(device).take(min(20, len(images.test.data)))["x"]

@@ -9,12 +9,16 @@ from pyrovae.recipes import nesting
 from pyrovae.recipes.bnn_methods import METHODS
 from pyrovae.recipes.bnn_rebuild import rebuild, sizes_of
 from pyrovae.recipes.bnn_settings import BnnSettings
+from pyrovae.recipes.deep_vae_run import likelihood_of, make_pair
+from pyrovae.recipes.deep_vae_run import make_loss as deep_loss
+from pyrovae.recipes.deep_vae_settings import DeepSettings
 from pyrovae.recipes.loaded_run import LoadedRun
 from pyrovae.recipes.machine import choose_device
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.run_folder import EARLIER, Folder
 from pyrovae.recipes.tables import read_csv
 from pyrovae.recipes.trained_bnn import TrainedBnn
+from pyrovae.recipes.trained_deep_vae import TrainedDeepVae
 from pyrovae.recipes.trained_vae import TrainedVae
 from pyrovae.recipes.vae import make_loss, proposal_of
 from pyrovae.recipes.vae_pair import build
@@ -25,7 +29,7 @@ from pyrovae.training.history import History
 
 def load_run(path: str | Path, *, device: str | torch.device = "cpu") -> LoadedRun:
     """Load the model, guide, loss, settings, history and metrics of a finished run of
-    `train_vae.py` or `train_bnn.py`, on any device; data are loaded only by `.data(split)`.
+    `train_vae.py`, `train_deep_vae.py` or `train_bnn.py`, on any device; data are loaded only by `.data(split)`.
 
     Raises: Refusal (a ValueError) for a folder without a finished run, or of an unknown version;
     CheckpointError for weights that are damaged or of another structure.
@@ -39,7 +43,7 @@ def load_run(path: str | Path, *, device: str | torch.device = "cpu") -> LoadedR
     path = Path(path)
     if not path.is_dir():
         raise Refusal(f"{path} is not a folder; expected the folder of a run.")
-    script = _script_of(path)
+    script = script_of(path)
     if script not in _LOADERS:
         raise Refusal(f"{path} holds a run of {script}; expected one of {' or '.join(_LOADERS)}.")
     folder = Folder(path, script)
@@ -54,8 +58,10 @@ def load_run(path: str | Path, *, device: str | torch.device = "cpu") -> LoadedR
     return loaded
 
 
-def _script_of(path: Path) -> str:
-    """The script that wrote run.json; `Folder.read` validates the rest."""
+def script_of(path: Path) -> str:
+    """The script that wrote run.json; `Folder.read` validates the rest.
+
+    Raises: Refusal for a folder without a run."""
     try:
         return str(json.loads((path / "run.json").read_text())["script"])
     except FileNotFoundError as error:
@@ -73,6 +79,18 @@ def _load_vae(folder: Folder, run: dict, device: torch.device) -> LoadedRun:
     pair = model, proposal_of(loss)
     history = _history(folder)
     return TrainedVae(folder.path, settings, *pair, [pair], loss, history, run["metrics"], run)
+
+
+def _load_deep(folder: Folder, run: dict, device: torch.device) -> LoadedRun:
+    settings, data = nesting.from_json(DeepSettings, run["arguments"]), run["data"]
+    likelihood = likelihood_of(settings, data["levels"])
+    model, guide = make_pair(settings, data["event_shape"], likelihood)
+    loss = deep_loss(model, guide, settings, data["steps_per_epoch"])
+    load_weights(loss, folder.weights)
+    loss.to(device)
+    pair = model, guide
+    history = _history(folder)
+    return TrainedDeepVae(folder.path, settings, *pair, [pair], loss, history, run["metrics"], run)
 
 
 def _load_bnn(folder: Folder, run: dict, device: torch.device) -> LoadedRun:
@@ -94,4 +112,8 @@ def _history(folder: Folder) -> History | None:
     return History([{name: float(text) for name, text in row.items() if text} for row in rows])
 
 
-_LOADERS = {"train_vae.py": _load_vae, "train_bnn.py": _load_bnn}
+_LOADERS = {
+    "train_vae.py": _load_vae,
+    "train_bnn.py": _load_bnn,
+    "train_deep_vae.py": _load_deep,
+}

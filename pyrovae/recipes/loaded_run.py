@@ -7,6 +7,7 @@ import torch.nn as nn
 
 from pyrovae.data import Batches
 from pyrovae.recipes.bnn_settings import BnnSettings
+from pyrovae.recipes.deep_vae_settings import DeepSettings
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.run_folder import Folder
 from pyrovae.recipes.vae_settings import Settings
@@ -15,7 +16,8 @@ from pyrovae.training.history import History
 
 @dataclasses.dataclass(frozen=True)
 class LoadedRun:
-    """The result of `load_run`, with all modules in eval mode: a `TrainedVae` or a `TrainedBnn`.
+    """The result of `load_run`, with all modules in eval mode: a `TrainedVae`, a
+    `TrainedDeepVae` or a `TrainedBnn`.
 
     model, guide: the trained pair; for a Bayesian net with several splits or seeds, the first one.
     pairs: all pairs, ordered by split, then by seed.
@@ -25,7 +27,7 @@ class LoadedRun:
     """
 
     path: Path
-    settings: Settings | BnnSettings
+    settings: Settings | DeepSettings | BnnSettings
     model: nn.Module
     guide: nn.Module
     pairs: list[tuple[nn.Module, nn.Module]]

@@ -6,16 +6,17 @@ import pyrovae as pv
 from pyrovae.core.batching import device_of
 from pyrovae.data import Batches
 from pyrovae.recipes.autoencoder import reconstruction_log_likelihood, reconstruction_metrics
+from pyrovae.recipes.deep_vae_settings import DeepSettings
 from pyrovae.recipes.vae import some_rows
 from pyrovae.recipes.vae_settings import Settings
 
 
-def scored_rows(test: Batches, s: Settings) -> Batches:
+def scored_rows(test: Batches, s: Settings | DeepSettings) -> Batches:
     """The test data that are scored: at most `--eval-data`, chosen by the seed of the run."""
     return some_rows(test, s.run.eval_data, s.run.seed)
 
 
-def evidence_metrics(evidence: pv.Evidence, s: Settings) -> dict[str, object]:
+def evidence_metrics(evidence: pv.Evidence, s: Settings | DeepSettings) -> dict[str, object]:
     """For run.json."""
     return {
         "log_px": evidence.mean,

@@ -7,6 +7,7 @@ import pytest
 import torch
 from test_scripts import run
 
+import pyrovae as pv
 from pyrovae.recipes.results import read_result
 
 TINY = (
@@ -44,6 +45,19 @@ def test_it_trains_resumes_and_draws(tmp_path: Path) -> None:
     assert (out / "weights.safetensors").read_bytes() == (
         whole / "weights.safetensors"
     ).read_bytes()
+    loaded = pv.load_run(out)
+    assert loaded.evaluate() == loaded.metrics and len(loaded.history) == 3
+    assert loaded.sample(3).shape == (3, 1, 8, 8) and loaded.sample(3).unique().tolist() == [0, 1]
+    means = loaded.sample(3, kind="mean", seed=1)
+    assert torch.equal(means, loaded.sample(3, kind="mean", seed=1)) and 0 < means.min()
+    assert len(loaded.data("train").data) == loaded.run["data"]["num_train"]
+    run("evaluate.py", out, "--num-particles", 20, "--max-data", 20)
+    found = read_result(out / "evidence.json")
+    assert found["log_px"] == pytest.approx(loaded.metrics["log_px"], abs=2.0)
+    run("sample.py", out, "--num", 2, "--out", tmp_path / "x.npz")
+    assert np.load(tmp_path / "x.npz")["x"].shape == (2, 1, 8, 8)
+    assert "takes no condition" in run("sample.py", out, "--label", 1, status=2)
+    assert "no run of train_vae.py" in run("score.py", out, out, status=2)
     changed = ("--free-bits", 1, "--epochs", 4, "--resume")
     assert "--free-bits was 0.0" in run(
         "train_deep_vae.py", "--out", out, *changed, *TINY, status=2
