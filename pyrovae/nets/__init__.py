@@ -8,9 +8,11 @@ from pyrovae.nets.conv import ConvDecoder, ConvEncoder
 from pyrovae.nets.corrupted import Corrupted
 from pyrovae.nets.denoiser import Denoiser
 from pyrovae.nets.gated import GatedMLP
+from pyrovae.nets.lenet import LeNet
 from pyrovae.nets.mlp import MLP
 from pyrovae.nets.noise_schedule import NoiseSchedule
 from pyrovae.nets.residual import Downsampling, Place, ResidualCell, Upsampling
+from pyrovae.nets.resnet import ResNet
 from pyrovae.nets.standardized import Standardized
 
 __all__ = [
@@ -25,8 +27,10 @@ __all__ = [
     "Denoiser",
     "Downsampling",
     "GatedMLP",
+    "LeNet",
     "NoiseSchedule",
     "Place",
+    "ResNet",
     "ResidualCell",
     "Standardized",
     "Upsampling",

@@ -11,7 +11,15 @@ PARAMETER_FREE = (
     "pyrovae.nets",
     *(
         f"torch.nn.modules.{kind}"
-        for kind in ("activation", "container", "dropout", "flatten", "linear", "pooling")
+        for kind in (
+            "activation",
+            "container",
+            "dropout",
+            "flatten",
+            "linear",
+            "normalization",
+            "pooling",
+        )
     ),
 )
 """Packages whose modules, if they have no parameters, do not use the weights of other modules."""
@@ -24,7 +32,7 @@ def only_layers_use_parameters(net: nn.Module) -> bool:
     values = [value for part in parts for value in part._parameters.values() if value is not None]
     return len(set(map(id, values))) == len(values) and all(
         type(part) in LAYERS
-        or not part._parameters
+        or all(value is None for value in part._parameters.values())
         and type(part).__module__.startswith(PARAMETER_FREE)
         for part in parts
     )

@@ -10,12 +10,15 @@ from pyrovae.bnn import priors as weight_priors
 from pyrovae.bnn.guides import MCDropout, MeanField, PointEstimate, Radial
 from pyrovae.bnn.priors import WeightPrior
 from pyrovae.heads import CategoricalHead, NormalHead, SharedVarianceHead
-from pyrovae.nets import MLP
+from pyrovae.nets import MLP, LeNet, ResNet
 from pyrovae.priors import InverseGammaPrior
 from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.bnn_task import Task
+from pyrovae.recipes.refusal import Refusal
 
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}
+BLOCKS = {"resnet8": 1, "resnet20": 3}
+"""Of a stage."""
 PriorFactory = Callable[[BnnSettings, nn.Module], WeightPrior]
 """From the settings and the net to the prior of its weights."""
 GuideFactory = Callable[[BnnSettings, pv.Model], nn.Module]
@@ -24,8 +27,8 @@ GuideFactory = Callable[[BnnSettings, pv.Model], nn.Module]
 def build_model(prior: PriorFactory, s: BnnSettings, task: Task) -> pv.Model:
     """p(w) p(y | x, w) with fresh initial weights."""
     width = task.outputs * (2 if task.kind == "regression" and s.model.noise == "input" else 1)
-    layers = MLP(task.num_features, s.model.hidden, width, ACTIVATIONS[s.model.activation])
-    net = pv.Bayesian(layers, prior(s, layers))
+    layers = build_net(s, task, width)
+    net = pv.Bayesian(layers, prior(s, layers), event_dim=1)
     if task.kind == "classification":
         return pv.Model(y=pv.Node(CategoricalHead(net), "x"))
     if s.model.noise == "input":
@@ -34,6 +37,24 @@ def build_model(prior: PriorFactory, s: BnnSettings, task: Task) -> pv.Model:
         variance=pv.Global(InverseGammaPrior(1.0, 0.01)),
         y=pv.Node(SharedVarianceHead(net), "x", "variance"),
     )
+
+
+def build_net(s: BnnSettings, task: Task, outputs: int) -> nn.Module:
+    """The net of --net on rows `(N, D)`; those of images are reshaped. Raises Refusal for other rows."""
+    activation = ACTIVATIONS[s.model.activation]
+    if s.model.net == "mlp":
+        return MLP(task.num_features, s.model.hidden, outputs, activation)
+    if task.image_shape is None:
+        raise Refusal(
+            f"--net {s.model.net} is for images, but {task.name} has rows of {task.num_features} features; use mlp."
+        )
+    shape = task.image_shape
+    net = (
+        LeNet(shape, outputs, activation)
+        if s.model.net == "lenet"
+        else ResNet(shape, outputs, blocks=BLOCKS[s.model.net], activation=activation)
+    )
+    return nn.Sequential(nn.Unflatten(-1, shape), net)
 
 
 def normal_prior(s: BnnSettings, net: nn.Module) -> WeightPrior:

@@ -19,6 +19,7 @@ from pyrovae.training.tensor_file import read_tensors
 def sizes_of(data: Mapping, *, rows: int, splits: int) -> Task:
     """A task of the sizes alone: expanded zeros take no memory. data: of a run.json."""
     x = torch.zeros(()).expand(splits, rows, data["num_features"])
+    shape = data.get("image_shape")
     return Task(
         data["name"],
         data["kind"],
@@ -28,6 +29,7 @@ def sizes_of(data: Mapping, *, rows: int, splits: int) -> Task:
         data["outputs"],
         torch.zeros(splits, 1, 1),
         torch.ones(splits, 1, 1),
+        image_shape=None if shape is None else tuple(shape),
     )
 
 

@@ -16,6 +16,7 @@ from pyrovae.recipes.bounds import (
     Share,
     Threads,
 )
+from pyrovae.recipes.setting_rules import OnlyWith
 
 Probability = Annotated[float, Range(0, 1, above=True, below=True)]
 
@@ -47,8 +48,11 @@ class DataSettings:
 class ModelSettings:
     """The network, its likelihood and the prior of its weights."""
 
-    hidden: tuple[Count, ...] = (50,)
-    """Widths of the hidden layers."""
+    net: Literal["mlp", "lenet", "resnet8", "resnet20"] = "mlp"
+    """mlp: linear layers of --hidden; lenet and resnet, for images, convolutions, the latter with group
+    norms in place of batch norms."""
+    hidden: Annotated[tuple[Count, ...], OnlyWith(net=("mlp",))] = (50,)
+    """Widths of the hidden layers of mlp."""
     activation: Literal["relu", "tanh", "silu"] = "relu"
     noise: Literal["shared", "input"] = "shared"
     """Regression noise: one inferred variance for all data (shared), or a second output of the
@@ -88,7 +92,7 @@ class InferenceSettings:
     adversarial: NotNegative = 0.0
     """Size of the adversarial perturbation (fast gradient sign) of additional training inputs, in
     standard deviations of a feature."""
-    swag_rank: Count = 20
+    swag_rank: Annotated[int, Range(2)] = 20
     """Rank of the low-rank part of the covariance."""
     laplace: Literal["full", "kron", "low-rank", "last-layer", "last-layer-kron", "diagonal"] = (
         "kron"

@@ -64,6 +64,7 @@ ADDED = {
     "laplace_rank",
     "prior_groups",
     "nuts_depth",
+    "net",
     "random_walk_steps",
 }
 """Settings that came after the first runs of schema 3 (to which every new setting belongs whose

@@ -314,3 +314,24 @@ def test_held_out_data_weight_members_and_scale_classes(tmp_path: Path) -> None:
     draws = loaded.guide.samples()["w.layers.0.weight"]
     different = draws.flatten(1).unique(dim=0)
     assert len(draws) == 10 == loaded.num_samples and 1 <= len(different) <= 3
+
+
+@pytest.mark.parametrize(
+    ("net", "methods"), [("lenet", "bbb,ensemble,laplace,hmc"), ("resnet8", "bbb,laplace")]
+)
+def test_convolutional_nets_train_and_load(net: str, methods: str, tmp_path: Path) -> None:
+    small = ("--steps", 8, "--batch-size", 512, "--num-samples", 2)
+    common = ("--dataset", "digits", "--net", net, *small)
+    ask = ("--methods", methods)
+    if "hmc" in methods:
+        chains = ("--hmc-warmup", 1, "--hmc-samples", 2, "--hmc-leapfrogs", 1, "--draws", 2)
+        ask = (*ask, "--members", 2, *chains)
+    run("compare_bnn.py", *common, *ask, "--out", tmp_path / "all")
+    found = json.loads((tmp_path / "all" / "comparison.json").read_text())
+    assert list(found) == methods.split(",")
+    assert all(row["nll"]["mean"] > 0 for row in found.values())
+    run("train_bnn.py", *common, "--method", "bbb", "--out", tmp_path / "one")
+    loaded = pv.load_run(tmp_path / "one")
+    assert loaded.predict(torch.rand(3, 1, 8, 8)).probs.shape == (3, 10)
+    assert "for images, but diabetes" in run("train_bnn.py", "--net", net, status=2)
+    assert "has no effect with --net" in run("train_bnn.py", *common, "--hidden", 9, status=2)
