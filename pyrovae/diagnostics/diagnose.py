@@ -94,8 +94,8 @@ def diagnose(
 
     Example:
         >>> found = diagnose(model, guide, {"x": torch.eye(4)}, num_draws=50)
-        >>> sorted(found.names)[:1], "learning rate" in found.skipped
-        (['heavy'], True)
+        >>> "underfitting" in found.names, found.skipped["learning rate"]
+        (True, 'needs history=, what fit returns')
     """
     if num_draws < 50 or max_data < 2:
         raise ValueError(

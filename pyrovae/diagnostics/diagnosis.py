@@ -70,6 +70,9 @@ class Diagnosis:
     def __str__(self) -> str:
         parts = [str(finding) for finding in self.findings] or ["no fault found"]
         if self.skipped:
-            reasons = "; ".join(f"{name} ({reason})" for name, reason in self.skipped.items())
+            same: dict[str, list[str]] = {}
+            for name, reason in self.skipped.items():
+                same.setdefault(reason, []).append(name)
+            reasons = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in same.items())
             parts.append(textwrap.fill(f"not checked: {reasons}", WIDTH, subsequent_indent="  "))
         return "\n".join(parts)

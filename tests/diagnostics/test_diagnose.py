@@ -6,9 +6,10 @@ import copy
 import pyro
 import pytest
 import torch
+from faulty_fits import narrow_autonormal, stuck_chain
 from fitted_pairs import factors, regression, sine, vae
 from healthy_fits import HEALTHY, exact_chain
-from planted_faults import FAULTS, examine, narrow_autonormal, stuck_chain
+from planted_faults import FAULTS, examine
 from pyro.infer.autoguide import AutoNormal
 
 import pyrovae as pv

@@ -9,9 +9,11 @@ def test_a_vae_and_what_it_is_told(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     run("train_vae.py", *QUICK, "--latent-dim", 3, "--out", folder)
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    quick = ("--max-data", 100, "--num-draws", 50, "--num-steps", 20)
+    quick = ("--max-data", 100, "--num-draws", 50, "--num-steps", 60)
     said = run("diagnose.py", folder, *quick)
-    assert "the history has fewer than 8 epochs" in said and "underfitting" in said
+    assert (
+        "the history has fewer than 8 epochs" in " ".join(said.split()) and "underfitting" in said
+    )
     assert run("diagnose.py", folder, *quick) == said
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     for arguments, message in (
@@ -24,4 +26,4 @@ def test_a_vae_and_what_it_is_told(tmp_path: Path) -> None:
 
 def test_a_bayesian_net(bnn_run: Path) -> None:
     said = run("diagnose.py", bnn_run, "--num-draws", 50, "--num-steps", 5)
-    assert "posterior collapse (no latent variables of single data)" in said
+    assert "(no latent variables of single data)" in " ".join(said.split())

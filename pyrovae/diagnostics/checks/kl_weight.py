@@ -9,6 +9,7 @@ from torch.distributions import constraints
 from pyrovae.core.log_weights import log_joint
 from pyrovae.core.modules import find_modules
 from pyrovae.core.preserve_state import preserve_state
+from pyrovae.core.traces import sample_sites
 from pyrovae.core.types import Site, nodes_of
 from pyrovae.diagnostics.checks.examination import Examination, NotApplicable
 from pyrovae.diagnostics.checks.scales import guide_scales
@@ -70,7 +71,7 @@ def stationary_weight(seen: Examination) -> tuple[float, float, float]:
 
 
 def _slopes(seen: Examination, names: list[str], sign: float) -> tuple[Tensor, Tensor]:
-    """d/dc of log p(D | w_c) and of log p(w_c) at c = 1, `(K,)` each, of draws or of their mirror
+    """d/dc of log p(D, z | w_c) and of log p(w_c) at c = 1, `(K,)` each, of draws or of their mirror
     images."""
     draws = seen.posterior.copy()
     with torch.enable_grad(), preserve_state(find_modules(seen.model).values(), random=False):
@@ -84,11 +85,18 @@ def _slopes(seen: Examination, names: list[str], sign: float) -> tuple[Tensor, T
                 "value": mean + sign * by * (value - mean),
             }
         trace = seen.particles.run_model(seen.model, draws, seen.batch, seen.num_draws)
-        likelihood = log_joint(trace, seen.num_draws, plate=None, observed=True)
-        prior = log_joint(trace, seen.num_draws, plate=None, observed=False)
+        prior, rest = (
+            trace.copy(),
+            trace.copy(),
+        )  # latent values of single data depend on w, as data do
+        for name in sample_sites(trace, observed=False):
+            del nodes_of(rest if name in seen.shared else prior)[name]
+        likelihood = log_joint(rest, seen.num_draws, plate=None)
         slopes = [
             torch.autograd.grad(part.sum(), stretch, retain_graph=True, allow_unused=True)[0]
-            for part in (likelihood, prior)
+            if part.requires_grad
+            else None
+            for part in (likelihood, log_joint(prior, seen.num_draws, plate=None, observed=False))
         ]
     zero = torch.zeros(seen.num_draws, dtype=torch.float64)
     first, second = (zero if slope is None else slope.detach().cpu() for slope in slopes)

@@ -21,7 +21,8 @@ ENDED = 1e-3
 MOST_RATE = 5e-3
 """Largest learning rate of the steps that show whether smaller ones gain."""
 GAIN = 0.03
-"""Nats per datum and observed number that small steps may gain."""
+"""Nats that small steps may gain of a datum of one observed number, T^0.75 times as many of one of T:
+those of an image are not independent."""
 FLAT = 0.5
 """Share of such a gain that the last quarter of training may have made: it was still improving."""
 STOPPED = 0.1
@@ -61,10 +62,9 @@ def step_size(seen: Examination) -> Iterator[Finding]:
     if rates[-1] < ENDED * max(rates):
         raise NotApplicable("the learning rate had been lowered to almost 0")
     gain = seen.polished(min(rates[-1] / 10, MOST_RATE))
-    per_number = gain.objective / numbers_of(seen)
     recent, whole = trend(seen.history)
     if (
-        per_number > GAIN
+        gain.objective > _tolerated(seen)
         and gain.objective > 4 * gain.error
         and recent < max(FLAT * gain.objective, STOPPED * whole)
     ):
@@ -92,7 +92,7 @@ def stopped_early(seen: Examination) -> Iterator[Finding]:
             "all, and "
         )
     gain = seen.gain
-    if gain.reconstruction / numbers_of(seen) > GAIN and gain.objective > 4 * gain.error:
+    if gain.reconstruction > _tolerated(seen) and gain.objective > 4 * gain.error:
         yield Finding(
             "underfitting",
             Severity.WARNING,
@@ -118,10 +118,10 @@ def _slope(values: Tensor) -> float:
     return ((values[second] - values[first]) / (index[second] - index[first])).median().item()
 
 
-def numbers_of(seen: Examination) -> int:
-    """Observed numbers of a datum."""
-    return sum(site["value"][0].numel() for site in seen.observed.values())
+def _tolerated(seen: Examination) -> float:
+    """Nats per datum that small steps may gain."""
+    return GAIN * sum(site["value"][0].numel() for site in seen.observed.values()) ** 0.75
 
 
 def _at_optimum(seen: Examination) -> bool:
-    return seen.gain.objective / numbers_of(seen) < GAIN
+    return seen.gain.objective < _tolerated(seen)

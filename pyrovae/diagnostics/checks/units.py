@@ -8,7 +8,7 @@ from torch.distributions import kl_divergence
 
 from pyrovae.core.errors import PairError
 from pyrovae.core.log_weights import log_joint
-from pyrovae.core.traces import run_guide
+from pyrovae.core.traces import plate_frame, run_guide, sample_sites
 from pyrovae.core.types import Site, nodes_of
 from pyrovae.diagnostics.active_units import ActiveUnits, factors
 from pyrovae.diagnostics.checks.examination import Examination, NotApplicable
@@ -111,8 +111,8 @@ def _total_kl(seen: Examination) -> float:
     """E_q log q - log p of the sites in the plate, nats per datum."""
     q, p = seen.posterior.copy(), seen.scored.copy()
     for trace in (q, p):
-        for name in seen.shared:
-            if name in trace.nodes:
+        for name, site in sample_sites(trace, observed=False).items():
+            if plate_frame(site, seen.plate) is None:
                 del nodes_of(trace)[name]
     terms = (
         log_joint(trace, seen.num_draws, plate=seen.plate, observed=False).double().mean().item()
