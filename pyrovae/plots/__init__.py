@@ -30,6 +30,7 @@ does.
 | `variational_panels` | a family on its target in two dims | rows of `Fitted` |
 | `weight_beliefs` | prior, likelihood and posterior of two weights | `Update`s |
 | `landscape` | model families: draws, scores, abilities | `Entry`s |
+| `line_panels` | several methods in a grid of panels, with bands | rows of panels of `Line`s |
 | `comparison` | several methods against an angle, a number of data, ... | `Line`s (T,) |
 """
 
@@ -43,6 +44,7 @@ from pyrovae.plots.interpolation import interpolate, interpolate_spherical, inte
 from pyrovae.plots.landscape import Entry, landscape
 from pyrovae.plots.latent_panels import latent_panels
 from pyrovae.plots.latents import kl_per_dim, latent_scatter
+from pyrovae.plots.line_panels import line_panels
 from pyrovae.plots.manifold import manifold, prior_grid
 from pyrovae.plots.panels import kl_parts
 from pyrovae.plots.posteriors import posterior_densities, posterior_ellipses
@@ -79,6 +81,7 @@ __all__ = [
     "landscape",
     "latent_panels",
     "latent_scatter",
+    "line_panels",
     "manifold",
     "paired_scores",
     "posterior_densities",

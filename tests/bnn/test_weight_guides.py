@@ -358,3 +358,34 @@ def test_states_travel() -> None:
         two = second()
         assert all(torch.equal(one[name], two[name]) for name in one)
         assert all(value.dtype == torch.float32 for value in first.float()().values())
+
+
+def test_the_density_of_a_draw_holds_where_the_covariance_is_ill_conditioned() -> None:
+    """In single precision, at a draw L e with |N_ij| = 1, where solving for e loses all digits."""
+    torch.set_default_dtype(torch.float32)
+    net = pv.Bayesian(MLP(1, [40], 1))
+    guide = JointNormal(net)
+    with torch.no_grad():
+        guide.lower.copy_(torch.randn(121, 121).sign())
+    with torch.no_grad():
+        trace = run_guide(guide, {}, None)
+    noise = trace.nodes["_weights.w.layers.0.weight"]["value"]
+    expected = dist.Normal(0.0, 1.0).log_prob(noise).sum() - 121 * math.log(1e-2)
+    assert trace.log_prob_sum() == pytest.approx(float(expected), rel=1e-5)
+    flat = torch.cat([trace.nodes[f"w.{name}"]["value"].flatten() for name in net.initial])
+    solved = guide.distribution().log_prob(flat)
+    assert not solved.isfinite() or (solved - expected).abs() > 1e3
+
+
+def test_a_dense_covariance_trains_as_an_elbo_should() -> None:
+    """Nats per datum stay below the entropy of noise that is known."""
+    torch.set_default_dtype(torch.float32)
+    x = torch.linspace(-2, 2, 60)[:, None]
+    y = torch.sin(2 * x) + 0.1 * torch.randn_like(x)
+    net = pv.Bayesian(MLP(1, [20], 1))
+    model = pv.Model(y=pv.Node(FixedScaleNormalHead(net, scale=0.1), "x"))
+    loss = pv.ElboLoss(model, JointNormal(model), num_data=60)
+    history = pv.fit(loss, [{"x": x, "y": y}] * 10, epochs=15, lr=0.02)
+    elbo = [row["elbo"] for row in history]
+    assert elbo[0] < elbo[-1] < -math.log(0.1) - 0.5 * math.log(2 * math.pi)
+    assert elbo[-1] > -8

@@ -64,7 +64,7 @@ def test_beliefs_are_those_of_conjugate_regression() -> None:
     found = believe(x, y, epochs=40)
     posterior = MultivariateNormal(*found.exact)
     full = MultivariateNormal(*found.families["full rank"])
-    assert kl_divergence(full, posterior) < 0.04
+    assert kl_divergence(full, posterior) < 0.1
     precision = torch.linalg.inv(found.exact.covariance)
     narrow = found.families["mean field"].covariance.diagonal()
     assert narrow.tolist() == pytest.approx((1 / precision.diagonal()).tolist(), rel=0.15)

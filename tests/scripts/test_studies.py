@@ -97,3 +97,24 @@ def test_calibration_tells_mean_field_from_the_exact_posterior(tmp_path: Path) -
     text = (out / "calibration.md").read_text()
     assert text in output and "the mean of 1; a loop over all of them, extrapolated, takes" in text
     assert (out / "ranks.png").is_file() and (out / "ecdf.png").is_file()
+
+
+def test_ensemble_curves_and_again_without_training(tmp_path: Path) -> None:
+    small = ("--steps", 12, "--batch-size", 512, "--hidden", 8, "--seeds", 2, "--counts", 1, 3)
+    ask = ("ensemble_curves.py", "--dataset", "digits", *small, "--out", tmp_path)
+    output = run(*ask, pixels=True)
+    found = read_result(tmp_path / "curves.json")
+    for networks in found["methods"].values():
+        assert len(networks) == 2
+        for one in networks:
+            assert len(one["counts"]) == len(one["foreign"]) == 2
+            assert (
+                one["shifts"]["blur"][0] == one["counts"][-1] and len(one["shifts"]["blur"]) == 6
+            )
+    assert "| mc-dropout | 3 |" in output and list(found["methods"]) == ["ensemble", "mc-dropout"]
+    for name in ("members", "shift", "foreign"):
+        assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+    before = (tmp_path / "methods" / "ensemble.json").stat().st_mtime_ns
+    run(*ask)
+    assert (tmp_path / "methods" / "ensemble.json").stat().st_mtime_ns == before
+    assert "are numbers" in run("ensemble_curves.py", "--dataset", "gap", status=2)

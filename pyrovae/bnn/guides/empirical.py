@@ -40,7 +40,7 @@ class Empirical(nn.Module):
         self.count = next(iter(counts.values()))
         self.names = list(samples)
         for index, value in enumerate(samples.values()):
-            self.register_buffer(f"draws_{index}", value.detach())
+            self.register_buffer(f"draws_{index}", value.detach().contiguous())
 
     def forward(self, *args: object, **data: object) -> dict[str, Tensor]:
         return _choose(self.samples(), self.count)

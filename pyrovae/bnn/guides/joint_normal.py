@@ -9,14 +9,12 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
-from torch.distributions import transform_to
-from torch.distributions.constraints import lower_cholesky
 
 from pyrovae.bnn.guides.sites import elementwise, weight_sites
 from pyrovae.core.param_store import register_params
 
 FLAT = "_weights."
-"""The auxiliary site of all weights in one vector is this and the name of the first."""
+"""The auxiliary site of all weights in one vector, or of their noise, is this and the name of the first."""
 
 
 class JointNormal(nn.Module):
@@ -25,6 +23,10 @@ class JointNormal(nn.Module):
 
     mu starts at the net's own weights, every standard deviation at `init_scale`. Sites on a
     half-line enter through their logarithm (Pyro's `biject_to`), with its Jacobian.
+
+    A dense C is L L^T, L = diag(s) (I + N), N strictly lower triangular, so that steps of an optimiser
+    are relative to the scales; the density of a draw mu + L e is that of its noise e over |L|, which
+    holds its precision where L is too ill-conditioned to solve for e.
 
     Example:
         >>> from pyrovae import Bayesian
@@ -44,7 +46,8 @@ class JointNormal(nn.Module):
         self.loc = nn.Parameter(torch.cat([site.unconstrained.flatten() for site in self.sites]))
         size = len(self.loc)
         if rank is None:
-            self.tril = nn.Parameter(math.log(init_scale) * torch.eye(size, dtype=self.loc.dtype))
+            self.log_scale = nn.Parameter(torch.full_like(self.loc, math.log(init_scale)))
+            self.lower = nn.Parameter(torch.zeros(size, size, dtype=self.loc.dtype))
         else:
             self.rho = nn.Parameter(torch.full_like(self.loc, math.log(math.expm1(init_scale))))
             self.factor = nn.Parameter(
@@ -54,10 +57,13 @@ class JointNormal(nn.Module):
     def distribution(self) -> dist.TorchDistribution:
         """q on the vector of all weights."""
         if self.rank is None:
-            return dist.MultivariateNormal(
-                self.loc, scale_tril=transform_to(lower_cholesky)(self.tril)
-            )
+            return dist.MultivariateNormal(self.loc, scale_tril=self.scale_tril())
         return dist.LowRankMultivariateNormal(self.loc, self.factor, F.softplus(self.rho) ** 2)
+
+    def scale_tril(self) -> Tensor:
+        """L of a dense covariance, `(P, P)`."""
+        unit = self.lower.tril(-1) + torch.eye(len(self.loc)).to(self.lower)
+        return self.log_scale.exp().unsqueeze(-1) * unit
 
     @torch.no_grad()
     def set(
@@ -71,7 +77,9 @@ class JointNormal(nn.Module):
         """Put moments in place of the parameters: `scale_tril` for a full rank, `factor` and
         `scale` for a low one."""
         if self.rank is None and scale_tril is not None:
-            self.tril.copy_(transform_to(lower_cholesky).inv(scale_tril))
+            scale = scale_tril.diagonal()
+            self.log_scale.copy_(scale.log())
+            self.lower.copy_((scale_tril / scale.unsqueeze(-1)).tril(-1))
         elif self.rank is not None and factor is not None and scale is not None:
             self.factor.copy_(factor)
             self.rho.copy_(scale + torch.log(-torch.expm1(-scale)))
@@ -85,24 +93,32 @@ class JointNormal(nn.Module):
 
     def forward(self, *args: object, **data: object) -> dict[str, Tensor]:
         register_params(self, "guide")
-        flat = pyro.sample(
-            FLAT + self.sites[0].name, self.distribution(), infer={"is_auxiliary": True}
-        )
+        flat, density = self._draw()
         values, start = {}, 0
         for site in self.sites:
             stop = start + site.initial.numel()
             raw = flat[..., start:stop].reshape(flat.shape[:-1] + site.initial.shape)
             start, dims = stop, site.initial.dim()
             value = site.transform(raw)
-            density = (
-                0.0
-                if site.is_real
-                else -_sum(site.transform.log_abs_det_jacobian(raw, value), dims)
-            )
+            if not site.is_real:
+                density = density - _sum(site.transform.log_abs_det_jacobian(raw, value), dims)
             values[site.name] = pyro.sample(
                 site.name, dist.Delta(value, log_density=density, event_dim=dims)
             )
+            density = torch.zeros_like(density)
         return values
+
+    def _draw(self) -> tuple[Tensor, Tensor]:
+        """All weights in one vector, and what the first site is to add to the density of the
+        auxiliary site."""
+        name = FLAT + self.sites[0].name
+        if self.rank is not None:
+            flat = pyro.sample(name, self.distribution(), infer={"is_auxiliary": True})
+            return flat, flat.new_zeros(flat.shape[:-1])
+        standard = dist.Normal(torch.zeros_like(self.loc), 1.0).to_event(1)
+        noise = pyro.sample(name, standard, infer={"is_auxiliary": True})
+        flat = self.loc + noise @ self.scale_tril().mT
+        return flat, -self.log_scale.sum().expand(flat.shape[:-1])
 
 
 def _sum(value: Tensor, dims: int) -> Tensor:
