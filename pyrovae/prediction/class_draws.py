@@ -10,8 +10,8 @@ from pyrovae.core.batching import Data
 from pyrovae.core.errors import PairError
 from pyrovae.core.shapes import DATA
 from pyrovae.core.traces import base_distribution
-from pyrovae.prediction.draws import evaluating
-from pyrovae.prediction.weight_average import of_draws, run_draws, site_of
+from pyrovae.prediction.site_draws import read_site
+from pyrovae.prediction.weight_average import of_draws
 
 
 def predict_probs(
@@ -46,18 +46,5 @@ def predict_probs(
             )
         return of_draws(base.probs, fn, count)
 
-    parts = []
-    with evaluating(model, guide):
-        for chunks in run_draws(
-            model,
-            guide,
-            data,
-            num_samples,
-            None,
-            plate,
-            lambda trace, count: probs(site_of(trace, site, plate), count),
-            "auto",
-            redraw=True,
-        ):
-            parts.append(torch.cat([chunk.cpu() for chunk in chunks]))
-    return torch.cat(parts, 1)
+    batches = read_site(model, guide, data, probs, num_samples=num_samples, site=site, plate=plate)
+    return torch.cat([torch.cat([chunk.cpu() for chunk in chunks]) for chunks in batches], 1)

@@ -14,8 +14,8 @@ from pyrovae.core.batching import Data
 from pyrovae.core.errors import PairError
 from pyrovae.core.shapes import DATA
 from pyrovae.core.traces import base_distribution
-from pyrovae.prediction.draws import evaluating
-from pyrovae.prediction.weight_average import of_draws, run_draws, site_of
+from pyrovae.prediction.site_draws import read_site
+from pyrovae.prediction.weight_average import of_draws
 
 Read = TypeVar("Read")
 HALVINGS = 100
@@ -136,18 +136,9 @@ def predict_mixtures(
         return of_draws(base.loc.double(), fn, count), of_draws(base.scale.double(), fn, count)
 
     results = []
-    with evaluating(model, guide):
-        for parts in run_draws(
-            model,
-            guide,
-            data,
-            num_samples,
-            None,
-            plate,
-            lambda trace, count: components(site_of(trace, site, plate), count),
-            "auto",
-            redraw=True,
-        ):
-            locs, scales = (torch.cat([part.cpu() for part in each]) for each in zip(*parts))
-            results.append(read(NormalMixture(locs, scales)))
+    for parts in read_site(
+        model, guide, data, components, num_samples=num_samples, site=site, plate=plate
+    ):
+        locs, scales = (torch.cat([part.cpu() for part in each]) for each in zip(*parts))
+        results.append(read(NormalMixture(locs, scales)))
     return results

@@ -26,14 +26,9 @@ class Sampler(Protocol):
     """How a method runs its chains."""
 
     def run(
-        self,
-        loss: nn.Module,
-        losses: Sequence[nn.Module],
-        s: BnnSettings,
-        task: Task,
-        data: Batches | StackedBatches,
+        self, stacked: pv.Stacked, s: BnnSettings, task: Task, data: Mapping[str, Tensor]
     ) -> Chains:
-        """One chain for each network. loss: the stacked losses, or the one loss there is."""
+        """One chain for each network, from where its parameters are. data: all of each network."""
 
     def steps(self, s: BnnSettings) -> int:
         """Steps of one chain: evaluations of the density or of its gradient, at most."""
@@ -64,20 +59,14 @@ class Hamiltonian:
     """HMC of all networks side by side."""
 
     def run(
-        self,
-        loss: nn.Module,
-        losses: Sequence[nn.Module],
-        s: BnnSettings,
-        task: Task,
-        data: Batches | StackedBatches,
+        self, stacked: pv.Stacked, s: BnnSettings, task: Task, data: Mapping[str, Tensor]
     ) -> Chains:
-        stacked = at_modes(loss, losses, s, task, data)
         warmup, draws = s.inference.hmc_warmup, s.inference.draws
         thin = max(1, s.inference.hmc_samples // draws)
         with progress_bar(total=warmup + draws * thin, desc="HMC", unit="path") as progress:
             return hmc(
                 stacked,
-                data.data.tensors,
+                data,
                 num_data=task.num_data,
                 num_samples=draws,
                 thin=thin,
@@ -96,21 +85,15 @@ class RandomWalk:
     """Random-walk Metropolis of all networks side by side."""
 
     def run(
-        self,
-        loss: nn.Module,
-        losses: Sequence[nn.Module],
-        s: BnnSettings,
-        task: Task,
-        data: Batches | StackedBatches,
+        self, stacked: pv.Stacked, s: BnnSettings, task: Task, data: Mapping[str, Tensor]
     ) -> Chains:
-        stacked = at_modes(loss, losses, s, task, data)
         draws, steps = s.inference.draws, s.inference.random_walk_steps
         thin = max(1, steps // draws)
         total = steps // 2 + draws * thin
         with progress_bar(total=total, desc="random walk", unit="step") as progress:
             return random_walk(
                 stacked,
-                data.data.tensors,
+                data,
                 num_data=task.num_data,
                 num_samples=draws,
                 thin=thin,
@@ -129,20 +112,14 @@ class PyroKernel:
     kernel: Callable[[BnnSettings], Kernel]
 
     def run(
-        self,
-        loss: nn.Module,
-        losses: Sequence[nn.Module],
-        s: BnnSettings,
-        task: Task,
-        data: Batches | StackedBatches,
+        self, stacked: pv.Stacked, s: BnnSettings, task: Task, data: Mapping[str, Tensor]
     ) -> Chains:
-        stacked = at_modes(loss, losses, s, task, data)
         warmup, draws = s.inference.hmc_warmup, s.inference.draws
         thin = max(1, s.inference.hmc_samples // draws)
         total = stacked.count * (warmup + draws * thin)
         with progress_bar(total=total, desc="chains", unit="path") as progress:
             chains = [
-                self._one(stacked, index, data.data.tensors, s, draws * thin, progress.update)
+                self._one(stacked, index, data, s, draws * thin, progress.update)
                 for index in range(stacked.count)
             ]
         return _side_by_side(chains, thin)

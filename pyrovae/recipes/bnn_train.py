@@ -19,6 +19,7 @@ from pyrovae.data import Batches, DictDataset, StackedBatches
 from pyrovae.recipes.bnn_chains import load_chains, save_chains
 from pyrovae.recipes.bnn_method import Method, stack
 from pyrovae.recipes.bnn_posteriors import Fitted, Pair
+from pyrovae.recipes.bnn_samplers import at_modes
 from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.bnn_task import Task, epochs_of
 from pyrovae.training.history import History
@@ -94,7 +95,8 @@ def train(
         if resume is not None:
             chains = load_chains(loss, resume)
         else:
-            chains = method.chains.run(loss, losses, s, task, data)
+            stacked = at_modes(loss, losses, s, task, data)
+            chains = method.chains.run(stacked, s, task, data.data.tensors)
             if chains_file is not None:
                 save_chains(chains, loss, chains_file)
     else:
