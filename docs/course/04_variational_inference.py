@@ -9,7 +9,8 @@ Where the posterior cannot be computed, take the member of a family of densities
 
    KL(q \,\|\, p) = E_q[\log q(z) - \log p(z)], \qquad KL(p \,\|\, q) = E_p[\log p(z) - \log q(z)].
 
-The first needs draws of :math:`q` and the target up to a constant, which we have: it is what the ELBO minimises, because
+The first needs draws of :math:`q` and the target up to a constant, which we have: it is what the ELBO minimises,
+because
 
 .. math:: \log p(x) = E_q[\log p(x, z) - \log q(z)] + KL(q \,\|\, p(z \mid x)).
 
