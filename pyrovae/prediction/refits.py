@@ -134,8 +134,8 @@ def one_by_one(
 ) -> Posterior:
     """Draws of the data sets one after another, for what does not run on many at once.
 
-    sample: from one data set `(N, *event)` to `Chains`, or to draws `(L, *shape)` by site, such as
-        `lambda rows: mcmc(model, rows, NUTS, num_samples=99, warmup=200)`.
+    sample: from one data set `(N, *event)` to `Chains`, joined one after another, or to draws `(L,
+        *shape)` by site, such as `lambda rows: mcmc(model, rows, NUTS, num_samples=99, warmup=200)`.
     progress: called after each data set with its number.
     """
 
@@ -144,7 +144,10 @@ def one_by_one(
         for index in range(_count(data)):
             draws = sample(_rows(data, index))
             if isinstance(draws, Chains):
-                draws = {name: value.flatten(0, 1) for name, value in draws.draws.items()}
+                draws = {
+                    name: value.transpose(0, 1).flatten(0, 1)  # neighbours are of one chain
+                    for name, value in draws.draws.items()
+                }
             found.append(draws)
             progress(index)
         return _joined(found)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import pyrovae as pv
 from pyrovae.bnn.guides import JointNormal, MeanField, PointEstimate
-from pyrovae.bnn.samplers import hmc, mcmc
+from pyrovae.bnn.samplers import Chains, hmc, mcmc
 from pyrovae.heads import FixedScaleNormalHead
 from pyrovae.metrics import rank_bins, rank_counts, rank_statistics, uniformity_p_value
 from pyrovae.prediction import (
@@ -273,6 +273,20 @@ def test_one_data_set_after_another() -> None:
     )
     ranks = simulation_based_calibration(model, posterior, {"x": X}, num_simulations=2)
     assert seen == [0, 1] and ranks.num_draws == 6 and ranks.ranks["w.weight"].shape == (2, 1, D)
+
+
+def test_draws_of_several_chains_are_thinned_within_each() -> None:
+    def slow(rows: dict[str, Tensor]) -> Chains:
+        draws = torch.arange(20.0).reshape(20, 1, 1, 1) + torch.zeros(20, 4, 1, D)
+        numbers = torch.zeros(20, 4)
+        return Chains({"w.weight": draws}, numbers, numbers, numbers.bool(), torch.ones(4))
+
+    model, _ = regression()
+    data = dict(simulate(model, {"x": X}, num_simulations=2).data)
+    draws = one_by_one(slow)(data)["w.weight"][4::5, 0, 0, 0]
+    assert draws.tolist() == 4 * [4.0, 9.0, 14.0, 19.0]
+    ranks = simulation_based_calibration(model, one_by_one(slow), {"x": X}, num_simulations=5)
+    assert ranks.num_draws == 80 and "thin them" in str(ranks)
 
 
 def test_amortised_guides_of_local_latents(vae_pair: tuple) -> None:
