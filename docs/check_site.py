@@ -33,7 +33,8 @@ class Page(HTMLParser):
 
 
 def problems(root: Path) -> list[str]:
-    pages = {path.resolve(): Page(path.read_text()) for path in sorted(root.rglob("*.html"))}
+    files = [path for path in sorted(root.rglob("*.html")) if "_static" not in path.parts]
+    pages = {path.resolve(): Page(path.read_text()) for path in files}
     found = []
     for path, page in pages.items():
         name = path.relative_to(root.resolve())
@@ -49,7 +50,7 @@ def problems(root: Path) -> list[str]:
                 found.append(f"{name}: {target} leads to no file")
             elif url.fragment and other in pages and unquote(url.fragment) not in pages[other].ids:
                 found.append(f"{name}: {target} leads to no anchor")
-    for path in [*root.rglob("*.css"), *root.rglob("*.html")]:
+    for path in [*root.rglob("*.css"), *files]:
         text = path.read_text(errors="ignore")
         for start in ("url(http", "url('http", 'url("http', "@import"):
             if start in text and "//" in text[text.index(start) :][:40]:

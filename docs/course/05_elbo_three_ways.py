@@ -6,9 +6,9 @@ The evidence lower bound can be written in three ways, each of which answers ano
 
 .. math::
 
-   L &= E_q[\log p(x, z) - \log q(z \mid x)] && \text{the mean of the log-weights} \\
-     &= E_q[\log p(x \mid z)] - KL(q(z \mid x) \,\|\, p(z)) && \text{reconstruction and KL} \\
-     &= \log p(x) - KL(q(z \mid x) \,\|\, p(z \mid x)) && \text{what is missing.}
+   L &= E_q[\log p(x, z) - \log q(z \mid x)] && \quad \text{the mean of the log-weights} \\
+     &= E_q[\log p(x \mid z)] - KL(q(z \mid x) \,\|\, p(z)) && \quad \text{reconstruction and KL} \\
+     &= \log p(x) - KL(q(z \mid x) \,\|\, p(z \mid x)) && \quad \text{what is missing.}
 
 The first is how it is estimated, the second what it trades, the third why it is a bound. With :math:`K` draws the
 same log-weights give tighter bounds (Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519),

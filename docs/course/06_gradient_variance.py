@@ -6,8 +6,8 @@ The ELBO is a mean over draws whose distribution depends on the parameters. Its 
 
 .. math::
 
-   \nabla_\phi E_{q_\phi}[f(z)] &= E_{q_\phi}[f(z)\, \nabla_\phi \log q_\phi(z)] && \text{score function (REINFORCE)} \\
-     &= E_{\epsilon}[\nabla_\phi f(g_\phi(\epsilon))], \quad z = g_\phi(\epsilon) && \text{reparameterised (pathwise).}
+   \nabla_\phi E_{q_\phi}[f(z)] &= E_{q_\phi}[f(z)\, \nabla_\phi \log q_\phi(z)] && \; \text{score function (REINFORCE)} \\
+     &= E_{\epsilon}[\nabla_\phi f(g_\phi(\epsilon))], \quad z = g_\phi(\epsilon) && \quad \text{reparameterised (pathwise).}
 
 Both are unbiased. The first needs only values of :math:`f` and works for discrete draws; the second needs its
 derivative, and that is why it is so much less noisy: it knows in which direction to move, the first has to find out
