@@ -1,5 +1,6 @@
 """Residual classifiers of images, without statistics of the batch."""
 
+import math
 from collections.abc import Sequence
 
 import torch.nn as nn
@@ -74,6 +75,14 @@ class ResNet(nn.Module):
             )
         self.in_shape = tuple(in_shape)
         channels = [max(1, round(base * width)) for base in (16, 32, 64)]
+        places = [
+            math.prod(math.ceil(size / 2**stage) for size in in_shape[1:]) for stage in range(3)
+        ]
+        if any(norm(size).num_groups == size * count for size, count in zip(channels, places)):
+            raise ValueError(
+                f"in_shape={tuple(in_shape)}, width={width}: groups of a norm hold one number each, which it sets to "
+                "0. Use images above 4x4 pixels, or a larger width."
+            )
         layers: list[nn.Module] = [
             nn.Conv2d(in_shape[0], channels[0], 3, padding=1),
             norm(channels[0]),

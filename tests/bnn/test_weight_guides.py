@@ -110,6 +110,23 @@ def test_the_radial_entropy_by_polar_coordinates() -> None:
     assert_mean(-fn.log_prob(draws), expected)
 
 
+@pytest.mark.parametrize("ratio", [1.0, 100.0, 3000.0])
+def test_density_of_low_rank_draws_is_precise(ratio: float) -> None:
+    guide = JointNormal(pv.Bayesian(nn.Linear(50, 1)), rank=5).set(
+        torch.randn(51), factor=0.1 * torch.randn(51, 5), scale=torch.full((51,), 0.1 / ratio)
+    )
+    fn = guide.distribution()
+    draws = fn.rsample((200,))
+    factor, scale = guide.factor.double(), nn.functional.softplus(guide.rho).double()
+    exact = torch.distributions.MultivariateNormal(
+        guide.loc.double(), factor @ factor.T + torch.diag(scale**2)
+    )
+    torch.testing.assert_close(
+        fn.log_prob(draws).double(), exact.log_prob(draws.double()), atol=0.1, rtol=0.0
+    )
+    assert fn.expand((3, 2)).log_prob(draws[0]).shape == (3, 2)
+
+
 @pytest.mark.parametrize("rank", [None, 1])
 def test_joint_normal_with_a_positive_site_has_its_jacobian(rank: int | None) -> None:
     """The density of (weight, variance) integrates to one, and its draws follow it."""

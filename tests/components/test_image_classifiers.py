@@ -37,6 +37,9 @@ def test_depths_are_those_of_their_names() -> None:
     for wrong in (lambda: ResNet((1, 8, 8), 3, blocks=0), lambda: LeNet((1, 3, 8), 3)):
         with pytest.raises(ValueError, match="expected"):
             wrong()
+    with pytest.raises(ValueError, match="one number"):  # a norm would set it to 0
+        ResNet((1, 4, 4), 3, width=0.125)
+    assert ResNet((1, 4, 4), 3, width=0.25)(torch.randn(1, 1, 4, 4)).any()
 
 
 @pytest.mark.parametrize("name", NETS)

@@ -117,6 +117,33 @@ def test_checks_that_lack_something_say_so() -> None:
         pv.diagnose(lambda: None, lambda: None, {"x": torch.ones(3)}, num_draws=3)
 
 
+def test_several_labels_of_a_datum_are_classified() -> None:
+    net = pv.Bayesian(torch.nn.Linear(3, 8))
+
+    def model(x: torch.Tensor, y: torch.Tensor) -> None:
+        with net.drawn():
+            logits = net(x).unflatten(-1, (2, 4))
+            with pyro.plate("data", len(x)):
+                fn = pyro.distributions.Categorical(logits=logits).to_event(1)
+                pyro.sample("y", fn, obs=y)
+
+    x = torch.randn(40, 3)
+    data = {"x": x, "y": (x[:, :2] > 0).long()}
+    found = pv.diagnose(model, pv.bnn.guides.MeanField(net), data, num_draws=50, num_steps=0)
+    assert "underfitting" in found.names and "rightly" in str(found)
+
+
+def test_one_held_out_datum_shows_no_miscalibration() -> None:
+    net = pv.Bayesian(torch.nn.Linear(3, 2))
+    model = pv.Model(y=pv.Node(pv.heads.CategoricalHead(net), "x"))
+    data = {"x": torch.randn(20, 3), "y": torch.arange(20) % 2}
+    for label in (0, 1):
+        held_out = {"x": torch.ones(1, 3), "y": torch.tensor([label])}
+        guide = pv.bnn.guides.MeanField(net)
+        found = pv.diagnose(model, guide, data, held_out=held_out, num_draws=50, num_steps=0)
+        assert "miscalibrated" not in found.names, str(found)
+
+
 @pytest.mark.usefixtures("uses_param_store")
 def test_programs_with_pyro_params_are_put_back() -> None:
     def model(x: torch.Tensor) -> None:

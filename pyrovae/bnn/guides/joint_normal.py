@@ -17,6 +17,24 @@ FLAT = "_weights."
 """The auxiliary site of all weights in one vector, or of their noise, is this and the name of the first."""
 
 
+class LowRankNormal(dist.LowRankMultivariateNormal):
+    r"""N(mu, F F^T + diag(d^2)) whose density holds its precision where F is large against d.
+
+    z^T C^{-1} z is min_e |e|^2 + |z / d - A e|^2 with A = diag(1 / d) F, a sum of squares, where
+    torch's z^T diag(d^-2) z - |...|^2 is a small difference of large numbers.
+    """
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        deviation = self._unbroadcasted_cov_diag.sqrt()
+        a = self._unbroadcasted_cov_factor / deviation.unsqueeze(-1)
+        u = ((value - self.loc) / deviation).unsqueeze(-1)
+        e = torch.cholesky_solve(a.mT @ u, self._capacitance_tril)
+        squares = e.square().sum((-2, -1)) + (u - a @ e).square().sum((-2, -1))
+        root = self._capacitance_tril.diagonal(dim1=-2, dim2=-1)
+        log_det = 2.0 * (root.log().sum(-1) + deviation.log().sum(-1))
+        return -0.5 * (a.shape[-2] * math.log(2.0 * math.pi) + log_det + squares)
+
+
 class JointNormal(nn.Module):
     r"""q(w) = N(mu, C) over all weights: C = F F^T + diag(d^2) of `rank`, or dense (P, P) for
     `rank=None`.
@@ -58,7 +76,7 @@ class JointNormal(nn.Module):
         """q on the vector of all weights."""
         if self.rank is None:
             return dist.MultivariateNormal(self.loc, scale_tril=self.scale_tril())
-        return dist.LowRankMultivariateNormal(self.loc, self.factor, F.softplus(self.rho) ** 2)
+        return LowRankNormal(self.loc, self.factor, F.softplus(self.rho) ** 2)
 
     def scale_tril(self) -> Tensor:
         """L of a dense covariance, `(P, P)`."""

@@ -110,10 +110,12 @@ def _classes(
 ) -> Iterator[Finding]:
     if isinstance(base, Categorical):
         probs = on_draws(base.probs.double(), fn, seen.num_draws, len(fn.event_shape) + 1).mean(0)
-        own = (probs.expand(seen.size, -1)[:ROWS].argmax(-1) == y).double()
+        probs = probs.expand(seen.size, *probs.shape[1:])[:ROWS]
+        own = (probs.argmax(-1) == y).double()
         targets = torch.nn.functional.one_hot(y.long(), probs.shape[-1]).double()
         best = max(
-            ((fit.argmax(-1) == y).double().mean().item()) for fit in _left_one_out(x, targets)
+            (fit.reshape(targets.shape).argmax(-1) == y).double().mean().item()
+            for fit in _left_one_out(x, targets.flatten(1))
         )
     elif isinstance(base, Bernoulli):
         probs = on_draws(base.probs.double(), fn, seen.num_draws, len(fn.event_shape)).mean(0)

@@ -57,7 +57,7 @@ def _coverage(name: str, ranks: Tensor, fresh: bool) -> Iterator[Finding]:
     for probability in (INNER, OUTER):
         each = (distance < probability).double().mean(1)  # targets of a datum are not independent
         share = each.mean().item()
-        error = max(each.std().item() if count > 1 else 1.0, (0.25 / count) ** 0.5) / count**0.5
+        error = _error(each)
         excess = share - probability
         wide = excess > 0
         margin = MARGIN if fresh or not wide else IN_SAMPLE
@@ -81,7 +81,7 @@ def _coverage(name: str, ranks: Tensor, fresh: bool) -> Iterator[Finding]:
             return
     bias = ranks.mean(1)
     shift = bias.mean().item() - 0.5
-    if abs(shift) > max(MARGIN, ERRORS * bias.std().item() / count**0.5):
+    if abs(shift) > max(MARGIN, ERRORS * _error(bias)):
         yield Finding(
             "miscalibrated",
             Severity.ERROR,
@@ -89,6 +89,12 @@ def _coverage(name: str, ranks: Tensor, fresh: bool) -> Iterator[Finding]:
             "predictions on average, 0.5 where calibrated: predictions are biased",
             "train longer, give the output a bias, or standardise the targets",
         )
+
+
+def _error(each: Tensor) -> float:
+    """The standard error of a mean of shares `(B,)`, with a floor for few data."""
+    count = len(each)
+    return max(each.std().item() if count > 1 else 1.0, (0.25 / count) ** 0.5) / count**0.5
 
 
 def _ranks(seen: Examination, trace: Trace, name: str, data: Tensor) -> Tensor | None:
@@ -137,7 +143,7 @@ def _classes(
         right = (best == (y.argmax(-1) if isinstance(base, OneHotCategorical) else y)).double()
     gaps = (confidence - right).reshape(len(y), -1).mean(1)
     gap = gaps.mean().item()
-    error = ERRORS * gaps.std().item() / len(y) ** 0.5
+    error = ERRORS * _error(gaps)
     margin = MARGIN / 2 if fresh or gap > 0 else IN_SAMPLE
     if abs(gap) > max(margin, error):
         yield Finding(
