@@ -92,12 +92,18 @@ def fit_width(mixture: NormalMixture, y: Tensor) -> float:
     It searches a grid of logarithms, refined about its best point, as the function may have several
     peaks.
 
+    Raises: ValueError for `y` of another shape, and for numbers that are not finite.
+
     Example:
         >>> narrow = NormalMixture(torch.zeros(1, 2, 1), 0.5 * torch.ones(1, 2, 1))
         >>> round(fit_width(narrow, torch.tensor([[1.0], [-1.0]])), 3)
         2.0
     """
-
+    if y.shape != mixture.loc.shape[1:] or not y.isfinite().all():
+        raise ValueError(
+            f"y has shape {tuple(y.shape)} and {int((~y.isfinite()).sum())} numbers that are NaN or infinite, "
+            f"expected {tuple(mixture.loc.shape[1:])} and none."
+        )
     wide, y = NormalMixture(mixture.loc.double(), mixture.scale.double()), y.double()
 
     def score(log_factor: float) -> float:

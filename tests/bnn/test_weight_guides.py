@@ -281,6 +281,9 @@ def test_setting_moments() -> None:
     torch.testing.assert_close(
         JointNormal(net).set(loc, scale_tril=tril).distribution().scale_tril, tril
     )
+    for wrong in (-tril, tril.T, tril @ tril.T):
+        with pytest.raises(ValueError, match="not lower triangular"):
+            JointNormal(net).set(loc, scale_tril=wrong)
     low = JointNormal(net, rank=3).set(loc, factor=torch.ones(8, 3), scale=scale).distribution()
     torch.testing.assert_close(low.covariance_matrix, 3 * torch.ones(8, 8) + torch.diag(scale**2))
 

@@ -1,11 +1,13 @@
 """The predictive mixture of a regression net, against the mixture's own formulas and scipy."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from scipy.optimize import brentq
 from scipy.stats import norm
-from torch import nn
+from torch import Tensor, nn
 
 import pyrovae as pv
 from pyrovae.bnn.guides import Empirical, MeanField, PointEstimate
@@ -95,3 +97,9 @@ def test_deviations_from_the_mean_are_widened_by_the_factor_that_fits() -> None:
     assert 0.42 < factor < 0.58  # twice too wide
     around = [wide.widened(by * factor).log_prob(y).mean() for by in (0.99, 1.0, 1.01)]
     assert max(around) == around[1]
+
+
+@pytest.mark.parametrize("y", [torch.zeros(3), torch.full((3, 1), math.nan)])
+def test_a_width_wants_finite_targets_of_the_mixture(y: Tensor) -> None:
+    with pytest.raises(ValueError, match="expected \\(3, 1\\)"):
+        fit_width(NormalMixture(torch.zeros(2, 3, 1), torch.ones(2, 3, 1)), y)

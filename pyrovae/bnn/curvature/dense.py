@@ -96,4 +96,4 @@ def root_of_inverse(matrix: Tensor) -> Tensor:
     # H^{-1} = U^{-T} U^{-1}, and U^{-T} is lower
     upper = torch.linalg.cholesky(matrix.flip(0, 1)).flip(0, 1)
     eye = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
-    return torch.linalg.solve_triangular(upper.T, eye, upper=False)
+    return torch.linalg.solve_triangular(upper.T, eye, upper=False).tril()

@@ -93,9 +93,17 @@ class JointNormal(nn.Module):
         scale: Tensor | None = None,
     ) -> "JointNormal":
         """Put moments in place of the parameters: `scale_tril` for a full rank, `factor` and
-        `scale` for a low one."""
+        `scale` for a low one.
+
+        Raises: ValueError for missing moments, and a `scale_tril` that is no Cholesky factor.
+        """
         if self.rank is None and scale_tril is not None:
             scale = scale_tril.diagonal()
+            if not (scale > 0).all() or scale_tril.triu(1).any():
+                raise ValueError(
+                    "scale_tril is not lower triangular with a positive diagonal. Pass torch.linalg.cholesky(C) of the "
+                    "covariance C."
+                )
             self.log_scale.copy_(scale.log())
             self.lower.copy_((scale_tril / scale.unsqueeze(-1)).tril(-1))
         elif self.rank is not None and factor is not None and scale is not None:
