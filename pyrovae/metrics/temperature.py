@@ -49,6 +49,8 @@ def fit_temperature(probs: Tensor, y: Tensor) -> float:
         """d NLL / d(1/T)."""
         return float(((inverse * logs).softmax(-1) * logs).sum(-1).mean() - given.mean())
 
+    if slope(1.0) == 0.0:  # as where all classes are alike, whatever T
+        return 1.0
     low, high = -1.0, 1.0  # log 1/T in units of log LARGEST
     for _ in range(60):
         middle = (low + high) / 2

@@ -432,6 +432,7 @@ def test_a_fitted_temperature_has_the_least_loss() -> None:
     assert torch.allclose(metrics.temper(probs, 2.5), (logits / 2.5).softmax(-1))
     right = torch.tensor([[0.9, 0.1]] * 3)
     assert metrics.fit_temperature(right, torch.zeros(3).long()) < 0.1
+    assert metrics.fit_temperature(torch.full((3, 2), 0.5), torch.tensor([0, 1, 1])) == 1.0
     sure = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
     assert math.isfinite(metrics.fit_temperature(sure, torch.tensor([0, 1])))
     with pytest.raises(ValueError, match="temperature=0"):
