@@ -80,7 +80,9 @@ class JointNormal(nn.Module):
 
     def scale_tril(self) -> Tensor:
         """L of a dense covariance, `(P, P)`."""
-        unit = self.lower.tril(-1) + torch.eye(len(self.loc)).to(self.lower)
+        unit = self.lower.tril(-1) + torch.eye(
+            len(self.loc), dtype=self.lower.dtype, device=self.lower.device
+        )
         return self.log_scale.exp().unsqueeze(-1) * unit
 
     @torch.no_grad()
