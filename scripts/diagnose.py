@@ -26,7 +26,7 @@ from pyrovae.recipes.trained_vae import TrainedVae
 @dataclasses.dataclass(frozen=True)
 class Examination:
     folder: Annotated[Path, tyro.conf.Positional]
-    """The folder of a run of train_vae.py or train_bnn.py."""
+    """The folder of a run of train_vae.py, train_deep_vae.py or train_bnn.py."""
     network: FromZero = 0
     """Of a Bayesian neural network with several splits or seeds: the one to examine."""
     max_data: Count = 512

@@ -48,7 +48,8 @@ class Study:
     """Names of train_bnn.py, joined by commas."""
     settings: BnnSettings
     counts: tuple[Count, ...] = (1, 2, 3, 5, 10)
-    """Numbers of members, or of draws of the weights."""
+    """Numbers of members, or of draws of the weights; the largest takes the place of --members and
+    --draws."""
     ood: str = "photographs"
     """Foreign data: digits, mnist, fashion-mnist, kmnist, noise, photographs, or a PATH."""
     out: OutFolder = Path("runs/ensemble-curves")
