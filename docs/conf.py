@@ -7,6 +7,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
 
 import api_pages  # noqa: E402
+import citations  # noqa: E402
 from figures import figure_scraper  # noqa: E402
 
 import pyrovae  # noqa: E402
@@ -46,6 +47,7 @@ myst_heading_anchors = 3
 
 # the API: pages are written by _ext/api_pages.py, docstrings read by _ext/docstrings.py
 api_pages.write(HERE / "generated" / "api")
+citations.write(HERE / "generated" / "citations.md")
 autodoc_typehints_format = "short"
 autodoc_inherit_docstrings = False  # of nn.Module, that is
 autodoc_preserve_defaults = True

@@ -1,0 +1,294 @@
+"""The measurements behind the pages "Which method?": run them, write their tables, check them.
+
+    python docs/measure.py run bnn-digits     # writes docs/measurements/bnn-digits.json
+    python docs/measure.py tables             # writes the tables of the pages from these files
+    python docs/measure.py check              # runs a sample again and prints the drift
+
+Each row is a process of its own, so that its seconds and its peak memory are its own. A file holds
+the command, the commit and the machine beside the numbers. `run` continues in --work where it
+stopped.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+
+from pyrovae.core.atomic_write import write_atomically
+from pyrovae.recipes.results import read_result, write_result
+from pyrovae.recipes.tables import markdown_table, read_csv
+
+DOCS = Path(__file__).parent
+PAGES = ("which-vae.md", "which-bnn.md")
+Row = dict[str, float | list[float]]
+"""Number -> its value, or [value, standard error]."""
+
+
+def bnn_rows(out: Path) -> dict[str, Row]:
+    rows: dict[str, Row] = {}
+    for method, found in read_result(out / "comparison.json").items():
+        rows[method] = {
+            name: [one["mean"], one["se"]] if one["se"] else one["mean"]
+            for name, one in found.items()
+        }
+    return rows
+
+
+def vae_rows(out: Path) -> dict[str, Row]:
+    rows: dict[str, Row] = {}
+    for row in read_csv(out / "table.csv"):
+        numbers = {name: float(text) for name, text in row.items() if is_number(text)}
+        rows[row["run"]] = {
+            name: [value, numbers[f"{name}_se"]] if f"{name}_se" in numbers else value
+            for name, value in (numbers | {"log_px_se": numbers["se"]}).items()
+            if name != "se" and not name.endswith("_se")
+        }
+    return rows
+
+
+def is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+@dataclasses.dataclass(frozen=True)
+class Tool:
+    """A script that compares rows, each asked for by words on its command line."""
+
+    script: str
+    flag: str
+    separator: str
+    read: Callable[[Path], dict[str, Row]]
+
+    def command(self, rows: Iterable[str], options: str) -> list[str]:
+        asked = self.separator.join(rows).split()
+        return ["python", f"scripts/{self.script}", self.flag, *asked, *options.split()]
+
+
+BNN = Tool("compare_bnn.py", "--methods", ",", bnn_rows)
+VAE = Tool("compare_vae.py", "--grid", " + ", vae_rows)
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    tool: Tool
+    rows: tuple[str, ...]
+    options: str
+    columns: dict[str, str]
+    """Number -> head of its column."""
+    sample: tuple[str, ...]
+    """Rows that `check` runs again."""
+
+
+METHODS = (
+    *("map", "bbb", "bbb-mixture", "bbb-hierarchical", "radial", "mc-dropout", "concrete-dropout"),
+    *("ensemble", "stacking", "swag", "laplace", "sgld", "sghmc", "hmc", "nuts"),
+)
+COST = {"train_seconds": "seconds", "peak_mib": "memory, MiB"}
+CLASSES = {
+    "error_percent": "error, %",
+    "nll": "-log p(y), nats",
+    "nll_scaled": "the same after a temperature",
+    "ece": "ECE",
+    "ece_scaled": "after a temperature",
+    "ood_auroc": "AUROC of unknown data",
+} | COST
+REGRESSION = {
+    "rmse": "RMSE",
+    "log_predictive": "log p(y given x), nats",
+    "crps": "CRPS",
+    "coverage_90": "coverage of 90 %",
+} | COST
+EVIDENCE = {
+    "log_px": "log p(x), nats",
+    "gain": "gain on the first",
+    "elbo": "ELBO",
+    "khat_above_0_7": "k-hat > 0.7",
+    "active_units": "active units",
+} | COST
+GRID = (
+    "prior=standard guide=diagonal",
+    "prior=mixture guide=diagonal",
+    "prior=vamp guide=diagonal",
+    "prior=flow guide=diagonal",
+    "prior=standard guide=full-rank",
+    "prior=standard guide=mixture",
+    "prior=standard guide=iaf",
+    "prior=standard guide=spline",
+    "prior=vamp guide=iaf",
+    "prior=flow guide=iaf",
+    "prior=standard objective=analytic-kl",
+    "prior=standard objective=stl",
+    "prior=standard objective=iwae particles=5",
+    "prior=standard objective=dreg particles=5",
+    "prior=vamp guide=iaf objective=dreg particles=5",
+)
+MEASUREMENTS = {
+    "vae-digits": Measurement(
+        VAE,
+        GRID,
+        "--latent-dim 10 --hidden 200 200 --activation silu --epochs 200 --patience 20 --score-particles 1000 "
+        "--prior-components 100 --threads 1",
+        EVIDENCE,
+        (GRID[0], GRID[2]),
+    ),
+    "bnn-digits": Measurement(
+        BNN,
+        METHODS,
+        "--dataset digits --seeds 5 --valid-fraction 0.1 --ood photographs --steps 3000 --threads 1",
+        CLASSES,
+        ("map", "bbb", "mc-dropout"),
+    ),
+}
+
+
+def measure(name: str, rows: tuple[str, ...], work: Path) -> dict:
+    """Run rows of a measurement, one process each; its file as a dict."""
+    one, out, peaks = MEASUREMENTS[name], work / name, []
+    for row in rows:
+        kept = work / f"{name}.peaks" / f"{one.rows.index(row)}.json"
+        if not kept.exists():
+            peak = run_command([*one.tool.command([row], one.options), "--out", str(out)])
+            write_result(kept, {"row": row, "peak_mib": peak})
+        peaks.append(read_result(kept)["peak_mib"])
+    command = one.tool.command(rows, one.options)
+    run_command([*command, "--out", str(out)])  # the table of all, from their results
+    found = one.tool.read(out)
+    for row, peak in zip(found.values(), peaks, strict=True):
+        row["peak_mib"] = peak
+    return {"command": " ".join(command), **machine(), "rows": found}
+
+
+def run_command(command: list[str]) -> float:
+    """Peak memory of a command, MiB. Raises SystemExit if it fails."""
+    print(" ".join(command), flush=True)
+    process = subprocess.Popen([sys.executable, *command[1:]], cwd=DOCS.parent)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"stopped with status {status}: {' '.join(command)}")
+    return usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def machine() -> dict[str, str]:
+    """The commit, and where it ran."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=DOCS, capture_output=True, text=True
+    )
+    return {
+        "commit": commit.stdout.strip() or "unknown",
+        "processor": processor(),
+        "torch": torch.__version__,
+    }
+
+
+def processor() -> str:
+    try:
+        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        found = None
+    return found[1] if found else platform.processor() or "unknown"
+
+
+def table(name: str, measured: dict) -> str:
+    """The table of a measurement and, below it, where its numbers are from."""
+    one = MEASUREMENTS[name]
+    columns = {
+        key: head
+        for key, head in one.columns.items()
+        if any(key in row for row in measured["rows"].values())
+    }
+    lines = [
+        [label, *(cell(row.get(key)) for key in columns)]
+        for label, row in measured["rows"].items()
+    ]
+    origin = (
+        f"`{measured['command']}` at commit {measured['commit']}, one core of an {measured['processor']}, torch "
+        f"{measured['torch']}; ± is one standard error."
+    )
+    return f"{markdown_table(['', *columns.values()], lines)}\n{origin}\n"
+
+
+def cell(value: float | list[float] | None) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        mean, se = value
+        digits = max(0, min(4, 1 - math.floor(math.log10(se))))
+        return f"{mean:.{digits}f} ± {se:.{digits}f}"
+    return f"{value:.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
+
+
+def write_tables() -> None:
+    """Write the tables of the pages, between their markers, from the files."""
+    for page in PAGES:
+        path = DOCS / page
+        write_atomically(path, with_tables(path.read_text()).encode())
+
+
+def with_tables(text: str) -> str:
+    """A page with each table between `<!-- measured: NAME -->` and `<!-- end -->` written anew."""
+
+    def new(found: re.Match) -> str:
+        measured = json.loads((DOCS / "measurements" / f"{found[1]}.json").read_text())
+        return f"<!-- measured: {found[1]} -->\n\n{table(found[1], measured)}\n<!-- end -->"
+
+    return re.sub(r"<!-- measured: ([\w-]+) -->.*?<!-- end -->", new, text, flags=re.DOTALL)
+
+
+def check(names: Iterable[str], work: Path) -> None:
+    """Run the sample of each measurement again, and print the drift of each number."""
+    lines = []
+    for name in names:
+        old = json.loads((DOCS / "measurements" / f"{name}.json").read_text())["rows"]
+        new = measure(name, MEASUREMENTS[name].sample, work)["rows"]
+        for label, row in new.items():
+            for number in MEASUREMENTS[name].columns:
+                if number in row and number in old[label] and number != "gain":
+                    before, after = old[label][number], row[number]
+                    lines.append(
+                        [name, label, number, cell(before), cell(after), drift(before, after)]
+                    )
+    print(markdown_table(["measurement", "row", "number", "kept", "now", "drift"], lines))
+
+
+def drift(before: float | list[float], after: float | list[float]) -> str:
+    """The change, in standard errors of the kept number where it has one, else in per cent."""
+    if isinstance(before, list):
+        now = after[0] if isinstance(after, list) else after
+        return f"{(now - before[0]) / before[1]:+.2f} s.e."
+    return f"{100 * (after / before - 1):+.0f} %" if before else f"{after - before:+g}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("action", choices=["run", "tables", "check"])
+    parser.add_argument("names", nargs="*", choices=[*MEASUREMENTS, []], help="all by default")
+    parser.add_argument("--work", type=Path, help="folder of the runs; a temporary one by default")
+    asked = parser.parse_args()
+    names = asked.names or list(MEASUREMENTS)
+    with tempfile.TemporaryDirectory() as temporary:
+        work = asked.work or Path(temporary)
+        if asked.action == "check":
+            check(names, work)
+        for name in names if asked.action == "run" else ():
+            text = json.dumps(measure(name, MEASUREMENTS[name].rows, work), indent=1)
+            write_atomically(DOCS / "measurements" / f"{name}.json", f"{text}\n".encode())
+    if asked.action == "tables":
+        write_tables()
+
+
+if __name__ == "__main__":
+    main()
