@@ -8,6 +8,7 @@ sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
 
 import api_pages  # noqa: E402
 import citations  # noqa: E402
+import inventories  # noqa: E402
 from figures import figure_scraper  # noqa: E402
 
 import pyrovae  # noqa: E402
@@ -20,6 +21,7 @@ version = release = pyrovae.__version__
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
+    "sphinx.ext.intersphinx",
     "sphinx.ext.mathjax",
     "sphinx_codeautolink",
     "sphinx_gallery.gen_gallery",
@@ -48,6 +50,7 @@ myst_heading_anchors = 3
 # the API: pages are written by _ext/api_pages.py, docstrings read by _ext/docstrings.py
 api_pages.write(HERE / "generated" / "api")
 citations.write(HERE / "generated" / "citations.md")
+intersphinx_mapping = inventories.write(HERE / "inventories", HERE / "generated" / "inventories")
 autodoc_typehints_format = "short"
 autodoc_inherit_docstrings = False  # of nn.Module, that is
 autodoc_preserve_defaults = True

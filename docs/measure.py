@@ -136,7 +136,6 @@ GRID = (
     "prior=standard objective=dreg particles=5",
     "prior=vamp guide=iaf objective=dreg particles=5",
 )
-MNIST_GRID = tuple(row for row in GRID if row not in GRID[5:10:2] and "objective=stl" not in row)
 SHORT_CHAINS = "--hmc-warmup 100 --hmc-samples 100 --hmc-leapfrogs 30"
 MEASUREMENTS = {
     "vae-digits": Measurement(
@@ -146,14 +145,6 @@ MEASUREMENTS = {
         "--prior-components 100 --score-particles 1000 --threads 1",
         EVIDENCE,
         (GRID[0], GRID[2]),
-    ),
-    "vae-mnist": Measurement(
-        VAE,
-        MNIST_GRID,
-        "--dataset binarized-mnist --latent-dim 40 --hidden 300 300 --activation silu --epochs 20 "
-        "--lr-decay-epochs 10 --eval-data 200 --eval-particles 100 --score-particles 1000 --score-data 1000 --threads 1",
-        EVIDENCE,
-        (),
     ),
     "bnn-digits": Measurement(
         BNN,

@@ -73,7 +73,7 @@ def test_collapse_keeps_its_rows_and_goes_on(tmp_path: Path) -> None:
 
 
 def test_vi_pictures(tmp_path: Path) -> None:
-    out = run("vi_pictures.py", "--epochs", 2, "--num-data", 2, "--out", tmp_path, pixels=True)
+    out = run("vi_pictures.py", "--epochs", 1, "--num-data", 2, "--out", tmp_path, pixels=True)
     found = read_result(tmp_path / "vi.json")
     assert len(found["fits"]) == 15 and found["weights"][0]["num_data"] == 2
     assert "| two modes | flow | KL(q || p) |" in out
