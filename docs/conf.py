@@ -8,6 +8,7 @@ sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
 
 import api_pages  # noqa: E402
 import citations  # noqa: E402
+import explorer  # noqa: E402
 import inventories  # noqa: E402
 from figures import figure_scraper  # noqa: E402
 
@@ -27,11 +28,14 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "sphinx_copybutton",
     "docstrings",
+    "explorer",
     "name_links",
     "repository_links",
 ]
 exclude_patterns = ["_build", "_ext", "_templates", "course", "generated/backreferences"]
 exclude_patterns += [
+    "generated/explorer",
+    "generated/run",
     "generated/course/*.ipynb",
     "generated/course/*.py",
     "generated/course/*.json",
@@ -83,6 +87,8 @@ codeautolink_concat_default = False
 html_theme = "pydata_sphinx_theme"
 html_title = "pyrovae"
 html_static_path = ["_static"]
+explorer.write()
+html_extra_path = ["generated/explorer"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_theme_options = {

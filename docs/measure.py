@@ -121,20 +121,20 @@ EVIDENCE = {
 } | COST
 GRID = (
     "prior=standard guide=diagonal",
-    "prior=mixture guide=diagonal",
-    "prior=vamp guide=diagonal",
+    "prior=mixture prior_components=100 guide=diagonal",
+    "prior=vamp prior_components=100 guide=diagonal",
     "prior=flow guide=diagonal",
     "prior=standard guide=full-rank",
     "prior=standard guide=mixture",
     "prior=standard guide=iaf",
     "prior=standard guide=spline",
-    "prior=vamp guide=iaf",
+    "prior=vamp prior_components=100 guide=iaf",
     "prior=flow guide=iaf",
     "prior=standard objective=analytic-kl",
     "prior=standard objective=stl",
     "prior=standard objective=iwae particles=5",
     "prior=standard objective=dreg particles=5",
-    "prior=vamp guide=iaf objective=dreg particles=5",
+    "prior=vamp prior_components=100 guide=iaf objective=dreg particles=5",
 )
 SHORT_CHAINS = "--hmc-warmup 100 --hmc-samples 100 --hmc-leapfrogs 30"
 MEASUREMENTS = {
@@ -142,7 +142,7 @@ MEASUREMENTS = {
         VAE,
         GRID,
         "--latent-dim 10 --hidden 200 200 --activation silu --epochs 200 --patience 20 "
-        "--prior-components 100 --score-particles 1000 --threads 1",
+        "--score-particles 1000 --threads 1",
         EVIDENCE,
         (GRID[0], GRID[2]),
     ),
@@ -194,7 +194,7 @@ def run_command(command: list[str]) -> float:
     process = subprocess.Popen([sys.executable, *command[1:]], cwd=DOCS.parent)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
-        raise SystemExit(f"stopped with status {status}: {' '.join(command)}")
+        raise SystemExit(f"status {os.waitstatus_to_exitcode(status)}: {' '.join(command)}")
     return usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
