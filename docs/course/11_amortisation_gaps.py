@@ -110,7 +110,8 @@ overfit = plots.comparison(
 
 # %%
 # From some point on log p(x) hardly changes: the model gets no worse. What falls is the ELBO, and refined for each datum
-# it comes back: the encoder has learned the 200 posteriors by heart. A smaller decoder would mend nothing. Judge the model by log p(x), and refine, or regularise, the encoder.
+# it comes back: the encoder has learned the 200 posteriors by heart. A smaller decoder would mend nothing. Judge the
+# model by log p(x), and refine, or regularise, the encoder.
 #
 # Exercise 1
 # ----------
