@@ -96,7 +96,7 @@ class Bayesian(nn.Module):
 
         `at` holds w* by site. The Gauss-Newton curvature of such a posterior is that of this
         linear model; far from w* the data do not constrain the net itself. Source: Immer, Korzepa
-        & Bauer 2021, arXiv:2008.08640, eq. 6.
+        & Bauer 2021, arXiv:2008.08400, eq. 6.
         """
         other = copy.deepcopy(self)
         other.expanded_at = {key: at[f"{self.name}.{key}"].detach() for key in self.initial}
