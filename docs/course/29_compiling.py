@@ -137,6 +137,6 @@ for size in (10, 100, 1_000):
 # %%
 # Exercise 2
 # ----------
-# *When is compiling not worth it?* It takes some seconds to a minute, once. With a gain of :math:`g` seconds a step it is paid
-# back after (seconds to compile) :math:`/ g` steps: read both off the lines above. `"auto"` estimates the same after the first
-# epoch.
+# *When is compiling not worth it?* It takes some seconds to a minute, once. With a gain of :math:`g` seconds a step it
+# is paid back after (seconds to compile) :math:`/ g` steps: read both off the lines above. `"auto"` estimates the same
+# after the first epoch.
