@@ -65,10 +65,10 @@ spaces = plots.latent_panels(panels, whole["y"], title="posterior means of the t
 
 # %%
 # Without the KL each datum has a place of its own, far from the prior: the scales shrink, :math:`z` tells nearly all
-# of which datum it came from (the most there is to tell is :math:`\log 359 = 5.88` nats), and the prior's draws decode
-# to nothing, which is what a marginal KL of tens of nats says. Nor are test data reconstructed better for it: the nets
-# learned places by heart. At :math:`\beta = 3` little information is left, and the codes overlap. The ELBO is best at
-# or near 1, which it was defined to be.
+# of which datum it came from (the most there is to tell is :math:`\log 359 = 5.88` nats), and the prior's draws are not
+# where the codes are, which is what a marginal KL of tens of nats says. Nor are test data reconstructed better for it:
+# the nets learned the training data by heart. At :math:`\beta = 3` little information is left, and the codes overlap.
+# The ELBO is best at 1, which is what it is a bound for.
 #
 # Which latents are used
 # ----------------------

@@ -139,7 +139,8 @@ for family in ("independent", "covariance", "IAF"):
 #
 # Exercise 2
 # ----------
-# *A better guide, or more particles?* For log p(x) of the ring by the independent guide and by the spline flow:
+# *A better guide, or more particles?* For log p(x) of the ring ten draws of the spline flow are worth more than a
+# thousand of independent normals, and neither arrives: see page 10.
 
 model, found, few, exact = toys["distance"]
 for count in (1, 10, 100, 1000):
