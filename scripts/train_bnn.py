@@ -93,6 +93,7 @@ def _main(t: Training, folder: Folder) -> Path:
         f"{task.name}: {task.num_data} training data of {task.num_features} features, "
         f"{networks}, {counted(epochs_of(s, task), 'epoch')} on {device}; writing to {folder.path}"
     )
+    earlier = folder.read().get("train_seconds", 0.0) if t.resume else 0.0
     trained = train(
         method,
         s,
@@ -110,10 +111,12 @@ def _main(t: Training, folder: Folder) -> Path:
     pv.save_weights(trained.loss, folder.weights)
     if (guides := stored_guides(method, trained.pairs)) is not None:
         pv.save_weights(guides, folder.posterior)
+    history = trained.history
+    seconds = earlier + trained.seconds if history is None else sum(history["seconds"])
     scores = score(trained, s, task, unknown)
     folder.record(
         metrics=scores.summary(),
-        train_seconds=trained.seconds,
+        train_seconds=seconds,
         steps=trained.steps,
         num_samples=trained.num_samples,
         wall_seconds=time.perf_counter() - start,
@@ -123,7 +126,7 @@ def _main(t: Training, folder: Folder) -> Path:
         say(f"{task.name}: one more network on all rows, to predict new ones with")
         train_predictor(method, s, task, folder.path, device=device, resume=t.resume)
     say(
-        f"trained {trained.steps} steps in {trained.seconds:.0f} s; {s.run.num_samples} draws; mean ± standard error over "
+        f"trained {trained.steps} steps in {seconds:.0f} s; {s.run.num_samples} draws; mean ± standard error over "
         f"splits and seeds\n\n{markdown({t.method: scores.summary()})}\n"
         f"peak memory: {peak_memory_mib() or float('nan'):.0f} MiB"
     )

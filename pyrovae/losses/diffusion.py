@@ -35,6 +35,7 @@ class DiffusionLoss(nn.Module):
     they have a variance of about 1; the bound is that of x itself.
 
     Shapes: x `(B, features)` of real numbers.
+    Raises: ValueError for x of another rank: flatten images.
     Source: Kingma, Salimans, Poole & Ho 2021, arXiv:2107.00630, eq. 11, 17 and appendix I.
 
     Example:
@@ -60,6 +61,10 @@ class DiffusionLoss(nn.Module):
     def bound(self, x: Tensor, num_draws: int) -> Tensor:
         """Estimates of the bound of log p(x), `(num_draws, B)` in nats: unbiased, and averaged over a
         batch less noisy than they are alone."""
+        if x.dim() != 2:
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}, expected (B, features): x.flatten(1)."
+            )
         v = (x - self.loc) / self.scale
         start, end = (self.schedule(v.new_full((), t))[0] for t in (0.0, 1.0))
         count = num_draws * len(v)

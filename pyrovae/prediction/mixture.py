@@ -25,6 +25,9 @@ HALVINGS = 100
 class NormalMixture:
     r"""1/S sum_s N(loc_s, scale_s^2), for each datum and target on its own. Shapes: `(S, N, T)`.
 
+    Raises: ValueError in `cdf` and `log_prob` for a y with other dims than `(N, T)`, such as one of
+    shape `(N,)` beside a single target; a number will do.
+
     Example:
         >>> two = NormalMixture(torch.tensor([[-1.0], [1.0]]), torch.ones(2, 1))
         >>> two.mean.item(), two.aleatoric.item(), two.epistemic.item()
@@ -53,13 +56,22 @@ class NormalMixture:
 
     def cdf(self, y: Tensor) -> Tensor:
         """P(y' <= y), `(N, T)`."""
-        return torch.special.ndtr((y - self.loc) / self.scale).mean(0)
+        return torch.special.ndtr((self._targets(y) - self.loc) / self.scale).mean(0)
 
     def log_prob(self, y: Tensor) -> Tensor:
         """log p(y), `(N, T)`, nats."""
-        z = (y - self.loc) / self.scale
+        z = (self._targets(y) - self.loc) / self.scale
         each = -0.5 * (z.square() + math.log(2 * math.pi)) - self.scale.log()
         return each.logsumexp(0) - math.log(len(self.loc))
+
+    def _targets(self, y: Tensor) -> Tensor:
+        expected = self.loc.shape[1:]
+        if y.dim() not in (0, len(expected)):
+            raise ValueError(
+                f"y has shape {tuple(y.shape)}, expected {tuple(expected)}: data, then targets; "
+                f"y.unsqueeze(-1) adds the dim of a single target."
+            )
+        return y
 
     def widened(self, factor: float) -> "NormalMixture":
         """The mixture of mean + factor * (y - mean): all deviations from the mean, those between

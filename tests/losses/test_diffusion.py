@@ -143,3 +143,6 @@ def test_refusals() -> None:
         NoiseSchedule(start=1.0, end=0.0)
     with pytest.raises(ValueError, match="expected times with 0 <= s < t <= 1"):
         Denoising(Optimal(), NoiseSchedule(), t=0.2, s=0.2)
+    loss = DiffusionLoss(Denoiser(4, [8]), NoiseSchedule())
+    with pytest.raises(ValueError, match="expected \\(B, features\\)"):
+        loss(x=torch.randn(5, 2, 4))

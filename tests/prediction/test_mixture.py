@@ -103,3 +103,12 @@ def test_deviations_from_the_mean_are_widened_by_the_factor_that_fits() -> None:
 def test_a_width_wants_finite_targets_of_the_mixture(y: Tensor) -> None:
     with pytest.raises(ValueError, match="expected \\(3, 1\\)"):
         fit_width(NormalMixture(torch.zeros(2, 3, 1), torch.ones(2, 3, 1)), y)
+
+
+@pytest.mark.parametrize("shape", [(3,), (1,), (2, 3, 1)])
+def test_targets_of_another_shape_do_not_broadcast(shape: tuple[int, ...]) -> None:
+    mixture = NormalMixture(torch.zeros(2, 3, 1), torch.ones(2, 3, 1))
+    for ask in (mixture.log_prob, mixture.cdf):
+        with pytest.raises(ValueError, match="expected \\(3, 1\\)"):
+            ask(torch.zeros(shape))
+        assert ask(torch.zeros(3, 1)).shape == ask(torch.tensor(0.0)).shape == (3, 1)

@@ -172,10 +172,9 @@ def test_training_resumes_to_the_same_end(
         "--bands",
     )
     assert (tmp_path / "whole" / "figures" / "bands.png").exists()
-    assert (
-        json.loads((tmp_path / "whole" / "run.json").read_text())["metrics"]["rmse"]
-        == contents["metrics"]["rmse"]
-    ), again
+    resumed = json.loads((tmp_path / "whole" / "run.json").read_text())
+    assert resumed["metrics"]["rmse"] == contents["metrics"]["rmse"], again
+    assert resumed["train_seconds"] == contents["train_seconds"]  # nothing was left to train
 
 
 @pytest.mark.parametrize("script", ["train_bnn.py", "compare_bnn.py"])

@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 from test_readme import shrunk
 
-COURSE = Path(__file__).parent.parent / "docs" / "course"
+COURSE = Path(__file__).parent.parent.parent / "docs" / "course"
 PAGES = sorted(COURSE.glob("*.py"))
 
 
