@@ -40,8 +40,8 @@ def write_mnist(root: Path, rows: int) -> None:
 def shrunk(program: str) -> str:
     """The same program with fewer epochs and particles."""
     for pattern, replacement in (
-        (r"epochs=\d+", "epochs=1"),
-        (r"num_particles=\d+", "num_particles=10"),
+        (r"epochs=[\d_]+", "epochs=1"),
+        (r"num_particles=[\d_]+", "num_particles=10"),
         (r"pseudo_inputs=train.take\(\d+\)", "pseudo_inputs=train.take(10)"),
     ):
         program = re.sub(pattern, replacement, program)
