@@ -36,7 +36,7 @@ Row = dict[str, float | list[float]]
 
 def bnn_rows(out: Path) -> dict[str, Row]:
     rows: dict[str, Row] = {}
-    for method, found in read_result(out / "comparison.json").items():
+    for method, found in json.loads((out / "comparison.json").read_text()).items():
         rows[method] = {
             name: [one["mean"], one["se"]] if one["se"] else one["mean"]
             for name, one in found.items()
@@ -247,6 +247,8 @@ def cell(value: float | list[float] | None) -> str:
         return ""
     if isinstance(value, list):
         mean, se = value
+        if not se:  # of the first row over itself
+            return ""
         digits = max(0, min(4, 1 - math.floor(math.log10(se))))
         return f"{mean:.{digits}f} ± {se:.{digits}f}"
     return f"{value:.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"

@@ -16,7 +16,7 @@ PAGES = sorted(COURSE.glob("*.py"))
 
 def small(program: str) -> str:
     """The same page with few epochs, particles, draws, steps and points."""
-    program = re.sub(r"epochs=\d+_000", "epochs=int(40)", program)  # enough for draws on the way
+    program = re.sub(r"epochs=\d+_000", "epochs=int(120)", program)  # enough for draws on the way
     program = shrunk(program)
     for pattern, replacement in (
         (r"\b(steps|num_steps|num_draws|num_samples|warmup)=[\d_]+", r"\1=4"),
