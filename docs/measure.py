@@ -19,6 +19,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -48,10 +49,11 @@ def vae_rows(out: Path) -> dict[str, Row]:
     rows: dict[str, Row] = {}
     for row in read_csv(out / "table.csv"):
         numbers = {name: float(text) for name, text in row.items() if is_number(text)}
+        numbers["log_px_se"] = numbers.pop("se")
         rows[row["run"]] = {
             name: [value, numbers[f"{name}_se"]] if f"{name}_se" in numbers else value
-            for name, value in (numbers | {"log_px_se": numbers["se"]}).items()
-            if name != "se" and not name.endswith("_se")
+            for name, value in numbers.items()
+            if not name.endswith("_se")
         }
     return rows
 
@@ -232,14 +234,25 @@ def table(name: str, measured: dict) -> str:
         if any(key in row for row in measured["rows"].values())
     }
     lines = [
-        [label, *(cell(row.get(key)) for key in columns)]
+        [named(label), *(cell(row.get(key)) for key in columns)]
         for label, row in measured["rows"].items()
     ]
     origin = (
-        f"`{measured['command']}` at commit {measured['commit']}, one core of an {measured['processor']}, torch "
-        f"{measured['torch']}; ± is one standard error."
+        f"Commit {measured['commit']}, one core of {measured['processor']}, torch {measured['torch']}; ± is one "
+        f"standard error.\n\n```bash\n{folded(measured['command'])}\n```"
     )
     return f"{markdown_table(['', *columns.values()], lines)}\n{origin}\n"
+
+
+def named(label: str) -> str:
+    """The name of a row, without what all rows of its kind have in common."""
+    return label.replace("prior_components=100,", "").replace(",", ", ")
+
+
+def folded(command: str) -> str:
+    return " \\\n    ".join(
+        textwrap.wrap(command, 110, break_long_words=False, break_on_hyphens=False)
+    )
 
 
 def cell(value: float | list[float] | None) -> str:
@@ -251,7 +264,9 @@ def cell(value: float | list[float] | None) -> str:
             return ""
         digits = max(0, min(4, 1 - math.floor(math.log10(se))))
         return f"{mean:.{digits}f} ± {se:.{digits}f}"
-    return f"{value:.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
+    if abs(value) >= 100 or value == int(value):
+        return f"{value:.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
 
 
 def write_tables() -> None:
