@@ -13,7 +13,7 @@ FOLDER = HERE / "generated" / "explorer"
 MARK = "<!-- explorer -->"
 FRAME = """```{raw} html
 <iframe src="explorer.html" title="A variational autoencoder of digits, running in this page" loading="lazy"
-        style="width: 100%; height: 46rem; border: 1px solid var(--pst-color-border); border-radius: .5rem"></iframe>
+        style="width: 100%; height: 52rem; border: 1px solid var(--pst-color-border); border-radius: .5rem"></iframe>
 ```"""
 
 
