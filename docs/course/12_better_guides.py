@@ -92,8 +92,8 @@ for name in ("sum", "product", "distance"):
 families = plots.variational_panels(rows, reach=REACH, title="posteriors at x = 1; gaps in nats")
 
 # %%
-# For the ridge a covariance is all that is needed, and a mixture of independent normals has to tile it. For the ring a
-# covariance gains nothing, and the flows gain most.
+# For the ridge a covariance is all that is needed, and a mixture of independent normals has to cover it piece by piece.
+# For the ring a covariance gains nothing, and the flows gain most.
 #
 # What goes wrong: a rich guide that misses half
 # ----------------------------------------------
