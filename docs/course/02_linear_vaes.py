@@ -88,9 +88,9 @@ for name in ("none", "posterior", "linear encoder"):
 progress = plots.comparison(lines, "epoch", "log p(x) - optimum, nats")
 
 # %%
-# All three go to the same optimum: the posterior of a PCA in its own axes is a product of independent normals, so
-# that even the poor family is rich enough, and the bound has no false optima here (Lucas et al. 2019,
-# arXiv:1911.02469).
+# All three go to the same optimum, within hundredths of a nat: the posterior of a PCA in its own axes is a product of
+# independent normals, so that even the poor family is rich enough, and the bound has no false optima here (Lucas et al.
+# 2019, arXiv:1911.02469).
 #
 # What goes wrong: reading meaning into the axes
 # ----------------------------------------------

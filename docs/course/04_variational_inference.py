@@ -101,7 +101,7 @@ print(f"KL found {fit.reverse[0]:.3f}, by formula {-0.5 * math.log(1 - 0.9**2):.
 
 # %%
 # Nor does a small KL mean that all is found. On the two modes the full-rank family pays log 2 = 0.69 nats for missing
-# half of the mass, and nothing in its own draws shows it: pages 10 and 12.
+# half of the mass, and its own draws need not show it: pages 10 and 12.
 #
 # Exercise 1
 # ----------
@@ -132,7 +132,7 @@ for start in ((-2.0, -2.0), (2.0, 2.0)):
 # With data
 # ---------
 # In pyrovae all this is a guide and a loss: a guide wires modules that return distributions, and the loss is `ElboLoss`.
-# Here there is a datum, its posterior is a normal, which full rank can match, and the ELBO reaches log p(x).
+# Here there is a datum, its posterior is a normal, which full rank can match, and the ELBO comes near log p(x).
 
 from pyrovae.heads import FixedScaleNormalHead
 from pyrovae.priors import StandardNormal

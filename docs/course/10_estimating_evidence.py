@@ -114,7 +114,7 @@ print(bidirectional(model, 20, num_chains=8, num_steps=50, num_leapfrog=5))
 # Exercise 1
 # ----------
 # *The ELBO is below log p(x). Is the family to blame, or the net?* Refine the guide for each datum: what that gains
-# is the amortisation gap, the rest is the family's (Cremer, Li & Duvenaud 2018, arXiv:1801.03558).
+# is the amortisation gap, the rest is the family's (Cremer, Li & Duvenaud 2018, arXiv:1801.03558). Here most is the net's.
 
 print(inference_gaps(model, guide, data, num_particles=300, log_px=exact.log_px, steps=100))
 

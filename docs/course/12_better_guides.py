@@ -99,7 +99,8 @@ families = plots.variational_panels(rows, reach=REACH, title="posteriors at x = 
 # ----------------------------------------------
 # The product has two branches. Both flows end near :math:`\log 2 = 0.69` nats below: they follow one branch well and leave
 # the other nearly out, as the reverse KL of page 4 allows. Nor do particles find it: with 1000 of them log p(x) is too low
-# by many of its own error bars, and only k-hat warns. A share of draws from the prior (`defensive`) mends it.
+# by many of its own error bars, and only k-hat warns. A share of draws from the prior (`defensive`) mends the error, though
+# k-hat still warns of many data.
 
 model, found, few, exact = toys["product"]
 for share in (0.0, 0.3):
