@@ -33,8 +33,9 @@ torch.manual_seed(0)
 # %%
 # Closed form against gradients
 # -----------------------------
-# Digits, in grey levels, with five latents. First PCA by its eigenvalues :math:`\lambda_1 > \lambda_2 > \dots`: the
-# best noise is the mean of those left out, and :math:`W = U (\Lambda - \sigma^2 I)^{1/2}`.
+# Digits, in grey levels, with five latents. First PCA by the eigenvalues :math:`\lambda_1 > \lambda_2 > \dots` of the
+# covariance of the data: the best :math:`\sigma^2` is the mean of those left out, and :math:`W = U (\Lambda - \sigma^2
+# I)^{1/2}` with the leading eigenvectors as columns of :math:`U` and their eigenvalues in the diagonal :math:`\Lambda`.
 
 X, Z = 64, 5
 grey, _, _ = load_digits().batches(flatten=True)
@@ -47,11 +48,12 @@ with torch.no_grad():
     pca.net.weight.copy_(vectors[:, :Z] * (values[:Z] - noise).sqrt())
     pca.net.bias.copy_(x.mean(0))
 best = LinearMarginal(pca)().log_prob(x).mean().item()
-print(f"PCA by eigenvectors: log p(x) = {best:.3f} nats, noise {noise.sqrt():.4f}")
+print(f"PCA by eigenvectors: log p(x) = {best:.3f} nats, noise scale {noise.sqrt():.4f}")
 
 # %%
 # The same density fitted in three ways: by its exact likelihood (a model without latents needs no guide), as a VAE
-# with the exact posterior as its guide, and as a VAE with a linear encoder of independent normals.
+# with the exact posterior as its guide, and as a VAE with a linear encoder of independent normals. `NormalHead` takes
+# the first half of a net's outputs as means and the second as logs of the scales: hence `2 * Z` outputs.
 
 
 def linear_vae(guide_of: str) -> tuple[LearnedScaleNormalHead, pv.ElboLoss]:
@@ -81,14 +83,14 @@ for name in ("none", "posterior", "linear encoder"):
     pv.fit(loss, grey, epochs=80, lr=2e-2, schedule=cosine, hooks=[follow])
     lines[name] = plots.Line(range(1, len(path) + 1), path)
     print(
-        f"guide: {name:15s} log p(x) {path[-1]:8.3f} from the optimum, noise {head.log_scale.exp():.4f}"
+        f"guide: {name:15s} log p(x) - optimum {path[-1]:8.3f}, noise scale {head.log_scale.exp():.4f}"
     )
 progress = plots.comparison(lines, "epoch", "log p(x) - optimum, nats")
 
 # %%
-# All three go to the same optimum: the posterior of a PCA in its own axes is a product of independent normals, so
-# that even the poor family is rich enough, and the bound has no false optima here (Lucas et al. 2019,
-# arXiv:1911.02469).
+# All three go to the same optimum, within hundredths of a nat: the posterior of a PCA in its own axes is a product of
+# independent normals, so that even the poor family is rich enough, and the bound has no false optima here (Lucas et al.
+# 2019, arXiv:1911.02469).
 #
 # What goes wrong: reading meaning into the axes
 # ----------------------------------------------
@@ -116,7 +118,7 @@ axes = plots.image_grid(
 # Exercise 1
 # ----------
 # *Fit factor analysis: one noise for each pixel. By how many nats is it better, and why?* The border pixels hardly
-# vary. PCA has to give them the noise of all; factor analysis does not.
+# vary. PCA has to give them the same noise as all others; factor analysis does not.
 
 wobble = 0.02 * torch.randn_like(x)  # see exercise 2
 for shape in ((), (X,)):

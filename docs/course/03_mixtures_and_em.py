@@ -7,8 +7,9 @@ sum away,
 
 .. math:: r_{ik} = p(k \mid x_i) = \frac{\pi_k\, p(x_i \mid k)}{\sum_j \pi_j\, p(x_i \mid j)} ,
 
-and the bound :math:`\log p(x) \ge E_q[\log p(x, k) - \log q(k)]` is tight at :math:`q = r`. EM alternates: the E step
-sets :math:`q = r`, the M step maximises the bound over the parameters,
+and the bound :math:`\log p(x) \ge E_q[\log p(x, k) - \log q(k)]`, true for any :math:`q` by Jensen's inequality, is an
+equality at :math:`q = r` (the *responsibilities*). EM, expectation maximisation, alternates: the E step sets :math:`q =
+r`, the M step maximises the bound over the parameters; here over the weights and the means of the components,
 
 .. math:: \pi_k = \frac1N \sum_i r_{ik}, \qquad \mu_k = \frac{\sum_i r_{ik} x_i}{\sum_i r_{ik}} .
 
@@ -35,8 +36,8 @@ torch.manual_seed(0)
 # %%
 # A mixture of twenty prototypes
 # ------------------------------
-# Each component is a row of 64 logits. The site is marked for enumeration: wherever the model is used, `k` is summed
-# out exactly.
+# Each component is a row of 64 logits. "static" draws a bit for each pixel once, with its grey value as probability. The
+# site `k` is marked for enumeration: wherever the model is used, `k` is summed out exactly.
 
 C, X = 20, 64
 train, _, test = load_digits().batches("static", flatten=True)
@@ -72,8 +73,8 @@ prototypes = plots.image_grid(
 )
 
 # %%
-# Nobody told it about digits, and yet most components are one. The responsibilities are the posterior, by
-# enumeration.
+# No label was used, and yet the means of most components look like a digit. The responsibilities of the test data, by
+# enumeration:
 
 r = responsibilities(model, whole, "k")
 print(f"mean of the largest responsibility: {r.amax(-1).mean():.3f}")
@@ -82,7 +83,7 @@ print(f"mean of the largest responsibility: {r.amax(-1).mean():.3f}")
 # The same by gradients
 # ---------------------
 # `Marginal` sums the latent out, so that `ElboLoss` without a guide is -log p(x) itself, for Adam to minimise. Steps
-# of EM against passes of Adam through the data (15 steps each):
+# of EM against passes of Adam through the data (13 steps each):
 
 _, _, other = mixture()
 history = pv.fit(pv.ElboLoss(pv.Marginal(other)), train, epochs=40, lr=3e-2)
@@ -99,8 +100,8 @@ speed = plots.comparison(
 # What goes wrong: a start in which all components are alike
 # ----------------------------------------------------------
 # With equal rows all responsibilities are equal, all means become the mean of the data, and EM has arrived: a saddle
-# point that it never leaves. Symmetry has to be broken by the start. (The twin error is a component that shrinks to
-# one datum; `prior_count` is against that.)
+# point that it never leaves. The start has to break the symmetry. (The opposite failure is a component that shrinks to
+# one datum; `prior_count`, counts added to every mean, prevents it.)
 
 mixing, parts, model = mixture()
 torch.nn.init.zeros_(parts.weight)
@@ -111,9 +112,10 @@ print(f"equal start: {stuck[-1]:.2f} nats after {len(stuck) - 1} steps")
 # Where EM stops
 # --------------
 # Replace the twenty rows by a net of a continuous :math:`z`. The E step asks for :math:`p(z \mid x) \propto p(z)\,
-# p(x \mid f_\theta(z))`, which is no family one could store; the M step for the :math:`\theta` that maximises an
-# expectation of a neural net, which has no formula. The VAE keeps the alternation's bound and gives up exactness in
-# both: :math:`q` is the best member of a family, read off by a net; :math:`\theta` moves by a gradient step.
+# p(x \mid f_\theta(z))`, which has no finite description; the M step for the :math:`\theta` that maximises an
+# expectation of a neural net, which has no formula. The VAE keeps the bound and makes both steps approximate: a net (the
+# encoder) computes a normal :math:`q` from :math:`x`, and encoder and :math:`\theta` move by gradient steps. After this
+# short training it is no better than the mixture: on images of 64 pixels twenty prototypes go far.
 
 Z = 4
 vae = pv.Model(z=StandardNormal(Z), x=pv.Node(BernoulliHead(MLP(Z, [64], X)), "z"))
@@ -134,7 +136,7 @@ print(f"smallest step of EM above: {steps.min():.2e} nats")
 # %%
 # Exercise 2
 # ----------
-# *Do more components help?* Training likelihood yes; each component has 64 numbers of its own, and on test data the
+# *Do more components help?* In training yes; but each component has 64 numbers of its own, and on test data the
 # gain ends.
 
 for C in (5, 20, 80):

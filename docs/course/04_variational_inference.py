@@ -33,8 +33,8 @@ REACH, POINTS = 3.2, 81
 # Three families on three targets
 # -------------------------------
 # A correlated normal, a banana and two modes; independent normals ("mean field"), a normal with its covariance ("full
-# rank"), and a flow. `fit_family` is `fit` with `ElboLoss` on a model whose data say nothing about `z`.
-
+# rank"), and a flow (a learned invertible map of normal draws, page 12). `fit_family` is `fit` with `ElboLoss` on a
+# model whose prior of `z` is the target and whose data do not depend on `z`, so that its posterior is the target too.
 
 fits: dict = {}
 
@@ -68,9 +68,10 @@ families = plots.variational_panels(rows, reach=REACH, title="Reverse KL: what t
 # %%
 # The gap between the ELBO and log p(x) is exactly the KL printed above each panel: a richer family is a tighter
 # bound. Note *how* the poor ones err. Mean field on the correlated normal is centred rightly and far too narrow; a
-# normal on two modes takes one of them and says nothing of the other. Nor is the objective convex: on the banana a
-# normal may end on an arm or in the bend, and the richer family is not always the one that ended better. Both follow
-# from :math:`E_q[\log q - \log p]`: it punishes :math:`q` where :math:`p` is small, and is silent where :math:`q` is.
+# normal on two modes takes one of them and leaves out the other. Both follow from :math:`E_q[\log q - \log p]`, which
+# punishes :math:`q` for mass where :math:`p` is small, and not for having none where :math:`p` is large. Nor is the
+# objective convex: on the banana a normal may end on an arm or in the bend, and the richer family is not always the one
+# that ended better.
 #
 # The other direction
 # -------------------
@@ -88,19 +89,19 @@ directions = plots.variational_panels(rows, reach=REACH, title="Reverse and forw
 # ------------------------------------------------------------
 # For a normal target with precision matrix :math:`\Lambda`, the best factorised :math:`q` has variances :math:`1 /
 # \Lambda_{dd}`, the *conditional* ones, and not :math:`(\Lambda^{-1})_{dd}`. With correlation :math:`\rho` the ratio
-# is :math:`1 - \rho^2`: at 0.9 the standard deviation is told as 0.44 of what it is. Error bars of a mean-field
-# posterior are the first thing not to trust, and no length of training mends them.
+# is :math:`1 - \rho^2`: at 0.9 the standard deviation comes out as 0.44 of the true one. Error bars of a mean-field
+# posterior are the first thing not to trust, and longer training does not mend them.
 
 fit = fits["correlated", "mean field", "reverse"]
-told = fit.family.log_scale.exp().detach()
+found = fit.family.log_scale.exp().detach()
 print(
-    f"standard deviations told {told.numpy().round(3)}, predicted {math.sqrt(1 - 0.9**2):.3f}, true 1"
+    f"standard deviations {found.numpy().round(3)}, by formula {math.sqrt(1 - 0.9**2):.3f}, true 1"
 )
 print(f"KL found {fit.reverse[0]:.3f}, by formula {-0.5 * math.log(1 - 0.9**2):.3f} nats")
 
 # %%
 # Nor does a small KL mean that all is found. On the two modes the full-rank family pays log 2 = 0.69 nats for missing
-# half of the mass, and its own draws, weighted, would never know: see page 10.
+# half of the mass, and its own draws need not show it: pages 10 and 12.
 #
 # Exercise 1
 # ----------
@@ -128,8 +129,10 @@ for start in ((-2.0, -2.0), (2.0, 2.0)):
     print(f"from {start} to {fit.path[-1].numpy().round(2)}, KL {fit.reverse[0]:.3f} nats")
 
 # %%
-# The whole of it in pyrovae is a guide and a loss: a guide is any module that returns a distribution, and the loss is
-# `ElboLoss`. Here the data do say something, the posterior of a mean is known, and the ELBO reaches log p(x).
+# With data
+# ---------
+# In pyrovae all this is a guide and a loss: a guide wires modules that return distributions, and the loss is `ElboLoss`.
+# Here there is a datum, its posterior is a normal, which full rank can match, and the ELBO comes near log p(x).
 
 from pyrovae.heads import FixedScaleNormalHead
 from pyrovae.priors import StandardNormal

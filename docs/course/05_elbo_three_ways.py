@@ -10,8 +10,8 @@ The evidence lower bound can be written in three ways, each of which answers ano
      &= E_q[\log p(x \mid z)] - KL(q(z \mid x) \,\|\, p(z)) && \quad \text{reconstruction and KL} \\
      &= \log p(x) - KL(q(z \mid x) \,\|\, p(z \mid x)) && \quad \text{what is missing.}
 
-The first is how it is estimated, the second what it trades, the third why it is a bound. With :math:`K` draws the
-same log-weights give tighter bounds (Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519),
+The first is how it is estimated, the second what it trades, the third why it is a bound. The same log-weights of
+:math:`K` draws give tighter bounds, called IWAE (Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519),
 
 .. math:: L_K = E \log \frac1K \sum_{k=1}^K w_k, \; w_k = \frac{p(x, z_k)}{q(z_k \mid x)}, \; L_1 = L \le L_K \le \log p(x).
 """
@@ -137,9 +137,9 @@ print(f"largest |log w - log p(x)| = {(log_w - exact).abs().max():.1e}")
 # %%
 # Exercise 2
 # ----------
-# *Train the encoder on* :math:`L_{20}` *in place of* :math:`L`. *What becomes of its width, of its ELBO, of log p(x)
-# as estimated with 1000 draws?* The bound now only asks that *some* draw be good, so the encoder spreads: its ELBO is
-# lower and its estimate better. Neither loss is wrong, they ask different things of the guide.
+# *Train the encoder on* :math:`L_{20}` *in place of* :math:`L`. *What becomes of its width, its ELBO, and log p(x) as
+# estimated with 1000 draws?* The bound now only asks that *some* draw be good, so the encoder spreads: its ELBO is lower
+# and k-hat warns of fewer data. The estimate is right with both here: the losses ask different things of the guide.
 
 for name in ("ELBO", "IWAE"):
     encoder = NormalHead(MLP(X, [32], 2 * Z))

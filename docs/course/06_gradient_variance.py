@@ -9,9 +9,10 @@ The ELBO is a mean over draws whose distribution depends on the parameters. Its 
    \nabla_\phi E_{q_\phi}[f(z)] &= E_{q_\phi}[f(z)\, \nabla_\phi \log q_\phi(z)] && \; \text{score function (REINFORCE)} \\
      &= E_{\epsilon}[\nabla_\phi f(g_\phi(\epsilon))], \quad z = g_\phi(\epsilon) && \quad \text{reparameterised (pathwise).}
 
-Both are unbiased. The first needs only values of :math:`f` and works for discrete draws; the second needs its
-derivative, and that is why it is so much less noisy: it knows in which direction to move, the first has to find out
-by trying.
+Here :math:`\phi` are the parameters of :math:`q`, and :math:`g_\phi` makes a draw from noise :math:`\epsilon` that does not
+depend on them, as :math:`z = \mu + s\, \epsilon` for a normal. Both are unbiased. The first needs only values of
+:math:`f` and works for discrete draws; the second needs the derivative of :math:`f`, which says in which direction to
+move, and so is much less noisy.
 """
 
 import torch
@@ -117,12 +118,12 @@ except TypeError as error:
     print("pyrovae:", error)
 
 # %%
-# `ElboLoss` notices and uses the score function; `IwaeLoss`, which has no such form here, refuses.
+# `ElboLoss` notices and uses the score function; `IwaeLoss`, which has no score-function form here, refuses.
 #
 # Exercise 1
 # ----------
 # *Derive the variance of the score gradient for D = 1, m = 1.* With :math:`z = 1 + \epsilon`: :math:`E[z^4
-# \epsilon^2] = 1 + 6 \cdot 3 + 15 = 34`, less the squared mean 4, is 30: log10 is 1.48, as in the figure.
+# \epsilon^2] = 1 + 6 \cdot 3 + 15 = 34`; less the square of the mean, 4, it is 30. Its log10 is 1.48, as in the figure.
 #
 # Exercise 2
 # ----------

@@ -31,9 +31,10 @@ torch.manual_seed(0)
 # %%
 # Not a density: grey pixels under a Bernoulli
 # --------------------------------------------
-# "Binary cross-entropy" of a grey pixel, :math:`l^x (1 - l)^{1 - x}`, is a number between 0 and 1, and it trains. But
-# its integral over [0, 1] is at most one half and depends on :math:`l`, so that values of :math:`l` are not compared
-# fairly. Divided by its integral it is the continuous Bernoulli (Loaiza-Ganem & Cunningham 2019, arXiv:1907.06845).
+# Binary cross-entropy of a grey pixel :math:`x` is minus the log of :math:`l^x (1 - l)^{1 - x}` with the net's output
+# :math:`l`. That is a number between 0 and 1, and it trains. But its integral over [0, 1] is at most one half and depends
+# on :math:`l`, so that values of :math:`l` are not compared fairly. Divided by its integral it is the continuous
+# Bernoulli (Loaiza-Ganem & Cunningham 2019, arXiv:1907.06845).
 
 logit = torch.linspace(-8, 8, 33)
 x = torch.linspace(0, 1, 2001)

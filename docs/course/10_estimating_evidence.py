@@ -11,8 +11,9 @@ The ELBO mixes the model with its guide: a better encoder raises it at the same 
    \mathrm{se}(\log \hat p) \approx \frac{\mathrm{sd}(w)}{\sqrt K\, \bar w}, \quad
    \mathrm{ESS} = \frac{(\sum w_k)^2}{\sum w_k^2} .
 
-All three formulas need the weights to have a variance. Whether they do is a matter of the tail, and the data seldom
-show it.
+Here :math:`\bar w` is the mean of the weights, and ESS the effective sample size: how many equal weights would be as good.
+The last two formulas need the weights to have a finite variance. Whether they do depends on the tail of their
+distribution, from which few of the draws come.
 """
 
 import pyro.distributions as dist
@@ -45,8 +46,8 @@ print(exact)
 print(pv.log_evidence(model, guide, data, num_particles=1000))
 
 # %%
-# The guide of the ELBO serves well. `defensive` draws a share of the particles from the prior, which bounds every
-# weight by :math:`p(x \mid z) / a` and mends most guides that miss mass.
+# The guide of the ELBO serves well. `defensive=a` draws a share :math:`a` of the particles from the prior, which bounds
+# every weight by :math:`p(x \mid z) / a` and mends most guides that miss mass.
 #
 # What goes wrong: an error bar from a guide that is too narrow
 # -------------------------------------------------------------
@@ -92,14 +93,15 @@ repaired = pv.log_evidence(
 print(f"narrow, defensive: error {(repaired.log_px - exact.log_px).mean():.3f}")
 
 # %%
-# Note the order: too wide costs a constant factor, too narrow costs the answer.
+# Note the order: a guide that is too wide takes a few times as many draws; one that is too narrow gives a wrong answer.
 #
 # Without a guide: annealed importance sampling
 # ---------------------------------------------
-# A chain passes from the prior to the posterior through :math:`f_\beta(z) = p(z)\, p(x \mid z)^\beta`, moved at each
-# step by Hamiltonian Monte Carlo; the product of the ratios is an unbiased weight (Neal 2001). On data that the model
-# itself has made, chains also run backward from the exact posterior draw, and bound log p(x) from above: what lies
-# between is the error.
+# A chain passes from the prior to the posterior through :math:`f_\beta(z) = p(z)\, p(x \mid z)^\beta`, :math:`\beta` from 0
+# to 1 (the "temperatures"), moved at each step by Hamiltonian Monte Carlo (page 25); the product of the ratios of
+# successive :math:`f_\beta(z)` is an unbiased weight (Neal 2001). For data drawn from the model, the :math:`z` that each was
+# made from is an exact draw of its posterior. Chains that run backward from there bound log p(x) from above: up to
+# noise, the error is at most the distance between the two bounds.
 
 few = {"x": data["x"][:20]}
 for steps in (5, 50):
@@ -112,7 +114,7 @@ print(bidirectional(model, 20, num_chains=8, num_steps=50, num_leapfrog=5))
 # Exercise 1
 # ----------
 # *The ELBO is below log p(x). Is the family to blame, or the net?* Refine the guide for each datum: what that gains
-# is the amortisation gap, the rest is the family's (Cremer, Li & Duvenaud 2018, arXiv:1801.03558).
+# is the amortisation gap, the rest is the family's (Cremer, Li & Duvenaud 2018, arXiv:1801.03558). Here most is the net's.
 
 print(inference_gaps(model, guide, data, num_particles=300, log_px=exact.log_px, steps=100))
 

@@ -92,14 +92,15 @@ for name in ("sum", "product", "distance"):
 families = plots.variational_panels(rows, reach=REACH, title="posteriors at x = 1; gaps in nats")
 
 # %%
-# For the ridge a covariance is all that is needed, and a mixture of independent normals has to tile it. For the ring a
-# covariance gains nothing, and the flows gain most.
+# For the ridge a covariance is all that is needed, and a mixture of independent normals has to cover it piece by piece.
+# For the ring a covariance gains nothing, and the flows gain most.
 #
 # What goes wrong: a rich guide that misses half
 # ----------------------------------------------
 # The product has two branches. Both flows end near :math:`\log 2 = 0.69` nats below: they follow one branch well and leave
 # the other nearly out, as the reverse KL of page 4 allows. Nor do particles find it: with 1000 of them log p(x) is too low
-# by many of its own error bars, and only k-hat warns. A share of draws from the prior (`defensive`) mends it.
+# by many of its own error bars, and only k-hat warns. A share of draws from the prior (`defensive`) mends the error, though
+# k-hat still warns of many data.
 
 model, found, few, exact = toys["product"]
 for share in (0.0, 0.3):

@@ -77,8 +77,8 @@ for kind in ("bottom up", "precision", "residual"):
     report(kind, pv.ElboLoss(*programs(kind)))
 
 # %%
-# Bottom up, the lower level is used, and little of the upper one. Both guides from the top down went another way: more is
-# in :math:`z_2`, with little or nothing left for :math:`z_1`, and log p(x) is lower by more than a nat.
+# Bottom up, the lower level is used, and little of the upper one. With both guides from the top down it is the reverse:
+# more nats are in :math:`z_2`, few or none in :math:`z_1`, and log p(x) is lower by more than a nat.
 #
 # What goes wrong: a level that dies
 # ----------------------------------

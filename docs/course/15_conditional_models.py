@@ -100,7 +100,7 @@ pictures = plots.image_grid(
 # What goes wrong: scores that prefer the blur
 # --------------------------------------------
 # Counting the wrong pixels of one answer rewards the safe guess: where two answers are possible, the guess between them
-# errs by half with both, while a sharp draw may be wrong in full. And the reconstruction term of a conditional VAE
+# is half wrong with both, while a draw of the other answer is all wrong. And the reconstruction term of a conditional VAE
 # looks at the answer through the guide: it is no score of anything that can be done without the answer.
 
 batch = test.take(359)
@@ -117,14 +117,14 @@ cheat, honest = pv.evaluate(pv.ElboLoss(model, guide), test), found["z looks at 
 print(f"reconstruction by the guide {cheat['reconstruction']:.2f}, log p(x given c) {honest:.2f}")
 
 # %%
-# By wrong pixels the net's safe guess wins against every draw, though no digit looks like it. log p(x given c), which
-# asks for the probability of what did come, ranks the models the other way round.
+# By wrong pixels the net's safe guess is better than a draw of either model, though no digit looks like it. log p(x
+# given c), the probability of the answer that came, ranks the models the other way round.
 #
 # Exercise 1
 # ----------
 # *Allow k draws and count the wrong pixels of the best. How does that depend on k?* With one draw the net is no worse.
-# With more, both come nearer by chance, and the conditional VAE sooner, as its draws try different answers where the
-# net's sprinkle one mean anew.
+# With more, both come nearer by chance, and the conditional VAE sooner: its draws are different answers, those of the net
+# one mean with different noise.
 
 counts = (1, 3, 10, 30, 100)
 lines = {

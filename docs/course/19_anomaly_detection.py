@@ -61,7 +61,7 @@ shown = plots.image_grid(torch.cat([one[:10] for one in images]).reshape(-1, 1, 
 # Four scores
 # -----------
 # The background model is the simplest one, independent pixels with the means of the data. The regret is the
-# amortisation gap of page 10.
+# amortisation gap of page 11.
 
 mean = train.take(len(seen))["x"].mean(0).clamp(0.01, 0.99)
 background = torch.distributions.Bernoulli(mean)
