@@ -201,7 +201,8 @@ def _moments(mean: Tensor, noise: Tensor, square: Tensor, num_samples: int) -> M
         entropy = -torch.xlogy(mean, mean).sum(-1)
         rounding = 4 * num_samples * torch.finfo(mean.dtype).eps * (1 + entropy)
         mutual = entropy - noise
-        mutual = torch.where(mutual > rounding, mutual, 0.0)  # of a point estimate: no noise to rank
+        # exactly 0 for a point estimate, so that no ranking is one of rounding
+        mutual = torch.where(mutual > rounding, mutual, 0.0)
         return Moments(mean.cpu(), noise.cpu(), mutual.cpu())
     return Moments(mean.cpu(), noise.cpu(), (square - mean**2).clamp_min(0.0).cpu())
 
