@@ -82,8 +82,8 @@ bands = plots.regression_bands(panels)
 
 # %%
 # The members of the ensemble share the data's curve and part beyond its ends, where the point estimate is as sure as
-# anywhere; inside the gap they hardly differ. On this curve the point estimate happens to go on rightly, so that log p
-# does not reward the doubt. Dropout pays among the data too: its noise is there wherever units are switched on.
+# anywhere; inside the gap they hardly differ. This point estimate happens to go on rightly (most do not: page 22), so
+# that log p does not reward the doubt. Dropout pays among the data too: its noise is there wherever units are switched on.
 #
 # What goes wrong: uncertainty that does not learn
 # ------------------------------------------------

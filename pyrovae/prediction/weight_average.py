@@ -159,8 +159,8 @@ def predict_moments(
             compile,
             redraw=True,
         ):
-            averages = (sum(each) / num_samples for each in zip(*parts))
-            results.append(_moments(*averages, num_samples))
+            mean, noise, square = (sum(each) / num_samples for each in zip(*parts))
+            results.append(_moments(mean, noise, square, num_samples))
     return Moments(
         torch.cat([result.mean for result in results]),
         torch.cat([result.aleatoric for result in results]),
