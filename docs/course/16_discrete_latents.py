@@ -8,9 +8,9 @@ a jump. For :math:`\nabla_\phi E_{q_\phi(z)}[f(z)]` there remain
 * the sum itself, :math:`\sum_z q_\phi(z) f(z)`, where there are few states;
 * the score function :math:`f(z) \nabla_\phi \log q_\phi(z)`, unbiased and noisy, with the mean of the other draws as
   baseline (Kool, van Hoof & Welling 2019; Mnih & Rezende 2016, arXiv:1602.06725);
-* a relaxation: the draw is :math:`\arg\max` of logits with Gumbel noise, and its gradient that of a softmax with
-  temperature :math:`\tau` in its place (Jang, Gu & Poole 2017, arXiv:1611.01144; Maddison, Mnih & Teh 2017,
-  arXiv:1611.00712), less noisy and biased;
+* a relaxation: the draw is :math:`\arg\max` of logits plus Gumbel noise :math:`-\log(-\log u)`, u uniform, and the
+  gradient passed back is that of a softmax with temperature :math:`\tau` ("straight through"; Jang, Gu & Poole 2017,
+  arXiv:1611.01144; Maddison, Mnih & Teh 2017, arXiv:1611.00712), less noisy and biased;
 * no draw at all: the nearest vector of a codebook, and a gradient copied past it (VQ-VAE; van den Oord, Vinyals &
   Kavukcuoglu 2017, arXiv:1711.00937).
 """
@@ -114,8 +114,9 @@ trained("one category", pv.ElboLoss(pv.Marginal(category)), category, None)
 #
 # What goes wrong: a codebook that nobody uses
 # --------------------------------------------
-# Four codes of 16 values each. Only vectors that are nearest to some output of the encoder get a gradient. Where the
-# codebook starts far away, the shortest vector wins all data, and the others are dead for ever. Start it from outputs.
+# Each digit gets four codes, each one of 16. Only vectors that are nearest to some output of the encoder get a gradient.
+# Where the codebook starts far away, the shortest vector wins all data, and the others are never used. Start it from
+# outputs. "Codes in use" is exp of the entropy of their shares: 16 if all are used equally often, 1 if one alone is.
 
 for start in ("far", "near"):
     torch.manual_seed(0)
@@ -140,7 +141,7 @@ for start in ("far", "near"):
 # Exercise 2
 # ----------
 # *The reconstruction of the VQ-VAE is no log p(x). What is missing, and what is the bound?* A prior of the codes, fitted
-# afterwards. The codes of x are a point mass, so that log p(x, codes) is a lower bound without noise.
+# afterwards. :math:`p(x) = \sum_c p(x, c)` is at least its term at the codes of x: log p(x, codes) is a bound.
 
 prior = AutoregressiveCategoricalHead(4, 16, [64])
 pv.fit(pv.ElboLoss(pv.Model(c=prior)), [{"c": part} for part in codes.split(200)], epochs=60)

@@ -13,7 +13,7 @@ without sums over the classes, exactly:
 
 So a digit without a label teaches the classifier too: it is to say the class under which the decoder can explain the
 pixels. In :math:`L(x, y)` the classifier does not occur, which is why a term :math:`\alpha \log q(y \mid x)` is added for
-data with labels.
+data with labels (:math:`\alpha` is `weight` below).
 """
 
 import torch
@@ -33,9 +33,9 @@ from pyrovae.nets import MLP, Constant
 from pyrovae.priors import StandardNormal
 
 # %%
-# Thirty labels among 1295 digits
-# -------------------------------
-# Three of each class. The classifier alone sees only those; it is the same net.
+# Ten, thirty or a hundred labels among 1295 digits
+# -------------------------------------------------
+# One, three or ten of each class; "labels alone" is the same classifier on those. `Interleaved` alternates the batches.
 
 X, Z, H, CLASSES = 64, 3, [64], 10
 train, _, test = load_digits().batches("threshold", flatten=True)

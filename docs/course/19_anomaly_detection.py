@@ -12,7 +12,7 @@ near its *mean*, the negative entropy, and an atypical datum can lie above as we
    \text{ratio} \quad & -[\log p(x) - \log p_0(x)] \quad \text{(Ren et al. 2019, arXiv:1906.02845)}, \\
    \text{regret} \quad & L(x; q^*_x) - L(x; q_\phi) \quad \text{(Xiao et al. 2020, arXiv:2003.02977)},
 
-with :math:`p_0` a model of what is common to all images, and :math:`q^*_x` the guide refined for this one datum. AUROC,
+with :math:`p_0` a model of what is common to all images, L the ELBO and :math:`q^*_x` its best guide for this datum. AUROC,
 the chance that an unusual datum scores above a usual one, is 1/2 for a useless score.
 """
 

@@ -3,13 +3,13 @@ r"""
 ===========================================================
 
 A generative adversarial net trains a generator :math:`x = G(z)` against a critic :math:`f` that tells real from made-up
-data (Goodfellow et al. 2014, arXiv:1406.2661). The Wasserstein GAN with a gradient penalty (Gulrajani et al. 2017,
-arXiv:1704.00028) has the critic
+data (GAN; Goodfellow et al. 2014, arXiv:1406.2661), :math:`\sigma` the sigmoid. The second is the Wasserstein GAN with a
+gradient penalty (WGAN-GP; Gulrajani et al. 2017, arXiv:1704.00028), with :math:`\hat x` between real and made-up data:
 
-.. math:: \max_f \; E f(x) - E f(G(z)) - \lambda E (\|\nabla f(\hat x)\| - 1)^2 ,
+.. math:: E \log \sigma(f(x)) + E \log \sigma(-f(G(z))), \qquad E f(x) - E f(G(z)) - \lambda E (\|\nabla f(\hat x)\| - 1)^2 .
 
-with :math:`\hat x` between real and made-up data. Neither has a likelihood. Under an observation noise of a stated size
-a generator has one all the same, and annealed importance sampling estimates it (Wu et al. 2017, arXiv:1611.04273):
+The critic maximises this, the generator moves its draws to where f is larger. Neither has a likelihood. With a noise
+of a stated size on G(z) there is one, which annealed importance sampling (page 10; Wu et al. 2017, arXiv:1611.04273) finds:
 
 .. math:: p(x) = \int N(z; 0, I)\, p_{\text{noise}}(x \mid G(z))\, dz .
 

@@ -3,13 +3,13 @@ r"""
 ====================================================
 
 Take a VAE with many levels of latents, all of the size of the datum, and a guide without parameters that only adds
-noise. With :math:`\gamma(t)` the log of noise to signal at time t, :math:`\sigma^2 = \mathrm{sigmoid}(\gamma)` and
-:math:`\alpha^2 = 1 - \sigma^2`,
+noise. With :math:`\gamma = \log(\sigma^2 / \alpha^2)`, noise to signal at time t, and :math:`\alpha^2 = 1 - \sigma^2`,
 
-.. math:: q(z_t \mid x) = N(\alpha_t x, \sigma_t^2 I), \qquad p(z_s \mid z_t) = q(z_s \mid z_t, x = \hat x(z_t)), \; s < t .
+.. math:: z_t = \alpha_t x + \sigma_t \epsilon, \quad \epsilon \sim N(0, I), \quad p(z_s \mid z_t) = q(z_s \mid z_t, \hat x),
 
-The model removes noise, with the datum as a net estimates it. As the number of levels grows, the ELBO becomes (Kingma,
-Salimans, Poole & Ho 2021, arXiv:2107.00630; Ho, Jain & Abbeel 2020, arXiv:2006.11239)
+for s < t. The model removes noise: a net :math:`\hat\epsilon(z_t, \gamma(t))` estimates it, which gives :math:`\hat x =
+(z_t - \sigma_t \hat\epsilon) / \alpha_t`, and q given x is normal. With more and more levels the ELBO becomes (Kingma
+et al. 2021, arXiv:2107.00630; Ho, Jain & Abbeel 2020, arXiv:2006.11239)
 
 .. math::
 
@@ -109,7 +109,7 @@ for levels in (3, 10, 30):
 figure = plots.latent_panels(panels, title="data, noise, and draws of T steps")
 
 # %%
-# The bound lies near below log p(x). With few levels the ELBO is far lower, for each p(z_s | z_t) is one normal; the
+# The bound lies a little below log p(x). With few levels the ELBO is far lower, for each p(z_s | z_t) is one normal; the
 # weights of 100 particles make up for most of it, and thirty steps draw points of the data's own log density.
 #
 # What goes wrong: noise that does not end in noise

@@ -4,14 +4,14 @@ r"""
 
 Two ways to be uncertain that cost almost nothing to write. Monte Carlo dropout (Gal & Ghahramani 2016,
 arXiv:1506.02142) keeps dropout switched on when it predicts. A deep ensemble (Lakshminarayanan, Pritzel & Blundell
-2017, arXiv:1612.01474) trains M nets from different starts and averages their predictions. Both are a :math:`q(w)`:
+2017, arXiv:1612.01474) trains K nets from different starts and averages their predictions. Both are a :math:`q(w)`:
 
 .. math::
 
-   q_{\text{dropout}}(W) = \text{law of } M \,\mathrm{diag}(z), \; z_j \sim \mathrm{Bernoulli}(1 - r), \qquad
-   q_{\text{ensemble}}(w) = \frac1M \sum_m \delta(w - w_m) .
+   q_{\text{dropout}}: \; W = M \,\mathrm{diag}(z), \; z_j \sim \mathrm{Bernoulli}(1 - r), \qquad
+   q_{\text{ensemble}}(w) = \frac1K \sum_k \delta(w - w_k) ,
 
-With the prior :math:`N(0, s^2)` the dropout loss is the ELBO whose last term is an L2 penalty,
+with M learned, r the dropout rate, point masses at the nets. With the prior :math:`N(0, s^2)` dropout has an L2 penalty,
 
 .. math:: E_q[-\log p(W)] = \frac{1 - r}{2 s^2} \|M\|^2 + \mathrm{const} ,
 
@@ -82,8 +82,8 @@ bands = plots.regression_bands(panels)
 
 # %%
 # The members of the ensemble share the data's curve and part beyond its ends, where the point estimate is as sure as
-# anywhere; inside the gap they hardly differ. On this curve the point estimate happens to go on rightly, so that log p
-# does not reward the doubt. Dropout pays among the data too: its noise is there wherever units are switched on.
+# anywhere; inside the gap they hardly differ. This point estimate happens to go on rightly (most do not: page 22), so
+# that log p does not reward the doubt. Dropout pays among the data too: its noise is there wherever units are switched on.
 #
 # What goes wrong: uncertainty that does not learn
 # ------------------------------------------------

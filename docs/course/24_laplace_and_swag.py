@@ -8,9 +8,9 @@ Laplace's approximation (MacKay 1992) is a normal about a net that was trained a
 
    p(w \mid D) \approx N(w^*, H^{-1}), \qquad H = \tfrac{1}{\tau^2} I + \sum_i J_i^\top \Lambda_i J_i ,
 
-with :math:`J_i` the derivative of the net's outputs by the weights and :math:`\Lambda_i` the curvature of the
-likelihood by the outputs. The integral of that normal estimates the evidence, which chooses the prior's scale
-:math:`\tau` without held-out data:
+with :math:`w^*` the most probable weights (the mode), :math:`J_i` the derivative of the net's outputs by the P weights and
+:math:`\Lambda_i` the second derivative of -log likelihood by the outputs. The integral of that normal estimates the
+evidence, which chooses the prior's scale :math:`\tau` without held-out data:
 
 .. math::
 

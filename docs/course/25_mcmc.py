@@ -6,12 +6,12 @@ A Markov chain visits weights as often as the posterior says, and needs it up to
 
 .. math:: U(w) = -\log p(w) - \sum_i \log p(y_i \mid x_i, w) .
 
-* **Metropolis** (1953): propose :math:`w' = w + \epsilon`, accept with probability :math:`\min(1, e^{U(w) - U(w')})`.
+* **Metropolis** (1953): propose :math:`w' = w +` noise, accept with probability :math:`\min(1, e^{U(w) - U(w')})`.
 * **Gibbs** (Geman & Geman 1984): draw one variable from its distribution given the others, in turn.
-* **HMC** (Neal 2011, arXiv:1206.1901) follows the gradient on a path of L leapfrog steps, then accepts or not;
+* **HMC** (Neal 2011, arXiv:1206.1901) rolls over U like a ball: L leapfrog steps, a gradient each, then accepts or not;
   **NUTS** (Hoffman & Gelman 2014, arXiv:1111.4246) chooses L.
 * **SGLD** (Welling & Teh 2011): gradient steps on minibatches plus noise, :math:`w \leftarrow w - \eta \nabla \tilde U
-  + \sqrt{2 \eta}\, \epsilon`, and no acceptance.
+  + \sqrt{2 \eta}\, N(0, I)`, with :math:`\tilde U` estimated from the batch, and no acceptance.
 
 Of R chains of S draws, :math:`\hat R` is the spread of all draws over the spread within chains (near 1, or the chains
 have not met), and the effective sample size :math:`RS / (1 + 2 \sum_t \rho_t)` for autocorrelations :math:`\rho_t`.
@@ -93,7 +93,7 @@ counter = model.register_forward_hook(lambda *_: calls.append(1))
 nuts = {"num_samples": 60, "warmup": 30, "num_chains": CHAINS, "compile": "off"}
 kinds = {
     "Metropolis": lambda: stacked(random_walk, x, num_samples=1_000, warmup=300),
-    "HMC": lambda: stacked(hmc, x, num_samples=150, warmup=80, num_steps=8),
+    "HMC": lambda: stacked(hmc, x, num_samples=150, warmup=80, num_steps=8),  # 4 to 8, mean 6
     "NUTS": lambda: mcmc(model, data, NUTS, **nuts).draws["w.weight"].flatten(1),
     "SGLD": lambda: sgld(0.01),
 }
@@ -110,9 +110,9 @@ print(f"exact      slope {truth.mean[1]:.3f} +- {spread[1]:.3f}")
 traces = plots.line_panels([panels], xlabels=["draw"] * 4, ylabels=["slope", "", "", ""])
 
 # %%
-# All means agree. In evaluations of the density, warm-up included, HMC is the cheapest; NUTS pays for choosing its
-# length, SGLD (a third of the data each time) for its small steps. For two weights Metropolis does well too: its steps
-# for a draw grow as the number of weights D, those of HMC as the fourth root of D (Neal 2011).
+# All means agree within errors of sd / root of ESS. In evaluations of the density, warm-up included, HMC is cheapest;
+# NUTS pays for choosing its length, SGLD (a third of the data each time) for its small steps. For two weights Metropolis
+# does well too: its steps for a draw grow as the number of weights D, those of HMC as its fourth root (Neal 2011).
 #
 # Gibbs: the noise too
 # --------------------

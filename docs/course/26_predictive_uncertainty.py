@@ -5,14 +5,14 @@ r"""
 A classifier says :math:`p(y \mid x)`, and one can check what it says. A **proper score** is best, on average, for the
 one who reports what they believe: the negative log-likelihood and the Brier score,
 
-.. math:: -\log p_y, \qquad \sum_c (p_c - [c = y])^2 .
+.. math:: -\log p_y, \qquad \sum_c (p_c - [c = y])^2 , \qquad [c = y] \text{ being 1 or 0}.
 
 **Calibration**: of the predictions made with confidence 0.8, eight in ten are right. The expected calibration error
-sorts predictions into bins of confidence (Guo et al. 2017, arXiv:1706.04599),
+sorts the N predictions into bins, :math:`n_m` in bin m (Guo et al. 2017, arXiv:1706.04599),
 
 .. math:: \mathrm{ECE} = \sum_m \frac{n_m}{N} \left| \mathrm{accuracy}_m - \mathrm{confidence}_m \right| .
 
-Of Bayesian predictions the entropy has two parts, noise and what more data would remove:
+Of Bayesian predictions the entropy H has two parts, noise and what more data would remove, the mutual information I:
 
 .. math:: H[E_w\, p(y \mid w)] = E_w\, H[p(y \mid w)] + I(y; w) .
 """
@@ -136,8 +136,8 @@ entropies = plots.entropy_histograms(panels, num_classes=10)
 shift = plots.comparison(scores, "angle (degrees)", "NLL, nats")
 
 # %%
-# Mean field, the worst by NLL at home, tells patches apart best and loses least on turned digits: calibration on
-# known data says little about unknown ones. The ensemble separates best by what its members disagree about.
+# Mean field, the worst by NLL at home, tells patches apart best and loses least on turned digits: calibration on known
+# data says little of unknown ones. Mutual information is a little better than entropy for the ensemble, far worse for it.
 #
 # Exercise 1
 # ----------

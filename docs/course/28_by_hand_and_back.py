@@ -3,12 +3,12 @@ r"""
 ==========================================
 
 `Model` and `Guide` are Pyro programs, and a Pyro program of your own is as good a pair as any: this page writes one
-VAE three times, and shows that all three are one density. The objective is the same throughout,
+VAE twice, by hand and wired, and shows that both are one density. The objective is the same throughout,
 
 .. math:: L = E_{q(z \mid x)}[\log p(x, z) - \log q(z \mid x)],
 
-a sum over the sites of two traces: each `sample` statement of the model adds its log-probability, each of the guide
-takes one away.
+a sum over the sites of two traces (the records of a run of each program): each `sample` statement of the model adds its
+log-probability, each of the guide takes one away.
 """
 
 import pyro

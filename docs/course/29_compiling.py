@@ -84,7 +84,7 @@ times = plots.comparison(
 # --------------------------------------------------
 # A recorded step does not run your Python again. A program that prints, counts or appends would do so once and no
 # more, and a number that it reads would stay what it was. pyrovae notices such a program and runs it as it is; without
-# a look at the log one would only see that it is slow.
+# a look at the log one would only see that it is slow. (`check` and the try to record it make a few calls more.)
 
 messages = []
 
@@ -121,7 +121,8 @@ print("the log:", *(message[:150] for message in messages), sep="\n    ")
 #
 # Exercise 1
 # ----------
-# *How much of an eager step is overhead?* If it were arithmetic, ten times the data would take ten times as long.
+# *How much of an eager step (not recorded) is overhead?* If it were arithmetic, ten times the data would take ten times
+# as long.
 
 for size in (10, 100, 1_000):
     rows = load_digits().batches("threshold", flatten=True, batch_size=size)[0]

@@ -2,8 +2,9 @@ r"""
 30. Several processes and GPUs
 ==============================
 
-The gradient of a mean over a batch is the mean of the gradients over its parts, if the parts are of equal size. So R
-processes take a part of each batch each, compute their own gradient, average all gradients, and make the same step:
+Let :math:`\ell_i` be the loss of datum i. The gradient of a mean over a batch is the mean of the gradients over its
+parts, if the parts are of equal size. So R processes take a part of each batch each, compute their own gradient,
+average all gradients, and make the same step:
 
 .. math:: \nabla \frac1B \sum_{i=1}^{B} \ell_i = \frac1R \sum_{r=1}^{R} \nabla \frac{1}{B / R} \sum_{i \in r} \ell_i .
 
@@ -125,7 +126,7 @@ if len(runs) == 2:
 learning = plots.comparison(lines, "epoch", "ELBO, nats per datum")
 
 # %%
-# On GPUs, with `loss.to(ranks.device)`, each process takes the GPU of its rank. ::
+# On GPUs, with `loss.to(ranks.device)`, each process takes the GPU with its own number on the machine. ::
 #
 #     torchrun --standalone --nproc-per-node 8 program.py result.json
 #     torchrun --nnodes 4 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 program.py result.json

@@ -79,7 +79,8 @@ def mutual_information(probs: Tensor) -> Tensor:
     weights disagree.
 
     The part of `entropy(probs.mean(0))` that more data would remove; the rest is noise in the
-    labels. Never negative, at most log S, and biased low at finite S: compare at equal S.
+    labels. Never negative, at most log S, and biased low at finite S: compare at equal S. Exactly
+    0 where all draws are equal, so that they tie in `auroc`.
 
     Shapes: probs (S, N, C) -> (N,). Units: nats. Errors: ValueError for invalid probabilities.
 
@@ -90,7 +91,8 @@ def mutual_information(probs: Tensor) -> Tensor:
         tensor([0.6931, 0.0000])
     """
     probabilities(probs, ("S", "N"))
-    return (_entropy(probs.mean(0)) - _entropy(probs).mean(0)).clamp(min=0)
+    found = (_entropy(probs.mean(0)) - _entropy(probs).mean(0)).clamp(min=0)
+    return found.masked_fill((probs == probs[:1]).all(-1).all(0), 0.0)
 
 
 def _entropy(probs: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ class Moments:
     """Aleatoric part: E_w Var[y | w], `(N, *event)`; for classes E_w H[y | w] in nats, `(N,)`."""
     epistemic: Tensor
     """Epistemic part: Var_w E[y | w]; for classes the mutual information of y and w in nats,
-    `(N,)`."""
+    `(N,)`, exactly 0 where it is no more than the rounding of the sums over draws."""
 
     @property
     def total(self) -> Tensor:
@@ -159,7 +159,8 @@ def predict_moments(
             compile,
             redraw=True,
         ):
-            results.append(_moments(*(sum(each) / num_samples for each in zip(*parts))))
+            mean, noise, square = (sum(each) / num_samples for each in zip(*parts))
+            results.append(_moments(mean, noise, square, num_samples))
     return Moments(
         torch.cat([result.mean for result in results]),
         torch.cat([result.aleatoric for result in results]),
@@ -195,13 +196,14 @@ def of_draws(value: Tensor, fn: torch.distributions.Distribution, count: int) ->
     return value.expand(count, *value.shape[1:])
 
 
-def _moments(mean: Tensor, noise: Tensor, square: Tensor) -> Moments:
+def _moments(mean: Tensor, noise: Tensor, square: Tensor, num_samples: int) -> Moments:
     if square.numel() == 0 and mean.numel():
-        return Moments(
-            mean.cpu(),
-            noise.cpu(),
-            (-torch.xlogy(mean, mean).sum(-1) - noise).clamp_min(0.0).cpu(),
-        )
+        entropy = -torch.xlogy(mean, mean).sum(-1)
+        rounding = 4 * num_samples * torch.finfo(mean.dtype).eps * (1 + entropy)
+        mutual = entropy - noise
+        # exactly 0 for a point estimate, so that no ranking is one of rounding
+        mutual = torch.where(mutual > rounding, mutual, 0.0)
+        return Moments(mean.cpu(), noise.cpu(), mutual.cpu())
     return Moments(mean.cpu(), noise.cpu(), (square - mean**2).clamp_min(0.0).cpu())
 
 

@@ -190,6 +190,14 @@ def test_mutual_information_is_disagreement():
     torch.testing.assert_close(metrics.mutual_information(probs), kl)
 
 
+def test_equal_draws_have_no_mutual_information():
+    """Exactly 0 and not rounding, whose order would be a detector's answer."""
+    probs = torch.randn(200, CLASSES).softmax(-1).expand(7, -1, -1)
+    found = metrics.mutual_information(probs)
+    assert (found == 0).all()
+    assert metrics.auroc(found[:50], found[50:]) == 0.5
+
+
 def test_calibrated_set_has_no_error_and_an_overconfident_one_its_own():
     """Ten data at each confidence k/10, of which k are right; then all that confident, half right."""
     k = torch.arange(6, 10).repeat_interleave(10)

@@ -762,3 +762,25 @@ def test_predictive_checks_mark_the_data():
 def test_rank_plots_refuse_what_they_cannot_draw(draw, message):
     with pytest.raises(ValueError, match=message):
         draw()
+
+
+def test_latent_panels_of_several_sizes_and_labels():
+    panels = {"a": torch.randn(6, 2), "b": torch.randn(3, 2), "c": torch.randn(4, 2)}
+    labels = {"a": torch.tensor([0, 1, 2, 0, 1, 2]), "b": torch.tensor([2, 2, 1])}
+    figure = plots.latent_panels(panels, labels)
+    colours = [axes.collections[0].get_facecolors() for axes in figure.axes]
+    assert [len(one) for one in colours] == [6, 3, 1]
+    np.testing.assert_array_equal(colours[0][[2, 5, 1]], colours[1])
+    assert [text.get_text() for text in figure.legends[0].get_texts()][1:] == ["0", "1", "2"]
+    for axes, z in zip(figure.axes, panels.values(), strict=True):
+        np.testing.assert_allclose(axes.collections[0].get_offsets(), z)
+    assert len(plots.latent_panels(panels).legends[0].get_texts()) == 1
+    with pytest.raises(ValueError, match=r"y has shape \(6,\), expected \(3,\), .* code of 'b'"):
+        plots.latent_panels(panels, labels["a"])
+    with pytest.raises(ValueError, match="y names 'd', expected names of panels"):
+        plots.latent_panels(panels, {"d": labels["a"]})
+    for shape in ((5, 3), (5,), (0, 2)):
+        with pytest.raises(ValueError, match=r"expected \(N, 2\)"):
+            plots.latent_panels({**panels, "d": torch.zeros(shape)})
+    with pytest.raises(ValueError, match="at least one panel"):
+        plots.latent_panels({})

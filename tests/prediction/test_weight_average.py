@@ -60,6 +60,20 @@ def test_of_a_point_it_is_the_likelihood() -> None:
     torch.testing.assert_close(moments.aleatoric, torch.full((12, 1), exact.noise**2))
 
 
+@pytest.mark.parametrize("num_samples", [3, 100])
+def test_a_point_has_no_mutual_information(num_samples: int) -> None:
+    net = pv.Bayesian(MLP(5, [20], 4))
+    model = pv.Model(y=pv.Node(CategoricalHead(net), "x"))
+    moments = pv.predict_moments(
+        model, PointEstimate(net), {"x": torch.randn(90, 5)}, num_samples=num_samples
+    )
+    assert (moments.epistemic == 0).all()
+    torch.testing.assert_close(moments.total, moments.aleatoric)
+    narrow = MeanField(net, init_scale=1e-3)
+    moments = pv.predict_moments(model, narrow, {"x": torch.randn(90, 5)}, num_samples=num_samples)
+    assert (moments.epistemic > 0).all()
+
+
 def test_moments_are_the_exact_ones() -> None:
     exact, guide = exact_pair()
     new, runs = {"x": torch.randn(5, 2)}, 50
