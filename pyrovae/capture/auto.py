@@ -84,6 +84,7 @@ class AutoCapture(Generic[Result]):
     def _capture(self, key: tuple, batch: Batch) -> None:
         try:
             start = time.perf_counter()
+            logger.info("compiling an evaluation")
             captured = Captured(self.program, batch, modules=self.modules, reads=self.reads)
             if self.probe is not None and not captured.matches_eager(self.probe(batch)):
                 raise CaptureError(

@@ -195,6 +195,7 @@ class CapturedSteps:
 
     def _capture(self, key: tuple, batch: Batch) -> None:
         start = time.perf_counter()
+        logger.info("%s the training step", "compiling" if self.compiled else "capturing")
         reason: object = "another process cannot capture it"
         replay: ReplayedStep | None
         try:
