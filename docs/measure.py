@@ -164,7 +164,7 @@ MEASUREMENTS = {
     ),
     "bnn-mnist": Measurement(
         BNN,
-        ("map", "bbb", "mc-dropout", "laplace", "swag"),
+        ("map", "bbb", "mc-dropout", "laplace"),
         "--dataset mnist --hidden 400 400 --seeds 5 --valid-fraction 0.1 --ood photographs --steps 8000 "
         "--batch-size 128 --lr 0.001 --threads 1",
         CLASSES,
