@@ -104,9 +104,9 @@ bands = plots.regression_bands(panels)
 # Away from the data the point estimate is wrong and sure of it, and how wrong is luck: five fits from other seeds score
 # -15 to -20 nats there, that of page 23 scores -2. The posterior, which doubts, loses less than most of them. With the KL
 # overpaid the net is kept too near to its prior to follow the curve: a nat is lost among the data, and the doubt of a
-# prior is no bad guess away from them. The mean-field band does widen away from
-# the data, but less in the gap than an exact posterior would: independent weights cannot say "some line through both
-# sides" (Foong et al. 2020, arXiv:1909.00719).
+# prior is no bad guess away from them. The mean-field band does widen away from the data, but less in the gap than an
+# exact posterior would: independent weights cannot say "some line through both sides" (Foong et al. 2020,
+# arXiv:1909.00719).
 #
 # Exercise 1
 # ----------
