@@ -11,10 +11,13 @@ ROOT_PAGES = {"CONTRIBUTING", "SECURITY", "CHANGELOG"}
 
 
 def of_the_site(text: str) -> str:
-    """`](../CONTRIBUTING.md)` and, in the pages of the root, `](docs/programs.md)`."""
+    """`](../CONTRIBUTING.md)`, the files of the course and, in the pages of the root,
+    `](docs/programs.md)`."""
     for name in ROOT_PAGES:
         text = re.sub(rf"\]\((?:\.\./)?{name}\.md", f"]({name.lower()}.md", text)
-    return re.sub(r"\]\(docs/", "](", text)
+    text = re.sub(r"\]\(docs/", "](", text)
+    text = text.replace("](course/GALLERY_HEADER.rst)", "](generated/course/index.rst)")
+    return re.sub(r"\]\(course/(\w+)\.py\)", r"](generated/course/\1.rst)", text)
 
 
 def read(app: Sphinx, name: str, content: list[str]) -> None:
