@@ -162,14 +162,6 @@ MEASUREMENTS = {
         REGRESSION,
         ("map", "bbb", "hmc"),
     ),
-    "bnn-mnist": Measurement(
-        BNN,
-        ("map", "bbb", "mc-dropout", "laplace"),
-        "--dataset mnist --hidden 400 400 --seeds 5 --valid-fraction 0.1 --ood photographs --steps 8000 "
-        "--batch-size 128 --lr 0.001 --threads 1",
-        CLASSES,
-        (),
-    ),
 }
 
 
@@ -200,8 +192,9 @@ def run_command(command: list[str]) -> float:
     print(" ".join(command), flush=True)
     process = subprocess.Popen([sys.executable, *command[1:]], cwd=DOCS.parent)
     _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"status {os.waitstatus_to_exitcode(status)}: {' '.join(command)}")
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"status {process.returncode}: {' '.join(command)}")
     return usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
