@@ -315,7 +315,7 @@ def main() -> None:
     if unknown := set(names) - set(MEASUREMENTS):
         parser.error(f"no measurement is called {', '.join(sorted(unknown))}")
     with tempfile.TemporaryDirectory() as temporary:
-        work = asked.work or Path(temporary)
+        work = (asked.work or Path(temporary)).resolve()
         if asked.action == "check":
             check(names, work)
         for name in names if asked.action == "run" else ():
