@@ -94,8 +94,7 @@ show("last layer", linearize(part_model, part_mode), posterior.guide(part_net))
 # ----
 # SGD at a constant rate, from the mode; the hook `Collect` keeps its weights.
 
-guide = PointEstimate(net)
-torch.nn.utils.vector_to_parameters(torch.cat([v.flatten() for v in mode.values()]), guide.loc)
+guide = PointEstimate(net).start_at(mode)
 collect = Collect(guide.values, every=4)
 loss, sgd = pv.ElboLoss(model, guide, num_data=N), torch.optim.SGD(guide.parameters(), lr=1e-3)
 pv.fit(loss, Batches(split.train, 27, shuffle=True), epochs=1_000, optimizer=sgd, hooks=[collect])

@@ -409,3 +409,21 @@ def test_a_dense_covariance_trains_as_an_elbo_should() -> None:
     elbo = [row["elbo"] for row in history]
     assert elbo[0] < elbo[-1] < -math.log(0.1) - 0.5 * math.log(2 * math.pi)
     assert elbo[-1] > -8
+
+
+def test_a_point_estimate_starts_at_given_values() -> None:
+    """A positive site too, whose parameter is its logarithm; sites that are not named stay."""
+    net = pv.Bayesian(nn.Linear(3, 2), hierarchical(point=False))
+    one, other = PointEstimate(net), PointEstimate(net)
+    with torch.no_grad():
+        for loc in other.loc:
+            loc.add_(0.3)
+    bias = one.values()["w.bias"].clone()
+    given = {name: value for name, value in other.values().items() if name != "w.bias"}
+    found = one.start_at({**given, "of another net": torch.ones(1)}).values()
+    assert any((value > 0).all() and name.endswith("variance") for name, value in given.items())
+    for name, value in given.items():
+        torch.testing.assert_close(found[name], value)
+    assert found["w.bias"].equal(bias)
+    with pytest.raises(ValueError, match="expected \\(2,\\)"):
+        one.start_at({"w.bias": torch.ones(2, 1)})

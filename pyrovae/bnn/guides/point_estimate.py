@@ -1,7 +1,10 @@
 """One value for each weight: maximum a posteriori, and the state of a sampler."""
 
+from collections.abc import Mapping
+
 import pyro
 import pyro.distributions as dist
+import torch
 import torch.nn as nn
 from torch import Tensor
 
@@ -41,6 +44,29 @@ class PointEstimate(nn.Module):
     def values(self) -> dict[str, Tensor]:
         """The weights by site."""
         return {site.name: site.transform(loc) for site, loc in zip(self.sites, self.loc)}
+
+    @torch.no_grad()
+    def start_at(self, values: Mapping[str, Tensor]) -> "PointEstimate":
+        """Put weights, as `values()` of another guide gives them, in place of the parameters.
+
+        Sites that `values` does not name stay as they are, and names without a site are ignored.
+        Raises: ValueError for another shape than the site's.
+
+        Example:
+            >>> from pyrovae import Bayesian
+            >>> guide = PointEstimate(Bayesian(nn.Linear(3, 2))).start_at({"w.bias": torch.ones(2)})
+            >>> guide.values()["w.bias"].tolist()
+            [1.0, 1.0]
+        """
+        for site, loc in zip(self.sites, self.loc):
+            if site.name in values:
+                value = values[site.name]
+                if value.shape != loc.shape:
+                    raise ValueError(
+                        f"the value of site {site.name!r} has shape {tuple(value.shape)}, expected {tuple(loc.shape)}."
+                    )
+                loc.copy_(site.transform.inv(value))
+        return self
 
     def unconstrained(self) -> dict[str, Tensor]:
         """The numbers that training moves, by site: the weights themselves, the logarithms of
