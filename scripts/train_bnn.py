@@ -113,10 +113,11 @@ def _main(t: Training, folder: Folder) -> Path:
         pv.save_weights(guides, folder.posterior)
     history = trained.history
     seconds = earlier + trained.seconds if history is None else sum(history["seconds"])
+    trained = dataclasses.replace(trained, seconds=seconds)  # those of earlier sessions too
     scores = score(trained, s, task, unknown)
     folder.record(
         metrics=scores.summary(),
-        train_seconds=seconds,
+        train_seconds=trained.seconds,
         steps=trained.steps,
         num_samples=trained.num_samples,
         wall_seconds=time.perf_counter() - start,
@@ -126,7 +127,7 @@ def _main(t: Training, folder: Folder) -> Path:
         say(f"{task.name}: one more network on all rows, to predict new ones with")
         train_predictor(method, s, task, folder.path, device=device, resume=t.resume)
     say(
-        f"trained {trained.steps} steps in {seconds:.0f} s; {s.run.num_samples} draws; mean ± standard error over "
+        f"trained {trained.steps} steps in {trained.seconds:.0f} s; {s.run.num_samples} draws; mean ± standard error over "
         f"splits and seeds\n\n{markdown({t.method: scores.summary()})}\n"
         f"peak memory: {peak_memory_mib() or float('nan'):.0f} MiB"
     )
