@@ -171,20 +171,23 @@ def measure(name: str, rows: tuple[str, ...], work: Path) -> dict:
     The last row first: it is one that all options apply to, and each call names the rows that are
     there already.
     """
-    one, out, peaks = MEASUREMENTS[name], work / name, {}
+    one, out, made = MEASUREMENTS[name], work / name, {}
     for first in reversed(range(len(rows))):
         kept = work / f"{name}.peaks" / f"{one.rows.index(rows[first])}.json"
         if not kept.exists():
             command = one.tool.command(rows[first:], one.options)
             peak = run_command([*command, "--out", str(out)])
-            write_result(kept, {"row": rows[first], "peak_mib": peak})
-        peaks[rows[first]] = read_result(kept)["peak_mib"]
+            write_result(kept, {"row": rows[first], "peak_mib": peak, **machine()})
+        made[rows[first]] = read_result(kept)
     command = one.tool.command(rows, one.options)
     run_command([*command, "--out", str(out)])  # the table of all, from their results
     found = one.tool.read(out)
     for row, label in zip(found.values(), rows, strict=True):
-        row["peak_mib"] = peaks[label]
-    return {"command": " ".join(command), **machine(), "rows": found}
+        row["peak_mib"] = made[label]["peak_mib"]
+    where = {
+        fact: ", ".join(sorted({row[fact] for row in made.values()})) for fact in machine()
+    }  # several, if it was continued elsewhere or after a commit
+    return {"command": " ".join(command), **where, "rows": found}
 
 
 def run_command(command: list[str]) -> float:

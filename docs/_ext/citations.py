@@ -19,11 +19,9 @@ def read_entries(text: str) -> list[Entry]:
     """Fields of all entries, with `key`, and the entry itself as `bibtex`."""
     entries = []
     for block in re.findall(r"@misc\{.*?\n\}\n", text, flags=re.DOTALL):
-        fields = dict(re.findall(r"^  (\w+) = \{+(.*?)\}+,$", block, flags=re.MULTILINE))
-        # a value that ends in an accented letter loses no brace that is its own
-        author = re.search(r"^  author = \{(.*)\},$", block, flags=re.MULTILINE)
-        fields |= {"key": block[6 : block.index(",")], "bibtex": block}
-        entries.append(fields | ({"author": author[1]} if author else {}))
+        fields = dict(re.findall(r"^  (\w+) = \{(.*)\},$", block, flags=re.MULTILINE))
+        fields["title"] = fields["title"][1:-1]  # its second braces keep capitals
+        entries.append({**fields, "key": block[6 : block.index(",")], "bibtex": block})
     return entries
 
 
