@@ -91,6 +91,7 @@ explorer.write()
 html_extra_path = ["generated/explorer"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
+html_context = {"default_mode": "auto"}
 html_theme_options = {
     "navigation_with_keys": False,
     "show_prev_next": True,
