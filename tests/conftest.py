@@ -1,6 +1,10 @@
 """Every test starts alike: one thread, float64, seed 0, Pyro's validation on, an empty parameter
 store."""
 
+import functools
+import gc
+import inspect
+import os
 from collections.abc import Iterator
 
 import pyro
@@ -8,6 +12,17 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+# for speed: tyro reads the source of the settings anew for every command line, and no test pulls
+# the plug of the disk
+inspect.getsource = functools.cache(inspect.getsource)
+os.fsync = lambda handle: None
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays, so the garbage collector need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
 
 
 @pytest.fixture(autouse=True)

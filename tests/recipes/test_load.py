@@ -26,9 +26,9 @@ OWN = {
     "nuts": ("--draws", 5, "--hmc-warmup", 5, "--hmc-samples", 5, "--nuts-depth", 2),
     "gibbs": ("--draws", 5, "--hmc-warmup", 5, "--hmc-samples", 5, "--nuts-depth", 2),
     "random-walk": ("--draws", 5, "--random-walk-steps", 10),
-    "sgld": ("--draws", 5),
-    "sghmc": ("--draws", 5),
-    "swag": ("--draws", 5, "--swag-rank", 2, "--steps", 60),  # so many, for its draws
+    "sgld": ("--draws", 5, "--steps", 40),  # so many, for its draws
+    "sghmc": ("--draws", 5, "--steps", 40),
+    "swag": ("--draws", 5, "--swag-rank", 2, "--steps", 60),
     "ensemble": ("--members", 2),
     "stacking": ("--members", 2, "--draws", 4, "--valid-fraction", 0.1),
 }

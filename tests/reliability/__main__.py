@@ -90,9 +90,14 @@ def _mutations(options: argparse.Namespace, folder: Path) -> bool:
 
     reports = []
     for writer in tqdm(mutations.READERS, unit="script"):
+        whole = folder.parent / "kills" / writer / "whole"  # if that attack came before
         reports.append(
             mutations.attack(
-                writer, folder / writer, mutations=60 if options.full else 2, seed=options.seed
+                writer,
+                folder / writer,
+                mutations=60 if options.full else 2,
+                seed=options.seed,
+                finished=whole if whole.exists() else None,
             )
         )
         tqdm.write(f"{writer}: {reports[-1]}")
@@ -112,10 +117,16 @@ def _inputs(options: argparse.Namespace, folder: Path) -> bool:
 def _soak(options: argparse.Namespace, folder: Path) -> bool:
     import soak
 
-    steps, fits = (1_000_000, 500) if options.full else (2_000, 6)
+    steps, epoch, fits = (1_000_000, 1000, 500) if options.full else (800, 100, 4)
     grown = {
         f"steps, compile={mode}": soak.growth(
-            soak.steps(steps, compile=mode, every=max(1, steps // 10_000), say=tqdm.write)
+            soak.steps(
+                steps,
+                compile=mode,
+                epoch=epoch,
+                every=max(1, steps // (10 * epoch)),
+                say=tqdm.write,
+            )
         )
         for mode in ("on", "off")
     }

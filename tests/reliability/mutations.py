@@ -126,16 +126,26 @@ class Report:
 
 
 def attack(
-    writer: str, folder: Path, *, mutations: int, seed: int, limit: float = 300.0
+    writer: str,
+    folder: Path,
+    *,
+    mutations: int,
+    seed: int,
+    limit: float = 300.0,
+    finished: Path | None = None,
 ) -> Report:
-    """Results of `mutations` changed copies of one finished run of `writer`, each read again."""
+    """Results of `mutations` changed copies of one finished run of `writer`, each read again.
+
+    finished: such a run, if there is one already; by default it is made.
+    """
     preload()
     rng, report, log = random.Random(seed), Report(), folder / "log.txt"
     folder.mkdir(parents=True, exist_ok=True)
     original, run = folder / "original", folder / "run"
-    if run_script(writer, *COMMANDS[writer], "--out", run, log=log, limit=limit):
+    if finished is not None:
+        shutil.copytree(finished, original)
+    elif run_script(writer, *COMMANDS[writer], "--out", original, log=log, limit=limit):
         raise RuntimeError(f"{writer} fails undisturbed; see {log}")
-    run.rename(original)
     expected = {
         reader: _read_again(reader, original, run, log, limit)[1] for reader in READERS[writer]
     }

@@ -67,17 +67,19 @@ def data(batches: int = 1000, batch_size: int = 8) -> Batches:
     )
 
 
-def steps(total: int, *, compile: str, every: int = 10, say: Say = print) -> list[Reading]:
-    """One fit of `total` steps in epochs of 1000; a reading after each `every` of them."""
+def steps(
+    total: int, *, compile: str, epoch: int = 1000, every: int = 10, say: Say = print
+) -> list[Reading]:
+    """One fit of `total` steps in epochs of `epoch`; a reading after each `every` of them."""
     readings: list[Reading] = []
 
     def look(run: object) -> None:
         if run.epoch % every == 0 or run.epoch == 1:
-            readings.append(Reading.take(run.epoch * 1000))
+            readings.append(Reading.take(run.epoch * epoch))
             say(str(readings[-1]))
 
     start = time.perf_counter()
-    pv.fit(vae(), data(), epochs=total // 1000, compile=compile, hooks=[look])
+    pv.fit(vae(), data(epoch), epochs=total // epoch, compile=compile, hooks=[look])
     say(f"{total:,} steps, compile={compile!r}: {time.perf_counter() - start:.0f} s")
     return readings
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import arviz as az
 import numpy as np
 import pytest
+import sklearn.datasets
 import torch
 from test_scripts import boxes_of, run
 
@@ -18,7 +19,7 @@ from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.bnn_train import train
 from pyrovae.recipes.nesting import build
 
-QUICK = ("--steps", "40", "--hidden", "8", "--batch-size", "128", "--num-samples", "5")
+QUICK = ("--steps", "20", "--hidden", "8", "--batch-size", "128", "--num-samples", "5")
 OF_METHODS = (
     "--draws",
     "5",
@@ -319,8 +320,10 @@ def test_held_out_data_weight_members_and_scale_classes(tmp_path: Path) -> None:
     ("net", "methods"), [("lenet", "bbb,ensemble,laplace,hmc"), ("resnet8", "bbb,laplace")]
 )
 def test_convolutional_nets_train_and_load(net: str, methods: str, tmp_path: Path) -> None:
-    small = ("--steps", 8, "--batch-size", 512, "--num-samples", 2)
-    common = ("--dataset", "digits", "--net", net, *small)
+    x, y = sklearn.datasets.load_digits(return_X_y=True)
+    np.savez(tmp_path / "few.npz", x=x[:250].reshape(-1, 8, 8).astype(np.float32) / 16, y=y[:250])
+    small = ("--steps", 4, "--batch-size", 100, "--num-samples", 2)
+    common = ("--dataset", tmp_path / "few.npz", "--net", net, *small)
     ask = ("--methods", methods)
     if "hmc" in methods:
         chains = ("--hmc-warmup", 1, "--hmc-samples", 2, "--hmc-leapfrogs", 1, "--draws", 2)
