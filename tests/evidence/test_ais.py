@@ -29,7 +29,7 @@ EXACT = {"linear-gaussian": oracles.linear_gaussian, "two-level": oracles.two_le
 def test_a_path_that_starts_at_the_posterior_weighs_the_evidence(name: str) -> None:
     oracle = EXACT[name]()
     evidence = annealed_importance(
-        oracle.model, oracle.batch, guide=oracle.guide, num_chains=3, num_steps=5
+        oracle.model, oracle.batch, guide=oracle.guide, num_chains=3, num_steps=5, num_leapfrog=2
     )
     torch.testing.assert_close(evidence.log_px, oracle.log_px, atol=1e-10, rtol=0)
     torch.testing.assert_close(evidence.elbo, oracle.log_px, atol=1e-10, rtol=0)
@@ -156,11 +156,13 @@ def test_draws_move_on_but_nothing_else_does() -> None:
     oracle = oracles.linear_gaussian()
     oracle.model.train()
     first, second = (
-        annealed_importance(oracle.model, oracle.batch, guide=oracle.guide, num_steps=3)
+        annealed_importance(
+            oracle.model, oracle.batch, guide=oracle.guide, num_steps=3, num_leapfrog=1
+        )
         for _ in range(2)
     )
     again = [
-        annealed_importance(oracle.model, oracle.batch, num_steps=3, num_chains=2)
+        annealed_importance(oracle.model, oracle.batch, num_steps=3, num_chains=2, num_leapfrog=1)
         for _ in range(2)
     ]
     assert (
