@@ -73,11 +73,15 @@ def test_wrong_guide_is_within_four_standard_errors() -> None:
 
 
 @pytest.mark.parametrize(("shift", "spread"), [(0.3, 1.3), (0.5, 0.9), (0.3, 0.7)])
-def test_standard_error_is_right_to_a_fifth_over_200_repeats(shift: float, spread: float) -> None:
+def test_standard_error_is_right_to_a_fifth_over_200_repeats(
+    shift: float, spread: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Sampling error of a spread from 200 repeats x 10 data is about 2 % to 4 % (heavier tails:
     # more), so 20 % is the
     # requirement and not luck. At spread 0.7 the delta method reports 0.8 of the spread.
-    # The repeats are one call: its particles are drawn for each row alone.
+    # The repeats are one call: its particles are drawn for each row alone. The tails of the 2000
+    # rows, fitted one after another, bear on no number that is compared.
+    monkeypatch.setattr("pyrovae.evidence.weight_summary.fit_pareto", lambda tail: (0.0, 0.0))
     oracle = oracles.linear_gaussian(num_data=10, shift=shift, spread=spread)
     every = pv.log_evidence(
         oracle.model, oracle.guide, {"x": oracle.batch["x"].repeat(200, 1)}, num_particles=300

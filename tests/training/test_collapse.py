@@ -37,7 +37,7 @@ def pair(
     return model.double(), pv.Guide(z=pv.Node(encoder(), "x")).double()
 
 
-def train(loss: nn.Module, epochs: int = 150, **options: object) -> pv.History:
+def train(loss: nn.Module, epochs: int = 75, **options: object) -> pv.History:
     return pv.fit(loss, [{"x": X[:20]}, {"x": X[20:]}], epochs=epochs, lr=5e-2, **options)
 
 
