@@ -64,9 +64,15 @@ def test_the_exact_posterior_has_the_exact_evidence(particles: int) -> None:
         )
 
 
-@pytest.mark.parametrize("elbo", ELBOS)
-@pytest.mark.parametrize("local", [False, True])
-@pytest.mark.parametrize("place", ["optimum", "elsewhere"])
+@pytest.mark.parametrize(
+    ("elbo", "local", "place"),
+    [
+        ("Trace", False, "optimum"),
+        ("Trace", True, "elsewhere"),
+        ("TraceMeanField", False, "elsewhere"),
+        ("TraceMeanField", True, "optimum"),
+    ],
+)
 def test_bayes_by_backprop_has_the_exact_gradient(elbo: str, local: bool, place: str) -> None:
     exact = bayesian_regression()
     best = torch.linalg.inv(exact.covariance).diagonal().rsqrt()
