@@ -149,7 +149,11 @@ def test_a_funnel_has_divergences() -> None:
         v = pyro.sample("v", dist.Normal(0.0, 3.0))
         pyro.sample("x", dist.Normal(torch.zeros(9), (v / 2).exp()).to_event(1))
 
-    chains = chees(funnel, {}, **(SHORT | {"target": 0.2, "max_leapfrogs": 30, "num_samples": 40, "warmup": 40}))
+    chains = chees(
+        funnel,
+        {},
+        **(SHORT | {"target": 0.2, "max_leapfrogs": 30, "num_samples": 40, "warmup": 40}),
+    )
     assert chains.divergent.any() and not chains.divergent.all()
     assert torch.equal(chains.accept[chains.divergent], torch.zeros(int(chains.divergent.sum())))
 

@@ -74,9 +74,7 @@ def test_backward_weights_estimate_one_over_the_evidence() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("name", "compile"), [("linear-gaussian", "off"), ("two-level", "on")]
-)
+@pytest.mark.parametrize(("name", "compile"), [("linear-gaussian", "off"), ("two-level", "on")])
 def test_evidence_is_within_its_error_bar_of_the_exact_value(
     name: str, compile: str, uncompiled: None
 ) -> None:

@@ -191,7 +191,7 @@ def test_smoothed_and_jackknifed_estimates_of_few_or_equal_weights() -> None:
 def test_refined_guides_cover_more() -> None:
     oracle = oracles.linear_gaussian(num_data=16)
     guide = pv.Guide(z=pv.Node(NormalHead(MLP(4, [8], 4)), "x"))  # never trained
-    refined = SemiAmortized(guide, oracle.model, steps=120, lr=0.1)
+    refined = SemiAmortized(guide, oracle.model, steps=80, lr=0.1)
     plain, better = (
         pv.log_evidence(oracle.model, q, oracle.batch, num_particles=1000)
         for q in (guide, refined)
