@@ -906,7 +906,7 @@ def test_captured_evidence_is_the_same(
             pv.log_evidence(
                 model,
                 guide,
-                {"x": torch.cat([X] * 12)},
+                {"x": torch.cat([X] * 4)},
                 num_particles=num_particles,
                 chunk=chunk,
                 compile=mode,
@@ -943,11 +943,22 @@ def test_captured_chains_go_the_same_way(
                 compile=mode,
             ).log_px
         )
+    assert found and torch.equal(*results)
+
+
+def test_captured_chains_go_the_same_way_back(
+    monkeypatch: pytest.MonkeyPatch, uncompiled: None
+) -> None:
+    model, _ = vae()
+    found, results = captures(monkeypatch), []
+    monkeypatch.setattr("pyrovae.evidence.runtime.ROWS", 16)
+    monkeypatch.setattr("pyrovae.capture.auto.PATIENCE", 0.0)
+    for mode in ("off", "on"):
         torch.manual_seed(0)
         results.append(
             bidirectional(model, 5, num_chains=4, num_steps=5, num_leapfrog=2, compile=mode).upper
         )
-    assert found and torch.equal(results[0], results[2]) and torch.equal(results[1], results[3])
+    assert found and torch.equal(*results)
 
 
 def test_guides_that_adapt_to_data_are_not_captured(monkeypatch: pytest.MonkeyPatch) -> None:
