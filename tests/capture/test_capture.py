@@ -906,7 +906,7 @@ def test_captured_evidence_is_the_same(
             pv.log_evidence(
                 model,
                 guide,
-                {"x": torch.cat([X] * 4)},
+                {"x": torch.cat([X] * 12)},
                 num_particles=num_particles,
                 chunk=chunk,
                 compile=mode,
