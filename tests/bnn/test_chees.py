@@ -17,7 +17,7 @@ from pyrovae.bnn.samplers import Chains, chains_to_arviz, chees
 from pyrovae.bnn.samplers.chees import van_der_corput
 from pyrovae.heads import FixedScaleNormalHead
 
-SHORT = dict(num_chains=32, num_samples=100, warmup=150, compile="on")
+SHORT = dict(num_chains=32, num_samples=100, warmup=90, compile="on")
 Y = torch.tensor([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0], dtype=torch.float64)
 S = torch.tensor([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0], dtype=torch.float64)
 
@@ -149,7 +149,11 @@ def test_a_funnel_has_divergences() -> None:
         v = pyro.sample("v", dist.Normal(0.0, 3.0))
         pyro.sample("x", dist.Normal(torch.zeros(9), (v / 2).exp()).to_event(1))
 
-    chains = chees(funnel, {}, **(SHORT | {"target": 0.2, "max_leapfrogs": 30}))
+    chains = chees(
+        funnel,
+        {},
+        **(SHORT | {"target": 0.2, "max_leapfrogs": 30, "num_samples": 40, "warmup": 40}),
+    )
     assert chains.divergent.any() and not chains.divergent.all()
     assert torch.equal(chains.accept[chains.divergent], torch.zeros(int(chains.divergent.sum())))
 

@@ -22,7 +22,7 @@ QUICK = (
     "--epochs",
     12,
     "--batch-size",
-    64,
+    128,
     "--hidden",
     30,
     "--coreset-epochs",
@@ -30,7 +30,7 @@ QUICK = (
     "--num-samples",
     5,
     "--lr",
-    1e-2,
+    2e-2,
 )
 
 
@@ -235,9 +235,9 @@ def test_regression_stream(tmp_path: Path) -> None:
         "--epochs",
         20,
         "--batch-size",
-        32,
+        64,
         "--lr",
-        2e-3,
+        4e-3,
         "--hidden",
         10,
         "--methods",

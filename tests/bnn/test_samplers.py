@@ -138,7 +138,7 @@ def test_hmc_finds_the_posterior_and_its_step() -> None:
         exact.batch,
         num_data=exact.size,
         num_samples=5,
-        warmup=100,
+        warmup=60,
         num_steps=8,
         step_size=0.01,
         thin=2,

@@ -82,7 +82,7 @@ def test_numbers_that_hooks_read_are_seen_to_change(
         if not late:
             handles.append(HOOKS[kind](net))
         try:
-            history = pv.fit(loss, data(), epochs=4, lr=1e-2, compile=mode, hooks=[change])
+            history = pv.fit(loss, data(18), epochs=3, lr=1e-2, compile=mode, hooks=[change])
         finally:
             for handle in handles:
                 handle.remove()
@@ -110,8 +110,8 @@ def test_attributes_of_the_estimator_are_seen_to_change(
         loss = pv.ElboLoss(*vae(), elbo=Trace_ELBO(max_plate_nesting=1))
         return pv.fit(
             loss,
-            data(),
-            epochs=3,
+            data(18),
+            epochs=2,
             compile=mode,
             hooks=[lambda run: change(loss) if run.epoch == 1 else None],
         )["loss"]

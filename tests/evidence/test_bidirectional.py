@@ -16,10 +16,17 @@ from pyrovae.nets import MLP
 from pyrovae.priors import StandardNormal
 
 
-@pytest.mark.parametrize("oracle", [oracles.linear_gaussian, oracles.two_level])
-def test_the_sandwich_closes_on_the_exact_value(oracle: Callable[[], oracles.Oracle]) -> None:
+@pytest.mark.parametrize(
+    ("oracle", "compile"), [(oracles.linear_gaussian, "off"), (oracles.two_level, "on")]
+)
+def test_the_sandwich_closes_on_the_exact_value(
+    oracle: Callable[[], oracles.Oracle], compile: str, uncompiled: None
+) -> None:
+    """Step by step in Python, and as replays of what is captured."""
     oracle = oracle()
-    sandwich = bidirectional(oracle.model, 50, num_chains=80, num_steps=150, num_leapfrog=3)
+    sandwich = bidirectional(
+        oracle.model, 50, num_chains=80, num_steps=150, num_leapfrog=3, compile=compile
+    )
     exact = pv.log_weights(oracle.model, oracle.guide, sandwich.data, 1)[
         0
     ]  # the guide is the exact posterior

@@ -35,7 +35,7 @@ def test_gaps_of_a_linear_gaussian_model_have_closed_forms(name: str) -> None:
         guide,
         oracle.batch,
         num_particles=2000,
-        steps=150,
+        steps=100,
         lr=0.1,
         draws=20,
         log_px=oracle.log_px,

@@ -73,11 +73,15 @@ def test_wrong_guide_is_within_four_standard_errors() -> None:
 
 
 @pytest.mark.parametrize(("shift", "spread"), [(0.3, 1.3), (0.5, 0.9), (0.3, 0.7)])
-def test_standard_error_is_right_to_a_fifth_over_200_repeats(shift: float, spread: float) -> None:
+def test_standard_error_is_right_to_a_fifth_over_200_repeats(
+    shift: float, spread: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Sampling error of a spread from 200 repeats x 10 data is about 2 % to 4 % (heavier tails:
     # more), so 20 % is the
     # requirement and not luck. At spread 0.7 the delta method reports 0.8 of the spread.
-    # The repeats are one call: its particles are drawn for each row alone.
+    # The repeats are one call: its particles are drawn for each row alone. The tails of the 2000
+    # rows, fitted one after another, bear on no number that is compared.
+    monkeypatch.setattr("pyrovae.evidence.weight_summary.fit_pareto", lambda tail: (0.0, 0.0))
     oracle = oracles.linear_gaussian(num_data=10, shift=shift, spread=spread)
     every = pv.log_evidence(
         oracle.model, oracle.guide, {"x": oracle.batch["x"].repeat(200, 1)}, num_particles=300
@@ -187,7 +191,7 @@ def test_smoothed_and_jackknifed_estimates_of_few_or_equal_weights() -> None:
 def test_refined_guides_cover_more() -> None:
     oracle = oracles.linear_gaussian(num_data=16)
     guide = pv.Guide(z=pv.Node(NormalHead(MLP(4, [8], 4)), "x"))  # never trained
-    refined = SemiAmortized(guide, oracle.model, steps=120, lr=0.1)
+    refined = SemiAmortized(guide, oracle.model, steps=80, lr=0.1)
     plain, better = (
         pv.log_evidence(oracle.model, q, oracle.batch, num_particles=1000)
         for q in (guide, refined)
@@ -309,7 +313,7 @@ def test_trained_vae_agrees_with_quadrature_on_100_digits() -> None:
         grid.log_px, exact, atol=1e-4, rtol=0
     )  # decoder and densities are in single precision
     assert grid.error.max() < 1e-4
-    annealed = pv.evidence.annealed_importance(model, {"x": x}, num_steps=100, num_leapfrog=4)
+    annealed = pv.evidence.annealed_importance(model, {"x": x}, num_steps=60, num_leapfrog=4)
     assert abs(annealed.mean - exact.mean()) < 4 * annealed.monte_carlo_se < 0.3
     assert kl_per_dim(model, guide, {"x": x}).shape == (2,)
 
@@ -328,21 +332,19 @@ def quadrature(
 
 def test_peak_memory_does_not_grow_with_k() -> None:
     code = """
-import resource, sys, torch, pyrovae as pv
+import resource, torch, pyrovae as pv
 from pyrovae.heads import BernoulliHead, NormalHead
 from pyrovae.nets import MLP
 from pyrovae.priors import Flat, StandardNormal
 torch.set_num_threads(1)
 model = pv.Model(z=StandardNormal(2), x=pv.Node(BernoulliHead(MLP(2, [256], 784)), "z"))
 guide = pv.Guide(z=pv.Node(NormalHead(MLP(784, [8], 4)), "x"))
-pv.log_evidence(model, guide, {"x": torch.ones(16, 784)}, num_particles=int(sys.argv[1]))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+for k in 500, 5000:  # the peak of a process only grows
+    pv.log_evidence(model, guide, {"x": torch.ones(16, 784)}, num_particles=k)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
-    runs = [
-        subprocess.Popen([sys.executable, "-c", code, str(k)], stdout=subprocess.PIPE)
-        for k in (500, 5000)
-    ]
-    small, large = (int(run.communicate()[0]) for run in runs)
+    run = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True)
+    small, large = map(int, run.stdout.split())
     assert large < 1.2 * small
 
 

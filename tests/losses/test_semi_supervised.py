@@ -105,7 +105,7 @@ def test_data_without_labels_help() -> None:
         test = splits.test.tensors["x"].flatten(1).round()
         torch.manual_seed(0)
         data = Labels.choose(x, y, 30, seed=0)
-        method = Method(epochs=30, hidden=(64,), latent_size=10, lr=3e-3, dropout=0.2)
+        method = Method(epochs=15, hidden=(64,), latent_size=10, lr=6e-3, dropout=0.2)
         found = {name: METHODS[name](data, method) for name in ("supervised", "m2")}
         scores = {
             name: one.accuracy(test, splits.test.tensors["y"]) for name, one in found.items()

@@ -82,7 +82,7 @@ def data(num: int = 200) -> Tensor:
     return torch.randn(num, Z) @ (plane * torch.tensor([2.0, 1.0])).T + 0.1 * torch.randn(num, X)
 
 
-def train(loss: nn.Module, x: Tensor, epochs: int = 150, batch_size: int = 100) -> pv.History:
+def train(loss: nn.Module, x: Tensor, epochs: int = 100, batch_size: int = 100) -> pv.History:
     def corrupt(batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return {**batch, "noisy": batch["x"] + torch.randn_like(batch["x"])}
 
@@ -95,7 +95,7 @@ def test_a_linear_autoencoder_finds_the_principal_components() -> None:
     x = data()
     x = x - x.mean(0)
     encoder, decoder = nets(())
-    history = train(autoencoder("plain", encoder, decoder), x, epochs=400, batch_size=50)
+    history = train(autoencoder("plain", encoder, decoder), x, epochs=250, batch_size=50)
     best = torch.linalg.svdvals(x)[Z:].square().sum() / len(
         x
     )  # what no linear code of Z numbers can keep

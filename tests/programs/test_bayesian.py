@@ -2,6 +2,7 @@
 they refuse."""
 
 import copy
+from collections.abc import Callable
 
 import pyro
 import pyro.distributions as dist
@@ -64,9 +65,15 @@ def test_the_exact_posterior_has_the_exact_evidence(particles: int) -> None:
         )
 
 
-@pytest.mark.parametrize("elbo", ELBOS)
-@pytest.mark.parametrize("local", [False, True])
-@pytest.mark.parametrize("place", ["optimum", "elsewhere"])
+@pytest.mark.parametrize(
+    ("elbo", "local", "place"),
+    [
+        ("Trace", False, "optimum"),
+        ("Trace", True, "elsewhere"),
+        ("TraceMeanField", False, "elsewhere"),
+        ("TraceMeanField", True, "optimum"),
+    ],
+)
 def test_bayes_by_backprop_has_the_exact_gradient(elbo: str, local: bool, place: str) -> None:
     exact = bayesian_regression()
     best = torch.linalg.inv(exact.covariance).diagonal().rsqrt()
@@ -122,7 +129,7 @@ def test_a_fit_reaches_the_exact_mean_field_solution() -> None:
     assert abs(-exact.size * history["loss"][-1] - exact.elbo(exact.mean, best)) < 0.1
 
 
-def pairs() -> dict[str, tuple]:
+def pairs() -> dict[str, Callable[[], tuple]]:
     """Pairs whose ELBO Pyro computes too."""
     batch = labelled()
 
@@ -131,17 +138,25 @@ def pairs() -> dict[str, tuple]:
         return wrap(model), wrap(guide(net)), batch
 
     return {
-        "mean field": made(normal(1.0), lambda net: MeanField(net, init_scale=0.3)),
-        "radial": made(normal(1.0), Radial),
-        "joint normal, an auxiliary site": made(normal(1.0), lambda net: JointNormal(net, rank=2)),
-        "point": made(normal(1.0), PointEstimate),
-        "learned dropout": made(normal(1.0), lambda net: MCDropout(net, 0.3, learn_rate=True)),
-        "hierarchical prior": made(hierarchical(point=False), MeanField),
-        "hierarchical prior, point": made(hierarchical(), MeanField),
-        "horseshoe": made(horseshoe(), MeanField),
-        "horseshoe, joint normal": made(horseshoe(), lambda net: JointNormal(net, init_scale=0.1)),
-        "scaled": made(normal(1.0), MeanField, lambda program: poutine.scale(program, 0.5)),
-        "masked data": masked(batch),
+        "mean field": lambda: made(normal(1.0), lambda net: MeanField(net, init_scale=0.3)),
+        "radial": lambda: made(normal(1.0), Radial),
+        "joint normal, an auxiliary site": lambda: made(
+            normal(1.0), lambda net: JointNormal(net, rank=2)
+        ),
+        "point": lambda: made(normal(1.0), PointEstimate),
+        "learned dropout": lambda: made(
+            normal(1.0), lambda net: MCDropout(net, 0.3, learn_rate=True)
+        ),
+        "hierarchical prior": lambda: made(hierarchical(point=False), MeanField),
+        "hierarchical prior, point": lambda: made(hierarchical(), MeanField),
+        "horseshoe": lambda: made(horseshoe(), MeanField),
+        "horseshoe, joint normal": lambda: made(
+            horseshoe(), lambda net: JointNormal(net, init_scale=0.1)
+        ),
+        "scaled": lambda: made(
+            normal(1.0), MeanField, lambda program: poutine.scale(program, 0.5)
+        ),
+        "masked data": lambda: masked(batch),
     }
 
 
@@ -173,7 +188,7 @@ def masked(batch: dict[str, Tensor]) -> tuple:
     ids=["Trace", "two", "vectorised", "closed", "closed vectorised"],
 )
 def test_values_and_gradients_are_pyros(pair: str, elbo: object) -> None:
-    model, guide, batch = pairs()[pair]
+    model, guide, batch = pairs()[pair]()
     if pair == "horseshoe, joint normal" and isinstance(elbo, TraceMeanField_ELBO):
         pytest.skip("Pyro's closed form leaves out the log-density of a Delta; see the next test")
     elbo.max_plate_nesting = 1 + elbo.vectorize_particles

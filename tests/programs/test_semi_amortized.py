@@ -101,16 +101,16 @@ def test_noise_aside_a_datum_is_refined_for_itself() -> None:
     torch.testing.assert_close(best[0], torch.cat(best[1:]), atol=0.05, rtol=0)
 
 
-@pytest.mark.parametrize("steps", [1, 3, 30])
-def test_few_steps_do_no_harm_in_wide_nets(steps: int) -> None:
+def test_few_steps_do_no_harm_in_wide_nets() -> None:
     model = pv.Model(z=StandardNormal(2), x=pv.Node(BernoulliHead(MLP(2, [64], 4)), "z"))
     guide = pv.Guide(z=pv.Node(NormalHead(MLP(4, [256, 256], 4)), "x"))
     pv.fit(pv.ElboLoss(model, guide), [{"x": X}], epochs=150, lr=1e-2)
-    refined = SemiAmortized(guide, model, steps=steps, num_particles=20)
-    before, after = (
-        pv.log_evidence(model, q, {"x": X}, num_particles=2000) for q in (guide, refined)
-    )
-    assert (after.elbo > before.elbo - 0.05 - 5 * (after.elbo_se + before.elbo_se)).all()
+    before = pv.log_evidence(model, guide, {"x": X}, num_particles=2000)
+    for steps in (1, 3, 30):
+        refined = SemiAmortized(guide, model, steps=steps, num_particles=20)
+        after = pv.log_evidence(model, refined, {"x": X}, num_particles=2000)
+        error = after.elbo_se + before.elbo_se
+        assert (after.elbo > before.elbo - 0.05 - 5 * error).all(), steps
 
 
 def test_a_datum_that_steps_make_worse_stays_where_it_was() -> None:
