@@ -44,7 +44,7 @@ def _adam(s: BnnSettings, task: Task) -> Optimizer:
 
 def _langevin(kind: type[SGLD] | type[SGHMC], factor: float) -> Callable:
     def optimizer(s: BnnSettings, task: Task) -> Optimizer:
-        lr = s.inference.sampler_lr or (0.01 if task.kind == "regression" else 0.05)
+        lr = s.inference.sampler_lr or (0.01 if task.kind == "regression" else 0.3)
         return functools.partial(kind, lr=factor * lr, num_data=task.num_data)
 
     return optimizer

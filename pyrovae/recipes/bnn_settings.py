@@ -110,7 +110,7 @@ class InferenceSettings:
     """Precisions that --prior-fit fits: one, or one for each layer."""
     sampler_lr: Positive | None = None
     """Learning rate of the sampler, in units of SGD on the loss per datum; by default 0.01 for
-    regression, 0.05 for classification."""
+    regression, 0.3 for classification."""
     draws: Count = 50
     """Number of weight samples to keep."""
     hmc_samples: Count = 200
