@@ -28,7 +28,8 @@ from pyrovae.recipes import bounds
 from pyrovae.recipes.bnn_data import load_task
 from pyrovae.recipes.bnn_figures import bands, figures, refuse_bands
 from pyrovae.recipes.bnn_methods import EXPLAINED, METHODS, RULES
-from pyrovae.recipes.bnn_report import Scores, markdown, read_scores, save_scores, score, to_arviz
+from pyrovae.recipes.bnn_report import markdown, read_scores, save_scores, to_arviz
+from pyrovae.recipes.bnn_scores import Scores, score
 from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.bnn_task import Task
 from pyrovae.recipes.bnn_train import train

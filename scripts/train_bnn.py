@@ -27,7 +27,8 @@ from pyrovae.recipes.bnn_data import load_task
 from pyrovae.recipes.bnn_figures import bands, figures, refuse_bands
 from pyrovae.recipes.bnn_methods import EXPLAINED, METHODS, RULES
 from pyrovae.recipes.bnn_predictor import train_predictor
-from pyrovae.recipes.bnn_report import markdown, score, to_arviz
+from pyrovae.recipes.bnn_report import markdown, to_arviz
+from pyrovae.recipes.bnn_scores import score
 from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.bnn_task import epochs_of
 from pyrovae.recipes.bnn_train import stored_guides, train

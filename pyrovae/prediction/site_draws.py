@@ -7,8 +7,8 @@ from torch.distributions import Distribution
 
 from pyrovae.core.batching import Data
 from pyrovae.core.shapes import DATA
+from pyrovae.prediction.chunked_draws import run_draws, site_of
 from pyrovae.prediction.draws import evaluating
-from pyrovae.prediction.weight_average import run_draws, site_of
 
 Read = TypeVar("Read")
 

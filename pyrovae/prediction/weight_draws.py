@@ -10,8 +10,8 @@ from pyrovae.core.batching import Data
 from pyrovae.core.shapes import DATA
 from pyrovae.core.traces import plate_frame
 from pyrovae.core.types import nodes_of
+from pyrovae.prediction.chunked_draws import run_draws
 from pyrovae.prediction.draws import evaluating
-from pyrovae.prediction.weight_average import run_draws
 
 
 def weight_draws(

@@ -17,7 +17,7 @@ from pyrovae.data import (
     load_path,
     split_valid,
 )
-from pyrovae.data.regression import moments
+from pyrovae.data.row_splits import moments
 from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.bnn_task import Task
 from pyrovae.recipes.data_choice import with_classes

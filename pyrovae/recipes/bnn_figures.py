@@ -14,7 +14,7 @@ from pyrovae.data import gap1d_function
 from pyrovae.recipes import nesting
 from pyrovae.recipes.bnn_data import load_task
 from pyrovae.recipes.bnn_method import Method
-from pyrovae.recipes.bnn_report import ANGLES, TURNED, Scores
+from pyrovae.recipes.bnn_scores import ANGLES, TURNED, Scores
 from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.bnn_task import Task
 from pyrovae.recipes.bnn_train import train

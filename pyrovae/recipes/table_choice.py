@@ -12,7 +12,7 @@ from torch import Tensor
 from pyrovae.data import DictDataset, Regression
 from pyrovae.data.csv_table import CsvTable, is_csv, read_csv
 from pyrovae.data.holdout import hold_out
-from pyrovae.data.regression import random_splits
+from pyrovae.data.row_splits import random_splits
 from pyrovae.recipes.data_choice import did_you_mean, refuse_unknown
 from pyrovae.recipes.refusal import Refusal
 

@@ -19,7 +19,7 @@ from pyrovae.recipes.bnn_layout import BnnLayout
 from pyrovae.recipes.bnn_methods import METHODS
 from pyrovae.recipes.bnn_prediction import ClassPrediction, Prediction, RegressionPrediction
 from pyrovae.recipes.bnn_predictor import Predictor, load_predictor, scales_of
-from pyrovae.recipes.bnn_report import score
+from pyrovae.recipes.bnn_scores import score
 from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.bnn_train import Trained
 from pyrovae.recipes.bnn_unknown import load_unknown

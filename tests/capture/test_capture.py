@@ -977,7 +977,7 @@ def test_captured_predictions_are_the_same(
     guide: Callable, monkeypatch: pytest.MonkeyPatch, uncompiled: None
 ) -> None:
     loss, found = bnn(guide), captures(monkeypatch)
-    monkeypatch.setattr("pyrovae.prediction.weight_average.ROWS", 60)
+    monkeypatch.setattr("pyrovae.prediction.chunked_draws.ROWS", 60)
     batch, results = {"x": X, "y": Y}, []
     for mode in ("off", "on"):
         torch.manual_seed(0)

@@ -9,7 +9,7 @@ from test_scripts import run
 import pyrovae as pv
 from pyrovae.recipes.bnn_data import load_task
 from pyrovae.recipes.bnn_methods import METHODS
-from pyrovae.recipes.bnn_report import score
+from pyrovae.recipes.bnn_scores import score
 from pyrovae.recipes.bnn_settings import BnnSettings, InferenceSettings, ModelSettings, RunSettings
 from pyrovae.recipes.bnn_train import Trained, train
 from pyrovae.recipes.results import read_result, write_result

@@ -13,7 +13,7 @@ from untrained_vae import untrained
 import pyrovae as pv
 from pyrovae.recipes.bnn_data import load_task
 from pyrovae.recipes.bnn_methods import METHODS
-from pyrovae.recipes.bnn_report import score
+from pyrovae.recipes.bnn_scores import score
 from pyrovae.recipes.bnn_train import Trained
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.vae import some_rows

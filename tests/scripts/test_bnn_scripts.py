@@ -14,7 +14,7 @@ from test_scripts import boxes_of, run
 import pyrovae as pv
 from pyrovae.recipes.bnn_data import load_task
 from pyrovae.recipes.bnn_methods import METHODS
-from pyrovae.recipes.bnn_report import score
+from pyrovae.recipes.bnn_scores import score
 from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.bnn_train import train
 from pyrovae.recipes.nesting import build
