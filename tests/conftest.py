@@ -22,7 +22,7 @@ def pytest_collection_finish() -> None:
     """What is imported by now stays, so the garbage collector need not look at it again and again."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 20, 50)
+    gc.set_threshold(700, 10, 100)
 
 
 @pytest.fixture(autouse=True)
