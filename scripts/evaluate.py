@@ -32,16 +32,15 @@ from pyrovae.programs.semi_amortized import SemiAmortized
 from pyrovae.recipes import bounds
 from pyrovae.recipes.bounds import Count, FromZero, OutFolder, Seed, Share
 from pyrovae.recipes.deep_vae_settings import DeepSettings
-from pyrovae.recipes.load import script_of
 from pyrovae.recipes.machine import choose_device, peak_memory_mib
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.results import write_arrays, write_result
 from pyrovae.recipes.run_folder import Folder
 from pyrovae.recipes.setting_rules import OnlyWith
 from pyrovae.recipes.tables import write_markdown
-from pyrovae.recipes.trained_deep_vae import TrainedDeepVae
-from pyrovae.recipes.vae import make_loss, prepare, proposal_of, some_rows
-from pyrovae.recipes.vae_pair import build
+from pyrovae.recipes.trained_bnn import TrainedBnn
+from pyrovae.recipes.trained_vae import TrainedVae
+from pyrovae.recipes.vae import some_rows
 from pyrovae.recipes.vae_parts import DENSITIES
 from pyrovae.recipes.vae_settings import Settings
 
@@ -141,58 +140,20 @@ class Trained:
     @classmethod
     def load(cls, evaluation: Evaluation) -> "Trained":
         """Load a run. Raises Refusal if the folder holds none, or if the run lacks the split."""
-        if _is_deep(evaluation.folder):
-            return cls._deep(evaluation)
-        folder, device = Folder(evaluation.folder), choose_device(evaluation.device)
-        run = folder.read()
-        if isinstance(run, dict) and run.get("script") == "train_bnn.py":
-            raise Refusal(
-                f"{folder.path} is a run of train_bnn.py, whose scores are in its run.json; expected one of "
-                "train_vae.py or train_deep_vae.py."
-            )
-        settings = Settings.from_json(run.get("arguments") if isinstance(run, dict) else None)
-        if settings.model.guide == "point":
-            raise Refusal(
-                f"{folder.path} holds an autoencoder, which has no log p(x) to estimate."
-            )
-        prepared = prepare(settings)
-        model, guide = build(
-            settings, prepared.shape, prepared.splits.levels, prepared.num_conditions
-        )
-        loss = make_loss(model, guide, settings, steps_per_epoch=1)
-        pv.load_weights(loss, folder.weights)
-        loss.to(device)
-        data = getattr(prepared, evaluation.split)
-        if data is None:
-            raise Refusal(
-                f"this run held out no validation data; evaluate --split test or train, not {evaluation.split}."
-            )
-        proposal = (
-            SemiAmortized(guide, model, steps=evaluation.refine)
-            if evaluation.refine
-            else proposal_of(loss)
-        )
-        return cls(folder, settings, model, guide, proposal, data, prepared.binarize)
-
-    @classmethod
-    def _deep(cls, evaluation: Evaluation) -> "Trained":
         run = pv.load_run(evaluation.folder, device=choose_device(evaluation.device))
-        assert isinstance(run, TrainedDeepVae)
-        guide = run.guide
-        proposal = (
-            SemiAmortized(guide, run.model, steps=evaluation.refine)
-            if evaluation.refine
-            else guide
-        )
+        if isinstance(run, TrainedBnn):
+            raise Refusal(
+                f"{run.path} is a run of train_bnn.py, whose scores are in its run.json; expected one of train_vae.py "
+                "or train_deep_vae.py."
+            )
+        if isinstance(run, TrainedVae) and run.settings.model.guide == "point":
+            raise Refusal(f"{run.path} holds an autoencoder, which has no log p(x) to estimate.")
+        proposal = run.guide
+        guide = proposal.guide if isinstance(proposal, SemiAmortized) else proposal
+        if evaluation.refine:
+            proposal = SemiAmortized(guide, run.model, steps=evaluation.refine)
         data, binarize = run.data(evaluation.split), run.run["data"]["binarize"]
         return cls(run.folder, run.settings, run.model, guide, proposal, data, binarize)
-
-
-def _is_deep(path: Path) -> bool:
-    try:
-        return script_of(path) == "train_deep_vae.py"
-    except Refusal:  # `Folder.read` says what is wrong
-        return False
 
 
 def evaluate(evaluation: Evaluation, trained: Trained) -> dict[str, object]:

@@ -66,7 +66,11 @@ def script_of(path: Path) -> str:
         return str(json.loads((path / "run.json").read_text())["script"])
     except FileNotFoundError as error:
         raise Refusal(f"{path} holds no run.json, so it is not the folder of a run.") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except KeyError as error:
+        raise Refusal(
+            f"{path / 'run.json'} is not a run.json of this version (it names no script)."
+        ) from error
+    except (OSError, ValueError, TypeError) as error:
         raise Refusal(f"{path / 'run.json'} is damaged or of another version.") from error
 
 

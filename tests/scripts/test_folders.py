@@ -184,6 +184,7 @@ def test_what_is_refused_leaves_the_run_as_it_was(finished: Path) -> None:
 
     mine(cwd, seed=1)
     refused("the data are not those the run in run began with")
+    refused("the data are not those the run in run began with", "evaluate.py", ("run",))
     mine(cwd)
     for damaged in (before["checkpoint.safetensors"][:2000], before["weights.safetensors"]):
         (finished / "checkpoint.safetensors").write_bytes(damaged)

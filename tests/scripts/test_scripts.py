@@ -737,7 +737,7 @@ def test_what_makes_no_sense_is_refused_with_the_reason(arguments: str, message:
 def test_evaluate_refuses_what_is_no_run(tmp_path: Path, digits_run: Path) -> None:
     assert "no run.json" in run("evaluate.py", tmp_path, status=2)
     (tmp_path / "run.json").write_text((digits_run / "run.json").read_text())
-    assert "there is no file" in run("evaluate.py", tmp_path, status=2)
+    assert "has not finished" in run("evaluate.py", tmp_path, status=2)
     (tmp_path / "weights.safetensors").write_bytes(
         (digits_run / "weights.safetensors").read_bytes()[:1000]
     )
