@@ -139,7 +139,8 @@ class Trained:
 
     @classmethod
     def load(cls, evaluation: Evaluation) -> "Trained":
-        """Load a run. Raises Refusal if the folder holds none, or if the run lacks the split."""
+        """Load a run. Raises Refusal if the folder holds none, if its data have changed, or if it lacks
+        the split."""
         run = pv.load_run(evaluation.folder, device=choose_device(evaluation.device))
         if isinstance(run, TrainedBnn):
             raise Refusal(
