@@ -120,14 +120,15 @@ class _CrossEntropy(nn.Module):
         return functional.cross_entropy(self.net(x), y)
 
 
-def m2(
-    data: Labels, m: Method, *, likelihood: Callable[[nn.Module], nn.Module] | None = None
-) -> Learned:
-    """p(y) p(z) p(x | y, z), the class summed over where it is not given."""
-    size, classes, features = m.latent_size, data.classes, data.features
-    outputs = features if likelihood is None else 2 * features
-    decoder = MLP(size + classes, m.hidden[::-1], outputs)
-    likely = (likelihood or BernoulliHead)(decoder)
+def m2(data: Labels, m: Method, *, code: nn.Module | None = None) -> Learned:
+    """p(y) p(z) p(x | y, z), the class summed over where it is not given.
+
+    With a `code`, q(c | x) of `latent_size` numbers, x is a new draw of c in each pass.
+    """
+    size, classes = m.latent_size, data.classes
+    features = data.features if code is None else size
+    decoder = MLP(size + classes, m.hidden[::-1], features if code is None else 2 * features)
+    likely = BernoulliHead(decoder) if code is None else NormalHead(decoder)
     prior = Constant(classes).requires_grad_(False)  # as many of each class, as labels are chosen
     model = pv.Model(
         y=StraightThroughCategoricalHead(prior),
@@ -140,9 +141,13 @@ def m2(
     )
     share = m.unlabelled_batches * len(data.y) / len(data.x)
     loss = SemiSupervisedLoss(model, guide, weight=m.classifier_weight, bound_weight=share)
-    plain = Batches(DictDataset(x=data.x), m.batch_size, shuffle=True)
+    transform = None if code is None else _draws(code)
+    plain = Batches(DictDataset(x=data.x), m.batch_size, shuffle=True, transform=transform)
     labelled = Batches(
-        DictDataset(**data.labelled()), min(m.batch_size, len(data.y)), shuffle=True
+        DictDataset(**data.labelled()),
+        min(m.batch_size, len(data.y)),
+        shuffle=True,
+        transform=transform,
     )
     both = Interleaved(plain, labelled, every=m.unlabelled_batches)
     pv.fit(loss, both, epochs=m.epochs, lr=m.lr, hooks=[ProgressBar("M2")], context=m.context)
@@ -157,7 +162,7 @@ def m2(
 
 
 def m1_m2(data: Labels, m: Method) -> Learned:
-    """A VAE on all rows, and M2 on the means of its code."""
+    """A VAE on all rows, and M2 on draws of its code; classified is the code's mean."""
     size = m.latent_size
     encoder = NormalHead(MLP(data.features, m.hidden, 2 * size))
     decoder = BernoulliHead(MLP(size, m.hidden[::-1], data.features))
@@ -173,20 +178,29 @@ def m1_m2(data: Labels, m: Method) -> Learned:
         context=m.context,
     )
 
-    def code(x: Tensor) -> Tensor:
-        with torch.no_grad():
-            return encoder(x).mean
-
-    codes = dataclasses.replace(data, x=code(data.x))
     # a code has few numbers, none to spare
-    upper = m2(codes, dataclasses.replace(m, dropout=0.0), likelihood=NormalHead)
+    upper = m2(data, dataclasses.replace(m, dropout=0.0), code=encoder)
+
+    @torch.no_grad()
+    def classify(x: Tensor) -> Tensor:
+        return upper.classify(encoder(x).mean)
 
     @torch.no_grad()
     def draw(y: Tensor) -> Tensor:
         """The mean of x for a draw of the code given each class."""
         return decoder(_drawn(upper, y)).mean
 
-    return Learned(lambda x: upper.classify(code(x)), draw)
+    return Learned(classify, draw)
+
+
+def _draws(code: nn.Module) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
+    """A batch with a draw of the code in place of its x."""
+
+    @torch.no_grad()
+    def transform(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {**batch, "x": code(batch["x"]).sample()}
+
+    return transform
 
 
 def _drawn(upper: Learned, y: Tensor) -> Tensor:
