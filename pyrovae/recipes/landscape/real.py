@@ -27,7 +27,8 @@ from pyrovae.training.expectation_maximization import expectation_maximization, 
 FIXED_SCALE = 0.3
 """Of pixels of standard deviation 1."""
 FULL_RANK = 256
-"""Pixels up to which the likelihood's covariance is full; beyond, it has rank 10 and a diagonal."""
+"""Pixels up to which the likelihood's covariance is full, and the flow has splines; beyond, the
+covariance has rank 10 and a diagonal, and the flow is affine."""
 
 
 def least_scale(images: Images) -> float:
@@ -87,7 +88,9 @@ def fit_gaussian_mixture(images: Images, budget: Budget) -> Pair:
 
 
 def fit_flow(images: Images, budget: Budget) -> Pair:
-    flow = zuko.flows.NSF(images.features, transforms=3, hidden_features=budget.hidden)
+    """A flow of splines, or an affine one where so many splines would take hours."""
+    kind = zuko.flows.NSF if images.features <= FULL_RANK else zuko.flows.MAF
+    flow = kind(images.features, transforms=3, hidden_features=budget.hidden)
     model = pv.Model(x=flow)
     train(pv.ElboLoss(model), images, budget)
     return Pair(model, None, 1)
@@ -161,7 +164,14 @@ REAL = (
         any_query=True,
         note="diagonal components, by EM",
     ),
-    Family("flow", "real", fit_flow, is_exact=True, one_pass=False, note="NSF, autoregressive"),
+    Family(
+        "flow",
+        "real",
+        fit_flow,
+        is_exact=True,
+        one_pass=False,
+        note=f"autoregressive: splines up to {FULL_RANK} pixels, else affine",
+    ),
     _vae("vae-normal", fixed, f"fixed scale, {FIXED_SCALE} of a pixel's standard deviation"),
     _vae("vae-normal-learned", learned, "one learned scale"),
     _vae("vae-normal-predicted", predicted, "a scale a pixel, by the net"),
