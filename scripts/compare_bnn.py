@@ -4,7 +4,7 @@
     runs/diabetes
 
 writes comparison.csv, comparison.json, comparison.md, an ArviZ file for each method, and figures.
-Run again with the same command, it continues where it stopped.
+Run again with the same command, it continues where it stopped; with other methods, it adds them.
 """
 
 import dataclasses
@@ -94,28 +94,49 @@ def compare(c: Comparison) -> dict[str, Scores]:
     if ranks.size > 1 and c.budget == "equal-time":
         raise Refusal("--budget equal-time trains methods one after another; use one process.")
     with owned(c.out) if ranks.first else nullcontext():
-        refuse_other_settings(c)
+        refuse_other_settings(c, methods)
         seconds = None
         for method in progress_bar(ranks.share(methods), desc=task.name, unit="method"):
-            path = c.out / "methods" / f"{method}.json"
+            path = path_of(method, c)
             found = find_result(path) or run_one(method, c, task, unknown, device, seconds, path)
             seconds = seconds or found["seconds"]
         ranks.close()
         return report(methods, task, c) if ranks.first else {}
 
 
-def refuse_other_settings(c: Comparison) -> None:
-    """Write the settings to --out; raise Refusal if it has a comparison with other settings."""
-    begun, settings = (
-        c.out / "settings.json",
-        {**flatten(as_json(c.settings)), "ood": c.ood, "budget": c.budget},
-    )
-    if begun.exists() and (old := read_result(begun)) != settings:
-        changed = sorted(name for name in settings if old.get(name) != settings[name])
-        raise Refusal(
-            f"{c.out} holds a comparison with other settings ({', '.join(changed)}); choose another --out."
-        )
-    write_result(begun, settings)
+def path_of(method: str, c: Comparison) -> Path:
+    return c.out / "methods" / f"{method}.json"
+
+
+def split_settings(method: str, c: Comparison) -> tuple[dict[str, object], dict[str, object]]:
+    """The settings that all methods use, and those of this one alone."""
+    settings = flatten(as_json(c.settings))
+    own = {name: settings[name] for name in METHODS[method].settings}
+    of_some = {name for each in METHODS.values() for name in each.settings}
+    shared = {name: value for name, value in settings.items() if name not in of_some}
+    return {**shared, "ood": c.ood, "budget": c.budget}, own
+
+
+def refuse_other_settings(c: Comparison, methods: tuple[str, ...]) -> None:
+    """Write the settings of all methods to --out; raise Refusal if it has a comparison with others,
+    or one of these methods with other settings of its own."""
+    begun = c.out / "settings.json"
+    shared, _ = split_settings(methods[0], c)
+    if c.budget == "equal-time":
+        shared["first"] = methods[0]
+    old = read_result(begun) if begun.exists() else shared
+    refuse_changes(shared, old, f"{c.out} holds a comparison")
+    for method in methods:
+        if found := find_result(path_of(method, c)):
+            _, own = split_settings(method, c)
+            refuse_changes(own, found.get("settings", old), f"{c.out} holds {method}")
+    if not begun.exists():
+        write_result(begun, shared)
+
+
+def refuse_changes(wanted: dict[str, object], old: dict[str, object], what: str) -> None:
+    if changed := sorted(name for name in wanted if old.get(name) != wanted[name]):
+        raise Refusal(f"{what} with other settings ({', '.join(changed)}); choose another --out.")
 
 
 def run_one(
@@ -147,6 +168,7 @@ def run_one(
             "seconds": trained.seconds,
             "num_samples": trained.num_samples,
             "wall_seconds": time.perf_counter() - start,
+            "settings": split_settings(method, c)[1],
         },
         files=[arviz],
     )
@@ -154,9 +176,10 @@ def run_one(
 
 
 def report(methods: tuple[str, ...], task: Task, c: Comparison) -> dict[str, Scores]:
-    """Print and write the tables and figures of all methods."""
+    """Print and write the tables and figures of all methods of the folder."""
     s = c.settings
-    scores = {method: read_scores(c.out / "methods" / f"{method}.json") for method in methods}
+    names = dict.fromkeys((*methods, *METHODS))
+    scores = {m: read_scores(path_of(m, c)) for m in names if find_result(path_of(m, c))}
     write(scores, c.out)
     say(
         f"{task.name}: {counted(task.num_splits * s.run.seeds, 'network')} a method, {s.run.num_samples} draws; "

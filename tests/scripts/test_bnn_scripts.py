@@ -82,6 +82,38 @@ def test_every_method_on_a_regression_set_and_again_without_training(tmp_path: P
     assert "other settings (hidden)" in run(*command, "--hidden", "9", status=2)
 
 
+def test_methods_join_a_comparison_with_settings_of_their_own(tmp_path: Path) -> None:
+    command = ["compare_bnn.py", "--dataset", "diabetes", *QUICK, "--splits", 1, "--out", tmp_path]
+
+    def compared() -> list[str]:
+        return list(json.loads((tmp_path / "comparison.json").read_text()))
+
+    run(*command, "--methods", "mc-dropout,map", "--rate", 0.2)
+    before = (tmp_path / "methods" / "mc-dropout.json").read_text()
+    run(*command, "--methods", "radial", "--init-scale", 0.01)
+    assert compared() == ["radial", "map", "mc-dropout"]
+    assert (tmp_path / "methods" / "mc-dropout.json").read_text() == before
+    said = run(*command, "--methods", "mc-dropout", "--rate", 0.3, status=2)
+    assert "holds mc-dropout with other settings (rate)" in said
+    said = run(*command, "--methods", "bbb", "--lr", 0.5, status=2)
+    assert "a comparison with other settings (lr)" in said
+    # a folder of an earlier version: the settings of all methods lie in one file
+    old = json.loads((tmp_path / "settings.json").read_text())
+    (tmp_path / "settings.json").write_text(json.dumps({**old, "rate": 0.2}))
+    path = tmp_path / "methods" / "mc-dropout.json"
+    path.write_text(json.dumps({k: v for k, v in json.loads(before).items() if k != "settings"}))
+    run(*command, "--methods", "mc-dropout", "--rate", 0.2)
+    assert "(rate)" in run(*command, "--methods", "mc-dropout", "--rate", 0.3, status=2)
+
+
+def test_at_equal_time_the_first_method_stays_the_first(tmp_path: Path) -> None:
+    command = ["compare_bnn.py", "--dataset", "diabetes", *QUICK, "--splits", 1, "--out", tmp_path]
+    command += ["--budget", "equal-time"]
+    run(*command, "--methods", "map")
+    assert "other settings (first)" in run(*command, "--methods", "mc-dropout", status=2)
+    run(*command, "--methods", "map,mc-dropout")
+
+
 def test_classifiers_meet_data_they_have_not_seen(tmp_path: Path) -> None:
     run(
         "compare_bnn.py",
