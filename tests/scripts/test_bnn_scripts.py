@@ -18,6 +18,7 @@ from pyrovae.recipes.bnn_scores import score
 from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.bnn_train import train
 from pyrovae.recipes.nesting import build
+from pyrovae.recipes.results import read_result, write_result
 
 QUICK = ("--steps", "20", "--hidden", "8", "--batch-size", "128", "--num-samples", "5")
 OF_METHODS = (
@@ -98,10 +99,10 @@ def test_methods_join_a_comparison_with_settings_of_their_own(tmp_path: Path) ->
     said = run(*command, "--methods", "bbb", "--lr", 0.5, status=2)
     assert "a comparison with other settings (lr)" in said
     # a folder of an earlier version: the settings of all methods lie in one file
-    old = json.loads((tmp_path / "settings.json").read_text())
-    (tmp_path / "settings.json").write_text(json.dumps({**old, "rate": 0.2}))
-    path = tmp_path / "methods" / "mc-dropout.json"
-    path.write_text(json.dumps({k: v for k, v in json.loads(before).items() if k != "settings"}))
+    begun, path = tmp_path / "settings.json", tmp_path / "methods" / "mc-dropout.json"
+    content = read_result(path)
+    write_result(begun, read_result(begun) | content.pop("settings"))
+    write_result(path, content)
     run(*command, "--methods", "mc-dropout", "--rate", 0.2)
     assert "(rate)" in run(*command, "--methods", "mc-dropout", "--rate", 0.3, status=2)
 
