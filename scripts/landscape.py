@@ -32,6 +32,7 @@ from pyrovae.recipes.landscape.family import Budget, Images, Table
 from pyrovae.recipes.landscape.report import (
     chosen,
     figures,
+    find_same,
     fit_or_find,
     markdown,
     settings_of,
@@ -51,7 +52,7 @@ class Landscape:
     """How grey pixels become bits: drawn once with their grey level as probability (static), or > 1/2
     (threshold); by default threshold for the digits, else static."""
     families: str = "all"
-    """Comma-separated names of families, or all."""
+    """Comma-separated names of families, or all; those that --out already has join the tables."""
     out: OutFolder = Path("runs/landscape")
     """The folder to write to."""
     seed: Seed = 0
@@ -76,16 +77,17 @@ def main(s: Landscape) -> dict[str, dict]:
     if s.threads is not None:
         torch.set_num_threads(s.threads)
     splits = landscape_data.load(s.dataset)
-    families = chosen([name for name in FAMILIES if name in s.names()])
+    digest = digest_of_parts(splits.train, splits.valid, splits.test)
+    asked = settings_of(s.budget, digest, s.seed, s.usual())
+    folder, results = s.out / "families", {}
+    named = chosen([name for name in FAMILIES if name in s.names()])
+    families = [one for one in FAMILIES.values() if one in named or find_same(one, folder, asked)]
     tables = {family.table for family in families}
     data: dict[Table, Images] = {}
     if "binary" in tables:
         data["binary"] = landscape_data.binary(splits, s.usual())
     if "real" in tables:
         data["real"] = landscape_data.real(splits)
-    digest = digest_of_parts(splits.train, splits.valid, splits.test)
-    asked = settings_of(s.budget, digest, s.seed, s.usual())
-    folder, results = s.out / "families", {}
     with owned(s.out):
         bar = progress_bar(families, desc="landscape", unit="family")
         for family in bar:

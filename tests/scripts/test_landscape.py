@@ -130,6 +130,8 @@ def test_the_command_writes_and_continues(tmp_path: Path) -> None:
     before = (tmp_path / "families" / "bernoulli-mixture-svi.json").stat().st_mtime_ns
     run(tmp_path, "--families", names)
     assert (tmp_path / "families" / "bernoulli-mixture-svi.json").stat().st_mtime_ns == before
+    run(tmp_path, "--families", "bernoulli")
+    assert json.loads((tmp_path / "landscape.json").read_text()) == content
     run(tmp_path, "--families", "bernoulli-mixture-svi", "--seed", "1")
     assert (tmp_path / "families" / "bernoulli-mixture-svi.json").stat().st_mtime_ns > before
 

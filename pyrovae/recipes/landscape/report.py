@@ -27,14 +27,19 @@ HEADS: Mapping[Table, str] = {
 }
 
 
+def find_same(family: Family, folder: Path, asked: Mapping[str, object]) -> dict | None:
+    """The result of a family, if it was finished under the same settings."""
+    found = find_result(folder / f"{family.name}.json")
+    return found if found is not None and found.get("asked") == dict(asked) else None
+
+
 def fit_or_find(
     family: Family, images: Images, budget: Budget, folder: Path, asked: Mapping[str, object]
 ) -> dict:
     """The result of a family: read if it was finished under the same settings, else made anew."""
-    path, arrays = folder / f"{family.name}.json", folder / f"{family.name}.npz"
-    found = find_result(path)
-    if found is not None and found.get("asked") == dict(asked):
+    if (found := find_same(family, folder, asked)) is not None:
         return found
+    path, arrays = folder / f"{family.name}.json", folder / f"{family.name}.npz"
     start = time.perf_counter()
     fitted = family.fit(images, budget)
     trained = time.perf_counter() - start
