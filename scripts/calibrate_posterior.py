@@ -27,7 +27,7 @@ from pyrovae.prediction import SimulatedRanks, log_likelihood, simulate
 from pyrovae.prediction.refits import Data, Draws, Posterior
 from pyrovae.recipes.folder_lock import owned
 from pyrovae.recipes.results import write_result
-from pyrovae.recipes.run_folder import as_json
+from pyrovae.recipes.resumed_settings import as_json
 from pyrovae.recipes.tables import markdown_table, write_markdown
 
 

@@ -31,7 +31,7 @@ from pyrovae.recipes.bounds import Count, FromZero, NotNegative, OutFolder, Posi
 from pyrovae.recipes.folder_lock import owned
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.results import find_result, write_result
-from pyrovae.recipes.run_folder import as_json
+from pyrovae.recipes.resumed_settings import as_json
 from pyrovae.recipes.tables import markdown_table, write_csv, write_markdown
 from pyrovae.training.hooks import EarlyStopping, ProgressBar
 

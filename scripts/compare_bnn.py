@@ -41,7 +41,7 @@ from pyrovae.recipes.name_list import several
 from pyrovae.recipes.nesting import flatten
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.results import find_result, read_result, write_result
-from pyrovae.recipes.run_folder import as_json
+from pyrovae.recipes.resumed_settings import as_json
 from pyrovae.recipes.setting_rules import Rule
 from pyrovae.recipes.tables import write_csv, write_markdown
 from pyrovae.recipes.wording import counted

@@ -34,7 +34,7 @@ from pyrovae.recipes.machine import choose_device
 from pyrovae.recipes.name_list import several
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.results import find_result, write_result
-from pyrovae.recipes.run_folder import as_json
+from pyrovae.recipes.resumed_settings import as_json
 from pyrovae.recipes.setting_rules import Rule
 from pyrovae.recipes.tables import markdown_table, write_markdown
 

@@ -15,7 +15,8 @@ from pyrovae.recipes.deep_vae_settings import DeepSettings
 from pyrovae.recipes.loaded_run import LoadedRun
 from pyrovae.recipes.machine import choose_device
 from pyrovae.recipes.refusal import Refusal
-from pyrovae.recipes.run_folder import EARLIER, Folder
+from pyrovae.recipes.resumed_settings import EARLIER
+from pyrovae.recipes.run_folder import Folder
 from pyrovae.recipes.tables import read_csv
 from pyrovae.recipes.trained_bnn import TrainedBnn
 from pyrovae.recipes.trained_deep_vae import TrainedDeepVae

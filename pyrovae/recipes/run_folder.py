@@ -1,8 +1,7 @@
-"""The folder of a run: its files, the lock on it, and which settings a resumed run may change."""
+"""The folder of a run: its files, and the lock on it."""
 
 import dataclasses
 import datetime
-import json
 import os
 import platform
 from collections.abc import Callable, Iterator
@@ -15,10 +14,10 @@ import torch
 import pyrovae as pv
 from pyrovae.recipes.folder_lock import owned
 from pyrovae.recipes.machine import device_name, git_commit, package_version
-from pyrovae.recipes.nesting import defaults_of, flatten
+from pyrovae.recipes.nesting import flatten
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.results import read_result, write_result
-from pyrovae.recipes.setting_rules import without_effect
+from pyrovae.recipes.resumed_settings import as_json, refuse_changes
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -36,41 +35,6 @@ if TYPE_CHECKING:
         def seed(self) -> int: ...
 
 
-MAY_CHANGE = {
-    "epochs",
-    "out",
-    "resume",
-    "device",
-    "threads",
-    "compile",
-    "eval_particles",
-    "eval_data",
-    "tensorboard",
-    "track",
-    "bands",
-    "predictor",
-}
-"""Settings that a resumed run may change."""
-ADDED = {
-    "laplace_scale",
-    "corrupt",
-    "corrupt_level",
-    "contractive",
-    "track",
-    "leave_out",
-    "target",
-    "task",
-    "predictor",
-    "laplace_rank",
-    "prior_groups",
-    "nuts_depth",
-    "net",
-    "random_walk_steps",
-}
-"""Settings that came after the first runs of schema 3 (to which every new setting belongs whose
-default is what a run without it did): a resumed run that lacks them has their defaults."""
-EARLIER = {"prior_fit": "none"}
-"""What runs that lack a setting did, where that is not its default."""
 SCHEMA = 3
 """Version of run.json, incremented when the meaning of a key changes."""
 READABLE = (2, SCHEMA)
@@ -133,27 +97,7 @@ class Folder:
                     f"{self.path} already holds a run; choose another --out, or continue it with --resume."
                 )
             return
-        content, new = self.read(), flatten(as_json(settings))
-        old = flatten(content["arguments"])
-        usual = _plain(defaults_of(type(settings)) | EARLIER)
-        old |= {name: usual[name] for name in (new.keys() - old.keys()) & (ADDED | EARLIER.keys())}
-        if lacking := sorted(new.keys() - old.keys()):
-            raise Refusal(
-                f"{self.run} lacks the settings {', '.join(lacking)}, so it is of an earlier version; start a new run."
-            )
-        epochs = find_epochs(content, new)
-        if epochs is not None:
-            raise Refusal(
-                f"the run in {self.path} has trained {epochs} epochs; --epochs counts all of them, "
-                f"so give at least as many, not {new['epochs']}."
-            )
-        changed = [
-            f"--{name.replace('_', '-')} was {old[name]}, is {new[name]}"
-            for name in new
-            if name not in MAY_CHANGE | without_effect(settings) and old[name] != new[name]
-        ]
-        if changed:
-            raise Refusal("a resumed run keeps its settings, but " + "; ".join(changed) + ".")
+        refuse_changes(self.read(), settings, self.run)
 
     def read(self) -> dict:
         """The contents of run.json. Raises Refusal if it is missing, or of another script or
@@ -262,12 +206,6 @@ class Folder:
         write_result(self.run, content)
 
 
-def find_epochs(old: dict, new: dict) -> int | None:
-    """The epochs a run has trained, if they exceed those requested now; else None."""
-    done = old.get("epochs_done")
-    return done if isinstance(done, int) and new.get("epochs", done) < done else None
-
-
 @dataclasses.dataclass(frozen=True)
 class OnceAccepted:
     """A hook of `fit` that calls `act` once all inputs are validated, before the first step."""
@@ -279,15 +217,6 @@ class OnceAccepted:
 
     def __call__(self, run: object) -> None:
         """Nothing to do after an epoch."""
-
-
-def as_json(settings: "DataclassInstance") -> dict:
-    """A settings dataclass as plain JSON values."""
-    return _plain(dataclasses.asdict(settings))
-
-
-def _plain(values: dict) -> dict:
-    return json.loads(json.dumps(values, default=str))
 
 
 def _now() -> str:

@@ -4,50 +4,17 @@ more hosts."""
 import dataclasses
 import datetime
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.distributed as distributed
 import torch.nn as nn
 from torch import Tensor
 
+from pyrovae.training.shard import Batches, Shard
+
 TIMEOUT = 600.0
 """Seconds that a process waits for the others by default."""
-
-
-class Rows(Protocol):
-    """A data set in memory, such as `pyrovae.data.DictDataset`."""
-
-    @property
-    def tensors(self) -> Mapping[str, Tensor]:
-        """By name, `(N, *event)`."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, rows: Tensor, /) -> dict[str, Tensor]: ...
-
-
-class Batches(Protocol):
-    """What can be divided among processes: `pyrovae.data.Batches`."""
-
-    @property
-    def data(self) -> Rows:
-        """All rows of the data set."""
-
-    @property
-    def batch_size(self) -> int:
-        """Rows in one batch, summed over processes."""
-
-    @property
-    def shuffle(self) -> bool:
-        """Whether the order changes from pass to pass."""
-
-    @property
-    def transform(self) -> Callable[[dict[str, Tensor]], dict[str, Tensor]] | None:
-        """A function applied to each batch."""
-
-    def __len__(self) -> int: ...
 
 
 class Ranks:
@@ -192,7 +159,10 @@ class Ranks:
 
     def shard(self, batches: Batches) -> "Shard":
         """This process's part of each batch of `pyrovae.data.Batches`."""
-        return Shard(batches, self)
+        part = Shard(batches, rank=self.rank, size=self.size)
+        seed = self.all_reduce(torch.randint(2**31, (1,)) * float(self.first))
+        part.generator.manual_seed(int(seed))
+        return part
 
     def share(self, items: Sequence) -> list:
         """This process's part of a list of jobs or of the rows of a tensor."""
@@ -248,38 +218,3 @@ class Ranks:
         """Wait until all processes are here."""
         if self.size > 1:
             distributed.barrier()
-
-
-class Shard:
-    """One process's part of each batch; the order is the same in every process, from a generator
-    that checkpoints keep.
-
-    Where the number of processes does not divide the last batch, a few rows are left out, other
-    rows in each epoch.
-    """
-
-    def __init__(self, batches: Batches, ranks: Ranks) -> None:
-        if batches.batch_size % ranks.size:
-            raise ValueError(
-                f"batches of {batches.batch_size} data for {ranks.size} processes, which must have equal "
-                f"parts; take a multiple of {ranks.size}."
-            )
-        self.batches, self.ranks, self.shuffle = batches, ranks, batches.shuffle
-        seed = ranks.all_reduce(torch.randint(2**31, (1,)) * float(ranks.first))
-        self.generator = torch.Generator().manual_seed(int(seed))
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        size = len(self.batches.data)
-        order = (
-            torch.randperm(size, generator=self.generator) if self.shuffle else torch.arange(size)
-        )
-        device = next(iter(self.batches.data.tensors.values())).device
-        for rows in order.split(self.batches.batch_size):
-            whole = len(rows) // self.ranks.size * self.ranks.size
-            own = rows[:whole][self.ranks.rank :: self.ranks.size].to(device)
-            if len(own):
-                batch = self.batches.data[own]
-                yield batch if self.batches.transform is None else self.batches.transform(batch)

@@ -14,7 +14,8 @@ from pyrovae.recipes import nesting
 from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.results import read_result, write_result
-from pyrovae.recipes.run_folder import SCHEMA, as_json
+from pyrovae.recipes.resumed_settings import as_json
+from pyrovae.recipes.run_folder import SCHEMA
 from pyrovae.recipes.setting_rules import leaves
 from pyrovae.recipes.vae_settings import Settings
 

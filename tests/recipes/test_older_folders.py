@@ -9,7 +9,7 @@ from train_bnn import Training
 
 from pyrovae.recipes.nesting import defaults_of, hints_of
 from pyrovae.recipes.results import read_result, write_result
-from pyrovae.recipes.run_folder import ADDED, EARLIER
+from pyrovae.recipes.resumed_settings import ADDED, EARLIER
 from pyrovae.recipes.vae_settings import Settings
 
 FIRST = {
@@ -37,7 +37,7 @@ SMALL = ("--steps", 20, "--hidden", 6, "--batch-size", 32, "--num-samples", 7, "
 def test_every_later_setting_has_a_default_that_changes_nothing(settings: type) -> None:
     later = set(hints_of(settings)) - set(FIRST[settings].split())
     assert later <= ADDED | EARLIER.keys(), (
-        "add them to run_folder.ADDED if runs before did what they default to, else to EARLIER"
+        "add them to resumed_settings.ADDED if runs before did what they default to, else to EARLIER"
     )
     assert later <= set(defaults_of(settings))
 
