@@ -24,6 +24,7 @@ from torch import Tensor
 import pyrovae as pv
 import pyrovae.plots as plots
 from pyrovae.core.atomic_write import write_atomically
+from pyrovae.core.digests import digest_of
 from pyrovae.recipes import bounds
 from pyrovae.recipes.bnn_data import load_task
 from pyrovae.recipes.bnn_figures import bands, figures, refuse_bands
@@ -63,8 +64,8 @@ class Comparison:
     """Out-of-distribution data for classifiers: digits, mnist, fashion-mnist, kmnist, noise,
     photographs (patches of the two that ship with scikit-learn), or a PATH."""
     budget: Literal["equal-steps", "equal-time"] = "equal-steps"
-    """equal-time: every method trains as long as the first one took, up to one epoch; hmc keeps
-    its number of steps."""
+    """equal-time: every method trains as long as the first one took, up to one epoch; Markov chains
+    (hmc, nuts, gibbs, random-walk) keep their number of steps."""
     bands: bool = False
     """Also train each method on toy data, a synthetic 1-D set with a gap, and plot its predictive
     bands (regression only)."""
@@ -94,7 +95,7 @@ def compare(c: Comparison) -> dict[str, Scores]:
     if ranks.size > 1 and c.budget == "equal-time":
         raise Refusal("--budget equal-time trains methods one after another; use one process.")
     with owned(c.out) if ranks.first else nullcontext():
-        refuse_other_settings(c)
+        refuse_other_settings(c, methods[0], task, unknown)
         seconds = None
         for method in progress_bar(ranks.share(methods), desc=task.name, unit="method"):
             path = c.out / "methods" / f"{method}.json"
@@ -104,18 +105,29 @@ def compare(c: Comparison) -> dict[str, Scores]:
         return report(methods, task, c) if ranks.first else {}
 
 
-def refuse_other_settings(c: Comparison) -> None:
-    """Write the settings to --out; raise Refusal if it has a comparison with other settings."""
-    begun, settings = (
-        c.out / "settings.json",
-        {**flatten(as_json(c.settings)), "ood": c.ood, "budget": c.budget},
-    )
-    if begun.exists() and (old := read_result(begun)) != settings:
-        changed = sorted(name for name in settings if old.get(name) != settings[name])
-        raise Refusal(
-            f"{c.out} holds a comparison with other settings ({', '.join(changed)}); choose another --out."
-        )
-    write_result(begun, settings)
+def refuse_other_settings(c: Comparison, first: str, task: Task, unknown: Tensor | None) -> None:
+    """Write the settings to --out; raise Refusal if it has a comparison with other settings, or of
+    data that have changed since."""
+    begun = c.out / "settings.json"
+    settings = {**flatten(as_json(c.settings)), "ood": c.ood, "budget": c.budget}
+    if c.budget == "equal-time":
+        settings["first of --methods"] = first
+    digests = {
+        "data": task.digest(),
+        "ood_data": None if unknown is None else digest_of({"x": unknown}),
+    }
+    if begun.exists():
+        old = {**digests, **read_result(begun)}  # older ones are without
+        if changed := sorted(name for name in settings if old.get(name) != settings[name]):
+            raise Refusal(
+                f"{c.out} holds a comparison with other settings ({', '.join(changed)}); choose another --out."
+            )
+        for name, source in (("data", settings["dataset"]), ("ood_data", c.ood)):
+            if old[name] != digests[name]:
+                raise Refusal(
+                    f"the data of {source} are others than when {c.out} was begun; choose another --out."
+                )
+    write_result(begun, {**settings, **digests})
 
 
 def run_one(
@@ -164,14 +176,23 @@ def report(methods: tuple[str, ...], task: Task, c: Comparison) -> dict[str, Sco
         f"{(c.out / 'comparison.md').read_text()}\nwritten to {c.out}/comparison.csv, .json and .md"
     )
     drawn = figures(scores, task)
-    if c.bands and not (c.out / "figures" / "bands.png").exists():
+    drawn_for = c.out / "figures" / "bands.json"
+    if c.bands and not is_drawn(drawn_for, methods):
         drawn["bands"] = bands([METHODS[method] for method in methods], s)
     plots.save(drawn, c.out / "figures")
+    if "bands" in drawn:
+        write_result(drawn_for, {"methods": methods})
     say(
         f"figures: {', '.join(sorted(path.name for path in (c.out / 'figures').glob('*.png'))) or 'none'} in "
         f"{c.out / 'figures'}"
     )
     return scores
+
+
+def is_drawn(path: Path, methods: tuple[str, ...]) -> bool:
+    """Whether the bands of these methods, and no others, have been drawn."""
+    found = find_result(path) if path.with_suffix(".png").exists() else None
+    return found is not None and found["methods"] == list(methods)
 
 
 def write(scores: dict[str, Scores], out: Path) -> None:

@@ -220,6 +220,12 @@ def test_pictures_are_of_the_users_data(tmp_path: Path, monkeypatch: pytest.Monk
     assert np.allclose(np.sort(shown), np.sort(observed[:, 0]), atol=1e-3) and shown.min() > 900
     run(*ask, "--bands")
     assert "toy" in drawn["bands"].get_suptitle() and len(drawn["bands"].axes) == 2
+    (tmp_path / "out" / "figures").mkdir(exist_ok=True)
+    (tmp_path / "out" / "figures" / "bands.png").touch()
+    for methods, panels in (("map,bbb", set()), ("map", {"bands"})):  # of other methods: again
+        drawn.clear()
+        run(*ask, "--bands", "--methods", methods)
+        assert set(drawn) & {"bands"} == panels
     classes = ("--dataset", "digits", "--methods", "map", "--bands")
     assert "targets of digits are classes" in run(
         "compare_bnn.py", *classes, "--out", tmp_path / "no", status=2
@@ -242,6 +248,21 @@ def test_scores_of_intervals_are_those_of_the_picture() -> None:
     ) == pytest.approx(found.rows[0]["rmse"], rel=1e-5)
     held = np.abs(2 * found.arrays["rank"] - 1) <= 0.9
     assert held.mean() == pytest.approx(found.rows[0]["coverage_90"], abs=1.5 / inside.size)
+
+
+def test_a_comparison_goes_on_with_the_data_and_the_time_it_began_with(tmp_path: Path) -> None:
+    """Rows of other data, or of another time, do not stand in one table."""
+    rng = np.random.default_rng(0)
+    x, out = rng.normal(size=(60, 3)), ("--out", tmp_path / "out")
+    np.savez(tmp_path / "own.npz", x=x, y=x[:, 0])
+    own = ("compare_bnn.py", "--dataset", tmp_path / "own.npz", "--splits", 1, *QUICK)
+    run(*own, "--methods", "map", *out)
+    np.savez(tmp_path / "own.npz", x=x, y=-3 * x[:, 1])
+    assert "are others than when" in run(*own, "--methods", "map,bbb", *out, status=2)
+    timed = (*own, "--budget", "equal-time", "--out", tmp_path / "timed", "--methods")
+    run(*timed, "map")
+    assert "first of --methods" in run(*timed, "bbb,map", status=2)
+    run(*timed, "map,bbb")
 
 
 def test_wrong_requests_are_refused_in_a_line(tmp_path: Path) -> None:
