@@ -265,6 +265,22 @@ def test_a_comparison_goes_on_with_the_data_and_the_time_it_began_with(tmp_path:
     run(*timed, "map,bbb")
 
 
+def test_samplers_draw_from_the_posterior_at_any_temperature(tmp_path: Path) -> None:
+    """--temperature weighs the KL, which their energy has none of; it tempered the prior of some."""
+    for name in ("sgld", "sghmc", "hmc", "nuts", "gibbs", "random-walk"):
+        energies = []
+        for temperature in (1.0, 0.1):
+            s = build(BnnSettings, {"splits": 1, "hidden": (4,), "temperature": temperature})
+            task = load_task(s)
+            torch.manual_seed(0)
+            batch = {key: value[0] for key, value in task.train.tensors.items()}
+            energies.append(METHODS[name].build_loss(s, task)(**batch).detach())
+        assert torch.equal(*energies), name
+        assert "samplers draw from the posterior itself" in run(
+            "train_bnn.py", "--method", name, "--temperature", 0.1, "--out", tmp_path, status=2
+        )
+
+
 def test_wrong_requests_are_refused_in_a_line(tmp_path: Path) -> None:
     out = ("--out", tmp_path)
     (tmp_path / "table.csv").write_text("a,b\n1,2\n")
