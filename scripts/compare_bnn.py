@@ -24,6 +24,7 @@ from torch import Tensor
 import pyrovae as pv
 import pyrovae.plots as plots
 from pyrovae.core.atomic_write import write_atomically
+from pyrovae.core.digests import digest_of
 from pyrovae.recipes import bounds
 from pyrovae.recipes.bnn_data import load_task
 from pyrovae.recipes.bnn_figures import bands, figures, refuse_bands
@@ -63,8 +64,8 @@ class Comparison:
     """Out-of-distribution data for classifiers: digits, mnist, fashion-mnist, kmnist, noise,
     photographs (patches of the two that ship with scikit-learn), or a PATH."""
     budget: Literal["equal-steps", "equal-time"] = "equal-steps"
-    """equal-time: every method trains as long as the first one took, up to one epoch; hmc keeps
-    its number of steps."""
+    """equal-time: every method trains as long as the first one took, up to one epoch; Markov chains
+    (hmc, nuts, gibbs, random-walk) keep their number of steps."""
     bands: bool = False
     """Also train each method on toy data, a synthetic 1-D set with a gap, and plot its predictive
     bands (regression only)."""
@@ -94,7 +95,7 @@ def compare(c: Comparison) -> dict[str, Scores]:
     if ranks.size > 1 and c.budget == "equal-time":
         raise Refusal("--budget equal-time trains methods one after another; use one process.")
     with owned(c.out) if ranks.first else nullcontext():
-        refuse_other_settings(c, methods)
+        refuse_other_settings(c, methods, task, unknown)
         seconds = None
         for method in progress_bar(ranks.share(methods), desc=task.name, unit="method"):
             path = path_of(method, c)
@@ -117,21 +118,32 @@ def split_settings(method: str, c: Comparison) -> tuple[dict[str, object], dict[
     return {**shared, "ood": c.ood, "budget": c.budget}, own
 
 
-def refuse_other_settings(c: Comparison, methods: tuple[str, ...]) -> None:
-    """Write the settings of all methods to --out; raise Refusal if it has a comparison with others,
-    or one of these methods with other settings of its own."""
+def refuse_other_settings(
+    c: Comparison, methods: tuple[str, ...], task: Task, unknown: Tensor | None
+) -> None:
+    """Write the settings of all methods to --out; raise Refusal if it has a comparison with others
+    or of other data, or one of these methods with other settings of its own."""
     begun = c.out / "settings.json"
     shared, _ = split_settings(methods[0], c)
+    digests = {
+        "data": task.digest(),
+        "ood_data": None if unknown is None else digest_of({"x": unknown}),
+    }
+    later: dict[str, object] = {**digests}  # what older comparisons are without
     if c.budget == "equal-time":
-        shared["first"] = methods[0]
-    old = read_result(begun) if begun.exists() else shared
+        later["first of --methods"] = shared["first of --methods"] = methods[0]
+    old = {**later, **(read_result(begun) if begun.exists() else shared)}
     refuse_changes(shared, old, f"{c.out} holds a comparison")
+    for name, source in (("data", shared["dataset"]), ("ood_data", c.ood)):
+        if old[name] != digests[name]:
+            raise Refusal(
+                f"the data of {source} are others than when {c.out} was begun; choose another --out."
+            )
     for method in methods:
         if found := find_result(path_of(method, c)):
             _, own = split_settings(method, c)
             refuse_changes(own, found.get("settings", old), f"{c.out} holds {method}")
-    if not begun.exists():
-        write_result(begun, shared)
+    write_result(begun, old)
 
 
 def refuse_changes(wanted: dict[str, object], old: dict[str, object], what: str) -> None:
@@ -187,14 +199,23 @@ def report(methods: tuple[str, ...], task: Task, c: Comparison) -> dict[str, Sco
         f"{(c.out / 'comparison.md').read_text()}\nwritten to {c.out}/comparison.csv, .json and .md"
     )
     drawn = figures(scores, task)
-    if c.bands and not (c.out / "figures" / "bands.png").exists():
+    drawn_for = c.out / "figures" / "bands.json"
+    if c.bands and not is_drawn(drawn_for, methods):
         drawn["bands"] = bands([METHODS[method] for method in methods], s)
     plots.save(drawn, c.out / "figures")
+    if "bands" in drawn:
+        write_result(drawn_for, {"methods": methods})
     say(
         f"figures: {', '.join(sorted(path.name for path in (c.out / 'figures').glob('*.png'))) or 'none'} in "
         f"{c.out / 'figures'}"
     )
     return scores
+
+
+def is_drawn(path: Path, methods: tuple[str, ...]) -> bool:
+    """Whether the bands of these methods, and no others, have been drawn."""
+    found = find_result(path) if path.with_suffix(".png").exists() else None
+    return found is not None and found["methods"] == list(methods)
 
 
 def write(scores: dict[str, Scores], out: Path) -> None:

@@ -36,7 +36,7 @@ from pyrovae.recipes.results import find_result, read_arrays, read_result
 from pyrovae.recipes.run_folder import Folder
 from pyrovae.recipes.setting_rules import OnlyWith
 from pyrovae.recipes.tables import markdown_table, write_csv, write_markdown
-from pyrovae.recipes.vae import refuse_set
+from pyrovae.recipes.vae import prepare, refuse_set
 from pyrovae.recipes.vae_settings import Settings
 
 WORKS = 7 * 24 * 3600.0
@@ -149,6 +149,8 @@ def run_one(comparison: Comparison, changes: dict[str, str], folder: Path) -> di
         != settings
     ):
         raise Refusal(f"{folder} holds a run with other settings; choose another --out.")
+    else:
+        begun.refuse_other_data(prepare(settings).digest())
     expected = Evaluation(
         folder,
         num_particles=comparison.score_particles,

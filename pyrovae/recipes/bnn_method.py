@@ -77,12 +77,11 @@ class Method:
         return self.guide in (point, sampler_state)
 
     def build_loss(self, s: BnnSettings, task: Task) -> pv.ElboLoss:
-        """The ELBO of one network."""
+        """The ELBO of one network; for samplers, its energy per datum."""
         model = build_model(self.prior, s, task)
         guide = self.guide(s, model)
-        return pv.ElboLoss(
-            model, guide, num_data=task.num_data, beta=s.inference.temperature, elbo=self.elbo()
-        )
+        beta = 1.0 if self.guide is sampler_state else s.inference.temperature
+        return pv.ElboLoss(model, guide, num_data=task.num_data, beta=beta, elbo=self.elbo())
 
     def build_losses(self, s: BnnSettings, task: Task) -> list[pv.ElboLoss]:
         """The ELBOs of all networks of a task: problem by problem, member by member."""

@@ -48,6 +48,7 @@ LOCAL = "local_reparameterization"
 OWN_PRIOR = dict.fromkeys(
     ("prior", "prior_scale"), "has no effect: that method has a prior of its own"
 )
+UNTEMPERED = {"temperature": "has no effect: samplers draw from the posterior itself"}
 OWN_RATE = {"lr": "has no effect: samplers take --sampler-lr"}
 
 
@@ -157,7 +158,7 @@ METHODS: dict[str, Method] = {
             kept=ENDS_OF_CYCLES,
             posterior=SamplerDraws(),
             settings=("sampler_lr", "draws"),
-            ignored=OWN_RATE,
+            ignored=OWN_RATE | UNTEMPERED,
         ),
         Method(
             "sghmc",
@@ -167,7 +168,7 @@ METHODS: dict[str, Method] = {
             kept=ENDS_OF_CYCLES,
             posterior=SamplerDraws(),
             settings=("sampler_lr", "draws"),
-            ignored=OWN_RATE,
+            ignored=OWN_RATE | UNTEMPERED,
         ),
         Method(
             "hmc",
@@ -176,6 +177,7 @@ METHODS: dict[str, Method] = {
             chains=Hamiltonian(),
             posterior=ChainDraws(),
             settings=("draws", "hmc_samples", "hmc_warmup", "hmc_leapfrogs"),
+            ignored=UNTEMPERED,
         ),
         Method(
             "nuts",
@@ -184,6 +186,7 @@ METHODS: dict[str, Method] = {
             chains=PyroKernel(nuts),
             posterior=ChainDraws(),
             settings=("draws", "hmc_samples", "hmc_warmup", "nuts_depth"),
+            ignored=UNTEMPERED,
         ),
         Method(
             "gibbs",
@@ -193,6 +196,7 @@ METHODS: dict[str, Method] = {
             posterior=ChainDraws(),
             refuse_task=refuse_gibbs,
             settings=("draws", "hmc_samples", "hmc_warmup", "nuts_depth"),
+            ignored=UNTEMPERED,
         ),
         Method(
             "random-walk",
@@ -201,6 +205,7 @@ METHODS: dict[str, Method] = {
             chains=RandomWalk(),
             posterior=ChainDraws(),
             settings=("draws", "random_walk_steps"),
+            ignored=UNTEMPERED,
         ),
     )
 }

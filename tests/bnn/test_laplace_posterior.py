@@ -289,6 +289,35 @@ def test_factors_of_a_convolution_by_loops_over_places(settings: dict) -> None:
     torch.testing.assert_close(found.log_det(torch.ones(1), torch.tensor(1.0)), expected)
 
 
+class Tied(nn.Module):
+    """Two layers of one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 3)
+        self.b.weight = self.a.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.a(x))
+
+
+class Tripled(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, 3.0 * self.weight, self.bias)
+
+
+@pytest.mark.parametrize(
+    "layers, words",
+    [(Tied, r"'w.a.weight' and \['w.b.weight'\] are one"), (lambda: Tripled(3, 3), "not weights")],
+)
+def test_kron_refuses_layers_whose_factors_it_does_not_see(layers, words: str) -> None:
+    net, model = classifier(layers())
+    batch = {"x": torch.randn(4, 3), "y": torch.arange(4) % 3}
+    with pytest.raises(pv.PairError, match=words):
+        fit_laplace(model, point(net), batch)
+    assert fit_laplace(model, point(net), batch, Full()).log_det().isfinite()
+
+
 class Sizes(TorchDispatchMode):
     """The largest tensor that any operation returns."""
 

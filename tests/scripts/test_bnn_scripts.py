@@ -107,14 +107,6 @@ def test_methods_join_a_comparison_with_settings_of_their_own(tmp_path: Path) ->
     assert "(rate)" in run(*command, "--methods", "mc-dropout", "--rate", 0.3, status=2)
 
 
-def test_at_equal_time_the_first_method_stays_the_first(tmp_path: Path) -> None:
-    command = ["compare_bnn.py", "--dataset", "diabetes", *QUICK, "--splits", 1, "--out", tmp_path]
-    command += ["--budget", "equal-time"]
-    run(*command, "--methods", "map")
-    assert "other settings (first)" in run(*command, "--methods", "mc-dropout", status=2)
-    run(*command, "--methods", "map,mc-dropout")
-
-
 def test_classifiers_meet_data_they_have_not_seen(tmp_path: Path) -> None:
     run(
         "compare_bnn.py",
@@ -253,6 +245,12 @@ def test_pictures_are_of_the_users_data(tmp_path: Path, monkeypatch: pytest.Monk
     assert np.allclose(np.sort(shown), np.sort(observed[:, 0]), atol=1e-3) and shown.min() > 900
     run(*ask, "--bands")
     assert "toy" in drawn["bands"].get_suptitle() and len(drawn["bands"].axes) == 2
+    (tmp_path / "out" / "figures").mkdir(exist_ok=True)
+    (tmp_path / "out" / "figures" / "bands.png").touch()
+    for methods, panels in (("map,bbb", set()), ("map", {"bands"})):  # of other methods: again
+        drawn.clear()
+        run(*ask, "--bands", "--methods", methods)
+        assert set(drawn) & {"bands"} == panels
     classes = ("--dataset", "digits", "--methods", "map", "--bands")
     assert "targets of digits are classes" in run(
         "compare_bnn.py", *classes, "--out", tmp_path / "no", status=2
@@ -275,6 +273,37 @@ def test_scores_of_intervals_are_those_of_the_picture() -> None:
     ) == pytest.approx(found.rows[0]["rmse"], rel=1e-5)
     held = np.abs(2 * found.arrays["rank"] - 1) <= 0.9
     assert held.mean() == pytest.approx(found.rows[0]["coverage_90"], abs=1.5 / inside.size)
+
+
+def test_a_comparison_goes_on_with_the_data_and_the_time_it_began_with(tmp_path: Path) -> None:
+    """Rows of other data, or of another time, do not stand in one table."""
+    rng = np.random.default_rng(0)
+    x, out = rng.normal(size=(60, 3)), ("--out", tmp_path / "out")
+    np.savez(tmp_path / "own.npz", x=x, y=x[:, 0])
+    own = ("compare_bnn.py", "--dataset", tmp_path / "own.npz", "--splits", 1, *QUICK)
+    run(*own, "--methods", "map", *out)
+    np.savez(tmp_path / "own.npz", x=x, y=-3 * x[:, 1])
+    assert "are others than when" in run(*own, "--methods", "map,bbb", *out, status=2)
+    timed = (*own, "--budget", "equal-time", "--out", tmp_path / "timed", "--methods")
+    run(*timed, "map")
+    assert "first of --methods" in run(*timed, "bbb,map", status=2)
+    run(*timed, "map,bbb")
+
+
+def test_samplers_draw_from_the_posterior_at_any_temperature(tmp_path: Path) -> None:
+    """--temperature weighs the KL, which their energy has none of; it tempered the prior of some."""
+    for name in ("sgld", "sghmc", "hmc", "nuts", "gibbs", "random-walk"):
+        energies = []
+        for temperature in (1.0, 0.1):
+            s = build(BnnSettings, {"splits": 1, "hidden": (4,), "temperature": temperature})
+            task = load_task(s)
+            torch.manual_seed(0)
+            batch = {key: value[0] for key, value in task.train.tensors.items()}
+            energies.append(METHODS[name].build_loss(s, task)(**batch).detach())
+        assert torch.equal(*energies), name
+        assert "samplers draw from the posterior itself" in run(
+            "train_bnn.py", "--method", name, "--temperature", 0.1, "--out", tmp_path, status=2
+        )
 
 
 def test_wrong_requests_are_refused_in_a_line(tmp_path: Path) -> None:

@@ -324,6 +324,16 @@ def test_a_grid_makes_anew_what_is_lost(tmp_path: Path) -> None:
         (folder / damaged).write_bytes(whole)
 
 
+def test_a_grid_goes_on_with_the_data_it_began_with(tmp_path: Path) -> None:
+    ask = ("compare_vae.py", "--dataset", tmp_path / "x.npy", *QUICK, "--score-particles", 5)
+    bits = np.random.default_rng(0).integers(0, 2, (60, 12)).astype(np.uint8)
+    np.save(tmp_path / "x.npy", bits)
+    run(*ask, "--out", tmp_path / "out", "--grid", "prior=standard")
+    np.save(tmp_path / "x.npy", 1 - bits)
+    message = run(*ask, "--out", tmp_path / "out", "--grid", "prior=standard,flow", status=2)
+    assert "the data are not those the run" in message
+
+
 def test_continual_results_are_checked(tmp_path: Path) -> None:
     ask = ("continual.py", "--tasks", 1, "--methods", "plain", "--epochs", 1, "--out", tmp_path)
     run(*ask)

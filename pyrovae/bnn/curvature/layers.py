@@ -55,13 +55,14 @@ class Layer:
 def layers_of(model: Callable, sites: Mapping[str, Tensor]) -> list[Layer]:
     """The layers that hold the sites, in their order.
 
-    Raises: PairError for sites of other modules.
+    Raises: PairError for sites of other modules, and for those that several modules hold.
     """
     found: dict[str, Layer] = {}
     for program in find_modules(model).values():
         for part in program.modules():
             if not isinstance(part, Bayesian):
                 continue
+            _refuse_tied(part, sites)
             for name, module in part.net.named_modules():
                 layer = f"{part.name}.{name}" if name else part.name
                 weight, bias = f"{layer}.weight", f"{layer}.bias"
@@ -111,5 +112,23 @@ def forget(layers: list[Layer]) -> None:
         layer.outputs.clear()
 
 
+def _refuse_tied(part: Bayesian, sites: Mapping[str, Tensor]) -> None:
+    """Raise PairError for a site that several modules hold: the sums are those of one of them."""
+    names: dict[Tensor, list[str]] = {}
+    for name, module in part.net.named_modules():
+        for key, value in module.named_parameters(name, recurse=False):
+            names.setdefault(value, []).append(f"{part.name}.{key}")
+    for value in names.values():
+        if len(value) > 1 and value[0] in sites:
+            raise PairError(
+                f"{value[0]!r} and {value[1:]} are one weight of several layers, which has no Kronecker-factored "
+                "curvature. Use Diagonal(), Full() or LowRank(), or untie them."
+            )
+
+
 def _is_known(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear) or isinstance(module, nn.Conv2d) and module.groups == 1
+    """A layer that applies its weights as they are; subclasses may compute something else."""
+    forward = type(module).forward
+    if isinstance(module, nn.Linear):
+        return forward is nn.Linear.forward
+    return isinstance(module, nn.Conv2d) and forward is nn.Conv2d.forward and module.groups == 1
