@@ -80,7 +80,7 @@ class Method:
         """The ELBO of one network; for samplers, its energy per datum."""
         model = build_model(self.prior, s, task)
         guide = self.guide(s, model)
-        beta = 1.0 if self.guide is sampler_state else s.inference.temperature
+        beta = 1.0 if "temperature" in self.ignored else s.inference.temperature
         return pv.ElboLoss(model, guide, num_data=task.num_data, beta=beta, elbo=self.elbo())
 
     def build_losses(self, s: BnnSettings, task: Task) -> list[pv.ElboLoss]:

@@ -48,7 +48,7 @@ LOCAL = "local_reparameterization"
 OWN_PRIOR = dict.fromkeys(
     ("prior", "prior_scale"), "has no effect: that method has a prior of its own"
 )
-UNTEMPERED = {"temperature": "has no effect: samplers draw from the posterior itself"}
+UNTEMPERED = {"temperature": "has no effect: samplers and laplace keep to the posterior itself"}
 OWN_RATE = {"lr": "has no effect: samplers take --sampler-lr"}
 
 
@@ -149,6 +149,7 @@ METHODS: dict[str, Method] = {
             hooks=prior_hooks,
             posterior=LaplaceNormal(),
             settings=("laplace", "laplace_rank", "prior_fit", "prior_groups"),
+            ignored=UNTEMPERED,
         ),
         Method(
             "sgld",

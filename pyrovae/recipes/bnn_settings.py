@@ -84,7 +84,8 @@ class InferenceSettings:
     local_reparameterization: bool = True
     """Sample weight noise (or dropout masks) for each datum in training."""
     temperature: NotNegative = 1.0
-    """Weight of the KL; below 1: a cold posterior, which is not the Bayesian one. Not for samplers."""
+    """Weight of the KL; below 1: a cold posterior, which is not the Bayesian one. Not for
+    samplers and laplace."""
     rate: Probability = 0.05
     """Dropout probability of the inputs of each layer; its initial value if it is learned."""
     members: Networks = 5

@@ -290,9 +290,9 @@ def test_a_comparison_goes_on_with_the_data_and_the_time_it_began_with(tmp_path:
     run(*timed, "map,bbb")
 
 
-def test_samplers_draw_from_the_posterior_at_any_temperature(tmp_path: Path) -> None:
+def test_samplers_and_laplace_keep_to_the_posterior_at_any_temperature(tmp_path: Path) -> None:
     """--temperature weighs the KL, which their energy has none of; it tempered the prior of some."""
-    for name in ("sgld", "sghmc", "hmc", "nuts", "gibbs", "random-walk"):
+    for name in ("sgld", "sghmc", "hmc", "nuts", "gibbs", "random-walk", "laplace"):
         energies = []
         for temperature in (1.0, 0.1):
             s = build(BnnSettings, {"splits": 1, "hidden": (4,), "temperature": temperature})
@@ -301,7 +301,7 @@ def test_samplers_draw_from_the_posterior_at_any_temperature(tmp_path: Path) -> 
             batch = {key: value[0] for key, value in task.train.tensors.items()}
             energies.append(METHODS[name].build_loss(s, task)(**batch).detach())
         assert torch.equal(*energies), name
-        assert "samplers draw from the posterior itself" in run(
+        assert "keep to the posterior itself" in run(
             "train_bnn.py", "--method", name, "--temperature", 0.1, "--out", tmp_path, status=2
         )
 
