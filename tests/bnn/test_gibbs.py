@@ -3,11 +3,14 @@
 import math
 
 import arviz
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
 from pyro.distributions import InverseGamma
 from pyro.infer import NUTS, RandomWalkKernel
+from pyro.poutine import Trace
 from test_mcmc import assert_mean, data, posterior, unknown_noise
 from torch import nn
 
@@ -60,6 +63,38 @@ def test_the_draw_of_a_variance_is_its_conditional() -> None:
     assert abs(precision.mean() - shape / rate) < 5 * math.sqrt(shape / rate**2 / 2000)
     spread = (precision - shape / rate) ** 2
     assert abs(spread.mean() - shape / rate**2) < 5 * spread.std() / math.sqrt(2000)
+
+
+def test_gibbs_draws_the_components_of_a_mixture() -> None:
+    """Beside the mean of one component: by quadrature over it, all components summed out."""
+    y = torch.tensor([-1.5, -0.8, 0.3, 0.9, 2.2, 2.6])
+
+    def model(y: torch.Tensor) -> None:
+        mean = pyro.sample("mean", dist.Normal(0.0, 3.0))
+        with pyro.plate("data", len(y)):
+            k = pyro.sample("k", dist.Bernoulli(0.4))
+            pyro.sample("y", dist.Normal(k * mean, 1.0), obs=y)
+
+    def components(mean: torch.Tensor) -> torch.Tensor:
+        """log p(k, y | mean), the values of k last."""
+        first = dist.Normal(0.0, 1.0).log_prob(y) + math.log(0.6)
+        second = dist.Normal(mean, 1.0).log_prob(y) + math.log(0.4)
+        return torch.stack([first.expand_as(second), second], -1)
+
+    def draw(trace: Trace) -> torch.Tensor:
+        logits = components(trace.nodes["mean"]["value"])
+        return dist.Categorical(logits=logits).sample().to(y)
+
+    grid = torch.linspace(-15.0, 15.0, 3001)
+    joint = components(grid[:, None])
+    weights = (joint.logsumexp(-1).sum(-1) + dist.Normal(0.0, 3.0).log_prob(grid)).softmax(0)
+    second = (weights[:, None] * joint.softmax(-1)[..., 1]).sum(0)
+    chains = mcmc(
+        model, {"y": y}, lambda model: Gibbs(model, NUTS, k=draw), num_samples=300, warmup=60
+    )
+    assert_mean(chains.draws["mean"], float(weights @ grid))
+    for i in range(len(y)):
+        assert_mean(chains.draws["k"][..., i], float(second[i]))
 
 
 def test_gibbs_refuses_what_is_not_conjugate() -> None:

@@ -11,6 +11,8 @@ from pyro.poutine import Trace
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 from torch.distributions import Transform, biject_to
+from torch.distributions.constraints import Constraint
+from torch.distributions.transforms import identity_transform
 
 from pyrovae.bnn.samplers.mcmc import ChainKernel, Kernel, changed
 from pyrovae.core.traces import base_distribution, sample_sites
@@ -25,7 +27,7 @@ class Gibbs(MCMCKernel):
     r"""Metropolis within Gibbs: in turn a step of `kernel` on p(w | v, D) and exact draws v ~ p(v
     | w, D), for `mcmc`.
 
-    draws: how to draw each site v. kernel: makes, from a model, the kernel that moves the others,
+    draws: how to draw each site v, which may be discrete. kernel: makes, from a model, the kernel that moves the others,
         e.g. `NUTS`.
     Raises: ValueError for a site that the model does not sample.
     Source: Geman & Geman 1984, IEEE PAMI 6(6); within a chain over weights: Neal 1996, Bayesian
@@ -81,7 +83,7 @@ class Gibbs(MCMCKernel):
                 f"{sorted(name for name in sample_sites(trace, observed=False))}."
             )
         for name in self.draws:
-            self._own[name] = biject_to(nodes[name]["fn"].support).inv
+            self._own[name] = _to_unconstrained(nodes[name]["fn"].support)
             self.values[name] = (
                 nodes[name]["value"]
                 if self._start is None
@@ -113,6 +115,11 @@ class Gibbs(MCMCKernel):
 
     def _others(self, params: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: value for name, value in params.items() if name not in self.draws}
+
+
+def _to_unconstrained(support: Constraint) -> Transform:
+    """A discrete site stays as it is."""
+    return identity_transform if support.is_discrete else biject_to(support).inv
 
 
 def noise_variance(variance: str = "variance", target: str = "y") -> Draw:
