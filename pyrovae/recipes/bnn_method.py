@@ -79,7 +79,7 @@ class Method:
     def build_loss(self, s: BnnSettings, task: Task) -> pv.ElboLoss:
         """The ELBO of one network; for samplers, its energy per datum."""
         model = build_model(self.prior, s, task)
-        guide = self.guide(s, model)
+        guide = self.guide(s, model, task)
         beta = 1.0 if "temperature" in self.ignored else s.inference.temperature
         return pv.ElboLoss(model, guide, num_data=task.num_data, beta=beta, elbo=self.elbo())
 

@@ -21,7 +21,7 @@ BLOCKS = {"resnet8": 1, "resnet20": 3}
 """Of a stage."""
 PriorFactory = Callable[[BnnSettings, nn.Module], WeightPrior]
 """From the settings and the net to the prior of its weights."""
-GuideFactory = Callable[[BnnSettings, pv.Model], nn.Module]
+GuideFactory = Callable[[BnnSettings, pv.Model, Task], nn.Module]
 
 
 def build_model(prior: PriorFactory, s: BnnSettings, task: Task) -> pv.Model:
@@ -82,27 +82,33 @@ def hierarchical_prior(s: BnnSettings, net: nn.Module) -> WeightPrior:
     return weight_priors.hierarchical(*s.model.hierarchical)
 
 
-def mean_field(s: BnnSettings, model: pv.Model) -> MeanField:
+def mean_field(s: BnnSettings, model: pv.Model, task: Task) -> MeanField:
     return MeanField(model, init_scale=s.inference.init_scale)
 
 
-def radial(s: BnnSettings, model: pv.Model) -> Radial:
+def radial(s: BnnSettings, model: pv.Model, task: Task) -> Radial:
     return Radial(model, init_scale=s.inference.init_scale)
 
 
-def dropout(s: BnnSettings, model: pv.Model) -> MCDropout:
-    return MCDropout(model, s.inference.rate)
+def dropout_rate(s: BnnSettings, task: Task) -> float:
+    """--rate, or the usual one: where y has little noise, that of dropout is soon the larger."""
+    usual = 0.01 if task.kind == "regression" else 0.05
+    return usual if s.inference.rate is None else s.inference.rate
 
 
-def concrete_dropout(s: BnnSettings, model: pv.Model) -> MCDropout:
-    return MCDropout(model, s.inference.rate, learn_rate=True)
+def dropout(s: BnnSettings, model: pv.Model, task: Task) -> MCDropout:
+    return MCDropout(model, dropout_rate(s, task))
 
 
-def point(s: BnnSettings, model: pv.Model) -> PointEstimate:
+def concrete_dropout(s: BnnSettings, model: pv.Model, task: Task) -> MCDropout:
+    return MCDropout(model, dropout_rate(s, task), learn_rate=True)
+
+
+def point(s: BnnSettings, model: pv.Model, task: Task) -> PointEstimate:
     return PointEstimate(model)
 
 
-def sampler_state(s: BnnSettings, model: pv.Model) -> PointEstimate:
+def sampler_state(s: BnnSettings, model: pv.Model, task: Task) -> PointEstimate:
     """The state of a Markov chain, with the density of the unconstrained values it moves."""
     return PointEstimate(model, jacobian=True)
 

@@ -86,8 +86,9 @@ class InferenceSettings:
     temperature: NotNegative = 1.0
     """Weight of the KL; below 1: a cold posterior, which is not the Bayesian one. Not for
     samplers and laplace."""
-    rate: Probability = 0.05
-    """Dropout probability of the inputs of each layer; its initial value if it is learned."""
+    rate: Probability | None = None
+    """Dropout probability of the inputs of each layer, its initial value if it is learned; by default
+    0.01 for regression, 0.05 for classification."""
     members: Networks = 5
     """Number of networks in the ensemble."""
     adversarial: NotNegative = 0.0

@@ -290,6 +290,18 @@ def test_a_comparison_goes_on_with_the_data_and_the_time_it_began_with(tmp_path:
     run(*timed, "map,bbb")
 
 
+@pytest.mark.parametrize("name", ["mc-dropout", "concrete-dropout"])
+def test_the_usual_rate_of_dropout_is_lower_for_regression(name: str) -> None:
+    for given, rate in (
+        ({"dataset": "diabetes"}, 0.01),
+        ({"dataset": "digits"}, 0.05),
+        ({"dataset": "diabetes", "rate": 0.3}, 0.3),
+    ):
+        s = build(BnnSettings, {"hidden": (4,), **given})
+        guide = METHODS[name].build_loss(s, load_task(s)).guide
+        assert all(float(found) == pytest.approx(rate) for found in guide.rates().values())
+
+
 def test_samplers_and_laplace_keep_to_the_posterior_at_any_temperature(tmp_path: Path) -> None:
     """--temperature weighs the KL, which their energy has none of; it tempered the prior of some."""
     for name in ("sgld", "sghmc", "hmc", "nuts", "gibbs", "random-walk", "laplace"):
