@@ -5,7 +5,7 @@
 Trains each method and seed on every image of a drawn set of sprites (shape, scale, x, y; rotation),
 and writes MIG, SAP, ELBO, KL and total correlation with their spread over seeds as JSON, Markdown
 and figures, and traversals of the first seed. Run again with the same command, it continues where
-it stopped.
+it stopped; with other methods or seeds, it adds them.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ from pyrovae.recipes.disentanglement import METHODS, Images, Method, train
 from pyrovae.recipes.folder_lock import owned
 from pyrovae.recipes.latent_figures import FARTHEST, STEPS
 from pyrovae.recipes.name_list import several
-from pyrovae.recipes.results import find_result, read_arrays, write_arrays, write_result
+from pyrovae.recipes.results import find_asked, read_arrays, write_arrays, write_result
 from pyrovae.recipes.tables import markdown_table, write_markdown
 
 SCORES = {
@@ -71,13 +71,20 @@ class Comparison:
         return several("--methods", self.methods, METHODS)
 
 
-def one(s: Comparison, data: Images, digest: str, name: str, seed: int) -> dict:
-    """The result of a method: read if it was finished under the same settings, else made anew."""
+def held(s: Comparison, asked: dict) -> list[tuple[str, int]]:
+    """Methods and seeds that --out has already. Raises Refusal if they are of other settings."""
+    works = []
+    for path in (s.out / "results").glob("*.json"):
+        find_asked(path, asked, s.out)
+        name, seed = path.stem.rsplit("-", 1)
+        works.append((name, int(seed)))
+    return works
+
+
+def one(s: Comparison, data: Images, asked: dict, name: str, seed: int) -> dict:
+    """The result of a method: read if it was finished, else made anew."""
     path = s.out / "results" / f"{name}-{seed}.json"
-    settings = dataclasses.asdict(s.method) | {"hidden": list(s.method.hidden)}
-    asked = {"method": settings, "data": digest}
-    found = find_result(path)
-    if found is not None and found["asked"] == asked:
+    if (found := find_asked(path, asked, s.out)) is not None:
         return found
     torch.manual_seed(seed)
     start = time.perf_counter()
@@ -99,13 +106,19 @@ def main(s: Comparison) -> dict[str, dict[str, float]]:
         torch.set_num_threads(s.threads)
     data = Images.of(load_sprites(size=s.size, rotations=s.rotations))
     digest = digest_of({"x": data.x, "factors": data.factors})
-    works = [(name, s.seed + seed) for name in s.names() for seed in range(s.seeds)]
+    settings = dataclasses.asdict(s.method) | {"hidden": list(s.method.hidden)}
+    asked = {"method": settings, "data": digest}
     results: dict[str, list[dict]] = {}
     with owned(s.out):
-        bar = progress_bar(works, desc="runs", unit="run")
+        works = {(name, s.seed + seed) for name in s.names() for seed in range(s.seeds)}
+        names = list(METHODS)
+        ordered = sorted(
+            works.union(held(s, asked)), key=lambda work: (names.index(work[0]), work[1])
+        )
+        bar = progress_bar(ordered, desc="runs", unit="run")
         for name, seed in bar:
             bar.set_postfix_str(f"{name}, seed {seed}")
-            results.setdefault(name, []).append(one(s, data, digest, name, seed))
+            results.setdefault(name, []).append(one(s, data, asked, name, seed))
         return write(s, data, results)
 
 
@@ -130,7 +143,8 @@ def write(
     write_result(s.out / "disentangle.json", {"methods": content, **about, "settings": method})
     text = markdown_table(["method", *SCORES.values(), "seeds", "seconds"], rows)
     text += (
-        f"\n{len(data.x)} images of {s.size} x {s.size} pixels, all trained on and scored. ± is the standard deviation over "
+        f"\nHidden layers of {', '.join(map(str, s.method.hidden))}, {s.method.epochs} epochs. "
+        f"{len(data.x)} images of {s.size} x {s.size} pixels, all trained on and scored. ± is the standard deviation over "
         "seeds (nets). MIG and SAP are 1 where each factor has a dim of its own and 0 where no dim knows more than "
         "another; the factor shape, which has no order, can add at most 1 - 1/3 to the mean of SAP.\n"
     )
@@ -149,7 +163,10 @@ def figures(s: Comparison, content: Mapping[str, Mapping[str, float]]) -> dict[s
         found[key] = plots.scores(list(content), values, spreads, unit=unit)
     factors = FACTORS if s.rotations > 1 else FACTORS[:-1]
     for name in content:
-        arrays = read_arrays(s.out / "results" / f"{name}-{s.seed}.npz")
+        path = s.out / "results" / f"{name}-{s.seed}.npz"
+        if not path.exists():
+            continue
+        arrays = read_arrays(path)
         known = ", ".join(
             f"{dim} {factors[row.argmax()]} ({row.max():.1f})"
             for dim in arrays["dims"]

@@ -33,7 +33,7 @@ from pyrovae.recipes.image_shifts import SHIFTS
 from pyrovae.recipes.machine import choose_device
 from pyrovae.recipes.name_list import several
 from pyrovae.recipes.refusal import Refusal
-from pyrovae.recipes.results import find_result, write_result
+from pyrovae.recipes.results import find_asked, write_result
 from pyrovae.recipes.resumed_settings import as_json
 from pyrovae.recipes.setting_rules import Rule
 from pyrovae.recipes.tables import markdown_table, write_markdown
@@ -46,7 +46,9 @@ class Study:
 
     methods: str = "ensemble,mc-dropout"
     """Names of train_bnn.py, joined by commas."""
-    settings: BnnSettings
+    settings: BnnSettings = dataclasses.field(
+        default_factory=lambda: nesting.build(BnnSettings, {"dataset": "digits"})
+    )
     counts: tuple[Count, ...] = (1, 2, 3, 5, 10)
     """Numbers of members, or of draws of the weights; the largest takes the place of --members and
     --draws."""
@@ -85,8 +87,8 @@ def main(study: Study) -> dict[str, dict]:
         for name in progress_bar(names, desc=task.name, unit="method"):
             METHODS[name].refuse(s, task)
             path = study.out / "methods" / f"{name}.json"
-            found = find_result(path)
-            if found is None or found["asked"] != asked:
+            found = find_asked(path, asked, study.out)
+            if found is None:
                 each = curves_of(METHODS[name], s, task, counts, foreign, device=device)
                 found = {"asked": asked, "networks": [dataclasses.asdict(one) for one in each]}
                 write_result(path, found)

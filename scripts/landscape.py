@@ -14,10 +14,11 @@ run again with the same command, it continues with the families that are missing
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import command_line
 import torch
+import tyro
 from progress import progress_bar, say
 from script_context import script_context
 
@@ -32,7 +33,7 @@ from pyrovae.recipes.landscape.family import Budget, Images, Table
 from pyrovae.recipes.landscape.report import (
     chosen,
     figures,
-    find_same,
+    find,
     fit_or_find,
     markdown,
     settings_of,
@@ -40,6 +41,11 @@ from pyrovae.recipes.landscape.report import (
 from pyrovae.recipes.name_list import several
 from pyrovae.recipes.results import write_result
 from pyrovae.recipes.tables import write_markdown
+
+NAMES = (
+    "Comma-separated names of families, or all; those that --out already has join the tables. They are: "
+    f"{', '.join(FAMILIES)}."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,8 +57,7 @@ class Landscape:
     binarize: landscape_data.Binarize | None = None
     """How grey pixels become bits: drawn once with their grey level as probability (static), or > 1/2
     (threshold); by default threshold for the digits, else static."""
-    families: str = "all"
-    """Comma-separated names of families, or all; those that --out already has join the tables."""
+    families: Annotated[str, tyro.conf.arg(help=NAMES)] = "all"
     out: OutFolder = Path("runs/landscape")
     """The folder to write to."""
     seed: Seed = 0
@@ -81,7 +86,8 @@ def main(s: Landscape) -> dict[str, dict]:
     asked = settings_of(s.budget, digest, s.seed, s.usual())
     folder, results = s.out / "families", {}
     named = chosen([name for name in FAMILIES if name in s.names()])
-    families = [one for one in FAMILIES.values() if one in named or find_same(one, folder, asked)]
+    held = [one for one in FAMILIES.values() if find(one, folder, asked)]
+    families = [one for one in FAMILIES.values() if one in named or one in held]
     tables = {family.table for family in families}
     data: dict[Table, Images] = {}
     if "binary" in tables:
@@ -112,7 +118,7 @@ def write(s: Landscape, results: dict[str, dict], folder: Path, data: dict[Table
     about = {"dataset": s.dataset, "binarize": s.usual(), "seed": s.seed}
     budget = dataclasses.asdict(s.budget)
     write_result(s.out / "landscape.json", {**content, **about, "budget": budget})
-    text = markdown(results, folder) + budget_in_words(s.budget)
+    text = markdown(results, folder) + budget_in_words(s)
     write_markdown(s.out / "landscape.md", text)
     plots.save(figures(results, folder, data), s.out)
     say(f"{text}\nwritten to {s.out}: landscape.json, landscape.md, {_and(data)}")
@@ -122,8 +128,10 @@ def _and(tables: Iterable[str]) -> str:
     return ", ".join(f"landscape_{table}.png" for table in tables)
 
 
-def budget_in_words(budget: Budget) -> str:
+def budget_in_words(s: Landscape) -> str:
+    budget = s.budget
     return (
+        f"{s.dataset}, bits by {s.usual()}, seed {s.seed}. "
         f"± is one standard error over test data. Budget of each family: hidden layers of "
         f"{', '.join(map(str, budget.hidden))}, {budget.latent_size} real latents, {budget.components} components; at most "
         f"{budget.epochs} passes through the training data in batches of {budget.batch_size}, ended by {budget.patience} "

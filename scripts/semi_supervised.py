@@ -6,7 +6,8 @@ For each number of labels and each seed (which images have labels), trains a cla
 alone, M2 (Kingma et al. 2014) and M2 on the code of a VAE, and writes their test error with its
 spread over seeds, beside the published one where there is one, as JSON, Markdown and a figure; and
 images drawn for each class. Pixels are drawn once with their grey level as probability (digits:
-> 1/2). Run again with the same command, it continues where it stopped.
+> 1/2). Run again with the same command, it continues where it stopped; with other methods,
+labels or seeds, it adds them.
 """
 
 import dataclasses
@@ -31,7 +32,7 @@ from pyrovae.recipes.folder_lock import owned
 from pyrovae.recipes.landscape import data as images
 from pyrovae.recipes.name_list import several
 from pyrovae.recipes.refusal import Refusal
-from pyrovae.recipes.results import find_result, read_arrays, write_arrays, write_result
+from pyrovae.recipes.results import find_asked, read_arrays, write_arrays, write_result
 from pyrovae.recipes.semi_supervised import METHODS, PUBLISHED, Labels, Method
 from pyrovae.recipes.tables import markdown_table, write_markdown
 
@@ -95,15 +96,25 @@ def load(s: Comparison) -> Data:
     )
 
 
-def one(s: Comparison, data: Data, name: str, count: int, seed: int) -> dict:
-    """The result of a method: read if it was finished under the same settings, else made anew."""
+Work = tuple[str, int, int]
+"""A method, a number of labels and a seed."""
+
+
+def held(s: Comparison, asked: dict) -> list[Work]:
+    """What --out has already. Raises Refusal if that is of other settings."""
+    works = []
+    for path in (s.out / "results").glob("*.json"):
+        find_asked(path, asked, s.out)
+        name, count, seed = path.stem.rsplit("-", 2)
+        works.append((name, int(count), int(seed)))
+    return works
+
+
+def one(s: Comparison, data: Data, work: Work, asked: dict) -> dict:
+    """The result of a method: read if it was finished, else made anew."""
+    name, count, seed = work
     path = s.out / "results" / f"{name}-{count}-{seed}.json"
-    asked = {
-        "method": dataclasses.asdict(s.method) | {"hidden": list(s.method.hidden)},
-        "data": data.digest,
-    }
-    found = find_result(path)
-    if found is not None and found["asked"] == asked:
+    if (found := find_asked(path, asked, s.out)) is not None:
         return found
     torch.manual_seed(seed)
     labels = Labels.choose(data.train, data.y, count, seed)
@@ -129,17 +140,24 @@ def main(s: Comparison) -> dict[str, dict[str, dict[str, float]]]:
     if s.threads is not None:
         torch.set_num_threads(s.threads)
     data = load(s)
-    works = [
-        (name, count, s.seed + seed)
-        for count in s.labels
-        for name in s.names()
-        for seed in range(s.seeds)
-    ]
+    asked = {
+        "method": dataclasses.asdict(s.method) | {"hidden": list(s.method.hidden)},
+        "data": data.digest,
+    }
+    seeds = range(s.seed, s.seed + s.seeds)
     errors: dict[tuple[str, int], list[float]] = {}
     with owned(s.out):
-        for name, count, seed in progress_bar(works, desc="runs", unit="run"):
-            errors.setdefault((name, count), []).append(one(s, data, name, count, seed)["error"])
+        works = {(name, count, k) for name in s.names() for count in s.labels for k in seeds}
+        ordered = sorted(works.union(held(s, asked)), key=place)
+        for work in progress_bar(ordered, desc="runs", unit="run"):
+            errors.setdefault(work[:2], []).append(one(s, data, work, asked)["error"])
         return write(s, data, errors)
+
+
+def place(work: Work) -> tuple[int, int, int]:
+    """By the number of labels, the method and the seed."""
+    name, count, seed = work
+    return count, list(METHODS).index(name), seed
 
 
 def write(
@@ -173,7 +191,11 @@ def write(
     text = markdown_table(
         ["method", "labels", "test error, %", "seeds", "Kingma et al. 2014"], rows
     )
-    text += "\n± is the standard deviation over seeds: choices of the labelled images, and nets.\n"
+    text += (
+        "\n± is the standard deviation over seeds: choices of the labelled images, and nets. "
+        f"{s.dataset}, hidden layers of {', '.join(map(str, s.method.hidden))}, {s.method.latent_size} latents, "
+        f"{s.method.epochs} epochs, weight {s.method.classifier_weight:g} of the labels.\n"
+    )
     write_markdown(s.out / "semi_supervised.md", text)
     plots.save(figures(s, data, content), s.out)
     say(f"{text}\nwritten to {s.out}: semi_supervised.json, semi_supervised.md, figures")

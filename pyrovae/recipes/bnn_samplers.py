@@ -61,7 +61,7 @@ class Hamiltonian:
     def run(
         self, stacked: pv.Stacked, s: BnnSettings, task: Task, data: Mapping[str, Tensor]
     ) -> Chains:
-        warmup, draws = s.inference.hmc_warmup, s.inference.draws
+        warmup, draws = s.inference.hmc_warmup, min(s.inference.draws, s.inference.hmc_samples)
         thin = max(1, s.inference.hmc_samples // draws)
         with progress_bar(total=warmup + draws * thin, desc="HMC", unit="path") as progress:
             return hmc(
@@ -114,7 +114,7 @@ class PyroKernel:
     def run(
         self, stacked: pv.Stacked, s: BnnSettings, task: Task, data: Mapping[str, Tensor]
     ) -> Chains:
-        warmup, draws = s.inference.hmc_warmup, s.inference.draws
+        warmup, draws = s.inference.hmc_warmup, min(s.inference.draws, s.inference.hmc_samples)
         thin = max(1, s.inference.hmc_samples // draws)
         total = stacked.count * (warmup + draws * thin)
         with progress_bar(total=total, desc="chains", unit="path") as progress:

@@ -116,7 +116,7 @@ class InferenceSettings:
     draws: Count = 50
     """Number of weight samples to keep."""
     hmc_samples: Count = 200
-    """Number of trajectories after the warm-up."""
+    """Number of trajectories after the warm-up; of fewer than --draws, each is kept."""
     hmc_warmup: FromZero = 300
     """Number of warm-up trajectories, which adapt the step size."""
     hmc_leapfrogs: Count = 50

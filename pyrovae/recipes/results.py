@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pyrovae.core.atomic_write import write_atomically
+from pyrovae.recipes.nesting import flatten
 from pyrovae.recipes.refusal import Refusal
 
 DIGEST, FILES = "sha256", "digests"
@@ -54,6 +55,20 @@ def find_result(path: Path) -> dict | None:
         if _digest(file.read_bytes()) != known:
             raise _damaged(file, "it does not match its digest")
     return content
+
+
+def find_asked(path: Path, asked: Mapping[str, object], out: Path) -> dict | None:
+    """The result in `path`, or None if it is missing. Raises Refusal if what it was `asked` for is
+    something else: in a folder `out` there are results of one kind of settings."""
+    found = find_result(path)
+    if found is None:
+        return None
+    old, new = flatten(found.get("asked", {})), flatten(json.loads(json.dumps(asked)))
+    if changed := sorted(name for name in old | new if old.get(name) != new.get(name)):
+        raise Refusal(
+            f"{out} holds {path.stem} of other settings ({', '.join(changed)}); choose another --out."
+        )
+    return found
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

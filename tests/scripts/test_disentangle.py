@@ -50,6 +50,9 @@ def test_the_command_writes_and_continues(tmp_path: Path) -> None:
     assert run(tmp_path, "--methods", names, "--seeds", "2")["vae"]["mig"] == found["vae"]["mig"]
     after = [path.stat().st_mtime_ns for path in kept]
     assert after[0] == before[0] and after[1] > before[1]
+    assert list(run(tmp_path, "--methods", "vae", "--seeds", "1")) == names.split(",")
+    with pytest.raises(Refusal, match=r"of other settings \(beta\)"):
+        run(tmp_path, "--methods", "vae", "--beta", "3")
 
 
 @pytest.mark.filterwarnings("ignore::pyrovae.CollapseWarning")

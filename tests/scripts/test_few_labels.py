@@ -19,8 +19,11 @@ def test_the_command_writes_and_continues(tmp_path: Path) -> None:
         assert (tmp_path / "out" / f"{name}.png").stat().st_size > 1000
     kept = tmp_path / "out" / "results" / "m2-20-0.json"
     before = kept.stat().st_mtime_ns
-    run("semi_supervised.py", *words)
+    run("semi_supervised.py", *words, "--methods", "supervised")  # the others stay in the tables
     assert kept.stat().st_mtime_ns == before
+    assert json.loads((tmp_path / "out" / "semi_supervised.json").read_text()) == content
+    said = run("semi_supervised.py", *words, "--batch-size", "50", status=2)
+    assert "of other settings (batch_size); choose another --out" in said
 
 
 def test_refusals_are_one_line(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def kl_weight(seen: Examination) -> Iterator[Finding]:
                 f"the loss has num_data={seen.stated}, but the pair is fitted to {seen.num_data} data: the KL of the "
                 f"weights has {seen.num_data / seen.stated:.3g} times its weight"
             )
-            return
+        return
     if not seen.particles.model_broadcasts or not guide_scales(seen):
         raise NotApplicable("the guide has no scales of normals, or the model runs draw by draw")
     weight, error, determined = stationary_weight(seen)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 import pyrovae.plots as plots
 from pyrovae.recipes.landscape.families import FAMILIES
 from pyrovae.recipes.landscape.family import Budget, Family, Images, Table
-from pyrovae.recipes.results import find_result, read_arrays, write_arrays, write_result
+from pyrovae.recipes.results import find_asked, read_arrays, write_arrays, write_result
 from pyrovae.recipes.tables import markdown_table
 
 SHOWN = 10
@@ -27,17 +27,16 @@ HEADS: Mapping[Table, str] = {
 }
 
 
-def find_same(family: Family, folder: Path, asked: Mapping[str, object]) -> dict | None:
-    """The result of a family, if it was finished under the same settings."""
-    found = find_result(folder / f"{family.name}.json")
-    return found if found is not None and found.get("asked") == dict(asked) else None
+def find(family: Family, folder: Path, asked: Mapping[str, object]) -> dict | None:
+    """The result of a family, if it was finished. Raises Refusal for one of other settings."""
+    return find_asked(folder / f"{family.name}.json", asked, folder.parent)
 
 
 def fit_or_find(
     family: Family, images: Images, budget: Budget, folder: Path, asked: Mapping[str, object]
 ) -> dict:
-    """The result of a family: read if it was finished under the same settings, else made anew."""
-    if (found := find_same(family, folder, asked)) is not None:
+    """The result of a family: read if it was finished, else made anew."""
+    if (found := find(family, folder, asked)) is not None:
         return found
     path, arrays = folder / f"{family.name}.json", folder / f"{family.name}.npz"
     start = time.perf_counter()
