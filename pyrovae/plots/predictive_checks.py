@@ -15,7 +15,7 @@ def predictive_checks(
     """Draw a histogram of each statistic over replicated data sets, and a line at its value in the
     data; p = P(T(y_rep) > T(y)) in the titles.
 
-    Shapes: each panel a pair of T(y_rep) (K,) and T(y) (), as `posterior_predictive_check` gives them.
+    Shapes: each panel a pair of T(y_rep) (K,) and T(y) (), as `PredictiveCheck.panels` gives them.
     Errors: ValueError for no panel, other shapes, and numbers that are not finite.
 
     Example:

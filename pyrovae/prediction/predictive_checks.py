@@ -37,6 +37,10 @@ class PredictiveCheck:
             for name, values in self.replicated.items()
         }
 
+    def panels(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Name -> replicated and observed, for `plots.predictive_checks`."""
+        return {name: (self.replicated[name], value) for name, value in self.observed.items()}
+
     def __str__(self) -> str:
         return "\n".join(
             f"{name}: {float(self.observed[name]):.4g} in the data, {float(values.mean()):.4g} +- "

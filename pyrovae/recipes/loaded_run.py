@@ -37,6 +37,9 @@ class LoadedRun:
     run: dict
     num_samples: int | None = None
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r}, metrics={self.metrics})"
+
     @property
     def folder(self) -> Folder:
         return Folder(self.path, self.run["script"])

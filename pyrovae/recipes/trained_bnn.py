@@ -34,7 +34,7 @@ Chunks = list[dict[str, Tensor]]
 _log = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class TrainedBnn(LoadedRun):
     """A run of `train_bnn.py`. Data go in as the user has them, NumPy arrays or tensors: rows
     `(N, D)` in their own units, for a table the columns in the order of `layout.columns`, or images

@@ -21,7 +21,7 @@ CHUNK = 100
 """Images that pass through the nets together."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class TrainedDeepVae(LoadedRun):
     """A run of `train_deep_vae.py`.
 

@@ -43,7 +43,7 @@ class Codes:
     draws: Tensor
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class TrainedVae(LoadedRun):
     """A run of `train_vae.py`. Data go in as the user has them (see `VaeLayout.to_model`) and come
     out in the same units, on the CPU; every draw is by `seed`, and no random stream moves.

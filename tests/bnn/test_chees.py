@@ -186,6 +186,7 @@ def test_chains_start_where_they_are_told() -> None:
         max_leapfrogs=1, progress=seen.append, compile="off",
     )  # fmt: skip
     assert seen == [0, 1] and chains.draws["z"].shape == (2, 3, 8)
+    assert repr(chains).startswith("Chains(") and "z (2, 3, 8)" in repr(chains)
     with pytest.raises(ValueError, match="expected at least 1|'mu'"):
         chees(eight_schools, {"y": Y, "s": S}, num_samples=1, warmup=0, start={"mu": Y[0]})
 

@@ -108,6 +108,17 @@ def test_a_loss_without_n_is_told() -> None:
     assert "N not stated" in found.names
 
 
+def test_wide_scales_say_that_n_is_lacking_only_where_it_is_not_stated() -> None:
+    fit = narrow_autonormal()
+    with torch.no_grad():
+        for scale in fit.guide.scales.parameters():
+            scale.add_(3.0)
+    assert "N not stated" in pv.diagnose(fit.model, fit.guide, fit.data, num_steps=0).names
+    loss = pv.ElboLoss(fit.model, fit.guide, num_data=40)
+    found = pv.diagnose(fit.model, fit.guide, fit.data, loss=loss, num_steps=0)
+    assert "N not stated" not in found.names
+
+
 def test_checks_that_lack_something_say_so() -> None:
     found = stuck_chain().diagnose()
     assert "history" in found.skipped["learning rate"]

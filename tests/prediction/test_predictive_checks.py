@@ -10,6 +10,7 @@ from torch import Tensor
 import pyrovae as pv
 from pyrovae.heads import BernoulliHead, NormalHead
 from pyrovae.nets import MLP
+from pyrovae.plots import predictive_checks
 from pyrovae.prediction import posterior_predictive_check
 from pyrovae.priors import StandardNormal
 
@@ -50,6 +51,8 @@ def test_data_of_another_scale_or_with_an_outlier_stand_out() -> None:
     y[7] = 9.0
     outlier = posterior_predictive_check(model, guide, {"y": y}, STATISTICS, num_samples=500)
     assert outlier.p_values["largest"] < 0.01 and outlier.pit[7] > 0.99
+    titles = [axes.get_title() for axes in predictive_checks(outlier.panels()).axes]
+    assert [title.split("\n")[0] for title in titles] == list(STATISTICS)
 
 
 def test_transforms_of_held_out_data_are_uniform() -> None:

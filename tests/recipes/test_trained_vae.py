@@ -41,6 +41,7 @@ def x() -> np.ndarray:
 
 
 def test_codes_and_reconstructions_are_those_of_the_pair(vae: TrainedVae, x: np.ndarray) -> None:
+    assert repr(vae).startswith("TrainedVae('") and len(repr(vae)) < 1000
     binary = torch.from_numpy((x > 0.5).astype(np.float32))
     codes = vae.encode(x, num_draws=400)
     with torch.no_grad():

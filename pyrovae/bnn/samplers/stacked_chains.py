@@ -33,6 +33,10 @@ class Chains:
     step_size: Tensor
     """Step sizes, `(R,)`."""
 
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in self.draws.items())
+        return f"Chains({shapes}; {int(self.divergent.sum())} of {self.divergent.numel()} paths diverged)"
+
     def sample_stats(self) -> dict[str, Tensor]:
         """ArviZ's group `sample_stats`, `(S, R)` each."""
         return {"acceptance_rate": self.accept, "energy": self.energy, "diverging": self.divergent}
