@@ -29,6 +29,7 @@ from pyrovae.recipes import bounds
 from pyrovae.recipes.bnn_data import load_task
 from pyrovae.recipes.bnn_figures import bands, figures, refuse_bands
 from pyrovae.recipes.bnn_methods import EXPLAINED, METHODS, RULES
+from pyrovae.recipes.bnn_own_settings import caption, own_settings, shared_settings
 from pyrovae.recipes.bnn_report import markdown, read_scores, save_scores, to_arviz
 from pyrovae.recipes.bnn_scores import Scores, score
 from pyrovae.recipes.bnn_settings import BnnSettings
@@ -39,10 +40,8 @@ from pyrovae.recipes.bounds import OutFolder
 from pyrovae.recipes.folder_lock import owned
 from pyrovae.recipes.machine import choose_device
 from pyrovae.recipes.name_list import several
-from pyrovae.recipes.nesting import flatten
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.results import find_result, read_result, write_result
-from pyrovae.recipes.resumed_settings import as_json
 from pyrovae.recipes.setting_rules import Rule
 from pyrovae.recipes.tables import write_csv, write_markdown
 from pyrovae.recipes.wording import counted
@@ -109,22 +108,13 @@ def path_of(method: str, c: Comparison) -> Path:
     return c.out / "methods" / f"{method}.json"
 
 
-def split_settings(method: str, c: Comparison) -> tuple[dict[str, object], dict[str, object]]:
-    """The settings that all methods use, and those of this one alone."""
-    settings = flatten(as_json(c.settings))
-    own = {name: settings[name] for name in METHODS[method].settings}
-    of_some = {name for each in METHODS.values() for name in each.settings}
-    shared = {name: value for name, value in settings.items() if name not in of_some}
-    return {**shared, "ood": c.ood, "budget": c.budget}, own
-
-
 def refuse_other_settings(
     c: Comparison, methods: tuple[str, ...], task: Task, unknown: Tensor | None
 ) -> None:
     """Write the settings of all methods to --out; raise Refusal if it has a comparison with others
     or of other data, or one of these methods with other settings of its own."""
     begun = c.out / "settings.json"
-    shared, _ = split_settings(methods[0], c)
+    shared = {**shared_settings(c.settings), "ood": c.ood, "budget": c.budget}
     digests = {
         "data": task.digest(),
         "ood_data": None if unknown is None else digest_of({"x": unknown}),
@@ -141,7 +131,7 @@ def refuse_other_settings(
             )
     for method in methods:
         if found := find_result(path_of(method, c)):
-            _, own = split_settings(method, c)
+            own = own_settings(method, c.settings)
             refuse_changes(own, found.get("settings", old), f"{c.out} holds {method}")
     write_result(begun, old)
 
@@ -180,7 +170,7 @@ def run_one(
             "seconds": trained.seconds,
             "num_samples": trained.num_samples,
             "wall_seconds": time.perf_counter() - start,
-            "settings": split_settings(method, c)[1],
+            "settings": own_settings(method, c.settings),
         },
         files=[arviz],
     )
@@ -190,12 +180,14 @@ def run_one(
 def report(methods: tuple[str, ...], task: Task, c: Comparison) -> dict[str, Scores]:
     """Print and write the tables and figures of all methods of the folder."""
     s = c.settings
-    names = dict.fromkeys((*methods, *METHODS))
-    scores = {m: read_scores(path_of(m, c)) for m in names if find_result(path_of(m, c))}
-    write(scores, c.out)
-    say(
+    scores = {m: read_scores(path_of(m, c)) for m in METHODS if find_result(path_of(m, c))}
+    own = {m: read_result(path_of(m, c)).get("settings", {}) for m in scores}
+    about = (
         f"{task.name}: {counted(task.num_splits * s.run.seeds, 'network')} a method, {s.run.num_samples} draws; "
-        f"mean ± standard error over splits and seeds\n\n"
+        f"mean ± standard error over splits and seeds. Settings: {caption(s, own)}."
+    )
+    write(scores, c.out, about)
+    say(
         f"{(c.out / 'comparison.md').read_text()}\nwritten to {c.out}/comparison.csv, .json and .md"
     )
     drawn = figures(scores, task)
@@ -218,12 +210,12 @@ def is_drawn(path: Path, methods: tuple[str, ...]) -> bool:
     return found is not None and found["methods"] == list(methods)
 
 
-def write(scores: dict[str, Scores], out: Path) -> None:
+def write(scores: dict[str, Scores], out: Path, about: str) -> None:
     """Write comparison.json (method -> metric -> mean, se, n), comparison.csv (one row per
     network) and comparison.md."""
     results = {method: found.summary() for method, found in scores.items()}
     write_atomically(out / "comparison.json", (json.dumps(results, indent=1) + "\n").encode())
-    write_markdown(out / "comparison.md", markdown(results))
+    write_markdown(out / "comparison.md", f"{markdown(results)}\n{about}\n")
     write_csv(
         out / "comparison.csv",
         [

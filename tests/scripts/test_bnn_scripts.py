@@ -92,8 +92,11 @@ def test_methods_join_a_comparison_with_settings_of_their_own(tmp_path: Path) ->
     run(*command, "--methods", "mc-dropout,map", "--rate", 0.2)
     before = (tmp_path / "methods" / "mc-dropout.json").read_text()
     run(*command, "--methods", "radial", "--init-scale", 0.01)
-    assert compared() == ["radial", "map", "mc-dropout"]
+    assert compared() == ["map", "radial", "mc-dropout"]
     assert (tmp_path / "methods" / "mc-dropout.json").read_text() == before
+    caption = (tmp_path / "comparison.md").read_text()
+    assert "1 network a method" in caption and "radial: --init-scale 0.01" in caption
+    assert "mc-dropout: --rate 0.2" in caption and "--hidden" in caption
     said = run(*command, "--methods", "mc-dropout", "--rate", 0.3, status=2)
     assert "holds mc-dropout with other settings (rate)" in said
     said = run(*command, "--methods", "bbb", "--lr", 0.5, status=2)
