@@ -17,8 +17,9 @@ TRIED = 3
 """Particles in the test: more than two, so that their dim is seldom mistaken for another one of
 the same size."""
 REMEDY = (
-    "Values are (K draws, B data, *event) then: let it index, sum and reshape from the right, e.g. alpha[..., g] for "
-    "alpha[g], and use layers that take weights of any batch shape, e.g. pyrovae.Bayesian(net)."
+    "Values are (K draws, B data, *event) then: let it index, sum and reshape from the right, e.g. (x * w).sum(-1) for "
+    "x @ w and alpha[..., g] for alpha[g], and use layers that take weights of any batch shape, e.g. "
+    "pyrovae.Bayesian(net)."
 )
 
 
