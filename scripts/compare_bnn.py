@@ -41,7 +41,7 @@ from pyrovae.recipes.folder_lock import owned
 from pyrovae.recipes.machine import choose_device
 from pyrovae.recipes.name_list import several
 from pyrovae.recipes.refusal import Refusal
-from pyrovae.recipes.results import find_result, read_result, write_result
+from pyrovae.recipes.results import find_result, read_result, refuse_changes, write_result
 from pyrovae.recipes.setting_rules import Rule
 from pyrovae.recipes.tables import write_csv, write_markdown
 from pyrovae.recipes.wording import counted
@@ -134,11 +134,6 @@ def refuse_other_settings(
             own = own_settings(method, c.settings)
             refuse_changes(own, found.get("settings", old), f"{c.out} holds {method}")
     write_result(begun, old)
-
-
-def refuse_changes(wanted: dict[str, object], old: dict[str, object], what: str) -> None:
-    if changed := sorted(name for name in wanted if old.get(name) != wanted[name]):
-        raise Refusal(f"{what} with other settings ({', '.join(changed)}); choose another --out.")
 
 
 def run_one(

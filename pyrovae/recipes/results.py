@@ -64,11 +64,14 @@ def find_asked(path: Path, asked: Mapping[str, object], out: Path) -> dict | Non
     if found is None:
         return None
     old, new = flatten(found.get("asked", {})), flatten(json.loads(json.dumps(asked)))
-    if changed := sorted(name for name in old | new if old.get(name) != new.get(name)):
-        raise Refusal(
-            f"{out} holds {path.stem} of other settings ({', '.join(changed)}); choose another --out."
-        )
+    refuse_changes(new, old, f"{out} holds {path.stem}")
     return found
+
+
+def refuse_changes(wanted: Mapping[str, object], old: Mapping[str, object], what: str) -> None:
+    """Raise Refusal if settings are wanted that are not the old ones of a folder of results."""
+    if changed := sorted(name for name in wanted if old.get(name) != wanted[name]):
+        raise Refusal(f"{what} with other settings ({', '.join(changed)}); choose another --out.")
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

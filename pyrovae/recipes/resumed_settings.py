@@ -49,7 +49,7 @@ EARLIER = {"prior_fit": "none"}
 """What runs that lack a setting did, where that is not its default."""
 
 
-def refuse_changes(content: dict, settings: "DataclassInstance", path: Path) -> None:
+def refuse_to_resume(content: dict, settings: "DataclassInstance", path: Path) -> None:
     """Raise Refusal if a run can not be resumed under these settings.
 
     content: of its run.json at `path`.

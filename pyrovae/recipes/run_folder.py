@@ -17,7 +17,7 @@ from pyrovae.recipes.machine import device_name, git_commit, package_version
 from pyrovae.recipes.nesting import flatten
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.results import read_result, write_result
-from pyrovae.recipes.resumed_settings import as_json, refuse_changes
+from pyrovae.recipes.resumed_settings import as_json, refuse_to_resume
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -97,7 +97,7 @@ class Folder:
                     f"{self.path} already holds a run; choose another --out, or continue it with --resume."
                 )
             return
-        refuse_changes(self.read(), settings, self.run)
+        refuse_to_resume(self.read(), settings, self.run)
 
     def read(self) -> dict:
         """The contents of run.json. Raises Refusal if it is missing, or of another script or

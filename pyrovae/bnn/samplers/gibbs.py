@@ -27,8 +27,8 @@ class Gibbs(MCMCKernel):
     r"""Metropolis within Gibbs: in turn a step of `kernel` on p(w | v, D) and exact draws v ~ p(v
     | w, D), for `mcmc`.
 
-    draws: how to draw each site v, which may be discrete. kernel: makes, from a model, the kernel that moves the others,
-        e.g. `NUTS`.
+    draws: how to draw each site v, which may be discrete.
+    kernel: makes, from a model, the kernel that moves the others, e.g. `NUTS`.
     Raises: ValueError for a site that the model does not sample.
     Source: Geman & Geman 1984, IEEE PAMI 6(6); within a chain over weights: Neal 1996, Bayesian
     Learning for Neural Networks, section 3.2.
