@@ -151,15 +151,14 @@ def panel(
     key: str,
     rows_of: Callable[[dict], list[Row]],
 ) -> dict[str, Line]:
-    """The line of each method."""
+    """The line of each method, where it has the score."""
     lines = {}
     for method, networks in results.items():
-        points = [
-            summary([rows_of(one)[index] for one in networks], key) for index in range(len(x))
-        ]
+        at = [index for index in range(len(x)) if key in rows_of(networks[0])[index]]
+        points = [summary([rows_of(one)[index] for one in networks], key) for index in at]
         known = all(se is not None for _, se in points)
         lines[method] = Line(
-            torch.tensor([float(value) for value in x]),
+            torch.tensor([float(x[index]) for index in at]),
             torch.tensor([mean for mean, _ in points]),
             torch.tensor([se or 0.0 for _, se in points]) if known else None,
         )
@@ -174,6 +173,9 @@ def table(counts: Sequence[int], results: dict[str, list[dict]]) -> str:
             cells = []
             for part, keys in (("counts", SCORES), ("foreign", DETECTION)):
                 for key in keys:
+                    if key not in networks[0][part][index]:
+                        cells.append("")
+                        continue
                     mean, se = summary([one[part][index] for one in networks], key)
                     cells.append(f"{mean:.4f}" + ("" if se is None else f" ± {se:.4f}"))
             rows.append([method, str(count), *cells])

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from pyrovae.plots.canvas import to_array
 from pyrovae.plots.comparison import STYLES, Line
@@ -42,14 +43,18 @@ def line_panels(
     grid = figure.subplots(len(rows), width, squeeze=False)
     for index, (row, axes_of_row) in enumerate(zip(rows, grid)):
         for column, ((name, panel), axes) in enumerate(zip(row.items(), axes_of_row)):
+            whole = True
             for method, line in panel.items():
                 x, y, se = _arrays(f"{name}, {method}", Line(*line))
+                whole &= bool((x == x.round()).all())
                 colour, marker, style = styles[method]
                 axes.plot(
                     x, y, color=colour, marker=marker, linestyle=style, markersize=4, label=method
                 )
                 if se is not None:
                     axes.fill_between(x, y - se, y + se, color=colour, alpha=0.2, linewidth=0)
+            if whole:
+                axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             if index == 0:
                 axes.set_title(name, fontsize=10)
             if index == len(rows) - 1:

@@ -85,14 +85,14 @@ def scores(probs: Tensor, y: Tensor) -> Row:
 
 
 def detection(known: Tensor, foreign: Tensor) -> Row:
-    """Of foreign data by two scores, from probabilities `(S, N, C)`; the mutual information of a
-    single draw is 0 for all."""
-    total = [metrics.entropy(part.mean(0)) for part in (known, foreign)]
-    mutual = [metrics.mutual_information(part) for part in (known, foreign)]
-    return {
-        "auroc": float(metrics.auroc(*total)),
-        "auroc_mi": float(metrics.auroc(*mutual)) if len(known) > 1 else 0.5,
-    }
+    """Of foreign data by two scores, from probabilities `(S, N, C)`; a single draw has no mutual
+    information."""
+    row = {"auroc": float(metrics.auroc(*(metrics.entropy(p.mean(0)) for p in (known, foreign))))}
+    if len(known) > 1:
+        row["auroc_mi"] = float(
+            metrics.auroc(*(metrics.mutual_information(p) for p in (known, foreign)))
+        )
+    return row
 
 
 def _probs(pair: Pair, x: Tensor, num_samples: int) -> Tensor:

@@ -68,3 +68,4 @@ def test_scores_of_known_probabilities() -> None:
     torn = torch.stack([sure, sure.flip(-1)])
     agreed = torch.stack([sure, sure])
     assert detection(agreed, torn) == {"auroc": 1.0, "auroc_mi": 1.0}
+    assert detection(agreed[:1], torn[:1]) == {"auroc": 0.5}
