@@ -48,8 +48,8 @@ class Bayesian(nn.Module):
     Shapes: inputs `(B, *event)` or `(K, B, *event)`; with weights `(K, 1, *shape)` the output is
     `(K, B, *out)`.
     Raises: RuntimeError when called outside a program that drew its weights; ValueError for a
-    prior of another shape. Not for BatchNorm, whose statistics tie a datum to its neighbours: use
-    LayerNorm or GroupNorm.
+    prior of another shape, and for one of a frozen parameter. Not for BatchNorm, whose statistics tie
+    a datum to its neighbours: use LayerNorm or GroupNorm.
 
     Example:
         >>> from pyrovae import Model, Node
@@ -78,6 +78,14 @@ class Bayesian(nn.Module):
         if not sampled:
             raise ValueError(
                 "the prior returns None for every parameter of the net, so nothing is Bayesian."
+            )
+        frozen = next(
+            (k for k, v in net.named_parameters() if not v.requires_grad and k in sampled), None
+        )
+        if frozen is not None:
+            raise ValueError(
+                f"parameter {frozen!r} is frozen (requires_grad=False), but the prior gives it a distribution. Return "
+                "None for it to keep its value, or call net.requires_grad_() to infer it."
             )
         kept = {id(value): value for key, value in net.named_parameters() if key not in sampled}
         self.net = copy.deepcopy(net, kept)

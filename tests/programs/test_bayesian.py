@@ -257,7 +257,6 @@ def test_minibatches_are_unbiased_and_never_larger_than_the_data() -> None:
 
 def test_the_users_net_is_left_alone() -> None:
     net = Standardized(MLP(4, [5], 3), 0.5, 2.0)
-    net.net.layers[2].bias.requires_grad_(False)
     before, flags = copy.deepcopy(net.state_dict()), [p.requires_grad for p in net.parameters()]
     bayesian, model = classifier(net)
     guide, batch = MeanField(bayesian, init_scale=0.1), labelled()
@@ -350,6 +349,11 @@ def test_wrong_uses_say_what_to_do() -> None:
     net, x = nn.Linear(4, 3), torch.randn(6, 4)
     with pytest.raises(ValueError, match="has shape \\(\\), expected \\(3, 4\\). Expand it"):
         pv.Bayesian(net, lambda site, tensor: dist.Normal(0.0, 1.0))
+    frozen = nn.Linear(4, 3)
+    frozen.bias.requires_grad_(False)
+    with pytest.raises(ValueError, match="'bias' is frozen .*Return None for it"):
+        pv.Bayesian(frozen)
+    pv.Bayesian(frozen, only(normal(1.0), "*.weight"))
     with pytest.raises(ValueError, match="nothing is Bayesian"):
         pv.Bayesian(net, only(normal(1.0), "*.kernel"))
     with pytest.raises(TypeError, match="got float"):
