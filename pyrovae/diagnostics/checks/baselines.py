@@ -42,7 +42,7 @@ def regression(seen: Examination) -> Iterator[Finding]:
         return
     moments = predicted_moments(seen)
     if moments is None:
-        raise NotApplicable("the observed site has no mean")
+        raise NotApplicable("the observed site has no mean, or the model runs draw by draw")
     predicted = moments[0].mean(0)
     y = y.double().flatten(1) if y.dim() > 1 else y.double()[:, None]
     predicted = predicted.expand(seen.size, -1)[:ROWS]
@@ -126,7 +126,9 @@ def _classes(
             ((fit > 0.5) == (flat > 0.5)).double().mean().item() for fit in _left_one_out(x, flat)
         )
     else:
-        raise NotApplicable("the observed site has neither classes nor a mean")
+        raise NotApplicable(
+            "the observed site has neither classes nor a mean, or the model runs draw by draw"
+        )
     share = own.mean().item()
     error = (share * (1 - share) / len(y)) ** 0.5
     if best - share > BETTER / 2 + 2 * error:
