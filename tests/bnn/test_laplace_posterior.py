@@ -372,6 +372,53 @@ def test_other_likelihoods_agree_with_drawn_targets(head) -> None:
     assert (posterior.observations > 0) is False
 
 
+def masked_program(exact: Regression, how: str):
+    net = exact.net
+
+    def model(x: Tensor, seen: Tensor, y: Tensor | None = None) -> None:
+        with net.drawn(), pyro.plate("data", len(x)):
+            fn = dist.Normal(pyro.deterministic("mean", net(x), event_dim=1), exact.noise)
+            fn = fn.to_event(1)
+            if how == "obs_mask":
+                pyro.sample("y", fn, obs=y, obs_mask=seen)
+            elif how == "fn.mask":
+                pyro.sample("y", fn.mask(seen), obs=y)
+            elif how == "poutine.mask":
+                with pyro.poutine.mask(mask=seen):
+                    pyro.sample("y", fn, obs=y)
+            else:
+                with pyro.poutine.scale(scale=0.5):
+                    pyro.sample("y", fn, obs=y)
+
+    return model
+
+
+@pytest.mark.parametrize("kind", EXACT)
+@pytest.mark.parametrize("how", ["fn.mask", "poutine.mask"])
+def test_masked_data_are_as_if_left_out(kind: str, how: str) -> None:
+    exact = bayesian_regression()
+    seen = torch.arange(12) % 3 > 0
+    few = {name: value[seen] for name, value in exact.batch.items()}
+    mode, curvature = exact.values(exact.mean), EXACT[kind]
+    expected = fit_laplace(exact.model, mode, few, curvature).fit_prior()
+    program, batch = masked_program(exact, how), {**exact.batch, "seen": seen}
+    found = fit_laplace(program, mode, batch, curvature).fit_prior()
+    torch.testing.assert_close(found.log_det(), expected.log_det())
+    torch.testing.assert_close(found.noise_scale, expected.noise_scale)
+    torch.testing.assert_close(found.log_marginal_likelihood(), expected.log_marginal_likelihood())
+
+
+@pytest.mark.parametrize(
+    "how, words", [("scale", "'y' is scaled by 0.5"), ("obs_mask", "missing values .obs_mask=")]
+)
+def test_scaled_and_missing_targets_are_refused(how: str, words: str) -> None:
+    exact = bayesian_regression()
+    program, batch = masked_program(exact, how), {**exact.batch, "seen": torch.ones(12).bool()}
+    for fit in (fit_laplace, laplace):
+        with pytest.raises(pv.PairError, match=words):
+            fit(program, exact.values(exact.mean), batch)
+
+
 def test_what_stays_fixed_and_what_is_refused() -> None:
     net = pv.Bayesian(MLP(2, [3], 1), normal(1.0))
     model = pv.Model(

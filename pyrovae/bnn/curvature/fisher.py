@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 import pyro.distributions as dist
 import torch
 from pyro import poutine
+from pyro.distributions.torch_distribution import MaskedDistribution
 from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal, Poisson
 
@@ -54,17 +55,18 @@ class FisherOutputs:
         """Whether all sites are normal with a scale that does not depend on the weights."""
 
     def sites(self, weights: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> dict[str, Site]:
-        """The sites in the plate over data, under these weights."""
+        """The sites in the plate over data, under these weights; `fn.mask(...)` is moved to their mask."""
         with poutine.block():
             trace = poutine.trace(poutine.condition(self.model, data=dict(weights))).get_trace(
                 **{name: value for name, value in batch.items() if not name.startswith(DRAWN)}
             )
         return {
-            name: site
+            name: _unmasked(site)
             for name, site in nodes_of(trace).items()
             if site["type"] == "sample"
             and name not in weights
             and not is_subsample(site)
+            and not site["infer"].get("_deterministic")
             and plate_frame(site, DATA) is not None
         }
 
@@ -88,7 +90,13 @@ class FisherOutputs:
 
     def __call__(self, weights: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
         """z `(B, M)` under these weights."""
-        parts = []
+        return self.with_masked(weights, batch)[0]
+
+    def with_masked(
+        self, weights: Mapping[str, Tensor], batch: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """z `(B, M)`, and which data all sites mask, `(B,)`."""
+        parts, masks = [], []
         for name, site in self.sites(weights, batch).items():
             values = coordinates(site["fn"]) if name in self.needed else None
             if values is None:
@@ -97,11 +105,18 @@ class FisherOutputs:
             else:
                 used = [value for value, need in zip(values, self.needed[name]) if need]
                 rows = torch.cat([value.reshape(size_of(batch), -1) for value in used], 1)
-            mask = site["mask"]
-            if mask is not None and mask is not True:
-                rows = rows * torch.as_tensor(mask).to(rows).expand(len(rows)).unsqueeze(-1)
-            parts.append(rows)
-        return torch.cat(parts, 1)
+            mask = torch.as_tensor(True if site["mask"] is None else site["mask"])
+            masks.append(mask.to(rows.device).expand(len(rows)))
+            parts.append(torch.where(masks[-1].unsqueeze(-1), rows, torch.zeros_like(rows)))
+        return torch.cat(parts, 1), ~torch.stack(masks).any(0)
+
+
+def _unmasked(site: Site) -> Site:
+    fn, mask = site["fn"], site["mask"]
+    while isinstance(fn, MaskedDistribution):
+        mask = fn._mask if mask is None else torch.as_tensor(mask) & torch.as_tensor(fn._mask)
+        fn = fn.base_dist
+    return {**site, "fn": fn, "mask": mask}
 
 
 def base_of_event(fn: Distribution) -> Distribution:

@@ -39,7 +39,7 @@ class Kron:
                 values = {name: value.requires_grad_() for name, value in _copy(weights).items()}
                 batch = outputs.with_draws(weights.mode, batch)
                 forget(layers)
-                self._add(layers, outputs(values, batch), sums)
+                self._add(layers, *outputs.with_masked(values, batch), sums)
         return KronCurvature(
             weights,
             [
@@ -61,11 +61,12 @@ class Kron:
             )
         return KronCurvature(weights, blocks)
 
-    def _add(self, layers: list[Layer], z: Tensor, sums: "list[_Sums]") -> None:
+    def _add(self, layers: list[Layer], z: Tensor, masked: Tensor, sums: "list[_Sums]") -> None:
         tapped = [output for layer in layers for output in layer.outputs]
         for layer, found in zip(layers, sums):
             for x in layer.inputs:
-                found.add_inputs(layer.features(x))
+                features = layer.features(x)
+                found.add_inputs(features[~masked] if masked.any() else features)
         for index in range(z.shape[1]):
             gradients = torch.autograd.grad(
                 z[:, index].sum(),

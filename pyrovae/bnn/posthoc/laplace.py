@@ -21,7 +21,7 @@ from pyrovae.core.preserve_state import preserve_state
 from pyrovae.core.shapes import DATA
 from pyrovae.core.support_checks import support_of
 from pyrovae.core.traces import is_subsample, log_prob, plate_frame, sample_sites
-from pyrovae.core.types import nodes_of, sum_of
+from pyrovae.core.types import Site, nodes_of, sum_of
 from pyrovae.programs.bayesian import Bayesian
 
 
@@ -46,8 +46,8 @@ def laplace(
     values are not used. Predict by the model of `linearize(model, mode)`, whose curvature this is,
     with the result in a guide: `JointNormal(net).set(loc, scale_tril=...)`, or
     `MeanField(net).set(loc, scale)`.
-    Raises: PairError for a latent site outside the plate that the mode lacks, and for one that is
-    not real-valued (a variance): hold it fixed by `pyro.condition`.
+    Raises: PairError for a latent site outside the plate that the mode lacks, for one that is not
+    real-valued (a variance), which `pyro.condition` holds fixed, and for `poutine.scale` and `obs_mask`.
     Source: MacKay 1992, Neural Computation 4(3); with F for the Hessian: Martens 2020,
     arXiv:1412.1193, section 9.
     """
@@ -105,6 +105,7 @@ def mode_sites(model: Callable, mode: Mapping[str, Tensor], data: Data) -> list[
         poutine.block(),
     ):
         sites = nodes_of(poutine.trace(model).get_trace(**batch))
+    _refuse_what_is_no_likelihood(sites)
     latent = {
         name: site
         for name, site in sites.items()
@@ -124,6 +125,31 @@ def mode_sites(model: Callable, mode: Mapping[str, Tensor], data: Data) -> list[
             "laplace(pyro.condition(model, data={...}), ...)."
         )
     return list(latent)
+
+
+def _refuse_what_is_no_likelihood(sites: Mapping[str, Site]) -> None:
+    """Raise PairError for scaled sites, and for the missing values of `obs_mask`."""
+    for name, site in sites.items():
+        if site["type"] != "sample" or is_subsample(site):
+            continue
+        own = math.prod(
+            (plate.full_size or plate.size) / plate.size for plate in site["cond_indep_stack"]
+        )
+        if not torch.isclose(
+            torch.as_tensor(site["scale"]).double(), torch.tensor(own).double()
+        ).all():
+            raise PairError(
+                f"site {name!r} is scaled by {site['scale']} (poutine.scale), so that the mode and its curvature would "
+                "be of different posteriors. Leave the scale out."
+            )
+        if (
+            name.endswith("_unobserved")
+            and f"{name.removesuffix('_unobserved')}_observed" in sites
+        ):
+            raise PairError(
+                f"site {name!r} holds missing values (obs_mask=), which Laplace's approximation does not infer. Leave "
+                "them out by poutine.mask(mask=observed) or fn.mask(observed)."
+            )
 
 
 def _site_log_probs(
