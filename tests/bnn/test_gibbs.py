@@ -65,6 +65,39 @@ def test_the_draw_of_a_variance_is_its_conditional() -> None:
     assert abs(spread.mean() - shape / rate**2) < 5 * spread.std() / math.sqrt(2000)
 
 
+@pytest.mark.parametrize("where", ["site", "data", "elements"])
+def test_masked_targets_say_nothing_of_the_variance(where: str) -> None:
+    y = torch.tensor([[0.5, -1.0], [2.0, 0.3], [9.0, 9.0]])
+    seen = torch.tensor([True, True, False])
+
+    def model() -> None:
+        v = pyro.sample("variance", InverseGamma(torch.tensor(2.0), torch.tensor(0.5)))
+        fn = dist.Normal(torch.zeros(3, 2), v.sqrt())
+        with pyro.plate("data", 3), poutine.mask(mask=seen if where == "site" else True):
+            if where == "elements":
+                fn = fn.mask(seen[:, None].expand(3, 2))
+            fn = fn.to_event(1)
+            pyro.sample("y", fn.mask(seen) if where == "data" else fn, obs=y)
+
+    trace = poutine.trace(model).get_trace()
+    precision = torch.stack([1.0 / noise_variance()(trace) for _ in range(2000)])
+    shape, rate = 2.0 + 2.0, 0.5 + float(y[:2].square().sum()) / 2
+    assert abs(precision.mean() - shape / rate) < 5 * math.sqrt(shape / rate**2 / 2000)
+
+
+def test_a_variance_of_two_targets_and_a_scaled_one_are_refused() -> None:
+    def model(scale: float, others: int) -> None:
+        v = pyro.sample("variance", InverseGamma(torch.tensor(2.0), torch.tensor(0.5)))
+        with pyro.plate("data", 3), poutine.scale(scale=scale):
+            for name in ["y", "z"][: 1 + others]:
+                pyro.sample(name, dist.Normal(torch.zeros(3), v.sqrt()), obs=torch.ones(3))
+
+    for scale, others, words in ((0.5, 0, "'y'. are scaled"), (1.0, 1, "'y', 'z'. are normals")):
+        trace = poutine.trace(model).get_trace(scale, others)
+        with pytest.raises(ValueError, match=words):
+            noise_variance()(trace)
+
+
 def test_gibbs_draws_the_components_of_a_mixture() -> None:
     """Beside the mean of one component: by quadrature over it, all components summed out."""
     y = torch.tensor([-1.5, -0.8, 0.3, 0.9, 2.2, 2.6])

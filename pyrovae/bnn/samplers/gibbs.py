@@ -6,6 +6,7 @@ from typing import cast
 import torch
 from pyro import poutine
 from pyro.distributions import InverseGamma, Normal
+from pyro.distributions.torch_distribution import MaskedDistribution
 from pyro.infer.mcmc.mcmc_kernel import MCMCKernel
 from pyro.poutine import Trace
 from pyro.poutine.util import prune_subsample_sites
@@ -16,7 +17,7 @@ from torch.distributions.transforms import identity_transform
 
 from pyrovae.bnn.samplers.mcmc import ChainKernel, Kernel, changed
 from pyrovae.core.traces import base_distribution, sample_sites
-from pyrovae.core.types import nodes_of
+from pyrovae.core.types import Site, base_of, nodes_of
 
 Draw = Callable[[Trace], Tensor]
 """A draw of p(site | all other sites, data), from a trace of the model in which these have their
@@ -127,30 +128,53 @@ def noise_variance(variance: str = "variance", target: str = "y") -> Draw:
     residuals r ~ N(0, v).
 
     For `Global(InverseGammaPrior(a, b))` and `SharedVarianceHead`; n counts every element of every
-    target.
+    target that no mask leaves out.
     Raises: ValueError where prior or likelihood are others, for which the conditional is no
-    inverse gamma.
+    inverse gamma, and for scaled sites.
     """
 
     def draw(trace: Trace) -> Tensor:
-        prior, likelihood = (
-            base_distribution(nodes_of(trace)[name]["fn"]) for name in (variance, target)
-        )
-        value = nodes_of(trace)[variance]["value"]
-        if not (
-            isinstance(prior, InverseGamma)
-            and isinstance(likelihood, Normal)
-            and torch.allclose(likelihood.scale**2, value.expand(likelihood.scale.shape))
-        ):
+        sites = {name: site for name, site in nodes_of(trace).items() if site["type"] == "sample"}
+        prior, value = base_distribution(sites[variance]["fn"]), sites[variance]["value"]
+        named = [
+            name for name, site in sites.items() if site["is_observed"] and _is_normal(site, value)
+        ]
+        scaled = [name for name in (variance, target) if _is_scaled(sites[name])]
+        if not isinstance(prior, InverseGamma) or named != [target] or scaled:
+            likelihood = base_distribution(sites[target]["fn"])
             raise ValueError(
-                f"{variance!r} ~ {type(prior).__name__} and {target!r} ~ {type(likelihood).__name__}, expected "
-                f"an inverse gamma and a normal whose variance is {variance!r}: Global(InverseGammaPrior(...)) "
-                "with SharedVarianceHead."
+                f"{variance!r} ~ {type(prior).__name__} and {target!r} ~ {type(likelihood).__name__}, {named} are normals "
+                f"of variance {variance!r}, and {scaled} are scaled; expected an inverse gamma, the variance of {target!r} "
+                "alone, unscaled: Global(InverseGammaPrior(...)) with SharedVarianceHead."
             )
-        residuals = nodes_of(trace)[target]["value"] - likelihood.loc
-        half = residuals.square().sum() / 2
-        return InverseGamma(
-            prior.concentration + residuals.numel() / 2, prior.rate + half
-        ).sample()
+        squares = (sites[target]["value"] - base_distribution(sites[target]["fn"]).loc).square()
+        kept = _kept(sites[target])
+        half = torch.where(kept, squares, torch.zeros_like(squares)).sum() / 2
+        return InverseGamma(prior.concentration + kept.sum() / 2, prior.rate + half).sample()
 
     return draw
+
+
+def _is_normal(site: Site, variance: Tensor) -> bool:
+    base = base_distribution(site["fn"])
+    return isinstance(base, Normal) and torch.allclose(
+        base.scale**2, variance.expand(base.scale.shape)
+    )
+
+
+def _is_scaled(site: Site) -> bool:
+    return not (torch.as_tensor(site["scale"]) == 1.0).all()
+
+
+def _kept(site: Site) -> Tensor:
+    """Which elements of the value no mask leaves out, in its shape."""
+    fn, mask = site["fn"], site["mask"]
+    kept = torch.ones_like(site["value"], dtype=torch.bool)
+    while True:
+        if mask is not None:
+            mask = torch.as_tensor(mask)
+            kept = kept & mask.reshape(*mask.shape, *(1 for _ in fn.event_shape))
+        if (inner := base_of(fn)) is None:
+            return kept
+        mask = fn._mask if isinstance(fn, MaskedDistribution) else None
+        fn = inner
