@@ -92,7 +92,7 @@ def _cell(entry: Summary | None) -> str:
         return "–"
     mean, se = entry["mean"], entry["se"]
     digits = max(0, min(4, 3 - math.floor(math.log10(abs(mean))))) if mean else 3
-    return f"{mean:.{digits}f}" + ("" if se is None else f" ± {se:.{digits}f}")
+    return f"{mean:.{digits}f}" + (f" ± {se:.{digits}f}" if se else "")  # 0: one figure for all
 
 
 def save_scores(scores: Scores, path: Path, facts: dict, *, files: Iterable[Path] = ()) -> None:
