@@ -10,17 +10,27 @@ from torch import Tensor
 import pyrovae as pv
 from pyrovae.bnn.curvature import CurvatureOf, Diagonal, Full, Kron, LowRank
 from pyrovae.bnn.guides import Empirical
-from pyrovae.bnn.posthoc import MarginalLikelihood, fit_laplace, laplace_guide, linearize
+from pyrovae.bnn.posthoc import (
+    LaplacePosterior,
+    MarginalLikelihood,
+    fit_laplace,
+    laplace_guide,
+    linearize,
+    tune_prior,
+)
 from pyrovae.bnn.posthoc.marginal_likelihood import split_values
 from pyrovae.data import Batches, DictDataset
 from pyrovae.recipes.bnn_posteriors import Fitted, Pair
 from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.bnn_task import Task, epochs_of
+from pyrovae.recipes.refusal import Refusal
 
 ROWS = 256
 """Data that pass through the net together."""
 UPDATES = 20
 """Times that --prior-fit during fits the prior, about."""
+HELD_OUT, DRAWS = 2000, 50
+"""Data, at most, and draws of the weights by which --prior-fit held-out fits the prior."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,16 +45,33 @@ class LaplaceNormal:
         s = fitted.settings
         net = _net(model)
         weights, rest = split_values(net, guide)
-        rows = _rows(fitted.task, fitted.task.split_of(index, s.run.seeds))
+        split = fitted.task.split_of(index, s.run.seeds)
+        rows = _rows(fitted.task.train, split)
         fixed = poutine.condition(model, data=rest) if rest else model
         found = fit_laplace(fixed, weights, rows, curvature(s))
-        if s.inference.prior_fit != "none":
-            found = found.fit_prior(per_layer=s.inference.prior_groups == "layer")
-            rest = {
-                name: value * found.noise_scale.to(value) ** 2 if name == "variance" else value
+        linear = linearize(model, guide.values())
+
+        def guide_of(posterior: LaplacePosterior) -> nn.Module:
+            noise = posterior.noise_scale
+            values = {
+                name: value * noise.to(value) ** 2 if name == "variance" else value
                 for name, value in rest.items()
             }
-        return linearize(model, guide.values()), _with_fixed(found.guide(net), rest)
+            return _with_fixed(posterior.guide(net), values)
+
+        if s.inference.prior_fit != "none":
+            found = found.fit_prior(per_layer=s.inference.prior_groups == "layer")
+        if s.inference.prior_fit == "held-out" and fitted.task.valid is not None:
+            held_out = _rows(fitted.task.valid, split, HELD_OUT)
+            found = tune_prior(
+                found,
+                lambda posterior: float(
+                    pv.log_predictive(
+                        linear, guide_of(posterior), held_out, num_samples=DRAWS
+                    ).mean()
+                ),
+            )
+        return linear, guide_of(found)
 
     def rebuild(self, fitted: Fitted, index: int, num_draws: int) -> Pair:
         model, guide = fitted.point(index)
@@ -77,7 +104,7 @@ def prior_hooks(s: BnnSettings, task: Task) -> Sequence[MarginalLikelihood]:
     every = max(1, epochs_of(s, task) // UPDATES)
     return [
         MarginalLikelihood(
-            lambda index: _rows(task, task.split_of(index, s.run.seeds)),
+            lambda index: _rows(task.train, task.split_of(index, s.run.seeds)),
             every=every,
             start=every,
             curvature=curvature(s),
@@ -86,9 +113,15 @@ def prior_hooks(s: BnnSettings, task: Task) -> Sequence[MarginalLikelihood]:
     ]
 
 
-def _rows(task: Task, split: int) -> Batches:
+def refuse_untunable(s: BnnSettings, task: Task) -> None:
+    """Raise Refusal where no data are held out to fit the prior on."""
+    if s.inference.prior_fit == "held-out" and not s.data.valid_fraction:
+        raise Refusal("--prior-fit held-out needs held-out data; set --valid-fraction, e.g. 0.1.")
+
+
+def _rows(data: DictDataset, split: int, num: int | None = None) -> Batches:
     return Batches(
-        DictDataset(**{name: value[split] for name, value in task.train.tensors.items()}), ROWS
+        DictDataset(**{name: value[split, :num] for name, value in data.tensors.items()}), ROWS
     )
 
 

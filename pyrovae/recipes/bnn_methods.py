@@ -3,7 +3,7 @@
 import torch.nn as nn
 
 from pyrovae.recipes.bnn_adversarial import Perturbed
-from pyrovae.recipes.bnn_laplace import LaplaceNormal, prior_hooks
+from pyrovae.recipes.bnn_laplace import LaplaceNormal, prior_hooks, refuse_untunable
 from pyrovae.recipes.bnn_method import Method, rules
 from pyrovae.recipes.bnn_nets import (
     closed_form_kl,
@@ -148,6 +148,7 @@ METHODS: dict[str, Method] = {
             prior=laplace_prior,
             hooks=prior_hooks,
             posterior=LaplaceNormal(),
+            refuse_task=refuse_untunable,
             settings=("laplace", "laplace_rank", "prior_fit", "prior_groups"),
             ignored=UNTEMPERED,
         ),

@@ -104,10 +104,11 @@ class InferenceSettings:
     last-layer and last-layer-kron, full and kron of the last layer alone."""
     laplace_rank: Count = 50
     """Directions of --laplace low-rank."""
-    prior_fit: Literal["none", "after", "during"] = "after"
+    prior_fit: Literal["none", "after", "during", "held-out"] = "after"
     """Precision of the prior and noise by Laplace's evidence: after training, the weights being
-    fixed; during, also in the course of training, which goes on under that prior; none, as
-    --prior-scale says."""
+    fixed; during, also in the course of training, which goes on under that prior; held-out, after
+    training, the precisions then times one factor by log p of the data of --valid-fraction; none,
+    as --prior-scale says."""
     prior_groups: Literal["one", "layer"] = "layer"
     """Precisions that --prior-fit fits: one, or one for each layer."""
     sampler_lr: Positive | None = None

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import pyrovae as pv
 from pyrovae.bnn.curvature import Diagonal, Full, Kron, LowRank
 from pyrovae.bnn.guides import PointEstimate
-from pyrovae.bnn.posthoc import fit_laplace, laplace
+from pyrovae.bnn.posthoc import LaplacePosterior, fit_laplace, laplace, tune_prior
 from pyrovae.bnn.priors import fan_in, last_layer, normal, scale_mixture
 from pyrovae.core.param_store import local_param_scope
 from pyrovae.heads import (
@@ -370,6 +370,35 @@ def test_other_likelihoods_agree_with_drawn_targets(head) -> None:
     kron = fit_laplace(model, mode, {k: v[:1] for k, v in batch.items()}, num_draws=5)
     assert kron.log_det().isfinite()
     assert (posterior.observations > 0) is False
+
+
+def test_one_factor_of_the_precisions_by_a_score() -> None:
+    net = pv.Bayesian(MLP(2, [3], 1))
+    model = pv.Model(y=pv.Node(FixedScaleNormalHead(net, scale=0.5), "x"))
+    batch = {"x": torch.randn(5, 2), "y": torch.randn(5, 1)}
+    posterior = fit_laplace(model, point(net), batch).fit_prior(per_layer=True)
+    start = posterior.prior_precision
+    seen, state = [], torch.get_rng_state()
+
+    def score(other: LaplacePosterior) -> float:
+        seen.append(float(torch.randn(())))
+        factor = other.prior_precision / start
+        assert torch.allclose(factor, factor[0])
+        return -((float(factor[0].log10()) - 1.7) ** 2)
+
+    found = tune_prior(posterior, score)
+    torch.testing.assert_close(found.prior_precision, start * 10 ** (5 / 3))
+    assert len(set(seen)) == 1 and torch.equal(state, torch.get_rng_state())
+    ends = tune_prior(posterior, lambda other: float(other.prior_precision[0]), largest=1e3)
+    torch.testing.assert_close(ends.prior_precision, start * 1e3)
+    last = [math.nan] * 8 + [0.0] + [math.nan] * 4
+    torch.testing.assert_close(
+        tune_prior(posterior, lambda other: last.pop(0)).prior_precision, start * 1e6
+    )
+    with pytest.raises(ValueError, match="0 < smallest < largest"):
+        tune_prior(posterior, score, smallest=10.0, largest=1.0)
+    with pytest.raises(ValueError, match="NaN at every factor"):
+        tune_prior(posterior, lambda other: math.nan)
 
 
 def masked_program(exact: Regression, how: str):

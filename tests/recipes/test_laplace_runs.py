@@ -10,7 +10,12 @@ import pyrovae as pv
 from pyrovae.recipes.bnn_data import load_task
 from pyrovae.recipes.bnn_methods import METHODS
 from pyrovae.recipes.bnn_scores import score
-from pyrovae.recipes.bnn_settings import BnnSettings, InferenceSettings, ModelSettings, RunSettings
+from pyrovae.recipes.bnn_settings import (
+    BnnSettings,
+    InferenceSettings,
+    ModelSettings,
+    RunSettings,
+)
 from pyrovae.recipes.bnn_train import Trained, train
 from pyrovae.recipes.results import read_result, write_result
 
@@ -23,6 +28,7 @@ SMALL = ("--steps", 40, "--hidden", 6, "--batch-size", 64, "--num-samples", 7, "
         "--laplace full --prior-fit none",
         "--laplace kron",
         "--laplace kron --prior-fit during --noise input",
+        "--laplace kron --prior-fit held-out --valid-fraction 0.2",
         "--laplace low-rank --laplace-rank 9",
         "--laplace last-layer --prior-groups one",
         "--laplace last-layer-kron --prior-fit during",
@@ -63,6 +69,29 @@ def test_the_fit_changes_prior_and_noise() -> None:
         changed = {name for name in before if not torch.equal(before[name], after[name])}
         parts = {name.rpartition(".")[2] for name in changed}
         assert parts == {"deviation", "draws_0"}  # spread of the weights, and the noise variance
+
+
+def test_a_prior_fitted_on_held_out_data(tmp_path: Path) -> None:
+    """Of a classifier whose training loss is nearly 0, the evidence alone leaves vague answers."""
+
+    small = ("--dataset", "digits", "--valid-fraction", 0.3, "--hidden", 16, "--steps", 300)
+    ask = ("train_bnn.py", "--method", "laplace", *small, "--num-samples", 20, "--no-predictor")
+    nll = {}
+    for fit in ("after", "held-out"):
+        run(*ask, "--prior-fit", fit, "--out", tmp_path / fit)
+        nll[fit] = read_result(tmp_path / fit / "run.json")["metrics"]["nll"]["mean"]
+    assert nll["held-out"] < nll["after"] - 0.05
+    refused = run(
+        "train_bnn.py",
+        "--method",
+        "laplace",
+        "--prior-fit",
+        "held-out",
+        "--out",
+        tmp_path,
+        status=2,
+    )
+    assert "set --valid-fraction" in refused
 
 
 def test_a_run_before_the_fit_goes_on_as_another_method(tmp_path: Path) -> None:

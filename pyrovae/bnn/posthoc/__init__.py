@@ -1,6 +1,7 @@
 """Posteriors that are built from a trained net."""
 
 from pyrovae.bnn.posthoc.function_space import OutputNormal, output_normal
+from pyrovae.bnn.posthoc.held_out_prior import tune_prior
 from pyrovae.bnn.posthoc.laplace import laplace, linearize
 from pyrovae.bnn.posthoc.laplace_posterior import LaplacePosterior, fit_laplace, laplace_guide
 from pyrovae.bnn.posthoc.marginal_likelihood import MarginalLikelihood
@@ -16,4 +17,5 @@ __all__ = [
     "linearize",
     "output_normal",
     "swag",
+    "tune_prior",
 ]

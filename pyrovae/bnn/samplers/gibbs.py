@@ -135,19 +135,23 @@ def noise_variance(variance: str = "variance", target: str = "y") -> Draw:
 
     def draw(trace: Trace) -> Tensor:
         sites = {name: site for name, site in nodes_of(trace).items() if site["type"] == "sample"}
-        prior, value = base_distribution(sites[variance]["fn"]), sites[variance]["value"]
+        prior, likelihood = (base_distribution(sites[name]["fn"]) for name in (variance, target))
+        value = sites[variance]["value"]
         named = [
             name for name, site in sites.items() if site["is_observed"] and _is_normal(site, value)
         ]
         scaled = [name for name in (variance, target) if _is_scaled(sites[name])]
-        if not isinstance(prior, InverseGamma) or named != [target] or scaled:
-            likelihood = base_distribution(sites[target]["fn"])
+        if (
+            not (isinstance(prior, InverseGamma) and isinstance(likelihood, Normal))
+            or named != [target]
+            or scaled
+        ):
             raise ValueError(
                 f"{variance!r} ~ {type(prior).__name__} and {target!r} ~ {type(likelihood).__name__}, {named} are normals "
                 f"of variance {variance!r}, and {scaled} are scaled; expected an inverse gamma, the variance of {target!r} "
                 "alone, unscaled: Global(InverseGammaPrior(...)) with SharedVarianceHead."
             )
-        squares = (sites[target]["value"] - base_distribution(sites[target]["fn"]).loc).square()
+        squares = (sites[target]["value"] - likelihood.loc).square()
         kept = _kept(sites[target])
         half = torch.where(kept, squares, torch.zeros_like(squares)).sum() / 2
         return InverseGamma(prior.concentration + kept.sum() / 2, prior.rate + half).sample()
