@@ -5,6 +5,7 @@ import math
 import arviz
 import numpy as np
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
@@ -174,3 +175,18 @@ def test_settings_and_weights_stay() -> None:
     mcmc(model, data(), NUTS, num_samples=2, warmup=2)
     assert dict(pyro.settings.get()) == settings and not list(pyro.get_param_store().keys())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_support_that_depends_on_another_site_is_refused() -> None:
+    """Pyro's kernels would keep the support of their first run."""
+
+    def model() -> None:
+        top = pyro.sample("top", dist.Gamma(3.0, 1.0))
+        pyro.sample("part", dist.Uniform(torch.zeros(2), top).to_event(1))
+
+    state = torch.get_rng_state()
+    with pytest.raises(ValueError, match="support of site 'part' depends on other sites"):
+        mcmc(model, {}, NUTS, num_samples=2, warmup=2)
+    assert torch.equal(torch.get_rng_state(), state)
+    top = pyro.condition(model, data={"top": torch.tensor(2.0)})
+    assert mcmc(top, {}, NUTS, num_samples=2, warmup=2).draws["part"].shape == (2, 1, 2)

@@ -8,6 +8,7 @@ import pyro
 import torch
 from pyro import poutine
 from pyro.infer import RandomWalkKernel
+from pyro.infer.autoguide.initialization import InitMessenger
 from pyro.infer.mcmc.mcmc_kernel import MCMCKernel
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import prune_subsample_sites
@@ -15,11 +16,14 @@ from torch import Tensor
 from torch.distributions import Transform, biject_to
 
 from pyrovae.bnn.samplers.compiled_kernel import CompiledKernels
+from pyrovae.bnn.samplers.potential import uniform_start
 from pyrovae.bnn.samplers.stacked_chains import Chains
 from pyrovae.capture.auto import Compile
+from pyrovae.core.modules import find_modules
 from pyrovae.core.param_store import local_param_scope
+from pyrovae.core.preserve_state import preserve_state
 from pyrovae.core.traces import sample_sites
-from pyrovae.core.types import Site
+from pyrovae.core.types import Site, nodes_of
 
 Kernel = Callable[[Callable], MCMCKernel]
 """Makes one of Pyro's kernels from a model."""
@@ -92,8 +96,8 @@ def mcmc(
     `sample_stats()`, energy is U + kinetic energy at the start of each path in nats (U alone for
     random walks), acceptance_rate what the step size is adapted by.
 
-    Raises: ValueError for numbers below 1, and for a `start` whose names or shapes are not those
-    of the latent sites.
+    Raises: ValueError for numbers below 1, for a `start` whose names or shapes are not those of the
+    latent sites, and for a site whose support depends on others, which `chees` takes.
     Source: NUTS: Hoffman & Gelman 2014, arXiv:1111.4246; the implementations are Pyro's.
 
     Example:
@@ -112,6 +116,7 @@ def mcmc(
         )
     chains, compiled = [], CompiledKernels(model, compile=compile)
     with local_param_scope(), poutine.block(), pyro.validation_enabled(False):
+        _refuse_moving_supports(model, batch)
         first = None if start is None else _unconstrained(model, batch, start)
         for chain in range(num_chains):
             begin = (
@@ -151,6 +156,30 @@ def changed(kernel: ChainKernel, params: Mapping[str, Tensor]) -> None:
         kernel._energy_last = kernel.potential_fn(params)
     elif isinstance(kernel, HasCache):
         kernel.clear_cache()
+
+
+def _refuse_moving_supports(model: Callable, batch: Mapping[str, Tensor]) -> None:
+    """Raise ValueError for sites whose supports differ between two runs: Pyro's kernels map each site
+    to the support that it had in their first run."""
+    with preserve_state(find_modules(model).values()):
+        runs = [
+            prune_subsample_sites(
+                poutine.trace(InitMessenger(uniform_start)(model)).get_trace(**batch)
+            )
+            for _ in range(2)
+        ]
+    for name, site in sample_sites(runs[0], observed=False).items():
+        support = site["fn"].support
+        if support.is_discrete:
+            continue
+        own, other = biject_to(support), biject_to(nodes_of(runs[1])[name]["fn"].support)
+        q = own.inv(site["value"].detach())
+        if not torch.allclose(own(q), other(q)):
+            raise ValueError(
+                f"the support of site {name!r} depends on other sites, but Pyro's kernels keep the one of their "
+                "first run, and would draw from another density. Use chees(model, batch, ...), which follows it, "
+                "or sample a number of fixed support and scale it."
+            )
 
 
 def _unconstrained(

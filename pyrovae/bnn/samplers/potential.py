@@ -55,7 +55,7 @@ class Potential:
         for module in self.modules:
             localize(module)
         with _quiet():
-            trace = poutine.trace(InitMessenger(_start)(model)).get_trace(**self.batch)
+            trace = poutine.trace(InitMessenger(uniform_start)(model)).get_trace(**self.batch)
         _refuse_subsampling(trace)
         sites = sample_sites(prune_subsample_sites(trace), observed=False)
         _refuse_discrete(sites)
@@ -185,7 +185,8 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _start(site: Site) -> Tensor:
+def uniform_start(site: Site) -> Tensor:
+    """A value of a site, uniform in (-2, 2) on the unconstrained scale; a draw of a discrete one."""
     if site["fn"].support.is_discrete:  # is refused later, by name
         return site["fn"].sample()
     return init_to_uniform(site)
