@@ -4,6 +4,7 @@ Pyro's kernels on captured ones."""
 import logging
 import math
 
+import arviz
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -14,7 +15,7 @@ from pyro.infer.mcmc.util import initialize_model
 from torch import Tensor, nn
 
 import pyrovae as pv
-from pyrovae.bnn.samplers import Potential, mcmc
+from pyrovae.bnn.samplers import Potential, chees, mcmc
 from pyrovae.heads import FixedScaleNormalHead
 
 Y = torch.tensor([28.0, 8.0, -3.0, 7.0], dtype=torch.float64)
@@ -170,3 +171,28 @@ def test_what_cannot_be_captured_runs_eagerly_and_says_so(
 def test_unknown_words_are_refused() -> None:
     with pytest.raises(ValueError, match="compile='fast'"):
         mcmc(mixed, {"y": Y}, NUTS, num_samples=1, warmup=0, compile="fast")
+
+
+@pytest.mark.parametrize("sampler", ["chees", "mcmc"])
+def test_rows_that_are_known_do_not_run_off(sampler: str) -> None:
+    """`obs_mask` adds a latent number for each row; the posterior of the mean is that of the known
+    ones."""
+    y, known = torch.tensor([0.5, 3.0, 1.5, -1.0]), torch.tensor([True, False, True, False])
+
+    def model(y: Tensor) -> None:
+        mean = pyro.sample("mean", dist.Normal(0.0, 2.0))
+        with pyro.plate("data", 4):
+            pyro.sample("y", dist.LogNormal(mean, 1.0), obs=y, obs_mask=known)
+
+    if sampler == "chees":
+        chains = chees(model, {"y": y.exp()}, num_samples=100, warmup=150, compile="off")
+    else:
+        chains = mcmc(model, {"y": y.exp()}, NUTS, num_samples=400, warmup=150, compile="off")
+    assert not chains.divergent.any()
+    exact, variance = float(y[known].sum()) / 2.25, 1 / 2.25
+    draws = chains.draws["mean"].T.numpy()
+    for values, moment in ((draws, exact), ((draws - exact) ** 2, variance)):
+        error = values.std() / math.sqrt(float(arviz.ess(values, method="mean")))
+        assert abs(values.mean() - moment) < 5 * error
+    logs = chains.draws["y_unobserved"].log()
+    assert float((logs - chains.draws["mean"][..., None]).abs().max()) < 8.0

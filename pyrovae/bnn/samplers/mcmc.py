@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.distributions import Transform, biject_to
 
 from pyrovae.bnn.samplers.compiled_kernel import CompiledKernels
+from pyrovae.bnn.samplers.known_values import DrawKnown
 from pyrovae.bnn.samplers.potential import uniform_start
 from pyrovae.bnn.samplers.stacked_chains import Chains
 from pyrovae.capture.auto import Compile
@@ -128,7 +129,7 @@ def mcmc(
             )
             chains.append(
                 _run(
-                    cast(ChainKernel, compiled.prepare(kernel(model))),
+                    cast(ChainKernel, compiled.prepare(kernel(DrawKnown()(model)))),
                     batch,
                     num_samples,
                     warmup,

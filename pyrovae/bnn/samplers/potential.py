@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.distributions import biject_to
 from torch.func import vmap
 
+from pyrovae.bnn.samplers.known_values import DrawKnown
 from pyrovae.core.errors import first_line
 from pyrovae.core.modules import find_modules
 from pyrovae.core.param_store import local_param_scope, localize
@@ -32,7 +33,8 @@ class Potential:
     continuous latent sites from the unconstrained scale to their supports.
 
     batch: all N data, the model's arguments. Observed and conditioned sites and parameters of
-    modules are held fixed. A support may depend on other sites.
+    modules are held fixed. A support may depend on other sites. The rows of `obs_mask` that are known
+    have replicates among the missing ones (`DrawKnown`).
 
     Shapes: q `(C, D)`, one row for each of C chains; the sites lie side by side in the model's order.
     The chains are batched by `torch.vmap`; a model that it does not accept is run once for each.
@@ -50,7 +52,7 @@ class Potential:
     """
 
     def __init__(self, model: Callable, batch: Mapping[str, Tensor]) -> None:
-        self.model, self.batch = model, dict(batch)
+        self.model, self.batch = DrawKnown()(model), dict(batch)
         self.modules = list(find_modules(model).values())
         for module in self.modules:
             localize(module)
