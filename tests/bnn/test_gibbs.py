@@ -98,6 +98,27 @@ def test_a_variance_of_two_targets_and_a_scaled_one_are_refused() -> None:
             noise_variance()(trace)
 
 
+@pytest.mark.parametrize("what", ["weights", "mean"])
+def test_what_else_depends_on_the_variance_is_refused(what: str) -> None:
+    """As in the conjugate prior of a regression, w ~ N(0, k v): residuals alone do not tell v."""
+
+    def model(y: torch.Tensor) -> None:
+        v = pyro.sample("variance", InverseGamma(torch.tensor(3.0), torch.tensor(2.0)))
+        w = pyro.sample("w", dist.Normal(0.0, (10 * v).sqrt() if what == "weights" else 1.0))
+        with pyro.plate("data", len(y)):
+            pyro.sample("y", dist.Normal(w + v if what == "mean" else w, v.sqrt()), obs=y)
+
+    words = "site 'w' depends on" if what == "weights" else "the mean of site 'y' depends on"
+    with pytest.raises(ValueError, match=words):
+        mcmc(
+            model,
+            {"y": torch.ones(4)},
+            lambda model: Gibbs(model, NUTS, variance=noise_variance()),
+            num_samples=1,
+            warmup=0,
+        )
+
+
 def test_gibbs_draws_the_components_of_a_mixture() -> None:
     """Beside the mean of one component: by quadrature over it, all components summed out."""
     y = torch.tensor([-1.5, -0.8, 0.3, 0.9, 2.2, 2.6])

@@ -1,7 +1,7 @@
 """Gibbs steps for sites with a tractable conditional, beside a Markov chain for the others."""
 
 from collections.abc import Callable, Mapping
-from typing import cast
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from pyro import poutine
@@ -22,6 +22,15 @@ from pyrovae.core.types import Site, base_of, nodes_of
 Draw = Callable[[Trace], Tensor]
 """A draw of p(site | all other sites, data), from a trace of the model in which these have their
 present values."""
+
+
+@runtime_checkable
+class Checks(Protocol):
+    """A draw that knows for which models it is the conditional."""
+
+    def check(self, trace: Trace) -> None:
+        """Raise ValueError for other models. trace: with fixed values, that of the site to draw
+        differentiable."""
 
 
 class Gibbs(MCMCKernel):
@@ -84,6 +93,7 @@ class Gibbs(MCMCKernel):
                 f"{sorted(name for name in sample_sites(trace, observed=False))}."
             )
         for name in self.draws:
+            self._check(name, trace)
             self._own[name] = _to_unconstrained(nodes[name]["fn"].support)
             self.values[name] = (
                 nodes[name]["value"]
@@ -104,6 +114,23 @@ class Gibbs(MCMCKernel):
                 self.values[name] = draw(poutine.trace(known).get_trace(*args, **kwargs))
         changed(self.kernel, others)
         return {**others, **{name: self._own[name](value) for name, value in self.values.items()}}
+
+    def _check(self, name: str, trace: Trace) -> None:
+        """Raise ValueError where the draw of a site says that it is no conditional of this model."""
+        draw, (args, kwargs) = self.draws[name], self.data
+        if not isinstance(draw, Checks):
+            return
+        values = {
+            key: site["value"].detach()
+            for key, site in sample_sites(trace, observed=False).items()
+        }
+        with torch.enable_grad():
+            values[name].requires_grad_()
+            draw.check(
+                poutine.trace(poutine.condition(self.model, data=values)).get_trace(
+                    *args, **kwargs
+                )
+            )
 
     def potential_fn(self, params: Mapping[str, Tensor]) -> Tensor:
         """-log p(w, v, D) in nats, v at its present value."""
@@ -130,10 +157,18 @@ def noise_variance(variance: str = "variance", target: str = "y") -> Draw:
     For `Global(InverseGammaPrior(a, b))` and `SharedVarianceHead`; n counts every element of every
     target that no mask leaves out.
     Raises: ValueError where prior or likelihood are others, for which the conditional is no
-    inverse gamma, and for scaled sites.
+    inverse gamma, for scaled sites, and where other sites, such as weights, or the mean of the target
+    depend on v.
     """
+    return _NoiseVariance(variance, target)
 
-    def draw(trace: Trace) -> Tensor:
+
+class _NoiseVariance:
+    def __init__(self, variance: str, target: str) -> None:
+        self.variance, self.target = variance, target
+
+    def __call__(self, trace: Trace) -> Tensor:
+        variance, target = self.variance, self.target
         sites = {name: site for name, site in nodes_of(trace).items() if site["type"] == "sample"}
         prior, likelihood = (base_distribution(sites[name]["fn"]) for name in (variance, target))
         value = sites[variance]["value"]
@@ -156,7 +191,30 @@ def noise_variance(variance: str = "variance", target: str = "y") -> Draw:
         half = torch.where(kept, squares, torch.zeros_like(squares)).sum() / 2
         return InverseGamma(prior.concentration + kept.sum() / 2, prior.rate + half).sample()
 
-    return draw
+    def check(self, trace: Trace) -> None:
+        """Raise ValueError where more than the spread of the target depends on the variance."""
+        value = nodes_of(trace)[self.variance]["value"]
+        for name, site in sample_sites(trace, observed=True).items():
+            if name == self.variance:
+                continue
+            base = base_distribution(site["fn"])
+            if name == self.target:
+                found, what = base.loc if isinstance(base, Normal) else None, "the mean of site"
+            else:
+                found, what = site["fn"].log_prob(site["value"]), "site"
+            if found is not None and _depends(found, value):
+                raise ValueError(
+                    f"{what} {name!r} depends on {self.variance!r}, whose conditional noise_variance takes from the "
+                    f"residuals of {self.target!r} alone. Draw {self.variance!r} with the other sites, by NUTS, or by a "
+                    "function of your own."
+                )
+
+
+def _depends(result: Tensor, value: Tensor) -> bool:
+    if not result.requires_grad:
+        return False
+    (gradient,) = torch.autograd.grad(result.sum(), value, retain_graph=True, allow_unused=True)
+    return gradient is not None
 
 
 def _is_normal(site: Site, variance: Tensor) -> bool:
