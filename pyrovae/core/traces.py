@@ -7,6 +7,7 @@ from typing import TypeGuard, cast
 import pyro
 import torch
 from pyro import poutine
+from pyro.distributions.torch_distribution import MaskedDistribution
 from pyro.infer.autoguide import AutoGuide
 from pyro.poutine import Trace
 from pyro.poutine.runtime import Message
@@ -182,6 +183,20 @@ def base_distribution(fn: Distribution) -> Distribution:
     while not isinstance(fn, TransformedDistribution) and (base := base_of(fn)) is not None:
         fn = base
     return fn
+
+
+def kept_elements(site: Site) -> Tensor:
+    """Which elements of the value no mask leaves out, in its shape."""
+    fn, mask = site["fn"], site["mask"]
+    kept = torch.ones_like(site["value"], dtype=torch.bool)
+    while True:
+        if mask is not None:
+            mask = torch.as_tensor(mask)
+            kept = kept & mask.reshape(mask.shape + (1,) * len(fn.event_shape))
+        if (inner := base_of(fn)) is None:
+            return kept
+        mask = fn._mask if isinstance(fn, MaskedDistribution) else None
+        fn = inner
 
 
 def plate_frame(site: Site, plate: str) -> PlateFrame | None:

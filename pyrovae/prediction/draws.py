@@ -16,7 +16,7 @@ from pyrovae.core.preserve_state import preserve_state
 from pyrovae.core.shapes import DATA, DATA_DIM
 from pyrovae.core.subnormals import flush_subnormals
 from pyrovae.core.traces import is_auxiliary, log_prob, plate_frame, sample_sites
-from pyrovae.core.types import nodes_of
+from pyrovae.core.types import Batch, Site, nodes_of
 
 
 def predict(
@@ -43,18 +43,25 @@ def predict(
         >>> predict(model, guide, {"x": torch.ones(3, 4)}, num_samples=10)["x"].shape
         torch.Size([10, 3, 4])
     """
-    batch = as_batch(batch, names, exemplar_of(model, guide))
+    drawn = drawn_sites(
+        model, guide, as_batch(batch, names, exemplar_of(model, guide)), num_samples
+    )
+    unknown = set(sites or ()) - set(drawn)
+    if unknown:
+        raise KeyError(f"{sorted(unknown)} are no sites of the model, which has {sorted(drawn)}.")
+    return {name: site["value"] for name, site in drawn.items() if sites is None or name in sites}
+
+
+def drawn_sites(
+    model: Callable, guide: Callable, batch: Batch, num_samples: int
+) -> dict[str, Site]:
+    """The sites of a model whose latents are `num_samples` draws of the guide, and whose observed sites are
+    drawn afresh."""
     with evaluating(model, guide):
         particles = Particles.of(model, guide, batch)
         guide_trace = particles.run_guide(guide, batch, num_samples)
         trace = particles.run_model(Uncondition(batch)(model), guide_trace, batch, num_samples)
-    values = {
-        name: site["value"] for name, site in nodes_of(trace).items() if site["type"] == "sample"
-    }
-    unknown = set(sites or ()) - set(values)
-    if unknown:
-        raise KeyError(f"{sorted(unknown)} are no sites of the model, which has {sorted(values)}.")
-    return {name: value for name, value in values.items() if sites is None or name in sites}
+    return {name: site for name, site in nodes_of(trace).items() if site["type"] == "sample"}
 
 
 class PosteriorDraws(dict[str, dict[str, Tensor]]):

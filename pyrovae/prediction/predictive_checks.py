@@ -8,8 +8,10 @@ from torch import Tensor
 
 from pyrovae.core.batching import Values, as_batch, exemplar_of
 from pyrovae.core.errors import PairError
+from pyrovae.core.traces import kept_elements
+from pyrovae.core.types import Site
 from pyrovae.metrics import randomized_pit, rank_statistics
-from pyrovae.prediction.draws import predict
+from pyrovae.prediction.draws import drawn_sites
 
 Statistic = Callable[[Tensor], Tensor]
 """From the values of a site, `(N, *event)`, to a number."""
@@ -25,8 +27,8 @@ class PredictiveCheck:
     """T(y_rep), `(K,)`."""
     pit: Tensor
     """The place of each observed number among its K replicates, `(N, *event)`, randomised to be
-    uniform on (0, 1) if it is one of them. The pair has seen the data: on its training data
-    these lie too close to 1/2."""
+    uniform on (0, 1) if it is one of them; NaN for data that a mask leaves out. The pair has seen
+    the data: on its training data these lie too close to 1/2."""
 
     @property
     def p_values(self) -> dict[str, float]:
@@ -68,10 +70,11 @@ def posterior_predictive_check(
     `to_inference_data`.
 
     statistics: by name, such as `{"largest": torch.max, "zeros": lambda y: (y == 0).double().mean()}`.
-    site: whose values they read, in batch and replicates.
+    site: whose values they read, in batch and replicates, without the data that a mask (`poutine.mask`,
+        `fn.mask`, `obs_mask`) leaves out: of n of N data they get `(n, *event)`.
 
-    Raises: PairError where the batch lacks `site`, and for statistics that are no single number;
-    KeyError for an unknown site.
+    Raises: PairError where the batch lacks `site`, for statistics that are no single number, and
+    for masks of all data or of parts of one; KeyError for an unknown site.
     Source: Rubin 1984; Gelman, Meng & Stern 1996, Statistica Sinica 6:733.
 
     Example:
@@ -85,8 +88,13 @@ def posterior_predictive_check(
         raise PairError(
             f"site={site!r}, but the data name {sorted(batch)}. Name the site whose values are checked."
         )
-    values = predict(model, guide, batch, num_samples=num_samples, sites=[site])[site]
-    observed = {name: torch.as_tensor(read(batch[site])) for name, read in statistics.items()}
+    sites = drawn_sites(model, guide, batch, num_samples)
+    if site not in sites:
+        raise KeyError(f"{site!r} is no site of the model, which has {sorted(sites)}.")
+    values, target = sites[site]["value"], batch[site]
+    if (kept := _kept(sites, site)) is not None:
+        values, target = values[:, kept], target[kept]
+    observed = {name: torch.as_tensor(read(target)) for name, read in statistics.items()}
     if wrong := {name: tuple(value.shape) for name, value in observed.items() if value.dim()}:
         raise PairError(
             f"the statistics have shapes {wrong}, expected one number each of all data, such as y.std()."
@@ -95,5 +103,25 @@ def posterior_predictive_check(
         name: torch.stack([torch.as_tensor(read(each)) for each in values])
         for name, read in statistics.items()
     }
-    pit = randomized_pit(rank_statistics(values, batch[site]), num_samples)
+    pit = randomized_pit(rank_statistics(values, target), num_samples)
+    if kept is not None:
+        pit = pit.new_full((len(kept), *pit.shape[1:]), torch.nan).masked_scatter(
+            kept.reshape(-1, *(1 for _ in pit.shape[1:])), pit
+        )
     return PredictiveCheck(observed, replicated, pit)
+
+
+def _kept(sites: Mapping[str, Site], name: str) -> Tensor | None:
+    """Which data no mask leaves out, `(N,)`; None for all."""
+    with_missing = f"{name}_unobserved" in sites and f"{name}_observed" in sites  # by `obs_mask`
+    elements = kept_elements(sites[f"{name}_observed" if with_missing else name])
+    if elements.all():
+        return None
+    rows = elements[0].reshape(elements.shape[1], -1)
+    kept = rows.all(1)
+    if not torch.equal(kept, rows.any(1)) or not kept.any():
+        raise PairError(
+            f"a mask leaves out {'all data' if not kept.any() else 'parts of data'} of site {name!r}, expected one "
+            "that keeps some data, each in whole. Mask whole data, or check a site of those that are kept."
+        )
+    return kept

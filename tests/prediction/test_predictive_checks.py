@@ -5,6 +5,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro import poutine
 from torch import Tensor
 
 import pyrovae as pv
@@ -93,3 +94,48 @@ def test_arviz_draws_its_checks_from_posterior_draws() -> None:
     else:
         arviz.plot_bpv(data, kind="t_stat", t_stat="std")
         arviz.plot_loo_pit(data, y="y")
+
+
+@pytest.mark.parametrize("how", ["mask", "fn", "obs_mask", "event"])
+def test_masked_data_are_left_out(how: str) -> None:
+    """What stands in their place is read neither in the data nor in replicates."""
+    known = torch.arange(40) % 4 > 0
+    y = torch.where(known, torch.randn(40), torch.tensor(-999.0))
+
+    def masked(y: Tensor, known: Tensor) -> None:
+        m, wide = pyro.sample("m", dist.Normal(0.0, 10.0)), how == "event"
+        fn = dist.Normal(m.unsqueeze(-1).expand(*m.shape, 2), 1.0).to_event(1) if wide else None
+        fn = fn or dist.Normal(m, 1.0)
+        with pyro.plate("data", 40, dim=-1), poutine.mask(mask=known if how == "mask" else True):
+            pyro.sample(
+                "y",
+                fn.mask(known) if how in ("fn", "event") else fn,
+                obs=y,
+                obs_mask=known if how == "obs_mask" else None,
+            )
+
+    def posterior(y: Tensor, known: Tensor) -> None:
+        guide(y[known])
+
+    batch = {"y": y.unsqueeze(-1).expand(40, 2) if how == "event" else y, "known": known}
+    check = posterior_predictive_check(masked, posterior, batch, STATISTICS, num_samples=300)
+    assert torch.isclose(check.observed["mean"], y[known].mean())
+    assert all(0.002 < value < 0.998 for value in check.p_values.values()) or how == "event"
+    assert check.pit.shape == batch["y"].shape
+    assert check.pit[~known].isnan().all() and check.pit[known].isfinite().all()
+    whole = posterior_predictive_check(model, guide, {"y": y[known]}, {}, num_samples=300)
+    if how != "event":
+        assert (check.pit[known] - whole.pit).abs().max() < 0.25
+
+
+def test_masks_of_parts_of_data_are_refused() -> None:
+    known = torch.tensor([[True, False], [True, True]])
+
+    def masked(y: Tensor) -> None:
+        m = pyro.sample("m", dist.Normal(0.0, 10.0))
+        with pyro.plate("data", 2, dim=-1):
+            fn = dist.Normal(m.unsqueeze(-1).expand(*m.shape, 2), 1.0).mask(known)
+            pyro.sample("y", fn.to_event(1), obs=y)
+
+    with pytest.raises(pv.PairError, match="a mask leaves out parts of data"):
+        posterior_predictive_check(masked, guide, {"y": torch.zeros(2, 2)}, {}, num_samples=5)

@@ -6,7 +6,6 @@ from typing import Protocol, cast, runtime_checkable
 import torch
 from pyro import poutine
 from pyro.distributions import InverseGamma, Normal
-from pyro.distributions.torch_distribution import MaskedDistribution
 from pyro.infer.mcmc.mcmc_kernel import MCMCKernel
 from pyro.poutine import Trace
 from pyro.poutine.util import prune_subsample_sites
@@ -16,8 +15,8 @@ from torch.distributions.constraints import Constraint
 from torch.distributions.transforms import identity_transform
 
 from pyrovae.bnn.samplers.mcmc import ChainKernel, Kernel, changed
-from pyrovae.core.traces import base_distribution, sample_sites
-from pyrovae.core.types import Site, base_of, nodes_of
+from pyrovae.core.traces import base_distribution, kept_elements, sample_sites
+from pyrovae.core.types import Site, nodes_of
 
 Draw = Callable[[Trace], Tensor]
 """A draw of p(site | all other sites, data), from a trace of the model in which these have their
@@ -187,7 +186,7 @@ class _NoiseVariance:
                 "alone, unscaled: Global(InverseGammaPrior(...)) with SharedVarianceHead."
             )
         squares = (sites[target]["value"] - likelihood.loc).square()
-        kept = _kept(sites[target])
+        kept = kept_elements(sites[target])
         half = torch.where(kept, squares, torch.zeros_like(squares)).sum() / 2
         return InverseGamma(prior.concentration + kept.sum() / 2, prior.rate + half).sample()
 
@@ -226,17 +225,3 @@ def _is_normal(site: Site, variance: Tensor) -> bool:
 
 def _is_scaled(site: Site) -> bool:
     return not (torch.as_tensor(site["scale"]) == 1.0).all()
-
-
-def _kept(site: Site) -> Tensor:
-    """Which elements of the value no mask leaves out, in its shape."""
-    fn, mask = site["fn"], site["mask"]
-    kept = torch.ones_like(site["value"], dtype=torch.bool)
-    while True:
-        if mask is not None:
-            mask = torch.as_tensor(mask)
-            kept = kept & mask.reshape(*mask.shape, *(1 for _ in fn.event_shape))
-        if (inner := base_of(fn)) is None:
-            return kept
-        mask = fn._mask if isinstance(fn, MaskedDistribution) else None
-        fn = inner
