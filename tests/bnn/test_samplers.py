@@ -405,3 +405,36 @@ def test_laplace_looks_at_no_targets_and_refuses_what_is_not_normal() -> None:
     first = laplace(fixed, values, batch, num_draws=3)[1]
     pyro.set_rng_seed(0)
     torch.testing.assert_close(first, laplace(reference, values, batch, num_draws=3)[1])
+
+
+class Correlations(nn.Module):
+    """p(L) of correlations; its distribution."""
+
+    def forward(self) -> dist.LKJCholesky:
+        return dist.LKJCholesky(3, torch.tensor(2.0))
+
+
+class Shifted(nn.Module):
+    """N(f(x), 1), whatever the correlations are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = pv.Bayesian(nn.Linear(1, 1, bias=False))
+
+    def forward(self, x: Tensor, factor: Tensor) -> dist.Independent:
+        return dist.Normal(self.net(x), 1.0).to_event(1)
+
+
+def test_the_jacobian_of_a_matrix_counts_once() -> None:
+    """The energy of a Cholesky factor on the scale that chains move, by its density and Jacobian."""
+    model = pv.Model(factor=pv.Global(Correlations()), y=pv.Node(Shifted(), "x", "factor"))
+    losses = {}
+    for jacobian in (False, True):
+        guide = PointEstimate(model, jacobian=jacobian)
+        place_at = {"factor": torch.linalg.cholesky(torch.eye(3) + 0.3 * (1 - torch.eye(3)))}
+        loss = pv.ElboLoss(model, guide.start_at(place_at), num_data=2)
+        losses[jacobian] = loss(x=torch.ones(2, 1), y=torch.ones(2, 1))
+    unconstrained = guide.unconstrained()["factor"]
+    transform = torch.distributions.biject_to(dist.constraints.corr_cholesky)
+    volume = transform.log_abs_det_jacobian(unconstrained, transform(unconstrained))
+    assert torch.allclose(losses[False] - losses[True], volume / 2, rtol=1e-4)

@@ -61,9 +61,10 @@ class PointEstimate(nn.Module):
         for site, loc in zip(self.sites, self.loc):
             if site.name in values:
                 value = values[site.name]
-                if value.shape != loc.shape:
+                expected = site.transform(loc).shape  # a simplex has a number more
+                if value.shape != expected:
                     raise ValueError(
-                        f"the value of site {site.name!r} has shape {tuple(value.shape)}, expected {tuple(loc.shape)}."
+                        f"the value of site {site.name!r} has shape {tuple(value.shape)}, expected {tuple(expected)}."
                     )
                 loc.copy_(site.transform.inv(value))
         return self
@@ -78,4 +79,4 @@ class PointEstimate(nn.Module):
         density = 0.0
         if self.jacobian and not site.is_real:
             density = -site.transform.log_abs_det_jacobian(loc, value).sum()
-        return dist.Delta(value, log_density=density, event_dim=loc.dim())
+        return dist.Delta(value, log_density=density, event_dim=value.dim())
