@@ -234,6 +234,15 @@ def test_dropout_rates() -> None:
             MCDropout(net, rate=wrong)
 
 
+def test_one_rate_leaves_single_inputs_alone() -> None:
+    """A mask of the only channel of grey images would blank them."""
+    net = pv.Bayesian(nn.Sequential(nn.Conv2d(1, 3, 2), nn.Conv2d(3, 2, 2)))
+    assert MCDropout(net, rate=0.25).rates() == pytest.approx({"w.1.weight": 0.25})
+    both = pytest.approx({"w.0.weight": 0.25, "w.1.weight": 0.25})
+    assert MCDropout(net, rate=0.25, by_weight=True).rates() == both
+    assert MCDropout(net, rate=lambda site, tensor: 0.25).rates() == both
+
+
 def test_learned_rates_have_their_entropy() -> None:
     """log q is minus the entropy of the mask, once for each input or each weight, and its gradient
     that of the formula."""

@@ -21,8 +21,9 @@ class MCDropout(nn.Module):
     posterior over weights.
 
     `rate` is the probability of dropping, one for all layers or a function `(site, tensor) ->
-    rate`, 0 for none; `learn_rate=True` fits one rate for each layer (concrete dropout). Biases
-    and norms are points. M starts at the net's weights / (1 - rate), so that E[W] is the net.
+    rate`, 0 for none; `learn_rate=True` fits one rate for each layer (concrete dropout). One rate
+    leaves out layers of a single input or channel (a convolution of grey images), which a mask would
+    blank. Biases and norms are points. M starts at the net's weights / (1 - rate), so that E[W] is the net.
     `by_weight=True` drops single weights (DropConnect).
 
     With the prior N(0, s^2) the loss holds E_q[-log p(W)] = (1 - rate) ||M||^2 / (2 s^2) + const,
@@ -49,7 +50,7 @@ class MCDropout(nn.Module):
     ) -> None:
         super().__init__()
         self.sites, self.learn_rate, self.by_weight = weight_sites(net), learn_rate, by_weight
-        rates = [_rate(rate, site) for site in self.sites]
+        rates = [_rate(rate, site, by_weight) for site in self.sites]
         self.loc = nn.ParameterList(
             site.unconstrained / (1.0 - p) for site, p in zip(self.sites, rates)
         )
@@ -83,7 +84,7 @@ class MCDropout(nn.Module):
         return dist.Delta(site.transform(loc), event_dim=loc.dim())
 
 
-def _rate(rate: Rate, site: Site) -> float:
+def _rate(rate: Rate, site: Site, by_weight: bool) -> float:
     if site.initial.dim() < 2 or not site.is_real:
         return 0.0
     value = rate(site.name, site.initial) if callable(rate) else rate
@@ -91,4 +92,5 @@ def _rate(rate: Rate, site: Site) -> float:
         raise ValueError(
             f"the dropout rate of {site.name!r} is {value}, expected a probability of dropping, 0 <= rate < 1."
         )
-    return float(value)
+    alone = site.initial.shape[1] == 1 and not (callable(rate) or by_weight)
+    return 0.0 if alone else float(value)
