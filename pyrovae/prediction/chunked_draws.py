@@ -20,6 +20,7 @@ from pyrovae.core.modules import find_modules
 from pyrovae.core.provenance import are_noted, narrow, skip_weight_sampling
 from pyrovae.core.traces import (
     Batch,
+    is_auxiliary,
     plate_frame,
     run_model,
     sample_sites,
@@ -137,6 +138,16 @@ def _draw(
             f"latent sites {sorted(local)} lie in plate {plate!r}, one for each datum, so a guide has to read "
             "the data it predicts. For log p(x) of such models use log_evidence."
         ) from cause
+    shared = {
+        name
+        for name, site in sample_sites(look, observed=False).items()
+        if name not in targets and not is_auxiliary(site)
+    }
+    if missing := sorted(shared - nodes_of(draws).keys()):
+        raise PairError(
+            f"the guide has no draws of the model's latent sites {missing}, which would be drawn from their prior. Add "
+            "them to the guide (pv.Joint), or hold them fixed by pyro.condition(model, data={...})."
+        )
     return draws, particles
 
 

@@ -372,6 +372,24 @@ def test_other_likelihoods_agree_with_drawn_targets(head) -> None:
     assert (posterior.observations > 0) is False
 
 
+def test_predictions_have_the_fitted_noise() -> None:
+    exact = bayesian_regression()
+    batch = exact.batch
+    posterior = fit_laplace(exact.model, exact.values(exact.mean), batch).fit_prior()
+    linear = posterior.linearize(exact.model)
+    found = pv.predict_moments(linear, posterior.guide(exact.net), batch, num_samples=9, site="y")
+    noise = exact.noise * posterior.noise_scale
+    torch.testing.assert_close(found.aleatoric, (noise**2).expand(12, 1))
+    assert noise != exact.noise and repr(posterior).count("\n") == 0
+    draws = posterior.guide(exact.net)
+    held = pyro.condition(linear, data=exact.values(exact.mean))
+    expected = dist.Normal(with_one(batch["x"]) @ exact.mean, noise).log_prob(
+        batch["y"].squeeze(-1)
+    )
+    log_p = pv.log_predictive(held, draws, batch, num_samples=1)
+    torch.testing.assert_close(log_p, expected)
+
+
 def test_one_factor_of_the_precisions_by_a_score() -> None:
     net = pv.Bayesian(MLP(2, [3], 1))
     model = pv.Model(y=pv.Node(FixedScaleNormalHead(net, scale=0.5), "x"))

@@ -283,6 +283,20 @@ def test_refusals() -> None:
         )
 
 
+def test_a_guide_that_misses_a_latent_site_is_refused() -> None:
+    """Its draws would come from the prior."""
+    net = pv.Bayesian(nn.Linear(2, 1))
+    model = pv.Model(
+        variance=pv.Global(InverseGammaPrior(2.0, 1.0)),
+        y=pv.Node(SharedVarianceHead(net), "x", "variance"),
+    )
+    batch = {"x": torch.randn(4, 2), "y": torch.randn(4, 1)}
+    with pytest.raises(pv.PairError, match=r"no draws of .* latent sites \['variance'\]"):
+        pv.log_predictive(model, MeanField(net), batch, num_samples=2)
+    held = pyro.condition(model, data={"variance": torch.tensor(0.5)})
+    assert pv.log_predictive(held, MeanField(net), batch, num_samples=2).shape == (4,)
+
+
 def test_dropout_predicts_the_mixture_over_masks() -> None:
     net = pv.Bayesian(nn.Linear(2, 1, bias=False))
     model = pv.Model(y=pv.Node(FixedScaleNormalHead(net, scale=0.5), "x"))

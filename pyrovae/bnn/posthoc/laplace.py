@@ -73,7 +73,9 @@ def laplace(
 
 def linearize(model: nn.Module, mode: Mapping[str, Tensor]) -> nn.Module:
     """A copy of a model whose `Bayesian` nets are `linearized` at w*, which `mode` holds by site:
-    predict with it.
+    predict with it. Of a fitted noise `LaplacePosterior.linearize` takes account.
+
+    Raises: TypeError for a model that is no module, such as one of `pyro.condition`.
 
     Example:
         >>> from pyrovae import Bayesian, Model, Node
@@ -84,6 +86,11 @@ def linearize(model: nn.Module, mode: Mapping[str, Tensor]) -> nn.Module:
         >>> linearize(model, PointEstimate(net).values())(x=torch.zeros(5, 3))["y"].shape
         torch.Size([5, 1])
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"the model is a {type(model).__name__}, expected a module. Condition the linearised model: "
+            "pyro.condition(linearize(model, mode), data={...})."
+        )
     result = copy.deepcopy(model)
     for part in list(result.modules()):
         for name, child in part.named_children():

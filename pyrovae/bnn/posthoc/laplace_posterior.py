@@ -12,7 +12,8 @@ from torch.distributions import Normal
 from pyrovae.bnn.curvature import Curvature, CurvatureOf, Kron
 from pyrovae.bnn.curvature.fisher import FisherOutputs, base_of_event
 from pyrovae.bnn.curvature.weights import Weights
-from pyrovae.bnn.posthoc.laplace import mode_sites
+from pyrovae.bnn.posthoc.laplace import linearize, mode_sites
+from pyrovae.bnn.posthoc.scaled_noise import ScaledNoise
 from pyrovae.core.batching import Data, Like, batches, exemplar_of
 from pyrovae.core.errors import PairError
 from pyrovae.core.modules import find_modules
@@ -25,14 +26,14 @@ LARGEST = 30.0
 """Of the logarithm of a fitted factor: a layer whose weights are 0 has no largest precision."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LaplacePosterior:
     r"""N(w*, H^{-1}) with H = noise_scale^-2 sum_i F_i + prior_precision * prior's precision.
 
     prior_precision: for each layer a factor of the precision of the model's prior, `(L,)`; with a prior
     N(0, 1) the precision itself. noise_scale: a factor of the scale of normal observations. As
     `fit_laplace` returns it both are 1; `fit_prior` gives those of the largest evidence.
-    Predict by the model of `linearize(model, mode)` with `guide(net)`.
+    Predict by the model of `linearize(model)` with `guide(net)`.
 
     Source: MacKay 1992, Neural Computation 4(3); Immer et al. 2021, arXiv:2104.04975.
     """
@@ -47,6 +48,14 @@ class LaplacePosterior:
     """Number of normal observations; 0 where the noise has no common scale."""
     prior_precision: Tensor
     noise_scale: Tensor
+
+    def __repr__(self) -> str:
+        precisions = ", ".join(
+            f"{layer}: {precision:.3g}"
+            for layer, precision in zip(self.layers, self.prior_precision.tolist())
+        )
+        noise = f", noise_scale={float(self.noise_scale):.3g}" if self.observations else ""
+        return f"LaplacePosterior({self.weights.size} weights, prior_precision={{{precisions}}}{noise})"
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -141,8 +150,16 @@ class LaplacePosterior:
             noise_scale=scale if fit_noise else self.noise_scale,
         )
 
+    def linearize(self, model: nn.Module) -> nn.Module:
+        """The model to predict with: linear in the weights about w*, its normal observations with the noise
+        of `fit_prior`. Sites that `pyro.condition` held in the fit are held so here too:
+        `pyro.condition(posterior.linearize(model), data=...)`."""
+        linear = linearize(model, self.weights.mode)
+        return linear if self.noise_scale == 1.0 else ScaledNoise(linear, self.noise_scale)
+
     def guide(self, net: nn.Module) -> nn.Module:
-        """The posterior as a guide of the weights of `net`: a `Bayesian` net, or a module that holds it."""
+        """The posterior as a guide of the weights of `net`: a `Bayesian` net, or a module that holds it.
+        The noise is no weight: predict with the model of `linearize`."""
         with torch.no_grad():
             return self.curvature.guide(net, self.prior_precision, self.noise_scale**-2)
 
