@@ -77,15 +77,18 @@ class Bayesian(nn.Module):
             }
         if not sampled:
             raise ValueError(
-                "the prior returns None for every parameter of the net, so nothing is Bayesian."
+                f"the prior returns None for every parameter of the net, so nothing is Bayesian. It was asked for the sites "
+                f"{[f'{self.name}.{key}' for key, _ in net.named_parameters()]}."
             )
-        frozen = next(
-            (k for k, v in net.named_parameters() if not v.requires_grad and k in sampled), None
-        )
-        if frozen is not None:
+        if frozen := [
+            key
+            for key, value in net.named_parameters()
+            if key in sampled and not value.requires_grad
+        ]:
             raise ValueError(
-                f"parameter {frozen!r} is frozen (requires_grad=False), but the prior gives it a distribution. Return "
-                "None for it to keep its value, or call net.requires_grad_() to infer it."
+                f"parameters {frozen} are frozen (requires_grad=False), but the prior gives them distributions. A prior of "
+                "the others alone keeps their values, such as bnn.priors.last_layer(net) or only(normal(1.0), 'w.2.*'); or "
+                "call net.requires_grad_() to infer them."
             )
         kept = {id(value): value for key, value in net.named_parameters() if key not in sampled}
         self.net = copy.deepcopy(net, kept)

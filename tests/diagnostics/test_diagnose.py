@@ -13,6 +13,8 @@ from planted_faults import FAULTS, examine
 from pyro.infer.autoguide import AutoNormal
 
 import pyrovae as pv
+from pyrovae.bnn.curvature import CurvatureOf, Diagonal, Kron
+from pyrovae.bnn.posthoc import fit_laplace
 from pyrovae.diagnostics.checks.kl_weight import stationary_weight
 from pyrovae.diagnostics.diagnosis import Diagnosis, Finding, Severity
 
@@ -126,6 +128,29 @@ def test_checks_that_lack_something_say_so() -> None:
     assert "not checked" in str(found)
     with pytest.raises(ValueError, match="num_draws=3"):
         pv.diagnose(lambda: None, lambda: None, {"x": torch.ones(3)}, num_draws=3)
+
+
+@pytest.mark.parametrize("kind", [Kron(), Diagonal()])
+def test_a_laplace_posterior_of_masked_data_has_no_finding(kind: CurvatureOf) -> None:
+    """Its scales are not trained, and what stands in for masked targets is no data."""
+    net = pv.Bayesian(torch.nn.Linear(3, 1))
+
+    def model(x: torch.Tensor, seen: torch.Tensor, y: torch.Tensor | None = None) -> None:
+        with net.drawn(), pyro.plate("data", len(x)):
+            pyro.sample("y", pyro.distributions.Normal(net(x), 0.5).to_event(1).mask(seen), obs=y)
+
+    x = torch.randn(60, 3)
+    w = torch.tensor([[1.0, -1.0, 0.5]])
+    y, seen = x @ w.T + 0.5 * torch.randn(60, 1), torch.arange(60) % 3 > 0
+    data = {"x": x, "seen": seen, "y": torch.where(seen[:, None], y, 99.0)}
+    rows = torch.cat([x, torch.ones(60, 1)], 1)[seen]
+    mean = torch.linalg.solve(rows.T @ rows + 0.25 * torch.eye(4), rows.T @ y[seen]).squeeze(-1)
+    mode = {"w.weight": mean[None, :3], "w.bias": mean[3:]}
+    guide = fit_laplace(model, mode, data, kind).guide(net)
+    found = pv.diagnose(model, guide, data, num_draws=50)
+    assert not found.findings, str(found)
+    assert "a mask leaves data out" in found.skipped["calibration"]
+    assert "no parameters that train" in found.skipped["scales"]
 
 
 def test_several_labels_of_a_datum_are_classified() -> None:

@@ -161,7 +161,8 @@ class LaplacePosterior:
         """The posterior as a guide of the weights of `net`: a `Bayesian` net, or a module that holds it.
         The noise is no weight: predict with the model of `linearize`."""
         with torch.no_grad():
-            return self.curvature.guide(net, self.prior_precision, self.noise_scale**-2)
+            guide = self.curvature.guide(net, self.prior_precision, self.noise_scale**-2)
+        return guide.requires_grad_(False)
 
     def _factors(
         self, prior_precision: Tensor | float | None, noise_scale: Tensor | float | None

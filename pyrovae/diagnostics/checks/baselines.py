@@ -24,6 +24,7 @@ WIDTHS = (0.3, 1.0, 3.0)
 def regression(seen: Examination) -> Iterator[Finding]:
     """A fit whose error on its own training data is above the leave-one-out error of kernel ridge
     regression."""
+    seen.need_unmasked()
     seen.need_shared()
     if seen.local or len(seen.observed) != 1:
         raise NotApplicable("not one observed site that is predicted from inputs")
@@ -61,6 +62,7 @@ def regression(seen: Examination) -> Iterator[Finding]:
 def reconstruction(seen: Examination) -> Iterator[Finding]:
     """A VAE that reconstructs its training data worse than as many principal components as it has
     active units."""
+    seen.need_unmasked()
     seen.need_local()
     if seen.shared or len(seen.observed) != 1:
         raise NotApplicable("weights, or several observed sites")

@@ -26,6 +26,7 @@ ERRORS = 3.0
 
 def calibration(seen: Examination) -> Iterator[Finding]:
     """Coverage of central intervals; for classes, confidence against accuracy."""
+    seen.need_unmasked()
     fresh = seen.held_out is not None and not seen.local
     if fresh:
         assert seen.held_out is not None

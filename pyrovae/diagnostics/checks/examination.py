@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from pyrovae.core.broadcasting import Particles
 from pyrovae.core.handlers import Uncondition
 from pyrovae.core.log_weights import log_joint
+from pyrovae.core.modules import find_modules
 from pyrovae.core.traces import (
     base_distribution,
     is_auxiliary,
+    kept_elements,
     plate_frame,
     sample_sites,
     tied_to_rows,
@@ -56,6 +58,14 @@ class Examination:
     def tied(self) -> bool:
         """Whether the guide has parameters for each row of the batch."""
         return tied_to_rows(self.guide, self.plate)
+
+    def need_trained(self) -> None:
+        """Raise NotApplicable for a guide of fixed numbers, such as a Laplace posterior or draws of a
+        chain: what holds at an optimum of the ELBO need not hold for it."""
+        parts = find_modules(self.guide).values()
+        numbers = [p for part in parts for p in part.parameters()]
+        if parts and not any(p.requires_grad for p in numbers):
+            raise NotApplicable("the guide has no parameters that train")
 
     @cached_property
     def gain(self) -> Gain:
@@ -158,6 +168,11 @@ class Examination:
     def need_shared(self) -> None:
         if not self.shared:
             raise NotApplicable("no weights or other latent variables that data share")
+
+    def need_unmasked(self) -> None:
+        """Raise NotApplicable where a mask leaves data out, whose values mean nothing."""
+        if not all(kept_elements(site).all() for site in self.observed.values()):
+            raise NotApplicable("a mask leaves data out")
 
     def need_history(self, *columns: str) -> None:
         if self.history is None:

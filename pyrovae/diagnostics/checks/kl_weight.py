@@ -37,6 +37,7 @@ def kl_weight(seen: Examination) -> Iterator[Finding]:
                 f"weights has {seen.num_data / seen.stated:.3g} times its weight"
             )
         return
+    seen.need_trained()
     if not seen.particles.model_broadcasts or not guide_scales(seen):
         raise NotApplicable("the guide has no scales of normals, or the model runs draw by draw")
     weight, error, determined = stationary_weight(seen)

@@ -21,6 +21,7 @@ MOST_ATYPICAL = 0.5
 
 def replicates(seen: Examination) -> Iterator[Finding]:
     """Mean, spread and extremes of the data among those of data sets that the prior makes."""
+    seen.need_unmasked()
     checked = False
     for name, site in seen.observed.items():
         drawn = nodes_of(seen.prior)[name]["value"].double()

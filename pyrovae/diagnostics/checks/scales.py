@@ -24,6 +24,7 @@ AT_PRIOR = 0.1
 def scales_at_start(seen: Examination) -> Iterator[Finding]:
     """Scales that all have one value still, or that are where they started."""
     seen.need_shared()
+    seen.need_trained()
     scales = guide_scales(seen)
     if not scales:
         raise NotApplicable("the guide has no scales of normals")
