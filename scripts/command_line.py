@@ -9,12 +9,13 @@ import sys
 import textwrap
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, TypeVar
 
 import tyro
 
 from pyrovae.recipes.bounds import bound_of, metadata
-from pyrovae.recipes.nesting import build
+from pyrovae.recipes.nesting import build, values_of
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.setting_rules import OnlyWith, Rule, refuse_unused, ruled, with_rule
 
@@ -83,24 +84,27 @@ def docstrings(settings: type) -> dict[str, str]:
 
 
 def _leaves(
-    settings: type, given: Mapping[str, Rule] | None = None, group: str = ""
+    settings: type,
+    given: Mapping[str, Rule] | None = None,
+    group: str = "",
+    start: Mapping[str, object] = MappingProxyType({}),
 ) -> Iterator[tuple[str, tuple]]:
-    """(group, field in the form of `make_dataclass`) for every flag."""
+    """(group, field in the form of `make_dataclass`) for every flag; `start` has the defaults that the
+    dataclass around this one gives it."""
     hints, docs = typing.get_type_hints(settings, include_extras=True), docstrings(settings)
     starts, rules = getattr(settings, "GROUPS", {}), ruled(settings, given)
     for field in dataclasses.fields(settings):
         group, hint = starts.get(field.name, group), hints[field.name]
         if dataclasses.is_dataclass(hint):
-            yield from _leaves(hint, rules, group)
+            made = field.default_factory
+            own = {} if made is dataclasses.MISSING else values_of(made())
+            yield from _leaves(hint, rules, group, {**own, **start})
             continue
         hint = with_rule(hint, rules.get(field.name))
         words = _help(docs.get(field.name, ""), hint)
         hint = Annotated[hint, tyro.conf.arg(help=words)] if words else hint
-        default = (
-            ()
-            if field.default is dataclasses.MISSING
-            else (dataclasses.field(default=field.default),)
-        )
+        value = start.get(field.name, field.default)
+        default = () if value is dataclasses.MISSING else (dataclasses.field(default=value),)
         yield group, (field.name, hint, *default)
 
 

@@ -163,6 +163,16 @@ def test_the_command_line_checks() -> None:
             command_line.parse(Example, "", words)
 
 
+@dataclasses.dataclass(frozen=True)
+class Around:
+    example: Example = dataclasses.field(default_factory=lambda: Example(steps=7))
+
+
+def test_the_command_line_has_the_defaults_of_the_outer_settings() -> None:
+    assert command_line.parse(Around, "", []).example.steps == 7
+    assert command_line.parse(Around, "", ["--steps", "2"]).example == Example(steps=2)
+
+
 def test_settings_come_back_from_json() -> None:
     mine = Example(kind="fancy", widths=(3, 2), out=Path("somewhere"), limit=3)
     stored = json.loads(json.dumps(dataclasses.asdict(mine), default=str))
