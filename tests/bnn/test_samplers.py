@@ -12,11 +12,12 @@ from oracles import Regression, assert_mean, assert_moments, bayesian_regression
 from torch import Tensor, nn
 
 import pyrovae as pv
-from pyrovae.bnn.guides import JointNormal, MeanField, PointEstimate
+from pyrovae.bnn.guides import Empirical, JointNormal, MeanField, PointEstimate
 from pyrovae.bnn.posthoc import laplace, swag
 from pyrovae.bnn.samplers import SGHMC, SGLD, Collect, cyclical
 from pyrovae.bnn.samplers.hmc import hmc
 from pyrovae.bnn.samplers.random_walk import random_walk
+from pyrovae.bnn.samplers.stacked_chains import Chains
 from pyrovae.heads import CategoricalHead, FixedScaleNormalHead, SharedVarianceHead
 from pyrovae.nets import MLP
 from pyrovae.priors import InverseGammaPrior
@@ -438,3 +439,14 @@ def test_the_jacobian_of_a_matrix_counts_once() -> None:
     transform = torch.distributions.biject_to(dist.constraints.corr_cholesky)
     volume = transform.log_abs_det_jacobian(unconstrained, transform(unconstrained))
     assert torch.allclose(losses[False] - losses[True], volume / 2, rtol=1e-4)
+
+
+def test_draws_of_several_chains_are_a_guide() -> None:
+    rows = torch.zeros(3, 2)
+    draws = {"w": torch.arange(6.0).reshape(3, 2)}
+    chains = Chains(draws, rows, rows, rows.bool(), torch.ones(2))
+    with pyro.plate("particles", 6, dim=-2):
+        found = Empirical(chains.flat())()["w"].flatten()
+    assert found.sort().values.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    with pytest.raises(TypeError, match="Chains, expected draws by site"):
+        Empirical(chains)

@@ -22,8 +22,9 @@ class Empirical(nn.Module):
     and `log_predictive`.
 
     `samples` holds `(S, *shape)` for each site; all sites of one particle come from the same draw.
-    S particles take each draw once, fewer are spread evenly over the chain.
-    Raises: ValueError where the sites differ in S.
+    S particles take each draw once, fewer are spread evenly over the chain. Of several chains:
+    `Empirical(chains.flat())`.
+    Raises: ValueError where the sites differ in S; TypeError for what is no mapping.
 
     Example:
         >>> guide = Empirical({"w": torch.arange(3.0)})
@@ -34,6 +35,10 @@ class Empirical(nn.Module):
 
     def __init__(self, samples: Mapping[str, Tensor]) -> None:
         super().__init__()
+        if not isinstance(samples, Mapping):
+            raise TypeError(
+                f"the samples are {type(samples).__name__}, expected draws by site: those of chains are chains.flat()."
+            )
         counts = {name: len(value) for name, value in samples.items()}
         if len(set(counts.values())) != 1 or 0 in counts.values():
             raise ValueError(f"the sites have {counts} draws, expected one number S >= 1 for all.")

@@ -37,6 +37,10 @@ class Chains:
         shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in self.draws.items())
         return f"Chains({shapes}; {int(self.divergent.sum())} of {self.divergent.numel()} paths diverged)"
 
+    def flat(self) -> dict[str, Tensor]:
+        """The draws of all chains, `(S R, *shape)` by name, for `Empirical`."""
+        return {name: value.flatten(0, 1) for name, value in self.draws.items()}
+
     def sample_stats(self) -> dict[str, Tensor]:
         """ArviZ's group `sample_stats`, `(S, R)` each."""
         return {"acceptance_rate": self.accept, "energy": self.energy, "diverging": self.divergent}
