@@ -16,6 +16,7 @@ class ScaledNoise(nn.Module):
     """The model with `factor` times the scale of its normal sites in the plate over data.
 
     Example:
+        >>> import torch
         >>> from pyrovae import Model, Node
         >>> from pyrovae.heads import FixedScaleNormalHead
         >>> model = ScaledNoise(Model(y=Node(FixedScaleNormalHead(nn.Linear(3, 1), scale=0.5), "x")), torch.tensor(3.0))
