@@ -22,7 +22,7 @@ def tune_prior(
     same state of the random streams, so that scores differ by c alone; the state stays as it was.
     Where the training loss is nearly 0 the curvature knows little, and precisions of the largest
     evidence leave a vague posterior; one number fitted on held-out data corrects that.
-    Raises: ValueError for bounds out of order, and for a score that is not finite at any factor.
+    Raises: ValueError for bounds out of order, and for a score that is NaN at every factor.
     Source: Ritter, Botev & Barber 2018, section 4; Daxberger et al. 2021, arXiv:2106.14806, section 2.
 
     Example:
