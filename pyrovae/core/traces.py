@@ -1,6 +1,6 @@
 """Run a (model, guide) pair once and read its sites, whatever programs it consists of."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TypeGuard, cast
 
@@ -183,6 +183,12 @@ def base_distribution(fn: Distribution) -> Distribution:
     while not isinstance(fn, TransformedDistribution) and (base := base_of(fn)) is not None:
         fn = base
     return fn
+
+
+def is_missing(name: str, sites: Collection[str]) -> bool:
+    """Whether a site is the one that Pyro adds for the missing values of `pyro.sample(..., obs_mask=)`."""
+    target = name.removesuffix("_unobserved")
+    return target != name and f"{target}_observed" in sites
 
 
 def kept_elements(site: Site) -> Tensor:

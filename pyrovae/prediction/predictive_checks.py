@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pyrovae.core.batching import Values, as_batch, exemplar_of
 from pyrovae.core.errors import PairError
-from pyrovae.core.traces import kept_elements
+from pyrovae.core.traces import is_missing, kept_elements
 from pyrovae.core.types import Site
 from pyrovae.metrics import randomized_pit, rank_statistics
 from pyrovae.prediction.draws import drawn_sites
@@ -113,7 +113,7 @@ def posterior_predictive_check(
 
 def _kept(sites: Mapping[str, Site], name: str) -> Tensor | None:
     """Which data no mask leaves out, `(N,)`; None for all."""
-    with_missing = f"{name}_unobserved" in sites and f"{name}_observed" in sites  # by `obs_mask`
+    with_missing = f"{name}_unobserved" in sites and is_missing(f"{name}_unobserved", sites)
     elements = kept_elements(sites[f"{name}_observed" if with_missing else name])
     if elements.all():
         return None

@@ -20,7 +20,7 @@ from pyrovae.core.param_store import local_param_scope
 from pyrovae.core.preserve_state import preserve_state
 from pyrovae.core.shapes import DATA
 from pyrovae.core.support_checks import support_of
-from pyrovae.core.traces import is_subsample, log_prob, plate_frame, sample_sites
+from pyrovae.core.traces import is_missing, is_subsample, log_prob, plate_frame, sample_sites
 from pyrovae.core.types import Site, nodes_of, sum_of
 from pyrovae.programs.bayesian import Bayesian
 
@@ -149,10 +149,7 @@ def _refuse_what_is_no_likelihood(sites: Mapping[str, Site]) -> None:
                 f"site {name!r} is scaled by {site['scale']} (poutine.scale), so that the mode and its curvature would "
                 "be of different posteriors. Leave the scale out."
             )
-        if (
-            name.endswith("_unobserved")
-            and f"{name.removesuffix('_unobserved')}_observed" in sites
-        ):
+        if is_missing(name, sites):
             raise PairError(
                 f"site {name!r} holds missing values (obs_mask=), which Laplace's approximation does not infer. Leave "
                 "them out by poutine.mask(mask=observed) or fn.mask(observed)."

@@ -2,9 +2,8 @@
 
 from pyro.poutine.messenger import Messenger
 
+from pyrovae.core.traces import is_missing
 from pyrovae.core.types import Site
-
-OBSERVED, UNOBSERVED = "_observed", "_unobserved"
 
 
 class DrawKnown(Messenger):
@@ -32,11 +31,10 @@ class DrawKnown(Messenger):
 
     def _pyro_sample(self, msg: Site) -> None:
         name, scale = msg["name"], msg["scale"]
-        if msg["is_observed"] and name.endswith(OBSERVED):
-            self.observed.add(name.removesuffix(OBSERVED))
+        if msg["is_observed"]:
+            self.observed.add(name)
         elif (
-            name.endswith(UNOBSERVED)
-            and name.removesuffix(UNOBSERVED) in self.observed
+            is_missing(name, self.observed)
             and isinstance(scale, (int, float))
             and scale == 1
             and not msg["fn"].has_enumerate_support
