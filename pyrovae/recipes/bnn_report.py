@@ -81,18 +81,19 @@ def markdown(results: dict[str, dict[str, Summary]]) -> str:
     return markdown_table(
         ["method", *(METRICS[name] for name in names)],
         [
-            [method, *(_cell(result.get(name)) for name in names)]
+            [method, *(_cell(name, result.get(name)) for name in names)]
             for method, result in results.items()
         ],
     )
 
 
-def _cell(entry: Summary | None) -> str:
+def _cell(name: str, entry: Summary | None) -> str:
     if entry is None:
         return "–"
     mean, se = entry["mean"], entry["se"]
     digits = max(0, min(4, 3 - math.floor(math.log10(abs(mean))))) if mean else 3
-    return f"{mean:.{digits}f}" + (f" ± {se:.{digits}f}" if se else "")  # 0: one figure for all
+    together = name == "train_seconds" and se == 0.0  # one figure for all networks
+    return f"{mean:.{digits}f}" + ("" if se is None or together else f" ± {se:.{digits}f}")
 
 
 def save_scores(scores: Scores, path: Path, facts: dict, *, files: Iterable[Path] = ()) -> None:

@@ -28,14 +28,14 @@ def tune_prior(
     Example:
         >>> from pyrovae import Bayesian, Model, Node, log_predictive
         >>> from pyrovae.bnn.guides import PointEstimate
-        >>> from pyrovae.bnn.posthoc import fit_laplace, linearize
+        >>> from pyrovae.bnn.posthoc import fit_laplace
         >>> from pyrovae.heads import CategoricalHead
         >>> net = Bayesian(torch.nn.Linear(4, 3))
         >>> model, mode = Model(y=Node(CategoricalHead(net), "x")), PointEstimate(net).values()
         >>> batch = {"x": torch.randn(20, 4), "y": torch.zeros(20).long()}
         >>> def score(posterior: LaplacePosterior) -> float:
-        ...     guide = posterior.guide(net)
-        ...     return float(log_predictive(linearize(model, mode), guide, batch, num_samples=20).mean())
+        ...     pair = posterior.linearize(model), posterior.guide(net)
+        ...     return float(log_predictive(*pair, batch, num_samples=20).mean())
         >>> tune_prior(fit_laplace(model, mode, batch), score).prior_precision.shape
         torch.Size([1])
     """
