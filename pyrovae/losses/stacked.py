@@ -1,7 +1,8 @@
 """Many independent trainings of one kind at once, e.g. of all splits of a data set."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import pyro
 import torch
@@ -62,8 +63,10 @@ class Stacked(nn.Module):
         total = losses.sum()
         return total + (losses.mean() - total).detach()
 
-    def losses(self, batch: dict[str, Tensor]) -> Tensor:
-        """The loss of each member, `(R,)`."""
+    def losses(
+        self, batch: dict[str, Tensor], tensors: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        """The loss of each member, `(R,)`. tensors: stacked ones, by `names`, in place of its own."""
         template = self.template[0].train(self.training)
         set_terms(template, None)
         self._check_rows(batch)
@@ -77,7 +80,7 @@ class Stacked(nn.Module):
         with pyro.validation_enabled(False):  # validation reads values
             losses, log_px, kl = torch.vmap(
                 one, in_dims=(0, None if self.shared else 0), randomness="different"
-            )(self._tensors(), batch)
+            )({**self._tensors(), **(tensors or {})}, batch)
         set_terms(template, None)
         if log_px:
             self.terms = Terms(
@@ -92,8 +95,8 @@ class Stacked(nn.Module):
         ...)`."""
 
         def one(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-            with torch.nn.utils.stateless._reparametrize_module(self.template[0], tensors):
-                return read(self.template[0])
+            with self._with(tensors) as loss:
+                return read(loss)
 
         return torch.vmap(one)(self._tensors())
 
@@ -104,20 +107,23 @@ class Stacked(nn.Module):
     ) -> dict[str, Tensor]:
         """`program(loss, batch)` of each member on its own data, stacked `(R, ...)`, with noise of
         its own, e.g. draws of its guide."""
-        template = self.template[0].train(self.training)
+        self.template[0].train(self.training)
         self._check_rows(batch)
 
         def one(tensors: dict[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
-            with (
-                torch.nn.utils.stateless._reparametrize_module(template, tensors),
-                independent_noise(),
-            ):
-                return program(template, batch)
+            with self._with(tensors) as loss, independent_noise():
+                return program(loss, batch)
 
         with pyro.validation_enabled(False):
             return torch.vmap(
                 one, in_dims=(0, None if self.shared else 0), randomness="different"
             )(self._tensors(), batch)
+
+    @contextmanager
+    def as_member(self, index: int) -> Iterator[nn.Module]:
+        """Loss `index`, without a copy, as long as the context lasts."""
+        with self._with({name: value[index] for name, value in self._tensors().items()}) as loss:
+            yield loss
 
     def member(self, index: int) -> nn.Module:
         """A copy of loss `index` on its own."""
@@ -161,6 +167,12 @@ class Stacked(nn.Module):
                 f"batches of shapes {wrong} for {self.count} stacked losses, expected ({self.count}, B, *event). "
                 "Pass shared=True if all members see the same data."
             )
+
+    @contextmanager
+    def _with(self, tensors: dict[str, Tensor]) -> Iterator[nn.Module]:
+        loss = self.template[0]
+        with torch.nn.utils.stateless._reparametrize_module(loss, tensors):
+            yield loss
 
     def _tensors(self) -> dict[str, Tensor]:
         buffers = {

@@ -26,11 +26,10 @@ from pyrovae.recipes.bnn_posteriors import (
     SwagNormal,
 )
 from pyrovae.recipes.bnn_samplers import (
+    GIBBS,
+    NUTS,
     Hamiltonian,
-    PyroKernel,
     RandomWalk,
-    gibbs,
-    nuts,
     refuse_gibbs,
 )
 from pyrovae.recipes.bnn_schedules import (
@@ -183,9 +182,9 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "nuts",
-            "the no-U-turn sampler, HMC that chooses the length of its paths; one network after another",
+            "the no-U-turn sampler, HMC that chooses the length of its paths",
             guide=sampler_state,
-            chains=PyroKernel(nuts),
+            chains=NUTS,
             posterior=ChainDraws(),
             settings=("draws", "hmc_samples", "hmc_warmup", "nuts_depth"),
             ignored=UNTEMPERED,
@@ -194,7 +193,7 @@ METHODS: dict[str, Method] = {
             "gibbs",
             "nuts for the weights, and exact draws of the noise variance (--noise shared)",
             guide=sampler_state,
-            chains=PyroKernel(gibbs),
+            chains=GIBBS,
             posterior=ChainDraws(),
             refuse_task=refuse_gibbs,
             settings=("draws", "hmc_samples", "hmc_warmup", "nuts_depth"),

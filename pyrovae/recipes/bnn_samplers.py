@@ -2,18 +2,15 @@
 set."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, cast
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
-import torch
 import torch.nn as nn
-from pyro.infer import NUTS
 from torch import Tensor
 
 import pyrovae as pv
-from pyrovae.bnn.guides import PointEstimate
-from pyrovae.bnn.samplers import Chains, Gibbs, hmc, mcmc, noise_variance, random_walk
-from pyrovae.bnn.samplers.mcmc import Kernel
+from pyrovae.bnn.samplers import Chains, hmc, noise_variance, nuts, random_walk
+from pyrovae.bnn.samplers.gibbs import Draw
 from pyrovae.core.progress import progress_bar
 from pyrovae.data import Batches, StackedBatches
 from pyrovae.recipes.bnn_settings import BnnSettings
@@ -73,6 +70,7 @@ class Hamiltonian:
                 warmup=warmup,
                 num_steps=s.inference.hmc_leapfrogs,
                 step_size=1e-3,
+                compile=s.run.compile,
                 progress=lambda iteration: progress.update(),
             )
 
@@ -98,6 +96,7 @@ class RandomWalk:
                 num_samples=draws,
                 thin=thin,
                 warmup=steps // 2,
+                compile=s.run.compile,
                 progress=lambda iteration: progress.update(),
             )
 
@@ -106,72 +105,39 @@ class RandomWalk:
 
 
 @dataclasses.dataclass(frozen=True)
-class PyroKernel:
-    """One of Pyro's kernels, one network after another."""
+class NoUTurn:
+    """NUTS of all networks side by side."""
 
-    kernel: Callable[[BnnSettings], Kernel]
+    draws: Mapping[str, Draw] = dataclasses.field(default_factory=dict)
+    """Sites that are drawn from their conditionals between paths."""
 
     def run(
         self, stacked: pv.Stacked, s: BnnSettings, task: Task, data: Mapping[str, Tensor]
     ) -> Chains:
         warmup, draws = s.inference.hmc_warmup, min(s.inference.draws, s.inference.hmc_samples)
         thin = max(1, s.inference.hmc_samples // draws)
-        total = stacked.count * (warmup + draws * thin)
-        with progress_bar(total=total, desc="chains", unit="path") as progress:
-            chains = [
-                self._one(stacked, index, data, s, draws * thin, progress.update)
-                for index in range(stacked.count)
-            ]
-        return _side_by_side(chains, thin)
+        with progress_bar(total=warmup + draws * thin, desc="NUTS", unit="path") as progress:
+            return nuts(
+                stacked,
+                data,
+                num_data=task.num_data,
+                num_samples=draws,
+                thin=thin,
+                warmup=warmup,
+                max_depth=s.inference.nuts_depth,
+                draws=self.draws,
+                compile=s.run.compile,
+                progress=lambda iteration: progress.update(),
+            )
 
     def steps(self, s: BnnSettings) -> int:
         paths = s.inference.hmc_warmup + s.inference.hmc_samples
         return paths * (2**s.inference.nuts_depth - 1)
 
-    def _one(
-        self,
-        stacked: pv.Stacked,
-        index: int,
-        data: Mapping[str, Tensor],
-        s: BnnSettings,
-        num_samples: int,
-        update: Callable[[], object],
-    ) -> Chains:
-        own = stacked.member(index)
-        return mcmc(
-            cast(Callable, own.model),
-            stacked.rows(data, index),
-            self.kernel(s),
-            num_samples=num_samples,
-            warmup=s.inference.hmc_warmup,
-            start=cast(PointEstimate, own.guide).values(),
-            compile=s.run.compile,
-            progress=lambda iteration: update(),
-        )
 
-
-def _side_by_side(chains: Sequence[Chains], thin: int) -> Chains:
-    """Every `thin`-th draw of chains of one network each."""
-    keep = slice(thin - 1, None, thin)
-    return Chains(
-        {
-            name: torch.cat([one.draws[name][keep] for one in chains], 1)
-            for name in chains[0].draws
-        },
-        torch.cat([one.accept[keep] for one in chains], 1),
-        torch.cat([one.energy[keep] for one in chains], 1),
-        torch.cat([one.divergent[keep] for one in chains], 1),
-        torch.cat([one.step_size for one in chains]),
-    )
-
-
-def nuts(s: BnnSettings) -> Kernel:
-    return lambda model: NUTS(model, max_tree_depth=s.inference.nuts_depth)
-
-
-def gibbs(s: BnnSettings) -> Kernel:
-    """Weights by NUTS, and the noise variance by its conditional."""
-    return lambda model: Gibbs(model, nuts(s), variance=noise_variance())
+NUTS = NoUTurn()
+GIBBS = NoUTurn({"variance": noise_variance()})
+"""Weights by NUTS, and the noise variance by its conditional."""
 
 
 def refuse_gibbs(s: BnnSettings, task: Task) -> None:

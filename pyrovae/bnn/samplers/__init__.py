@@ -8,6 +8,7 @@ from pyrovae.bnn.samplers.gibbs import Gibbs, noise_variance
 from pyrovae.bnn.samplers.hmc import hmc
 from pyrovae.bnn.samplers.langevin import SGHMC, SGLD, cyclical
 from pyrovae.bnn.samplers.mcmc import mcmc
+from pyrovae.bnn.samplers.nuts import nuts
 from pyrovae.bnn.samplers.potential import Potential
 from pyrovae.bnn.samplers.random_walk import random_walk
 from pyrovae.bnn.samplers.stacked_chains import Chains
@@ -25,5 +26,6 @@ __all__ = [
     "hmc",
     "mcmc",
     "noise_variance",
+    "nuts",
     "random_walk",
 ]

@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor
 
-from pyrovae.bnn.samplers.chees_step import ADAPTED, leapfrog, transition
+from pyrovae.bnn.samplers.chees_step import ADAPTED, transition
+from pyrovae.bnn.samplers.hmc import leapfrog
 from pyrovae.bnn.samplers.potential import Potential
 from pyrovae.bnn.samplers.replayed import Replayed
 from pyrovae.bnn.samplers.stacked_chains import Chains
+from pyrovae.bnn.samplers.stacked_energy import elsewhere
 from pyrovae.bnn.samplers.start import reasonable_step, starts
 from pyrovae.capture.auto import Compile
-from pyrovae.core.types import Batch
 
 
 def chees(
@@ -71,7 +72,7 @@ def chees(
         leapfrog(potential.value_and_gradient),
         potential.modules,
         compile=path_compile,
-        probe=_elsewhere,
+        probe=elsewhere,
     )
     turn = Replayed(transition(target, max_leapfrogs), compile=compile)
     with torch.no_grad():
@@ -142,8 +143,3 @@ def van_der_corput() -> Iterator[float]:
         while rest:
             value, share, rest = value + share * (rest % 2), share / 2, rest // 2
         yield value
-
-
-def _elsewhere(batch: Batch) -> Batch:
-    """Another point, at which a graph is compared with its program."""
-    return {**batch, "q": 0.3 - 0.7 * batch["q"]}

@@ -24,22 +24,6 @@ RATE, DECAY, LARGEST = 0.05, 0.95, 0.35
 """Adam on the logarithm of the trajectory length: rate, decay of the mean square, largest step."""
 
 
-def leapfrog(
-    value_and_gradient: Callable[[Tensor], tuple[Tensor, Tensor]],
-) -> Callable[[Batch], list[Tensor]]:
-    """A drift and a full kick of all chains; a path starts, and is to end, by half a kick.
-
-    Shapes: q and p `(C, D)`, step `(D,)` -> q, p, U `(C,)` and its gradient `(C, D)`.
-    """
-
-    def step(batch: Batch) -> list[Tensor]:
-        q = batch["q"] + batch["step"] * batch["p"]
-        energy, gradient = value_and_gradient(q)
-        return [q, batch["p"] - batch["step"] * gradient, energy, gradient]
-
-    return step
-
-
 def transition(target: float, max_leapfrogs: int) -> Callable[[Batch], dict[str, Tensor]]:
     r"""End a path of all chains (accept, adapt) and begin the next.
 

@@ -91,8 +91,12 @@ class Gibbs(MCMCKernel):
                 f"Gibbs is to draw {missing}, expected some of the latent sites "
                 f"{sorted(name for name in sample_sites(trace, observed=False))}."
             )
-        for name in self.draws:
-            self._check(name, trace)
+        values = {
+            name: site["value"].detach()
+            for name, site in sample_sites(trace, observed=False).items()
+        }
+        for name, draw in self.draws.items():
+            check_draw(name, draw, self._trace, values)
             self._own[name] = _to_unconstrained(nodes[name]["fn"].support)
             self.values[name] = (
                 nodes[name]["value"]
@@ -106,30 +110,16 @@ class Gibbs(MCMCKernel):
     def sample(self, params: dict[str, Tensor]) -> dict[str, Tensor]:
         others = self.kernel.sample(self._others(params))
         present = {name: self.kernel.transforms[name].inv(value) for name, value in others.items()}
-        args, kwargs = self.data
         for name, draw in self.draws.items():
             with torch.no_grad():
-                known = poutine.condition(self.model, data={**present, **self.values})
-                self.values[name] = draw(poutine.trace(known).get_trace(*args, **kwargs))
+                self.values[name] = draw(self._trace({**present, **self.values}))
         changed(self.kernel, others)
         return {**others, **{name: self._own[name](value) for name, value in self.values.items()}}
 
-    def _check(self, name: str, trace: Trace) -> None:
-        """Raise ValueError where the draw of a site says that it is no conditional of this model."""
-        draw, (args, kwargs) = self.draws[name], self.data
-        if not isinstance(draw, Checks):
-            return
-        values = {
-            key: site["value"].detach()
-            for key, site in sample_sites(trace, observed=False).items()
-        }
-        with torch.enable_grad():
-            values[name].requires_grad_()
-            draw.check(
-                poutine.trace(poutine.condition(self.model, data=values)).get_trace(
-                    *args, **kwargs
-                )
-            )
+    def _trace(self, values: Mapping[str, Tensor]) -> Trace:
+        args, kwargs = self.data
+        known = poutine.condition(self.model, data=dict(values))
+        return poutine.trace(known).get_trace(*args, **kwargs)
 
     def potential_fn(self, params: Mapping[str, Tensor]) -> Tensor:
         """-log p(w, v, D) in nats, v at its present value."""
@@ -142,6 +132,22 @@ class Gibbs(MCMCKernel):
 
     def _others(self, params: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: value for name, value in params.items() if name not in self.draws}
+
+
+def check_draw(
+    name: str,
+    draw: Draw,
+    trace_at: Callable[[Mapping[str, Tensor]], Trace],
+    values: Mapping[str, Tensor],
+) -> None:
+    """Raise ValueError where the draw of a site says that it is no conditional of the model.
+
+    trace_at: the trace of the model at given values of all latent sites; values: some of them.
+    """
+    if isinstance(draw, Checks):
+        with torch.enable_grad():
+            value = values[name].detach().requires_grad_()
+            draw.check(trace_at({**values, name: value}))
 
 
 def _to_unconstrained(support: Constraint) -> Transform:

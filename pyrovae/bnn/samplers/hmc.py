@@ -5,20 +5,20 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from pyrovae.bnn.samplers.replayed import Replayed
 from pyrovae.bnn.samplers.stacked_chains import (
     Chains,
     Move,
     Read,
     StepSize,
-    accept_or_stay,
     acceptance,
-    check_energy,
     check_numbers,
-    like,
     point_of,
     run_chains,
 )
-from pyrovae.core.types import sum_of
+from pyrovae.bnn.samplers.stacked_energy import StackedEnergy, elsewhere
+from pyrovae.capture.auto import Compile
+from pyrovae.core.types import Batch
 from pyrovae.losses.stacked import Stacked
 
 DIVERGENT = 1000.0
@@ -37,6 +37,7 @@ def hmc(
     target: float = 0.8,
     thin: int = 1,
     read: Read = point_of,
+    compile: Compile = "auto",
     progress: Callable[[int], object] = lambda iteration: None,
 ) -> Chains:
     r"""HMC of stacked chains with the energy U(w) = N * loss.
@@ -48,7 +49,10 @@ def hmc(
     and end at the last draw, so a second call goes on.
     Exact up to Monte Carlo error if it mixes: look at R-hat over members that share their data.
 
+    compile: "on" captures and compiles a leapfrog step at once, "auto" after some seconds, "off"
+        never.
     progress: called after each iteration.
+
     Raises: ValueError for numbers below 1, for other data than the loss counts on, and for
     positive sites without their Jacobian.
     Source: Neal 2011, arXiv:1206.1901, section 3; adaptation: Hoffman & Gelman 2014,
@@ -57,9 +61,8 @@ def hmc(
     check_numbers(
         num_data=num_data, num_samples=num_samples, num_steps=num_steps, thin=thin, warmup=warmup
     )
-    check_energy(loss, batch, num_data)
-    path = _Path(loss, dict(batch), num_data, num_steps)
-    adapt = StepSize(path.parameters[0].new_full((loss.count,), step_size), target)
+    path = _Path(StackedEnergy(loss, batch, num_data), num_steps, compile)
+    adapt = StepSize(path.q.new_full((loss.count,), step_size), target)
     return run_chains(
         loss,
         path,
@@ -75,53 +78,49 @@ def hmc(
 class _Path:
     """A leapfrog path of each chain, accepted or not."""
 
-    def __init__(
-        self, loss: Stacked, batch: dict[str, Tensor], num_data: int, num_steps: int
-    ) -> None:
-        self.loss, self.batch, self.num_data, self.num_steps = loss, batch, num_data, num_steps
-        self.parameters = [parameter for parameter in loss.stacked if parameter.requires_grad]
-        self.here: tuple[Tensor, list[Tensor]] | None = None
+    def __init__(self, energy: StackedEnergy, num_steps: int, compile: Compile) -> None:
+        self.energy, self.num_steps = energy, num_steps
+        self.q = energy.position()
+        self.here: tuple[Tensor, Tensor] | None = None
+        self.step = Replayed(
+            leapfrog(energy.value_and_gradient), [energy.loss], compile=compile, probe=elsewhere
+        )
 
+    @torch.no_grad()
     def __call__(self, step: Tensor) -> Move:
-        potential, gradient = self.here or self.energy()
-        start = [parameter.detach().clone() for parameter in self.parameters]
-        momentum = [torch.randn_like(parameter) for parameter in start]
-        total = potential + _kinetic(momentum)
-        new, new_gradient = self._leapfrog(momentum, gradient, step)
-        change = total - new - _kinetic(momentum)
+        potential, gradient = self.here or self.energy.value_and_gradient(self.q)
+        q, p, size = self.q, torch.randn_like(self.q), step[:, None]
+        total = potential + 0.5 * p.square().sum(1)
+        p = p - 0.5 * size * gradient
+        for _ in range(_length(self.num_steps)):
+            q, p, new, push = self.step({"q": q, "p": p, "step": size})
+        p = p + 0.5 * size * push
+        change = total - new - 0.5 * p.square().sum(1)
         accept = acceptance(change)
         taken = torch.rand_like(accept) < accept
-        accept_or_stay(taken, self.parameters, start)
+        self.q = torch.where(taken[:, None], q, self.q)
         self.here = (
             torch.where(taken, new, potential),
-            [torch.where(like(taken, b), a, b) for a, b in zip(new_gradient, gradient)],
+            torch.where(taken[:, None], push, gradient),
         )
+        self.energy.put(self.q)
         return Move(accept, total, ~(change > -DIVERGENT))
 
-    def energy(self) -> tuple[Tensor, list[Tensor]]:
-        potential = self.num_data * self.loss.losses(self.batch)
-        return potential.detach(), list(torch.autograd.grad(potential.sum(), self.parameters))
 
-    def _leapfrog(
-        self, momentum: list[Tensor], gradient: list[Tensor], step: Tensor
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Steps in place; the potential and its gradient at the end."""
-        steps = [like(step, value) for value in momentum]
-        for index in range(_length(self.num_steps)):
-            with torch.no_grad():
-                for value, push, size in zip(momentum, gradient, steps):
-                    value.sub_((0.5 if index == 0 else 1.0) * size * push)
-                for parameter, value, size in zip(self.parameters, momentum, steps):
-                    parameter.add_(size * value)
-            potential, gradient = self.energy()
-        with torch.no_grad():
-            for value, push, size in zip(momentum, gradient, steps):
-                value.sub_(0.5 * size * push)
-        return potential, gradient
+def leapfrog(
+    value_and_gradient: Callable[[Tensor], tuple[Tensor, Tensor]],
+) -> Callable[[Batch], list[Tensor]]:
+    """A drift and a full kick of all chains; a path starts, and is to end, by half a kick.
 
+    Shapes: q and p `(C, D)`, step `(D,)` or `(C, 1)` -> q, p, U `(C,)` and its gradient `(C, D)`.
+    """
 
-def _kinetic(momentum: list[Tensor]) -> Tensor:
-    return sum_of(0.5 * (value**2).reshape(len(value), -1).sum(1) for value in momentum)
+    def step(batch: Batch) -> list[Tensor]:
+        q = batch["q"] + batch["step"] * batch["p"]
+        energy, gradient = value_and_gradient(q)
+        return [q, batch["p"] - batch["step"] * gradient, energy, gradient]
+
+    return step
 
 
 def _length(num_steps: int) -> int:

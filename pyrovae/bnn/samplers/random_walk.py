@@ -5,19 +5,19 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from pyrovae.bnn.samplers.replayed import Replayed
 from pyrovae.bnn.samplers.stacked_chains import (
     Chains,
     Move,
     Read,
     StepSize,
-    accept_or_stay,
     acceptance,
-    check_energy,
     check_numbers,
-    like,
     point_of,
     run_chains,
 )
+from pyrovae.bnn.samplers.stacked_energy import StackedEnergy, elsewhere
+from pyrovae.capture.auto import Compile
 from pyrovae.losses.stacked import Stacked
 
 
@@ -32,6 +32,7 @@ def random_walk(
     target: float = 0.234,
     thin: int = 1,
     read: Read = point_of,
+    compile: Compile = "auto",
     progress: Callable[[int], object] = lambda iteration: None,
 ) -> Chains:
     r"""Random-walk Metropolis of stacked chains with the energy U(w) = N * loss: w' ~ N(w, step^2 I),
@@ -59,9 +60,8 @@ def random_walk(
         torch.Size([5, 4, 1, 1])
     """
     check_numbers(num_data=num_data, num_samples=num_samples, thin=thin, warmup=warmup)
-    check_energy(loss, batch, num_data)
-    proposal = _Proposal(loss, dict(batch), num_data)
-    adapt = StepSize(proposal.parameters[0].new_full((loss.count,), step_size), target)
+    proposal = _Proposal(StackedEnergy(loss, batch, num_data), compile)
+    adapt = StepSize(proposal.q.new_full((loss.count,), step_size), target)
     return run_chains(
         loss,
         proposal,
@@ -77,23 +77,31 @@ def random_walk(
 class _Proposal:
     """One step of each chain, accepted or not."""
 
-    def __init__(self, loss: Stacked, batch: dict[str, Tensor], num_data: int) -> None:
-        self.loss, self.batch, self.num_data = loss, batch, num_data
-        self.parameters = [parameter for parameter in loss.stacked if parameter.requires_grad]
+    def __init__(self, energy: StackedEnergy, compile: Compile) -> None:
+        self.energy = energy
+        self.q = energy.position()
         self.here: Tensor | None = None
+        self.value = Replayed(
+            lambda batch: [energy.value(batch["q"])],
+            [energy.loss],
+            compile=compile,
+            probe=elsewhere,
+        )
 
     @torch.no_grad()
     def __call__(self, step: Tensor) -> Move:
-        potential = self.energy() if self.here is None else self.here
-        start = [parameter.clone() for parameter in self.parameters]
-        for parameter in self.parameters:
-            parameter.add_(like(step, parameter) * torch.randn_like(parameter))
-        new = self.energy()
+        potential = self._at(self.q) if self.here is None else self.here
+        q = self.q + step[:, None] * torch.randn_like(self.q)
+        new = self._at(q)
         accept = acceptance(potential - new)
         taken = torch.rand_like(accept) < accept
-        accept_or_stay(taken, self.parameters, start)
-        self.here = torch.where(taken, new, potential)
+        self.q, self.here = (
+            torch.where(taken[:, None], q, self.q),
+            torch.where(taken, new, potential),
+        )
+        self.energy.put(self.q)
         return Move(accept, potential, torch.zeros_like(taken))
 
-    def energy(self) -> Tensor:
-        return self.num_data * self.loss.losses(self.batch)
+    def _at(self, q: Tensor) -> Tensor:
+        (energy,) = self.value({"q": q})
+        return energy

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import NamedTuple, Protocol, cast
 
 import pyro
 import torch
@@ -58,10 +58,22 @@ def point_of(loss: torch.nn.Module) -> dict[str, Tensor]:
     return cast(PointEstimate, guide_of(loss)).values()
 
 
+class Adaptation(Protocol):
+    """What adapts step sizes in the warm-up."""
+
+    @property
+    def value(self) -> Tensor:
+        """The step sizes of the next iteration, `(R,)`."""
+
+    def update(self, accept: Tensor, *, last: bool) -> None:
+        """Take in the acceptance probabilities of an iteration; after the last one of the warm-up step
+        sizes are fixed."""
+
+
 def run_chains(
     loss: Stacked,
     move: Callable[[Tensor], Move],
-    adapt: "StepSize",
+    adapt: Adaptation,
     *,
     num_samples: int,
     warmup: int,
@@ -137,18 +149,6 @@ class StepSize:
         weight = self.count**-0.75
         self.average = weight * log_step + (1.0 - weight) * self.average
         self.value = (self.average if last else log_step).exp()
-
-
-def like(value: Tensor, other: Tensor) -> Tensor:
-    """One number of each chain, `(R,)`, in the shape of the chains' `other`."""
-    return value.reshape(-1, *(1,) * (other.dim() - 1))
-
-
-def accept_or_stay(taken: Tensor, parameters: list[Tensor], before: list[Tensor]) -> None:
-    """Put the chains that are not `taken` back to where they were."""
-    with torch.no_grad():
-        for parameter, old in zip(parameters, before):
-            parameter.copy_(torch.where(like(taken, old), parameter, old))
 
 
 def acceptance(change: Tensor) -> Tensor:

@@ -1,0 +1,88 @@
+"""Adaptation of step sizes and of the variances of all numbers, chain by chain."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from pyrovae.bnn.samplers.stacked_chains import StepSize
+
+SHORTEST = 20
+"""Iterations below which variances stay at 1."""
+
+
+class Adapted(Protocol):
+    """A sampler whose chains have a variance for each number."""
+
+    q: Tensor
+    variance: Tensor
+
+    def reasonable_step(self) -> Tensor:
+        """Step sizes `(R,)` under the present variances."""
+
+
+class Warmup:
+    """Step sizes of each chain by dual averaging, which begins anew whenever the variances are set: to
+    those of the draws in one of the `windows`.
+
+    Source: Stan's adaptation (Carpenter et al. 2017, J. Stat. Softw. 76(1)); the variance of n draws
+    is shrunk towards 1e-3 by 5 / (n + 5).
+    """
+
+    def __init__(
+        self, sampler: Adapted, warmup: int, step_size: float | None, target: float
+    ) -> None:
+        self.sampler, self.target = sampler, target
+        self.begin, self.ends = windows(warmup)
+        self.iteration = 0
+        self.seen: list[Tensor] = []
+        first = (
+            sampler.reasonable_step()
+            if step_size is None
+            else torch.full_like(sampler.q[:, 0], step_size)
+        )
+        self.step_size = StepSize(first, target)
+
+    @property
+    def value(self) -> Tensor:
+        """The step sizes of the next iteration, `(R,)`."""
+        return self.step_size.value
+
+    def update(self, accept: Tensor, *, last: bool) -> None:
+        self.step_size.update(accept, last=last)
+        self.iteration += 1
+        if self.begin < self.iteration <= max(self.ends, default=0):
+            self.seen.append(self.sampler.q)
+        if self.iteration in self.ends:
+            self.sampler.variance = _variance(torch.stack(self.seen))
+            self.seen.clear()
+            self.step_size = StepSize(self.sampler.reasonable_step(), self.target)
+
+
+def windows(warmup: int) -> tuple[int, list[int]]:
+    """After how many iterations the first window begins, and those at the end of each: the step size
+    adapts alone in the first and last ones, and a window is twice as long as the one before.
+
+    Example:
+        >>> windows(300), windows(1000), windows(100), windows(10)
+        ((75, [100, 250]), (75, [100, 150, 250, 450, 950]), (15, [90]), (0, []))
+    """
+    if warmup < SHORTEST:
+        return 0, []
+    begin, tail, size = 75, 50, 25
+    if begin + size + tail > warmup:
+        begin, tail = int(0.15 * warmup), int(0.1 * warmup)
+        size = warmup - begin - tail
+    end, ends = begin, []
+    while end < warmup - tail:
+        end += size
+        size *= 2
+        if end + size > warmup - tail:
+            end = warmup - tail
+        ends.append(end)
+    return begin, ends
+
+
+def _variance(draws: Tensor) -> Tensor:
+    count = len(draws)
+    return (count * draws.var(0) + 5.0 * 1e-3) / (count + 5.0)

@@ -1,0 +1,251 @@
+"""The no-U-turn sampler of many nets at once against exact posteriors and by quadrature."""
+
+import pyro.distributions as dist
+import pytest
+import torch
+from oracles import assert_mean, assert_moments, bayesian_regression
+from test_gibbs import unknown_noise
+from test_mcmc import data, posterior
+from test_samplers import chains, exact_entropy, noise_model, place, states
+from torch import Tensor, nn
+
+import pyrovae as pv
+from pyrovae.bnn.guides import PointEstimate
+from pyrovae.bnn.samplers import chains_to_arviz, noise_variance, nuts
+from pyrovae.bnn.samplers.nuts_step import to_compare
+from pyrovae.heads import FixedScaleNormalHead
+from pyrovae.nets import MLP
+
+
+@pytest.mark.parametrize("step_size", [0.02, 0.12, 0.2])
+def test_it_leaves_the_posterior_as_it_is(step_size: float) -> None:
+    exact = bayesian_regression()
+    start = dist.MultivariateNormal(exact.mean, exact.covariance).sample((4000,))
+    stacked = chains(exact, start)
+    result = nuts(
+        stacked,
+        exact.batch,
+        num_data=exact.size,
+        num_samples=1,
+        warmup=0,
+        max_depth=5,
+        step_size=step_size,
+    )
+    end = states(stacked)
+    assert_moments(end, exact.mean, exact.covariance)
+    assert torch.equal(torch.cat([value[0].flatten(1) for value in result.draws.values()], 1), end)
+    correlation = ((start - exact.mean) * (end - exact.mean)).mean(0) / exact.covariance.diagonal()
+    assert correlation.max() < 0.6
+    assert_mean(result.energy[0], -exact.log_evidence + 1.5 + exact_entropy(exact))
+    assert (result.accept.mean() > 0.98) == (step_size < 0.1) and not result.divergent.any()
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_short_paths_leave_the_posterior_as_it_is(depth: int) -> None:
+    """Paths that the largest depth cuts off, unequal lengths of two subtrees, coarse steps."""
+    exact = bayesian_regression()
+    stacked = chains(exact, dist.MultivariateNormal(exact.mean, exact.covariance).sample((4000,)))
+    nuts(
+        stacked,
+        exact.batch,
+        num_data=exact.size,
+        num_samples=1,
+        warmup=0,
+        max_depth=depth,
+        step_size=0.22,
+        thin=4,
+    )
+    assert_moments(states(stacked), exact.mean, exact.covariance)
+
+
+def test_it_finds_the_posterior_its_steps_and_scales() -> None:
+    exact = bayesian_regression()
+    stacked = chains(exact, exact.mean + torch.randn(200, 3))
+    counted: list[int] = []
+    result = nuts(
+        stacked,
+        exact.batch,
+        num_data=exact.size,
+        num_samples=5,
+        warmup=50,
+        max_depth=5,
+        progress=counted.append,
+    )
+    assert counted == list(range(55))
+    assert result.draws["w.weight"].shape == (5, 200, 1, 2) and result.accept.shape == (5, 200)
+    assert not result.divergent.any() and 0.75 < result.accept.mean() < 0.95
+    flat = torch.cat([value.flatten(2) for value in result.draws.values()], 2)
+    assert_moments(flat[-1], exact.mean, exact.covariance)
+    # in units of the standard deviations, which are about a tenth
+    assert 0.5 < result.step_size.median() < 1.5
+    found = chains_to_arviz(result)
+    assert set(result.sample_stats()) == {"acceptance_rate", "energy", "diverging"}
+    assert found["posterior"].sizes["chain"] == 200
+
+
+def test_scales_adapt_to_each_number_of_each_chain() -> None:
+    """Posteriors whose two scales differ by a factor of 90, either way round: unit scales would need
+    paths of hundreds of steps."""
+    x = torch.zeros(60, 40, 2)
+    x[:30, :20, 0], x[:30, 20:, 1] = 0.01, 20.0
+    x[30:, :20, 0], x[30:, 20:, 1] = 20.0, 0.01
+
+    def make() -> pv.ElboLoss:
+        net = pv.Bayesian(nn.Linear(2, 1, bias=False))
+        model = pv.Model(y=pv.Node(FixedScaleNormalHead(net, scale=1.0), "x"))
+        return pv.ElboLoss(model, PointEstimate(model), num_data=40)
+
+    stacked = pv.Stacked([make() for _ in range(60)])
+    batch = {"x": x, "y": torch.zeros(60, 40, 1)}
+    result = nuts(stacked, batch, num_data=40, num_samples=20, warmup=60, max_depth=4)
+    precision = 1.0 + x.square().sum(1)
+    draws = result.draws["w.weight"][:, :, 0]
+    ratio = draws[4::5].square() * precision
+    assert ((ratio.mean(0).unflatten(0, (2, 30)).mean(1) - 1.0).abs() < 5 * (2 / 120) ** 0.5).all()
+    assert (result.step_size > 0.3).all()
+
+
+def test_draws_of_the_noise_variance_between_paths() -> None:
+    """By quadrature over the variance, given which the weights are normal and integrate out."""
+    batch, log_v = data(), torch.linspace(-6.0, 4.0, 2001)
+    v = log_v.exp()
+    covariance = v[:, None, None] * torch.eye(10) + batch["x"] @ batch["x"].T
+    marginal = dist.MultivariateNormal(torch.zeros(10), covariance).log_prob(batch["y"][:, 0])
+    prior = dist.InverseGamma(torch.tensor(2.0), torch.tensor(0.5)).log_prob(v)
+    weights = (marginal + prior + log_v).softmax(0)
+    mean, _ = posterior(batch, v)
+    model = unknown_noise()
+    loss = pv.ElboLoss(model, PointEstimate(model, jacobian=True), num_data=10)
+    stacked = pv.Stacked([loss] * 60, shared=True)
+    result = nuts(
+        stacked,
+        batch,
+        num_data=10,
+        num_samples=10,
+        warmup=20,
+        draws={"variance": noise_variance()},
+    )
+    flat = {name: value[::3].flatten(0, 1) for name, value in result.draws.items()}
+    logs = flat["variance"].flatten().log()
+    for found, expected in (
+        (logs, weights @ log_v),
+        (logs**2, weights @ log_v**2),
+        (flat["w.weight"][:, 0, 0], weights @ mean[:, 0]),
+        (flat["w.weight"][:, 0, 1], weights @ mean[:, 1]),
+    ):
+        assert_mean(found, expected)
+
+
+def test_what_cannot_be_drawn_is_refused() -> None:
+    model, batch, _ = noise_model()
+    loss = pv.ElboLoss(model, PointEstimate(model, jacobian=True), num_data=9)
+    stacked, numbers = pv.Stacked([loss] * 2, shared=True), {"num_samples": 1, "warmup": 0}
+    with pytest.raises(ValueError, match=r"\['variance'\] are to be drawn, expected .* \['v'\]"):
+        nuts(stacked, batch, num_data=9, draws={"variance": noise_variance()}, **numbers)
+    with pytest.raises(ValueError, match="max_depth=0"):
+        nuts(stacked, batch, num_data=9, max_depth=0, **numbers)
+    with pytest.raises(ValueError, match="expected the same number thrice"):
+        nuts(stacked, batch, num_data=8, **numbers)
+
+
+def test_a_site_alone() -> None:
+    model, batch, exact = noise_model()
+    loss = pv.ElboLoss(model, PointEstimate(model, jacobian=True), num_data=9)
+    stacked = pv.Stacked([loss] * 4000, shared=True)
+    place(stacked, [torch.zeros(4000)])
+    with pytest.raises(ValueError, match="nothing to move"):
+        nuts(stacked, batch, num_data=9, num_samples=1, warmup=0, draws={"v": noise_variance("v")})
+    result = nuts(stacked, batch, num_data=9, num_samples=1, warmup=40, max_depth=4)
+    assert_mean(result.draws["v"][0].log(), exact.sample((200_000,)).log().mean())
+
+
+def test_a_path_that_explodes_is_reported() -> None:
+    exact = bayesian_regression()
+    stacked = chains(exact, exact.mean.expand(3, 3))
+    result = nuts(
+        stacked, exact.batch, num_data=12, num_samples=2, warmup=0, step_size=1e3, max_depth=4
+    )
+    assert result.divergent.all() and (result.accept == 0).all()
+    assert torch.equal(states(stacked), exact.mean.expand(3, 3))
+
+
+def net_loss() -> pv.ElboLoss:
+    net = pv.Bayesian(MLP(2, [6], 1))
+    model = pv.Model(y=pv.Node(FixedScaleNormalHead(net, scale=0.3), "x"))
+    return pv.ElboLoss(model, PointEstimate(model), num_data=15)
+
+
+def test_captured_steps_are_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    losses = [net_loss() for _ in range(3)]
+    batch = {"x": torch.randn(3, 15, 2), "y": torch.randn(3, 15, 1)}
+    found = []
+    for compile in ("off", "on"):
+        torch.manual_seed(3)
+        stacked = pv.Stacked(losses)
+        with caplog.at_level("INFO"):
+            found.append(
+                nuts(
+                    stacked,
+                    batch,
+                    num_data=15,
+                    num_samples=2,
+                    warmup=3,
+                    max_depth=4,
+                    step_size=0.02,
+                    compile=compile,
+                )
+            )
+    assert "captured an evaluation" in caplog.text and "not compiled" not in caplog.text
+    for name, value in found[0].draws.items():
+        torch.testing.assert_close(value, found[1].draws[name], rtol=1e-6, atol=1e-6)
+
+
+def by_recursion(index: int) -> set[int]:
+    """The first leaves of the balanced subtrees that leaf `index` completes."""
+    size, first = 2, set()
+    while index % size == size - 1:
+        first.add(index - size + 1)
+        size *= 2
+    return first
+
+
+def test_kept_leaves_are_those_of_the_recursion() -> None:
+    kept: dict[int, int] = {}
+    for index in range(256):
+        place, others = to_compare(index)
+        if index % 2 == 0:
+            kept[place] = index
+            assert not list(others)
+        assert {kept[other] for other in others} == by_recursion(index)
+
+
+def test_a_bent_posterior() -> None:
+    """Two weights, y ~ N(a + b^2, 0.5), by quadrature."""
+
+    class Bent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(torch.zeros(2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x * 0 + self.w[0] + self.w[1] ** 2
+
+    net = pv.Bayesian(Bent())
+    model = pv.Model(y=pv.Node(FixedScaleNormalHead(net, scale=0.5), "x"))
+    loss = pv.ElboLoss(model, PointEstimate(model), num_data=2)
+    batch = {"x": torch.zeros(2, 1), "y": torch.tensor([[0.8], [1.2]])}
+    stacked = pv.Stacked([loss] * 800, shared=True)
+    result = nuts(stacked, batch, num_data=2, num_samples=1, warmup=40, max_depth=5)
+    a, b = torch.meshgrid(torch.linspace(-5, 5, 801), torch.linspace(-5, 5, 801), indexing="ij")
+    log_p = -0.5 * (a**2 + b**2)
+    for y in (0.8, 1.2):
+        log_p = log_p - 0.5 * ((y - a - b**2) / 0.5) ** 2
+    p = log_p.flatten().softmax(0)
+    w = result.draws["w.w"][0]
+    for found, exact in (
+        (w[:, 0], a),
+        (w[:, 0] ** 2, a**2),
+        (w[:, 1] ** 2, b**2),
+        (w[:, 0] * w[:, 1] ** 2, a * b**2),
+    ):
+        assert_mean(found, p @ exact.flatten())
