@@ -176,10 +176,12 @@ def report(methods: tuple[str, ...], task: Task, c: Comparison) -> dict[str, Sco
     """Print and write the tables and figures of all methods of the folder."""
     s = c.settings
     scores = {m: read_scores(path_of(m, c)) for m in METHODS if find_result(path_of(m, c))}
-    own = {m: read_result(path_of(m, c)).get("settings", {}) for m in scores}
+    found = {m: read_result(path_of(m, c)) for m in scores}
+    own = {m: one.get("settings", {}) for m, one in found.items()}
+    draws = ", ".join(f"{m} {one['num_samples']}" for m, one in found.items())
     about = (
-        f"{task.name}: {counted(task.num_splits * s.run.seeds, 'network')} a method, {s.run.num_samples} draws; "
-        f"mean ± standard error over splits and seeds. Settings: {caption(s, own)}."
+        f"{task.name}: {counted(task.num_splits * s.run.seeds, 'network')} a method; weight samples in a prediction: "
+        f"{draws}; mean ± standard error over splits and seeds. Settings: {caption(s, own)}."
     )
     write(scores, c.out, about)
     say(

@@ -128,7 +128,8 @@ def _main(t: Training, folder: Folder) -> Path:
         say(f"{task.name}: one more network on all rows, to predict new ones with")
         train_predictor(method, s, task, folder.path, device=device, resume=t.resume)
     say(
-        f"trained {trained.steps} steps in {trained.seconds:.0f} s; {s.run.num_samples} draws; mean ± standard error over "
+        f"trained {trained.steps} steps in {trained.seconds:.0f} s; {counted(trained.num_samples, 'weight sample')} "
+        f"in a prediction; mean ± standard error over "
         f"splits and seeds\n\n{markdown({t.method: scores.summary()})}\n"
         f"peak memory: {peak_memory_mib() or float('nan'):.0f} MiB"
     )

@@ -59,7 +59,7 @@ class Method:
     chains: Sampler | None = None
     """Markov chains in place of `fit`."""
     members: Callable[[BnnSettings], int] = one_network
-    """Networks that are trained for each problem."""
+    """Networks, or chains, of each problem."""
     objective: Callable[[nn.Module, BnnSettings], nn.Module] = as_it_is
     """From the ELBO to the training objective."""
     hooks: Callable[[BnnSettings, Task], Sequence[Callable[[Run], object]]] = no_hooks

@@ -30,6 +30,7 @@ from pyrovae.recipes.bnn_samplers import (
     NUTS,
     Hamiltonian,
     RandomWalk,
+    chains_of,
     refuse_gibbs,
 )
 from pyrovae.recipes.bnn_schedules import (
@@ -177,7 +178,8 @@ METHODS: dict[str, Method] = {
             guide=sampler_state,
             chains=Hamiltonian(),
             posterior=ChainDraws(),
-            settings=("draws", "hmc_samples", "hmc_warmup", "hmc_leapfrogs"),
+            members=chains_of,
+            settings=("draws", "chains", "hmc_samples", "hmc_warmup", "hmc_leapfrogs"),
             ignored=UNTEMPERED,
         ),
         Method(
@@ -186,7 +188,8 @@ METHODS: dict[str, Method] = {
             guide=sampler_state,
             chains=NUTS,
             posterior=ChainDraws(),
-            settings=("draws", "hmc_samples", "hmc_warmup", "nuts_depth"),
+            members=chains_of,
+            settings=("draws", "chains", "hmc_samples", "hmc_warmup", "nuts_depth"),
             ignored=UNTEMPERED,
         ),
         Method(
@@ -196,7 +199,8 @@ METHODS: dict[str, Method] = {
             chains=GIBBS,
             posterior=ChainDraws(),
             refuse_task=refuse_gibbs,
-            settings=("draws", "hmc_samples", "hmc_warmup", "nuts_depth"),
+            members=chains_of,
+            settings=("draws", "chains", "hmc_samples", "hmc_warmup", "nuts_depth"),
             ignored=UNTEMPERED,
         ),
         Method(
@@ -205,7 +209,8 @@ METHODS: dict[str, Method] = {
             guide=sampler_state,
             chains=RandomWalk(),
             posterior=ChainDraws(),
-            settings=("draws", "random_walk_steps"),
+            members=chains_of,
+            settings=("draws", "chains", "random_walk_steps"),
             ignored=UNTEMPERED,
         ),
     )

@@ -29,7 +29,7 @@ class Fitted:
     settings: BnnSettings
     task: Task
     members: int = 1
-    """Networks of each problem: above 1 for an ensemble."""
+    """Networks of each problem: above 1 for an ensemble, and for several chains."""
     draws: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
     """Unconstrained weights kept during training, `(S, R, *shape)`."""
     chains: Chains | None = None
@@ -163,21 +163,22 @@ class SamplerDraws:
 
 @dataclasses.dataclass(frozen=True)
 class ChainDraws:
-    """The draws of the Markov chain of each network."""
+    """The draws of the Markov chains of each network, chain after chain."""
 
     stored: bool = True
 
     def pair(self, fitted: Fitted, index: int) -> Pair:
+        own = slice(index * fitted.members, (index + 1) * fitted.members)
         draws = self._chains(fitted).draws
         return fitted.network(index)[0], Empirical(
-            {name: value[:, index] for name, value in draws.items()}
+            {name: value[:, own].transpose(0, 1).flatten(0, 1) for name, value in draws.items()}
         )
 
     def rebuild(self, fitted: Fitted, index: int, num_draws: int) -> Pair:
         return _empty_draws(fitted, index, num_draws)
 
     def num_samples(self, fitted: Fitted) -> int:
-        return len(self._chains(fitted).accept)
+        return len(self._chains(fitted).accept) * fitted.members
 
     def _chains(self, fitted: Fitted) -> Chains:
         return cast(Chains, fitted.chains)

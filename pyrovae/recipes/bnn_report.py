@@ -36,6 +36,8 @@ METRICS = {
     "width_factor": "width factor",
     "log_predictive_scaled": "log p(y given x), scaled",
     "coverage_90_scaled": "coverage of 90 %, scaled",
+    "r_hat": "R-hat",
+    "ess": "ESS",
     "train_seconds": "seconds",
 }
 
@@ -47,7 +49,8 @@ def to_arviz(
     than 10,000 weights are left out."""
     model, guide = trained.pairs[0]
     chains = trained.chains
-    samples = min(trained.num_samples, num_samples)
+    own = 1 if chains is None else chains.accept.shape[1] // len(trained.pairs)
+    samples = min(trained.num_samples, num_samples) // own * own
     batch = {
         name: value[0, :num_data].to(device_of(model, guide))
         for name, value in task.train.tensors.items()
@@ -65,11 +68,13 @@ def to_arviz(
     }
     if not draws["posterior"]:
         del draws["posterior"]
-    if chains is not None and len(chains.accept) == samples:
+    if chains is not None and trained.num_samples == samples:
         draws["sample_stats"] = {
-            name: value[:, 0] for name, value in chains.sample_stats().items()
+            name: value[:, :own].T.flatten() for name, value in chains.sample_stats().items()
         }
-    data = pv.to_inference_data(draws, dims={name: names for name, names in dims.items() if names})
+    data = pv.to_inference_data(
+        draws, dims={name: names for name, names in dims.items() if names}, num_chains=own
+    )
     with TemporaryDirectory() as folder:  # its writer is not atomic
         data.to_netcdf(str(Path(folder) / path.name))
         write_atomically(path, (Path(folder) / path.name).read_bytes())

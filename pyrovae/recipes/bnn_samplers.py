@@ -140,6 +140,10 @@ GIBBS = NoUTurn({"variance": noise_variance()})
 """Weights by NUTS, and the noise variance by its conditional."""
 
 
+def chains_of(s: BnnSettings) -> int:
+    return s.inference.chains
+
+
 def refuse_gibbs(s: BnnSettings, task: Task) -> None:
     """Raise Refusal unless the model has a variance whose conditional is known."""
     if task.kind != "regression" or s.model.noise != "shared":

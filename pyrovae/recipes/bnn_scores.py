@@ -14,6 +14,7 @@ import pyrovae as pv
 from pyrovae import metrics
 from pyrovae.core.batching import device_of
 from pyrovae.data import Batches, DictDataset
+from pyrovae.recipes.bnn_mixing import mixing
 from pyrovae.recipes.bnn_scaling import scaled_classes, scaled_regression
 from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.bnn_task import Task
@@ -28,6 +29,10 @@ ANGLES = tuple(range(0, 181, 15))
 
 TURNED = 1000
 """Maximum number of test images rotated by `ANGLES`."""
+
+
+MIXED = 100
+"""Test data at which chains are compared."""
 
 
 class Summary(TypedDict):
@@ -49,6 +54,8 @@ class Scores:
         """Metric -> mean, standard error over splits and seeds, and their number."""
         result: dict[str, Summary] = {}
         for name in self.rows[0]:
+            if not all(name in row for row in self.rows):
+                continue  # R-hat of chains that stand still
             mean, se, n = metrics.mean_and_error([row[name] for row in self.rows])
             result[name] = {"mean": mean, "se": None if math.isnan(se) else se, "n": n}
         return result
@@ -90,6 +97,12 @@ def score(
             row, extra = _classes(model, guide, batch, trained.num_samples, unknown, task)
         for valid in others:
             row |= _scaled(model, guide, valid, batch, trained.num_samples, task, split, extra)
+        if trained.chains is not None and s.inference.chains > 1:
+            tested = {
+                name: value[:MIXED].to(device_of(model, guide))
+                for name, value in batch.data.tensors.items()
+            }
+            row |= mixing(model, guide, tested, trained.num_samples, s.inference.chains)
         rows.append({**row, "train_seconds": trained.seconds / len(trained.pairs)})
         arrays = arrays or extra
     return Scores(rows, arrays)

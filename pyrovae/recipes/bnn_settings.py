@@ -115,7 +115,10 @@ class InferenceSettings:
     """Learning rate of the sampler, in units of SGD on the loss per datum; by default 0.01 for
     regression, 0.3 for classification."""
     draws: Count = 50
-    """Number of weight samples to keep."""
+    """Number of weight samples to keep, of each chain."""
+    chains: Networks = 1
+    """Number of Markov chains of each network, each from an optimum of its own; of several, R-hat and
+    the effective sample size (ESS) of log p of the test data are reported."""
     hmc_samples: Count = 200
     """Number of trajectories after the warm-up; of fewer than --draws, each is kept."""
     hmc_warmup: FromZero = 300

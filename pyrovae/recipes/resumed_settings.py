@@ -42,6 +42,7 @@ ADDED = {
     "nuts_depth",
     "net",
     "random_walk_steps",
+    "chains",
 }
 """Settings that came after the first runs of schema 3 (to which every new setting belongs whose
 default is what a run without it did): a resumed run that lacks them has their defaults."""

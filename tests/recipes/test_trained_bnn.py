@@ -20,7 +20,7 @@ from pyrovae.recipes.trained_bnn import CHUNK, TrainedBnn
 
 SMALL = ("--steps", 20, "--hidden", 6, "--batch-size", 32, "--num-samples", 7)
 ROWS = 90
-HMC = ("--draws", 3, "--hmc-warmup", 3, "--hmc-samples", 3, "--hmc-leapfrogs", 2)
+HMC = ("--draws", 3, "--chains", 2, "--hmc-warmup", 3, "--hmc-samples", 3, "--hmc-leapfrogs", 2)
 
 
 def make_table(path: Path) -> Path:
