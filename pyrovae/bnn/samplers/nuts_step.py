@@ -68,7 +68,7 @@ def to_compare(index: int) -> tuple[int, range]:
 
     Example:
         >>> to_compare(2), to_compare(3)
-        ((1, range(1, 1)), (1, range(1, -1, -1)))
+        ((1, range(1, 1, -1)), (1, range(1, -1, -1)))
     """
     place = (index >> 1).bit_count()
     ones = (index ^ (index + 1)).bit_length() - 1

@@ -65,7 +65,7 @@ def windows(warmup: int) -> tuple[int, list[int]]:
 
     Example:
         >>> windows(300), windows(1000), windows(100), windows(10)
-        ((75, [100, 250]), (75, [100, 150, 250, 450, 950]), (15, [90]), (0, []))
+        ((75, [100, 150, 250]), (75, [100, 150, 250, 450, 950]), (15, [90]), (0, []))
     """
     if warmup < SHORTEST:
         return 0, []
