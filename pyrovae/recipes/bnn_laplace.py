@@ -1,6 +1,7 @@
 """Laplace's approximation of a network trained to its mode."""
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 
 import pyro.poutine as poutine
@@ -25,6 +26,7 @@ from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.bnn_task import Task, epochs_of
 from pyrovae.recipes.refusal import Refusal
 
+logger = logging.getLogger(__name__)
 ROWS = 256
 """Data that pass through the net together."""
 UPDATES = 20
@@ -71,6 +73,8 @@ class LaplaceNormal:
                     ).mean()
                 ),
             )
+        if index == 0:
+            logger.info("the first network: %r", found)
         return linear, guide_of(found)
 
     def rebuild(self, fitted: Fitted, index: int, num_draws: int) -> Pair:

@@ -70,8 +70,12 @@ def find_asked(path: Path, asked: Mapping[str, object], out: Path) -> dict | Non
 
 def refuse_changes(wanted: Mapping[str, object], old: Mapping[str, object], what: str) -> None:
     """Raise Refusal if settings are wanted that are not the old ones of a folder of results."""
-    if changed := sorted(name for name in wanted if old.get(name) != wanted[name]):
-        raise Refusal(f"{what} with other settings ({', '.join(changed)}); choose another --out.")
+    if changed := [
+        f"{name.replace('_', '-')}: {old.get(name, 'none')} there, {wanted[name]} here"
+        for name in sorted(wanted)
+        if old.get(name) != wanted[name]
+    ]:
+        raise Refusal(f"{what} with other settings ({'; '.join(changed)}); choose another --out.")
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

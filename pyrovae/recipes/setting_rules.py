@@ -155,7 +155,7 @@ def refuse_unused(settings: "DataclassInstance") -> None:
                     f"{flag(field.name)} {shown(bad[0][field.name])}: expected {declared}."
                 )
             if isinstance(declared, (OnlyWith, NotWith)) and not values.get("resume"):
-                _refuse_unused(field, declared, runs)
+                _refuse_unused(field, declared, runs, values)
 
 
 def without_effect(settings: "DataclassInstance") -> set[str]:
@@ -170,8 +170,9 @@ def without_effect(settings: "DataclassInstance") -> set[str]:
 
 
 def _refuse_unused(
-    field: dataclasses.Field, declared: OnlyWith | NotWith, runs: Iterable[Values]
+    field: dataclasses.Field, declared: OnlyWith | NotWith, runs: Iterable[Values], given: Values
 ) -> None:
+    """given: the settings of the command line, whose --methods are the --method of each run."""
     users = [
         run
         for run in runs
@@ -181,8 +182,12 @@ def _refuse_unused(
         )
     ]
     reasons = [declared.ignored(field.name, run) for run in users]
-    if reasons and all(reasons):
-        raise Refusal(f"{_option(field.name, users[0][field.name])} {reasons[0]}.")
+    if not reasons or not all(reasons):
+        return
+    reason = f"{_option(field.name, users[0][field.name])} {reasons[0]}."
+    for name in [name for name in users[0].keys() - given.keys() if f"{name}s" in given]:
+        reason = reason.replace(f"{flag(name)} ", f"{flag(name)}s ")
+    raise Refusal(reason)
 
 
 def _option(name: str, value: object) -> str:

@@ -72,6 +72,7 @@ def test_draws_and_probit() -> None:
         assert_moments(draws[:, index], normal.mean[index], normal.covariance[index])
     sure = OutputNormal(normal.mean, torch.zeros(3, 4, 4))
     torch.testing.assert_close(sure.probit(), normal.mean.softmax(-1))
+    assert repr(normal) == f"OutputNormal({len(normal.mean)} data, {normal.mean.shape[1]} outputs)"
     # for logits whose noise has one variance the approximation is within 2 % of the integral
     even = OutputNormal(torch.tensor([[1.0, -1.0]]), torch.eye(2).unsqueeze(0))
     assert (even.probit() - even.sample(100_000).softmax(-1).mean(0)).abs().max() < 0.03

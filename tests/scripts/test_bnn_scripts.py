@@ -80,7 +80,7 @@ def test_every_method_on_a_regression_set_and_again_without_training(tmp_path: P
     before = (tmp_path / "methods" / "bbb.json").read_text()
     run(*command)
     assert (tmp_path / "methods" / "bbb.json").read_text() == before
-    assert "other settings (hidden)" in run(*command, "--hidden", "9", status=2)
+    assert "other settings (hidden: " in run(*command, "--hidden", "9", status=2)
 
 
 def test_methods_join_a_comparison_with_settings_of_their_own(tmp_path: Path) -> None:
@@ -98,16 +98,16 @@ def test_methods_join_a_comparison_with_settings_of_their_own(tmp_path: Path) ->
     assert "1 network a method" in caption and "radial: --init-scale 0.01" in caption
     assert "mc-dropout: --rate 0.2" in caption and "--hidden" in caption
     said = run(*command, "--methods", "mc-dropout", "--rate", 0.3, status=2)
-    assert "holds mc-dropout with other settings (rate)" in said
+    assert "holds mc-dropout with other settings (rate: 0.2 there, 0.3 here)" in said
     said = run(*command, "--methods", "bbb", "--lr", 0.5, status=2)
-    assert "a comparison with other settings (lr)" in said
+    assert "a comparison with other settings (lr: 0.01 there, 0.5 here)" in said
     # a folder of an earlier version: the settings of all methods lie in one file
     begun, path = tmp_path / "settings.json", tmp_path / "methods" / "mc-dropout.json"
     content = read_result(path)
     write_result(begun, read_result(begun) | content.pop("settings"))
     write_result(path, content)
     run(*command, "--methods", "mc-dropout", "--rate", 0.2)
-    assert "(rate)" in run(*command, "--methods", "mc-dropout", "--rate", 0.3, status=2)
+    assert "(rate: " in run(*command, "--methods", "mc-dropout", "--rate", 0.3, status=2)
 
 
 def test_classifiers_meet_data_they_have_not_seen(tmp_path: Path) -> None:

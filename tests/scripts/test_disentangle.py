@@ -51,7 +51,7 @@ def test_the_command_writes_and_continues(tmp_path: Path) -> None:
     after = [path.stat().st_mtime_ns for path in kept]
     assert after[0] == before[0] and after[1] > before[1]
     assert list(run(tmp_path, "--methods", "vae", "--seeds", "1")) == names.split(",")
-    with pytest.raises(Refusal, match=r"with other settings \(beta\)"):
+    with pytest.raises(Refusal, match=r"with other settings \(beta: [\d.]+ there, [\d.]+ here\)"):
         run(tmp_path, "--methods", "vae", "--beta", "3")
 
 

@@ -23,7 +23,7 @@ def test_the_command_writes_and_continues(tmp_path: Path) -> None:
     assert kept.stat().st_mtime_ns == before
     assert json.loads((tmp_path / "out" / "semi_supervised.json").read_text()) == content
     said = run("semi_supervised.py", *words, "--batch-size", "50", status=2)
-    assert "with other settings (batch_size); choose another --out" in said
+    assert "with other settings (batch-size: " in said
 
 
 def test_refusals_are_one_line(tmp_path: Path) -> None:

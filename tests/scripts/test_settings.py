@@ -231,7 +231,7 @@ REFUSED = {
         ("--batch-size 0", "at least 1"),
     ],
     "compare_bnn.py": [
-        ("--methods map,bbb --members 3", "it is for --method ensemble"),
+        ("--methods map,bbb --members 3", "it is for --methods ensemble"),
         ("--methods map,", "--methods names"),
         ("--lr 0", "a positive number"),
         ("--seed 4294967296", "4294967295"),

@@ -37,6 +37,10 @@ class OutputNormal:
     mean: Tensor
     covariance: Tensor
 
+    def __repr__(self) -> str:
+        data, outputs = self.mean.shape
+        return f"OutputNormal({data} data, {outputs} outputs)"
+
     @property
     def variance(self) -> Tensor:
         """`(N, O)`; of a regression's target with the variance of the noise added."""
