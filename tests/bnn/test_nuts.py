@@ -13,6 +13,7 @@ import pyrovae as pv
 from pyrovae.bnn.guides import PointEstimate
 from pyrovae.bnn.samplers import chains_to_arviz, noise_variance, nuts
 from pyrovae.bnn.samplers.nuts_step import to_compare
+from pyrovae.bnn.samplers.warmup import Warmup, windows
 from pyrovae.heads import FixedScaleNormalHead
 from pyrovae.nets import MLP
 
@@ -249,3 +250,25 @@ def test_a_bent_posterior() -> None:
         (w[:, 0] * w[:, 1] ** 2, a * b**2),
     ):
         assert_mean(found, p @ exact.flatten())
+
+
+def test_variances_are_those_of_the_last_window() -> None:
+    draws = torch.randn(30, 2, 3) * torch.tensor([0.01, 1.0, 100.0])
+
+    class Still:
+        q, variance, asked = draws[0], torch.ones(2, 3), 0
+
+        def reasonable_step(self) -> Tensor:
+            self.asked += 1
+            return torch.full((2,), 0.1 * self.asked)
+
+    sampler = Still()
+    warmup = Warmup(sampler, 30, None, 0.8)
+    begin, (end,) = windows(30)
+    for index, draw in enumerate(draws):
+        sampler.q = draw
+        warmup.update(torch.ones(2), last=index == 29)
+    count = end - begin
+    expected = (count * draws[begin:end].var(0) + 0.005) / (count + 5)
+    torch.testing.assert_close(sampler.variance, expected)
+    assert sampler.asked == 2 and (warmup.value > 0.2).all()

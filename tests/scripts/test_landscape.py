@@ -132,7 +132,9 @@ def test_the_command_writes_and_continues(tmp_path: Path) -> None:
     assert (tmp_path / "families" / "bernoulli-mixture-svi.json").stat().st_mtime_ns == before
     run(tmp_path, "--families", "bernoulli")
     assert json.loads((tmp_path / "landscape.json").read_text()) == content
-    with pytest.raises(Refusal, match=r"holds bernoulli with other settings \(seed: \d+ there, \d+ here\)"):
+    with pytest.raises(
+        Refusal, match=r"holds bernoulli with other settings \(seed: \d+ there, \d+ here\)"
+    ):
         run(tmp_path, "--families", "ppca", "--seed", "1")
 
 

@@ -35,7 +35,7 @@ class Warmup:
         self.sampler, self.target = sampler, target
         self.begin, self.ends = windows(warmup)
         self.iteration = 0
-        self.seen: list[Tensor] = []
+        self.seen = _Moments()
         first = (
             sampler.reasonable_step()
             if step_size is None
@@ -52,10 +52,9 @@ class Warmup:
         self.step_size.update(accept, last=last)
         self.iteration += 1
         if self.begin < self.iteration <= max(self.ends, default=0):
-            self.seen.append(self.sampler.q)
+            self.seen.add(self.sampler.q)
         if self.iteration in self.ends:
-            self.sampler.variance = _variance(torch.stack(self.seen))
-            self.seen.clear()
+            self.sampler.variance, self.seen = self.seen.variance(), _Moments()
             self.step_size = StepSize(self.sampler.reasonable_step(), self.target)
 
 
@@ -83,6 +82,21 @@ def windows(warmup: int) -> tuple[int, list[int]]:
     return begin, ends
 
 
-def _variance(draws: Tensor) -> Tensor:
-    count = len(draws)
-    return (count * draws.var(0) + 5.0 * 1e-3) / (count + 5.0)
+class _Moments:
+    """Running moments of draws (Welford 1962)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean: Tensor | float = 0.0
+        self.squares: Tensor | float = 0.0
+
+    def add(self, draw: Tensor) -> None:
+        self.count += 1
+        shift = draw - self.mean
+        self.mean = self.mean + shift / self.count
+        self.squares = self.squares + shift * (draw - self.mean)
+
+    def variance(self) -> Tensor:
+        """That of the draws, shrunk."""
+        spread = torch.as_tensor(self.squares) / max(1, self.count - 1)
+        return (self.count * spread + 5.0 * 1e-3) / (self.count + 5.0)
