@@ -36,7 +36,7 @@ def check_batch(batch: Mapping[str, Tensor]) -> int:
             )
             raise PairError(
                 f"batch[{name!r}] holds {int(bad.sum())} NaN or infinite values, the first in row {row}. "
-                "Remove or impute them before training."
+                "Remove or impute them before training, or put numbers in their place and mask these (poutine.mask)."
             )
     if not sizes or 0 in sizes.values():
         raise PairError(f"the batch is empty ({sizes}); expected at least one datum.")

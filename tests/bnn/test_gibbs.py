@@ -51,6 +51,35 @@ def test_gibbs_draws_weights_and_noise_of_a_regression() -> None:
     assert float(arviz.rhat(chains_to_arviz(chains)["posterior"])["variance"]) < 1.05
 
 
+def test_captured_paths_see_the_present_variance(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two chains of the same start share a graph, whose replays have the variance of each."""
+    monkeypatch.setattr("pyrovae.capture.graph.compile_graph", lambda graph, inputs: graph)
+    monkeypatch.setattr("pyrovae.capture.graph.use_fastest_route", lambda graph: None)
+    model, found = unknown_noise(), []
+    start = PointEstimate(model).values()
+    for compile in ("off", "on"):
+        pyro.set_rng_seed(3)
+        with caplog.at_level("INFO"):
+            found.append(
+                mcmc(
+                    model,
+                    data(),
+                    lambda model: Gibbs(model, NUTS, variance=noise_variance()),
+                    num_samples=4,
+                    warmup=5,
+                    num_chains=2,
+                    start=start,
+                    compile=compile,
+                )
+            )
+    assert caplog.text.count("captured an evaluation") == 1 and "not compiled" not in caplog.text
+    for name, value in found[0].draws.items():
+        torch.testing.assert_close(value, found[1].draws[name])
+    assert (found[0].draws["variance"].diff(dim=0) != 0).all()
+
+
 def test_the_draw_of_a_variance_is_its_conditional() -> None:
     """1/v given the residuals is Gamma(a + n/2, b + sum r^2 / 2), with its mean and variance."""
     batch, model = data(), unknown_noise()
@@ -119,7 +148,7 @@ def test_what_else_depends_on_the_variance_is_refused(what: str) -> None:
         )
 
 
-def test_gibbs_draws_the_components_of_a_mixture() -> None:
+def test_gibbs_draws_the_components_of_a_mixture(caplog: pytest.LogCaptureFixture) -> None:
     """Beside the mean of one component: by quadrature over it, all components summed out."""
     y = torch.tensor([-1.5, -0.8, 0.3, 0.9, 2.2, 2.6])
 
@@ -144,8 +173,14 @@ def test_gibbs_draws_the_components_of_a_mixture() -> None:
     weights = (joint.logsumexp(-1).sum(-1) + dist.Normal(0.0, 3.0).log_prob(grid)).softmax(0)
     second = (weights[:, None] * joint.softmax(-1)[..., 1]).sum(0)
     chains = mcmc(
-        model, {"y": y}, lambda model: Gibbs(model, NUTS, k=draw), num_samples=300, warmup=60
+        model,
+        {"y": y},
+        lambda model: Gibbs(model, NUTS, k=draw),
+        num_samples=300,
+        warmup=60,
+        compile="on",
     )
+    assert "not compiled: sites ['k'] are discrete" in caplog.text
     assert_mean(chains.draws["mean"], float(weights @ grid))
     for i in range(len(y)):
         assert_mean(chains.draws["k"][..., i], float(second[i]))

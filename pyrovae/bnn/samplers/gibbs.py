@@ -62,18 +62,20 @@ class Gibbs(MCMCKernel):
         # the kernel reads `values` when it moves
         self.kernel = cast(ChainKernel, kernel(poutine.condition(model, data=self.values)))
         self._start: dict[str, Tensor] | None = None
-        self._own: dict[str, Transform] = {}
+        self.own: dict[str, Transform] = {}
+        """To the unconstrained scale, for each site of `values`."""
+        self.discrete: list[str] = []
 
     @property
     def transforms(self) -> dict[str, Transform]:
         """Transforms to the unconstrained scale, by site."""
-        return {**self.kernel.transforms, **self._own}
+        return {**self.kernel.transforms, **self.own}
 
     @property
     def initial_params(self) -> dict[str, Tensor]:
         return {
             **self.kernel.initial_params,
-            **{name: self._own[name](value) for name, value in self.values.items()},
+            **{name: self.own[name](value) for name, value in self.values.items()},
         }
 
     @initial_params.setter
@@ -95,13 +97,14 @@ class Gibbs(MCMCKernel):
             name: site["value"].detach()
             for name, site in sample_sites(trace, observed=False).items()
         }
+        self.discrete = [name for name in self.draws if nodes[name]["fn"].support.is_discrete]
         for name, draw in self.draws.items():
             check_draw(name, draw, self._trace, values)
-            self._own[name] = _to_unconstrained(nodes[name]["fn"].support)
+            self.own[name] = _to_unconstrained(nodes[name]["fn"].support)
             self.values[name] = (
                 nodes[name]["value"]
                 if self._start is None
-                else self._own[name].inv(self._start[name])
+                else self.own[name].inv(self._start[name])
             )
         if self._start is not None:
             self.kernel.initial_params = self._others(self._start)
@@ -114,7 +117,7 @@ class Gibbs(MCMCKernel):
             with torch.no_grad():
                 self.values[name] = draw(self._trace({**present, **self.values}))
         changed(self.kernel, others)
-        return {**others, **{name: self._own[name](value) for name, value in self.values.items()}}
+        return {**others, **{name: self.own[name](value) for name, value in self.values.items()}}
 
     def _trace(self, values: Mapping[str, Tensor]) -> Trace:
         args, kwargs = self.data

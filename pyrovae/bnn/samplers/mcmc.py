@@ -15,7 +15,7 @@ from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 from torch.distributions import Transform, biject_to
 
-from pyrovae.bnn.samplers.compiled_kernel import CompiledKernels
+from pyrovae.bnn.samplers.compiled_kernel import CompiledKernels, Wraps
 from pyrovae.bnn.samplers.known_values import DrawKnown
 from pyrovae.bnn.samplers.potential import uniform_start
 from pyrovae.bnn.samplers.stacked_chains import Chains
@@ -36,13 +36,6 @@ class HasCache(Protocol):
 
     def clear_cache(self) -> None:
         """Clear the cache."""
-
-
-@runtime_checkable
-class Wraps(Protocol):
-    """A kernel that moves some sites by another kernel, as `Gibbs` does."""
-
-    kernel: "ChainKernel"
 
 
 class ChainKernel(Protocol):
@@ -86,9 +79,10 @@ def mcmc(
         `PointEstimate(model)`; by default the kernel chooses (at random, on the unconstrained
         scale). jitter: standard deviation of the normal noise that each chain adds to it there (on
         the logarithm of positive sites).
-    compile: whether HMC and NUTS run on a potential that is captured and compiled with its gradient:
-        "on" at once, "auto" after some seconds, "off" never. The draws are the same up to rounding.
-        Of a model that cannot be captured, and of other kernels, the log says why they run eagerly.
+    compile: whether HMC and NUTS, alone or within `Gibbs`, run on a potential that is captured and
+        compiled with its gradient: "on" at once, "auto" after some seconds, "off" never. The draws are
+        the same up to rounding. Of a model that cannot be captured, and of other kernels, the log says
+        why they run eagerly.
     progress: called after each iteration, warm-up included, with its number; later chains count
         on.
 
