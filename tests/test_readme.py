@@ -42,6 +42,8 @@ def shrunk(program: str) -> str:
     for pattern, replacement in (
         (r"epochs=[\d_]+", "epochs=1"),
         (r"num_particles=[\d_]+", "num_particles=10"),
+        (r"warmup=\d+", "warmup=2"),
+        (r"max_depth=\d+", "max_depth=2"),
         (r"pseudo_inputs=train.take\(\d+\)", "pseudo_inputs=train.take(10)"),
     ):
         program = re.sub(pattern, replacement, program)
