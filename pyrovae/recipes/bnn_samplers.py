@@ -9,7 +9,7 @@ import torch.nn as nn
 from torch import Tensor
 
 import pyrovae as pv
-from pyrovae.bnn.samplers import Chains, hmc, noise_variance, nuts, random_walk
+from pyrovae.bnn.samplers import Chains, hmc, noise_variance, random_walk, stacked_nuts
 from pyrovae.bnn.samplers.gibbs import Draw
 from pyrovae.core.progress import progress_bar
 from pyrovae.data import Batches, StackedBatches
@@ -117,7 +117,7 @@ class NoUTurn:
         warmup, draws = s.inference.hmc_warmup, min(s.inference.draws, s.inference.hmc_samples)
         thin = max(1, s.inference.hmc_samples // draws)
         with progress_bar(total=warmup + draws * thin, desc="NUTS", unit="path") as progress:
-            return nuts(
+            return stacked_nuts(
                 stacked,
                 data,
                 num_data=task.num_data,

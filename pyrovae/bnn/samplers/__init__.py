@@ -12,6 +12,7 @@ from pyrovae.bnn.samplers.nuts import nuts
 from pyrovae.bnn.samplers.potential import Potential
 from pyrovae.bnn.samplers.random_walk import random_walk
 from pyrovae.bnn.samplers.stacked_chains import Chains
+from pyrovae.bnn.samplers.stacked_nuts import stacked_nuts
 
 __all__ = [
     "Chains",
@@ -28,4 +29,5 @@ __all__ = [
     "noise_variance",
     "nuts",
     "random_walk",
+    "stacked_nuts",
 ]

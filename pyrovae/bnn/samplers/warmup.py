@@ -25,23 +25,27 @@ class Warmup:
     """Step sizes of each chain by dual averaging, which begins anew whenever the variances are set: to
     those of the draws in one of the `windows`.
 
+    pooled: the chains are of one posterior, and adapt together.
+
     Source: Stan's adaptation (Carpenter et al. 2017, J. Stat. Softw. 76(1)); the variance of n draws
     is shrunk towards 1e-3 by 5 / (n + 5).
     """
 
     def __init__(
-        self, sampler: Adapted, warmup: int, step_size: float | None, target: float
+        self,
+        sampler: Adapted,
+        warmup: int,
+        step_size: float | None,
+        target: float,
+        *,
+        pooled: bool = False,
     ) -> None:
-        self.sampler, self.target = sampler, target
+        self.sampler, self.target, self.pooled = sampler, target, pooled
         self.begin, self.ends = windows(warmup)
         self.iteration = 0
         self.seen = _Moments()
-        first = (
-            sampler.reasonable_step()
-            if step_size is None
-            else torch.full_like(sampler.q[:, 0], step_size)
-        )
-        self.step_size = StepSize(first, target)
+        first = None if step_size is None else torch.full_like(sampler.q[:, 0], step_size)
+        self.step_size = self._begin(first)
 
     @property
     def value(self) -> Tensor:
@@ -49,13 +53,23 @@ class Warmup:
         return self.step_size.value
 
     def update(self, accept: Tensor, *, last: bool) -> None:
+        if self.pooled:
+            accept = accept.mean().expand_as(accept)
         self.step_size.update(accept, last=last)
         self.iteration += 1
         if self.begin < self.iteration <= max(self.ends, default=0):
             self.seen.add(self.sampler.q)
         if self.iteration in self.ends:
-            self.sampler.variance, self.seen = self.seen.variance(), _Moments()
-            self.step_size = StepSize(self.sampler.reasonable_step(), self.target)
+            variance = self.seen.variance(self.pooled)
+            self.sampler.variance, self.seen = variance.expand_as(self.sampler.q), _Moments()
+            self.step_size = self._begin(None)
+
+    def _begin(self, step: Tensor | None) -> StepSize:
+        if step is None:
+            step = self.sampler.reasonable_step()
+        if self.pooled:
+            step = step.log().mean().exp().expand_as(step)
+        return StepSize(step, self.target)
 
 
 def windows(warmup: int) -> tuple[int, list[int]]:
@@ -96,7 +110,10 @@ class _Moments:
         self.mean = self.mean + shift / self.count
         self.squares = self.squares + shift * (draw - self.mean)
 
-    def variance(self) -> Tensor:
-        """That of the draws, shrunk."""
-        spread = torch.as_tensor(self.squares) / max(1, self.count - 1)
-        return (self.count * spread + 5.0 * 1e-3) / (self.count + 5.0)
+    def variance(self, pooled: bool) -> Tensor:
+        """That of the draws of each chain, or of all, shrunk."""
+        squares, mean, count = map(torch.as_tensor, (self.squares, self.mean, self.count))
+        if pooled:
+            squares = squares.sum(0) + count * (mean - mean.mean(0)).square().sum(0)
+            count = count * len(mean)
+        return (count * squares / (count - 1).clamp(min=1) + 5.0 * 1e-3) / (count + 5.0)

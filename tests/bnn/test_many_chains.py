@@ -1,8 +1,9 @@
-"""ChEES-HMC against posteriors that are known. Moments lie within 5 standard errors, by their
-effective number: a failure rate of 6e-7 for each comparison, 1e-4 for the file."""
+"""ChEES-HMC and NUTS of many chains at once against posteriors that are known. Moments lie within 5 standard
+errors, by their effective number: a failure rate of 6e-7 for each comparison, 1e-4 for the file."""
 
 import logging
 import math
+from collections.abc import Callable
 
 import arviz
 import numpy as np
@@ -13,13 +14,19 @@ import torch
 from torch import Tensor, nn
 
 import pyrovae as pv
-from pyrovae.bnn.samplers import Chains, chains_to_arviz, chees
+from pyrovae.bnn.samplers import Chains, chains_to_arviz, chees, nuts
 from pyrovae.bnn.samplers.chees import van_der_corput
 from pyrovae.heads import FixedScaleNormalHead
 
 SHORT = dict(num_chains=32, num_samples=100, warmup=90, compile="on")
+both = pytest.mark.parametrize("sampler", [chees, nuts])
 Y = torch.tensor([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0], dtype=torch.float64)
 S = torch.tensor([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0], dtype=torch.float64)
+
+
+def few(sampler: Callable[..., Chains]) -> dict[str, int]:
+    """Paths of at most 3 leapfrog steps."""
+    return {"max_leapfrogs": 3} if sampler is chees else {"max_depth": 2}
 
 
 def eight_schools(y: Tensor, s: Tensor) -> None:
@@ -49,10 +56,13 @@ def assert_mixed(chains: Chains) -> None:
     assert not chains.divergent.any()
 
 
+@both
 @pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("condition", [1.0, 1e4])
-def test_normal(condition: float) -> None:
+def test_normal(sampler: Callable[..., Chains], condition: float) -> None:
     """A correlated normal whose standard deviations span a factor of `condition`."""
+    if sampler is nuts:  # whose paths are long before the scales are known
+        condition **= 0.5
     scale = condition ** torch.linspace(-0.5, 0.5, 6)
     root = (torch.eye(6) + 0.3 * torch.randn(6, 6).tril(-1)) * scale[:, None]
     mean = 3.0 * scale
@@ -60,7 +70,7 @@ def test_normal(condition: float) -> None:
     def model() -> None:
         pyro.sample("w", dist.MultivariateNormal(mean, scale_tril=root))
 
-    chains = chees(model, {}, **SHORT)
+    chains = sampler(model, {}, **SHORT)
     w = chains.draws["w"]
     assert_mixed(chains)
     assert_mean(w, mean)
@@ -69,26 +79,30 @@ def test_normal(condition: float) -> None:
     assert chains.step_size.shape == (32,) and 0.6 < chains.accept.mean() < 1.0
 
 
+@both
 @pytest.mark.usefixtures("uncompiled")
-def test_energy_is_the_potential_and_half_the_squared_momenta() -> None:
+def test_energy_is_the_potential_and_half_the_squared_momenta(
+    sampler: Callable[..., Chains],
+) -> None:
     """U - min U and the kinetic energy of 4 numbers are Gamma(2, 1) each: their sum has mean 4."""
 
     def model() -> None:
         pyro.sample("w", dist.Normal(torch.zeros(4), 2.0).to_event(1))
 
-    chains = chees(model, {}, **SHORT)
+    chains = sampler(model, {}, **SHORT)
     assert_mean(chains.energy, 4.0 + 4 * math.log(2.0 * math.sqrt(2 * math.pi)))
 
 
+@both
 @pytest.mark.usefixtures("uncompiled")
-def test_conjugate_regression() -> None:
+def test_conjugate_regression(sampler: Callable[..., Chains]) -> None:
     x = torch.randn(20, 2)
     y = x @ torch.tensor([[1.0], [-1.0]]) + 0.5 * torch.randn(20, 1)
     net = pv.Bayesian(nn.Linear(2, 1, bias=False))
     model = pv.Model(y=pv.Node(FixedScaleNormalHead(net, scale=0.5), "x"))
     covariance = torch.linalg.inv(torch.eye(2) + x.T @ x / 0.25)
     mean = (covariance @ x.T @ y / 0.25).squeeze(-1)
-    chains = chees(model, {"x": x, "y": y}, **SHORT)
+    chains = sampler(model, {"x": x, "y": y}, **SHORT)
     weight = chains.draws["w.weight"].squeeze(-2)
     assert_mixed(chains)
     assert_mean(weight, mean)
@@ -107,9 +121,11 @@ def hyperparameters() -> tuple[Tensor, Tensor, Tensor]:
     return (log_p + marginal.log_prob(Y).sum(-1)).flatten().softmax(0), mu.flatten(), tau.flatten()
 
 
+@both
 @pytest.mark.usefixtures("uncompiled")
-def test_eight_schools() -> None:
-    chains = chees(eight_schools, {"y": Y, "s": S}, **SHORT)
+def test_eight_schools(sampler: Callable[..., Chains]) -> None:
+    careful = {"target": 0.95} if sampler is nuts else {}
+    chains = sampler(eight_schools, {"y": Y, "s": S}, **SHORT, **careful)
     weight, mu, tau = hyperparameters()
     assert_mixed(chains)
     for draws, grid in ((chains.draws["mu"], mu), (chains.draws["tau"], tau)):
@@ -121,8 +137,9 @@ def test_eight_schools() -> None:
     assert_mean(chains.draws["z"][..., 0], (weight * mean).sum())
 
 
+@both
 @pytest.mark.usefixtures("uncompiled")
-def test_positive_and_simplex_sites() -> None:
+def test_positive_and_simplex_sites(sampler: Callable[..., Chains]) -> None:
     """Gamma-Poisson and Dirichlet-categorical posteriors in closed form."""
     counts, votes = torch.tensor([3.0, 5.0, 4.0]), torch.tensor([4, 1, 0, 7])
     ballots = torch.arange(4).repeat_interleave(votes)
@@ -135,7 +152,7 @@ def test_positive_and_simplex_sites() -> None:
         with pyro.plate("voters", len(ballots)):
             pyro.sample("votes", dist.Categorical(share), obs=ballots)
 
-    chains = chees(model, {}, **SHORT)
+    chains = sampler(model, {}, **SHORT)
     exact = {"rate": dist.Gamma(14.0, 4.0), "share": dist.Dirichlet(1.0 + votes)}
     assert_mixed(chains)
     for name, posterior in exact.items():
@@ -158,37 +175,40 @@ def test_a_funnel_has_divergences() -> None:
     assert torch.equal(chains.accept[chains.divergent], torch.zeros(int(chains.divergent.sum())))
 
 
+@both
 @pytest.mark.usefixtures("uncompiled")
-def test_captured_chains_are_the_eager_ones() -> None:
+def test_captured_chains_are_the_eager_ones(sampler: Callable[..., Chains]) -> None:
     draws = {}
     for compile in ("off", "on"):
         pyro.set_rng_seed(2)
-        run = dict(num_samples=4, warmup=6, num_chains=8, max_leapfrogs=5, compile=compile)
-        draws[compile] = chees(lambda: pyro.sample("w", dist.Gamma(2.0, 3.0)), {}, **run).draws
+        run = dict(num_samples=4, warmup=6, num_chains=8, compile=compile, **few(sampler))
+        draws[compile] = sampler(lambda: pyro.sample("w", dist.Gamma(2.0, 3.0)), {}, **run).draws
     assert torch.allclose(draws["off"]["w"], draws["on"]["w"], atol=1e-5)
 
 
-def test_a_seed_gives_the_same_draws() -> None:
+@both
+def test_a_seed_gives_the_same_draws(sampler: Callable[..., Chains]) -> None:
     def run(seed: int) -> Tensor:
         pyro.set_rng_seed(seed)
-        options = dict(num_samples=2, warmup=3, num_chains=4, max_leapfrogs=3, compile="off")
-        return chees(eight_schools, {"y": Y, "s": S}, **options).draws["z"]
+        options = dict(num_samples=2, warmup=3, num_chains=4, compile="off", **few(sampler))
+        return sampler(eight_schools, {"y": Y, "s": S}, **options).draws["z"]
 
     first = run(0)
     assert torch.equal(first, run(0)) and not torch.equal(first, run(1))
 
 
-def test_chains_start_where_they_are_told() -> None:
+@both
+def test_chains_start_where_they_are_told(sampler: Callable[..., Chains]) -> None:
     start = {"mu": torch.tensor(4.0), "tau": torch.tensor(2.0), "z": torch.zeros(8)}
     seen: list[int] = []
-    chains = chees(
+    chains = sampler(
         eight_schools, {"y": Y, "s": S}, num_samples=2, warmup=0, num_chains=3, start=start,
-        max_leapfrogs=1, progress=seen.append, compile="off",
+        progress=seen.append, compile="off", **few(sampler),
     )  # fmt: skip
     assert seen == [0, 1] and chains.draws["z"].shape == (2, 3, 8)
     assert repr(chains).startswith("Chains(") and "z (2, 3, 8)" in repr(chains)
     with pytest.raises(ValueError, match="expected at least 1|'mu'"):
-        chees(eight_schools, {"y": Y, "s": S}, num_samples=1, warmup=0, start={"mu": Y[0]})
+        sampler(eight_schools, {"y": Y, "s": S}, num_samples=1, warmup=0, start={"mu": Y[0]})
 
 
 def test_refusals_and_what_cannot_be_captured(caplog: pytest.LogCaptureFixture) -> None:
@@ -216,3 +236,46 @@ def test_van_der_corput_fills_the_unit_interval() -> None:
     sequence = van_der_corput()
     values = np.sort([next(sequence) for _ in range(63)])
     assert np.array_equal(values, np.arange(1, 64) / 64)
+
+
+def test_what_nuts_refuses_and_runs_row_by_row(caplog: pytest.LogCaptureFixture) -> None:
+    def branches() -> None:
+        w = pyro.sample("w", dist.Normal(0.0, 1.0))
+        pyro.factor("bend", w if w > 0 else 2 * w)
+
+    for options, words in (
+        ({"num_samples": 0}, "num_samples=0"),
+        ({"max_depth": 0}, "max_depth=0"),
+        ({"num_chains": 0}, "num_chains=0"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            nuts(branches, {}, **({"num_samples": 1, "warmup": 0} | options))
+    with pytest.raises(ValueError, match="'k' is discrete"):
+        nuts(lambda: pyro.sample("k", dist.Bernoulli(0.5)), {}, num_samples=1, warmup=0)
+    with caplog.at_level(logging.WARNING):
+        chains = nuts(branches, {}, num_samples=2, warmup=2, num_chains=1, max_depth=2)
+    assert chains.draws["w"].shape == (2, 1) and "one after another" in caplog.text
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_chains_of_nuts_adapt_together() -> None:
+    scale = torch.tensor([0.01, 1.0, 100.0])
+
+    def model() -> None:
+        pyro.sample("w", dist.Normal(torch.zeros(3), scale).to_event(1))
+
+    chains = nuts(model, {}, num_samples=30, warmup=60, num_chains=16, max_depth=6)
+    assert (chains.step_size == chains.step_size[0]).all() and 0.5 < chains.step_size[0] < 2.0
+    assert_mean((chains.draws["w"] / scale).square(), 1.0)
+
+
+def test_a_support_may_depend_on_other_sites() -> None:
+    """Which Pyro's kernels do not follow: x ~ U(0, w), w ~ U(1, 2)."""
+
+    def model() -> None:
+        w = pyro.sample("w", dist.Uniform(1.0, 2.0))
+        pyro.sample("x", dist.Uniform(0.0, w))
+
+    chains = nuts(model, {}, num_samples=100, warmup=60, num_chains=16, max_depth=5)
+    assert_mean(chains.draws["w"], 1.5)
+    assert_mean(chains.draws["x"], 0.75)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import pyrovae as pv
 from pyrovae.bnn.guides import PointEstimate
-from pyrovae.bnn.samplers import chains_to_arviz, noise_variance, nuts
+from pyrovae.bnn.samplers import chains_to_arviz, noise_variance, stacked_nuts
 from pyrovae.bnn.samplers.nuts_step import to_compare
 from pyrovae.bnn.samplers.warmup import Warmup, windows
 from pyrovae.heads import FixedScaleNormalHead
@@ -23,7 +23,7 @@ def test_it_leaves_the_posterior_as_it_is(step_size: float) -> None:
     exact = bayesian_regression()
     start = dist.MultivariateNormal(exact.mean, exact.covariance).sample((4000,))
     stacked = chains(exact, start)
-    result = nuts(
+    result = stacked_nuts(
         stacked,
         exact.batch,
         num_data=exact.size,
@@ -46,7 +46,7 @@ def test_short_paths_leave_the_posterior_as_it_is(depth: int) -> None:
     """Paths that the largest depth cuts off, unequal lengths of two subtrees, coarse steps."""
     exact = bayesian_regression()
     stacked = chains(exact, dist.MultivariateNormal(exact.mean, exact.covariance).sample((4000,)))
-    nuts(
+    stacked_nuts(
         stacked,
         exact.batch,
         num_data=exact.size,
@@ -63,7 +63,7 @@ def test_it_finds_the_posterior_its_steps_and_scales() -> None:
     exact = bayesian_regression()
     stacked = chains(exact, exact.mean + torch.randn(200, 3))
     counted: list[int] = []
-    result = nuts(
+    result = stacked_nuts(
         stacked,
         exact.batch,
         num_data=exact.size,
@@ -98,7 +98,7 @@ def test_scales_adapt_to_each_number_of_each_chain() -> None:
 
     stacked = pv.Stacked([make() for _ in range(60)])
     batch = {"x": x, "y": torch.zeros(60, 40, 1)}
-    result = nuts(stacked, batch, num_data=40, num_samples=20, warmup=60, max_depth=4)
+    result = stacked_nuts(stacked, batch, num_data=40, num_samples=20, warmup=60, max_depth=4)
     precision = 1.0 + x.square().sum(1)
     draws = result.draws["w.weight"][:, :, 0]
     ratio = draws[4::5].square() * precision
@@ -118,7 +118,7 @@ def test_draws_of_the_noise_variance_between_paths() -> None:
     model = unknown_noise()
     loss = pv.ElboLoss(model, PointEstimate(model, jacobian=True), num_data=10)
     stacked = pv.Stacked([loss] * 60, shared=True)
-    result = nuts(
+    result = stacked_nuts(
         stacked,
         batch,
         num_data=10,
@@ -142,11 +142,11 @@ def test_what_cannot_be_drawn_is_refused() -> None:
     loss = pv.ElboLoss(model, PointEstimate(model, jacobian=True), num_data=9)
     stacked, numbers = pv.Stacked([loss] * 2, shared=True), {"num_samples": 1, "warmup": 0}
     with pytest.raises(ValueError, match=r"\['variance'\] are to be drawn, expected .* \['v'\]"):
-        nuts(stacked, batch, num_data=9, draws={"variance": noise_variance()}, **numbers)
+        stacked_nuts(stacked, batch, num_data=9, draws={"variance": noise_variance()}, **numbers)
     with pytest.raises(ValueError, match="max_depth=0"):
-        nuts(stacked, batch, num_data=9, max_depth=0, **numbers)
+        stacked_nuts(stacked, batch, num_data=9, max_depth=0, **numbers)
     with pytest.raises(ValueError, match="expected the same number thrice"):
-        nuts(stacked, batch, num_data=8, **numbers)
+        stacked_nuts(stacked, batch, num_data=8, **numbers)
 
 
 def test_a_site_alone() -> None:
@@ -155,15 +155,17 @@ def test_a_site_alone() -> None:
     stacked = pv.Stacked([loss] * 4000, shared=True)
     place(stacked, [torch.zeros(4000)])
     with pytest.raises(ValueError, match="nothing to move"):
-        nuts(stacked, batch, num_data=9, num_samples=1, warmup=0, draws={"v": noise_variance("v")})
-    result = nuts(stacked, batch, num_data=9, num_samples=1, warmup=40, max_depth=4)
+        stacked_nuts(
+            stacked, batch, num_data=9, num_samples=1, warmup=0, draws={"v": noise_variance("v")}
+        )
+    result = stacked_nuts(stacked, batch, num_data=9, num_samples=1, warmup=40, max_depth=4)
     assert_mean(result.draws["v"][0].log(), exact.sample((200_000,)).log().mean())
 
 
 def test_a_path_that_explodes_is_reported() -> None:
     exact = bayesian_regression()
     stacked = chains(exact, exact.mean.expand(3, 3))
-    result = nuts(
+    result = stacked_nuts(
         stacked, exact.batch, num_data=12, num_samples=2, warmup=0, step_size=1e3, max_depth=4
     )
     assert result.divergent.all() and (result.accept == 0).all()
@@ -185,7 +187,7 @@ def test_captured_steps_are_the_same(caplog: pytest.LogCaptureFixture) -> None:
         stacked = pv.Stacked(losses)
         with caplog.at_level("INFO"):
             found.append(
-                nuts(
+                stacked_nuts(
                     stacked,
                     batch,
                     num_data=15,
@@ -236,7 +238,7 @@ def test_a_bent_posterior() -> None:
     loss = pv.ElboLoss(model, PointEstimate(model), num_data=2)
     batch = {"x": torch.zeros(2, 1), "y": torch.tensor([[0.8], [1.2]])}
     stacked = pv.Stacked([loss] * 800, shared=True)
-    result = nuts(stacked, batch, num_data=2, num_samples=1, warmup=40, max_depth=5)
+    result = stacked_nuts(stacked, batch, num_data=2, num_samples=1, warmup=40, max_depth=5)
     a, b = torch.meshgrid(torch.linspace(-5, 5, 801), torch.linspace(-5, 5, 801), indexing="ij")
     log_p = -0.5 * (a**2 + b**2)
     for y in (0.8, 1.2):
