@@ -1,5 +1,6 @@
 """Time per effective sample of Markov chains: Pyro's NUTS, the same compiled by pyrovae,
-pyrovae's ChEES-HMC and, if it is installed, NumPyro's NUTS, in turns in one process.
+pyrovae's NUTS and ChEES-HMC of many chains at once and, if it is installed, NumPyro's NUTS, in turns
+in one process.
 
     python scripts/benchmark_mcmc.py schools logistic --out runs/mcmc
 
@@ -36,7 +37,7 @@ from pyro.infer import NUTS
 from script_context import script_context
 from tqdm.auto import tqdm
 
-from pyrovae.bnn.samplers import Chains, chees, mcmc
+from pyrovae.bnn.samplers import Chains, chees, mcmc, nuts
 from pyrovae.core.atomic_write import write_atomically
 from pyrovae.export import to_inference_data
 from pyrovae.recipes import bounds
@@ -45,7 +46,8 @@ from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.tables import markdown_table
 
 WORKS = ("schools", "logistic", "hierarchical", "funnel", "bnn")
-EAGER, COMPILED, CHEES = "Pyro's NUTS", "Pyro's NUTS, compiled", "ChEES-HMC"
+EAGER, COMPILED = "Pyro's NUTS", "Pyro's NUTS, compiled"
+TOGETHER, CHEES = "NUTS of many chains", "ChEES-HMC"
 NUMPYRO, VECTORIZED = "NumPyro's NUTS", "NumPyro's NUTS, vectorized"
 Peer = Callable[[int], tuple[Draws, float, float]]
 """From a seed: draws, seconds of warm-up and sampling, seconds before them."""
@@ -68,7 +70,7 @@ class Benchmark:
     eager_draws: Count = 200
     """Warm-up and draws of each of two chains of Pyro's NUTS, eager and compiled."""
     many: Count = 64
-    """Chains of ChEES-HMC and of NumPyro's vectorized NUTS."""
+    """Chains of ChEES-HMC, of NUTS of many chains and of NumPyro's vectorized NUTS."""
     many_samples: Count = 200
     """Draws of each of these."""
     threads: Threads = 1
@@ -98,14 +100,19 @@ def peers(name: str, posterior: Posterior, b: Benchmark) -> dict[str, Peer]:
 
         return peer
 
-    def nuts(compile: str) -> Peer:
+    def one_by_one(compile: str) -> Peer:
         few = dict(num_samples=b.eager_draws, warmup=b.eager_draws, num_chains=2)
         return ours(
             lambda model, batch, **kw: mcmc(model, batch, NUTS, **kw), compile=compile, **few
         )
 
     many = dict(num_chains=b.many, warmup=b.warmup, num_samples=b.many_samples)
-    found = {EAGER: nuts("off"), COMPILED: nuts("on"), CHEES: ours(chees, compile="on", **many)}
+    found = {
+        EAGER: one_by_one("off"),
+        COMPILED: one_by_one("on"),
+        TOGETHER: ours(nuts, compile="on", **many),
+        CHEES: ours(chees, compile="on", **many),
+    }
     if numpyro_is_here():
         batch = {key: value.numpy() for key, value in posterior.batch.items()}
         found[NUMPYRO] = _numpyro(name, batch, b.chains, b.warmup, b.samples, "sequential")
@@ -217,7 +224,7 @@ def table(name: str, rows: dict[str, dict[str, float]]) -> str:
 def overall(results: dict[str, dict[str, dict[str, float]]]) -> str:
     """Medians over posteriors of the ratios to NumPyro and to Pyro."""
     lines = []
-    for peer in (COMPILED, CHEES):
+    for peer in (COMPILED, TOGETHER, CHEES):
         for other in (EAGER, NUMPYRO, VECTORIZED):
             ratios = [
                 rows[peer]["ms_per_ess"] / rows[other]["ms_per_ess"]

@@ -254,7 +254,8 @@ def test_a_bent_posterior() -> None:
         assert_mean(found, p @ exact.flatten())
 
 
-def test_variances_are_those_of_the_last_window() -> None:
+@pytest.mark.parametrize("pooled", [False, True])
+def test_variances_are_those_of_the_last_window(pooled: bool) -> None:
     draws = torch.randn(30, 2, 3) * torch.tensor([0.01, 1.0, 100.0])
 
     class Still:
@@ -265,12 +266,14 @@ def test_variances_are_those_of_the_last_window() -> None:
             return torch.full((2,), 0.1 * self.asked)
 
     sampler = Still()
-    warmup = Warmup(sampler, 30, None, 0.8)
+    warmup = Warmup(sampler, 30, None, 0.8, pooled=pooled)
     begin, (end,) = windows(30)
     for index, draw in enumerate(draws):
         sampler.q = draw
         warmup.update(torch.ones(2), last=index == 29)
-    count = end - begin
-    expected = (count * draws[begin:end].var(0) + 0.005) / (count + 5)
-    torch.testing.assert_close(sampler.variance, expected)
+    seen = draws[begin:end].flatten(0, 1)[:, None] if pooled else draws[begin:end]
+    count = len(seen)
+    expected = (count * seen.var(0) + 0.005) / (count + 5)
+    torch.testing.assert_close(sampler.variance, expected.expand(2, 3))
+    assert sampler.variance.is_contiguous()  # compiled steps read it
     assert sampler.asked == 2 and (warmup.value > 0.2).all()

@@ -895,7 +895,12 @@ def test_benchmark_of_chains_prints_and_keeps_what_it_measured(
     assert "| ChEES-HMC |" in said and "ChEES-HMC: " in said
     assert [len(cores) for cores in pinned] == [1]
     rows = json.loads((tmp_path / "mcmc.json").read_text())["posteriors"]["funnel"]
-    assert set(rows) == {"Pyro's NUTS", "Pyro's NUTS, compiled", "ChEES-HMC"}
+    assert set(rows) == {
+        "Pyro's NUTS",
+        "Pyro's NUTS, compiled",
+        "NUTS of many chains",
+        "ChEES-HMC",
+    }
     for row in rows.values():
         assert (
             row["ms_per_ess"] == pytest.approx(1e3 * row["seconds"] / row["ess"])

@@ -60,15 +60,16 @@ class Warmup:
         if self.begin < self.iteration <= max(self.ends, default=0):
             self.seen.add(self.sampler.q)
         if self.iteration in self.ends:
-            variance = self.seen.variance(self.pooled)
-            self.sampler.variance, self.seen = variance.expand_as(self.sampler.q), _Moments()
+            variance = self.seen.variance(self.pooled).expand_as(self.sampler.q)
+            self.sampler.variance = variance.contiguous()  # as the compiled steps expect
+            self.seen = _Moments()
             self.step_size = self._begin(None)
 
     def _begin(self, step: Tensor | None) -> StepSize:
         if step is None:
             step = self.sampler.reasonable_step()
         if self.pooled:
-            step = step.log().mean().exp().expand_as(step)
+            step = torch.full_like(step, float(step.log().mean().exp()))
         return StepSize(step, self.target)
 
 
