@@ -121,10 +121,30 @@ def test_a_variance_of_two_targets_and_a_scaled_one_are_refused() -> None:
             for name in ["y", "z"][: 1 + others]:
                 pyro.sample(name, dist.Normal(torch.zeros(3), v.sqrt()), obs=torch.ones(3))
 
-    for scale, others, words in ((0.5, 0, "'y'. are scaled"), (1.0, 1, "'y', 'z'. are normals")):
-        trace = poutine.trace(model).get_trace(scale, others)
-        with pytest.raises(ValueError, match=words):
-            noise_variance()(trace)
+    with pytest.raises(ValueError, match="'y'. are scaled"):
+        noise_variance()(poutine.trace(model).get_trace(0.5, 0))
+    known = poutine.condition(model, data={"variance": torch.tensor(0.3, requires_grad=True)})
+    with pytest.raises(ValueError, match="site 'z' depends on 'variance'"):
+        noise_variance().check(poutine.trace(known).get_trace(1.0, 1))
+
+
+def test_a_variance_may_be_that_of_the_prior_of_a_weight() -> None:
+    """By chance: a chain that passes v = 1 must not end there."""
+    known = {"w.weight": torch.zeros(1, 2), "variance": torch.tensor(1.0)}
+    trace = poutine.trace(poutine.condition(unknown_noise(), data=known)).get_trace(**data())
+    assert noise_variance()(trace) > 0
+
+
+def test_several_variances_are_refused() -> None:
+    def model() -> None:
+        prior = InverseGamma(torch.full((2,), 2.0), torch.full((2,), 0.5))
+        v = pyro.sample("variance", prior.to_event(1))
+        with pyro.plate("data", 3):
+            fn = dist.Normal(torch.zeros(3, 2), v.sqrt()).to_event(1)
+            pyro.sample("y", fn, obs=torch.ones(3, 2))
+
+    with pytest.raises(ValueError, match=r"InverseGamma of shape \(2,\).* one number"):
+        noise_variance()(poutine.trace(model).get_trace())
 
 
 @pytest.mark.parametrize("what", ["weights", "mean"])

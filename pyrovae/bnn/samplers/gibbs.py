@@ -165,8 +165,8 @@ def noise_variance(variance: str = "variance", target: str = "y") -> Draw:
     For `Global(InverseGammaPrior(a, b))` and `SharedVarianceHead`; n counts every element of every
     target that no mask leaves out.
     Raises: ValueError where prior or likelihood are others, for which the conditional is no
-    inverse gamma, for scaled sites, and where other sites, such as weights, or the mean of the target
-    depend on v.
+    inverse gamma, for several variances, for scaled sites, and where other sites, such as weights or
+    a second target, or the mean of the target depend on v.
     """
     return _NoiseVariance(variance, target)
 
@@ -180,19 +180,17 @@ class _NoiseVariance:
         sites = {name: site for name, site in nodes_of(trace).items() if site["type"] == "sample"}
         prior, likelihood = (base_distribution(sites[name]["fn"]) for name in (variance, target))
         value = sites[variance]["value"]
-        named = [
-            name for name, site in sites.items() if site["is_observed"] and _is_normal(site, value)
-        ]
         scaled = [name for name in (variance, target) if _is_scaled(sites[name])]
         if (
             not (isinstance(prior, InverseGamma) and isinstance(likelihood, Normal))
-            or named != [target]
+            or value.numel() != 1
+            or not torch.allclose(likelihood.scale**2, value)
             or scaled
         ):
             raise ValueError(
-                f"{variance!r} ~ {type(prior).__name__} and {target!r} ~ {type(likelihood).__name__}, {named} are normals "
-                f"of variance {variance!r}, and {scaled} are scaled; expected an inverse gamma, the variance of {target!r} "
-                "alone, unscaled: Global(InverseGammaPrior(...)) with SharedVarianceHead."
+                f"{variance!r} ~ {type(prior).__name__} of shape {tuple(value.shape)}, {target!r} ~ "
+                f"{type(likelihood).__name__}, and {scaled} are scaled; expected an inverse gamma, one number, and a normal "
+                "of this variance, unscaled: Global(InverseGammaPrior(...)) with SharedVarianceHead."
             )
         squares = (sites[target]["value"] - likelihood.loc).square()
         kept = kept_elements(sites[target])
@@ -223,13 +221,6 @@ def _depends(result: Tensor, value: Tensor) -> bool:
         return False
     (gradient,) = torch.autograd.grad(result.sum(), value, retain_graph=True, allow_unused=True)
     return gradient is not None
-
-
-def _is_normal(site: Site, variance: Tensor) -> bool:
-    base = base_distribution(site["fn"])
-    return isinstance(base, Normal) and torch.allclose(
-        base.scale**2, variance.expand(base.scale.shape)
-    )
 
 
 def _is_scaled(site: Site) -> bool:
