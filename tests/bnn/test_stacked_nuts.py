@@ -1,5 +1,8 @@
 """The no-U-turn sampler of many nets at once against exact posteriors and by quadrature."""
 
+from collections.abc import Callable
+from functools import partial
+
 import pyro.distributions as dist
 import pytest
 import torch
@@ -11,7 +14,8 @@ from torch import Tensor, nn
 
 import pyrovae as pv
 from pyrovae.bnn.guides import PointEstimate
-from pyrovae.bnn.samplers import chains_to_arviz, noise_variance, stacked_nuts
+from pyrovae.bnn.priors import last_layer
+from pyrovae.bnn.samplers import chains_to_arviz, hmc, noise_variance, random_walk, stacked_nuts
 from pyrovae.bnn.samplers.nuts_step import to_compare
 from pyrovae.bnn.samplers.warmup import Warmup, windows
 from pyrovae.heads import FixedScaleNormalHead
@@ -201,6 +205,34 @@ def test_captured_steps_are_the_same(caplog: pytest.LogCaptureFixture) -> None:
     assert "captured an evaluation" in caplog.text and "not compiled" not in caplog.text
     for name, value in found[0].draws.items():
         torch.testing.assert_close(value, found[1].draws[name], rtol=1e-6, atol=1e-6)
+
+
+SAMPLERS = (nuts, partial(hmc, num_steps=3), random_walk)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_parameters_without_a_prior_stay(sampler: Callable) -> None:
+    """The body of a net whose last layer alone is Bayesian: its draws would belong to other bodies."""
+    layers = MLP(2, [4], 1)
+    net = pv.Bayesian(layers, last_layer(layers))
+    model = pv.Model(y=pv.Node(FixedScaleNormalHead(net, scale=0.3), "x"))
+    stacked = pv.Stacked([pv.ElboLoss(model, PointEstimate(model), num_data=15)] * 2, shared=True)
+    before = [value.detach().clone() for value in stacked.stacked]
+    batch = {"x": torch.randn(15, 2), "y": torch.randn(15, 1)}
+    sampler(stacked, batch, num_data=15, num_samples=3, warmup=3)
+    for name, value, old in zip(stacked.names, stacked.stacked, before):
+        assert torch.equal(value, old) != name.startswith("guide"), name
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_random_energy_is_refused(sampler: Callable) -> None:
+    net = pv.Bayesian(nn.Sequential(nn.Linear(2, 6), nn.Dropout(0.5), nn.Linear(6, 1)))
+    model = pv.Model(y=pv.Node(FixedScaleNormalHead(net, scale=0.3), "x"))
+    stacked = pv.Stacked([pv.ElboLoss(model, PointEstimate(model), num_data=15)] * 2, shared=True)
+    batch = {"x": torch.randn(15, 2), "y": torch.randn(15, 1)}
+    with pytest.raises(ValueError, match="energy is random"):
+        sampler(stacked, batch, num_data=15, num_samples=1, warmup=0)
+    sampler(stacked.eval(), batch, num_data=15, num_samples=1, warmup=0)
 
 
 def by_recursion(index: int) -> set[int]:

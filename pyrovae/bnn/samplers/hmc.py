@@ -46,15 +46,15 @@ def hmc(
     `loss` is a chain, on data of its own or `shared`. A path takes between half and all of
     `num_steps` leapfrog steps; each chain has its step size, adapted over `warmup` iterations to
     accept a share `target` of the paths, then fixed. The members start where their parameters are
-    and end at the last draw, so a second call goes on.
+    and end at the last draw, so a second call goes on; parameters without a prior keep their values.
     Exact up to Monte Carlo error if it mixes: look at R-hat over members that share their data.
 
     compile: "on" captures and compiles a leapfrog step at once, "auto" after some seconds, "off"
         never.
     progress: called after each iteration.
 
-    Raises: ValueError for numbers below 1, for other data than the loss counts on, and for
-    positive sites without their Jacobian.
+    Raises: ValueError for numbers below 1, for other data than the loss counts on, for positive
+    sites without their Jacobian, and for an energy that is random (dropout).
     Source: Neal 2011, arXiv:1206.1901, section 3; adaptation: Hoffman & Gelman 2014,
     arXiv:1111.4246, algorithm 5.
     """

@@ -4,19 +4,23 @@ from collections.abc import Collection, Mapping
 from math import prod
 
 import torch
+import torch.nn as nn
 from torch import Tensor
 
 from pyrovae.bnn.samplers.stacked_chains import check_energy
 from pyrovae.core.types import Batch
+from pyrovae.losses.base import guide_of
 from pyrovae.losses.stacked import Stacked
 
 
 class StackedEnergy:
     r"""U(q) = N * loss, `(R,)` in nats, of R stacked losses on all N data.
 
-    A row of q, `(R, D)`, holds the parameters of one member, side by side.
-    held: names of parameters that keep their present values and are no part of q.
-    Raises: ValueError as `check_energy` does, and where nothing is left to move.
+    A row of q, `(R, D)`, holds the parameters of the guide of one member, side by side; those of
+    the model have no prior, and keep their present values.
+    held: names of parameters of the guide that do so too.
+    Raises: ValueError as `check_energy` does, where nothing is left to move, and for an energy that
+    is random.
     """
 
     def __init__(
@@ -27,17 +31,19 @@ class StackedEnergy:
         held: Collection[str] = (),
     ) -> None:
         check_energy(loss, batch, num_data)
+        own = _names_of(loss.template[0], guide_of(loss.template[0]))
         self.loss, self.batch, self.num_data = loss, dict(batch), num_data
         self.moved = {
             name: parameter
             for name, parameter in zip(loss.names, loss.stacked)
-            if parameter.requires_grad and name not in held
+            if parameter.requires_grad and name in own and name not in held
         }
         if not self.moved:
             raise ValueError(
                 f"the chains have nothing to move: of the parameters {loss.names}, {sorted(held)} are drawn "
-                "otherwise, and the others take no gradient."
+                "otherwise, and the others take no gradient or are the model's."
             )
+        self._refuse_random()
 
     def position(self) -> Tensor:
         """The present parameters, `(R, D)`."""
@@ -63,9 +69,25 @@ class StackedEnergy:
             (gradient,) = torch.autograd.grad(energy.sum(), q)
         return energy.detach(), gradient
 
+    @torch.no_grad()
+    def _refuse_random(self) -> None:
+        first, again = (self.value(self.position()) for _ in range(2))
+        if not torch.allclose(first, again, rtol=1e-4, atol=1e-3, equal_nan=True):
+            raise ValueError(
+                f"the energy is random ({float(first[0]):.6g}, then {float(again[0]):.6g} nats at the same point), as "
+                "under dropout, so no chain follows it. Call loss.eval(), or remove what draws numbers besides the "
+                "sample sites."
+            )
+
     def _parts(self, q: Tensor) -> list[Tensor]:
         parts = q.split([prod(parameter.shape[1:]) for parameter in self.moved.values()], 1)
         return [part.reshape(like.shape) for part, like in zip(parts, self.moved.values())]
+
+
+def _names_of(loss: nn.Module, part: object) -> set[str]:
+    """The names in a loss of the parameters of a part of it."""
+    own = {id(value) for value in part.parameters()} if isinstance(part, nn.Module) else set()
+    return {name for name, value in loss.named_parameters() if id(value) in own}
 
 
 def elsewhere(batch: Batch) -> Batch:
