@@ -88,6 +88,10 @@ class Method:
         problems = task.num_splits * s.run.seeds
         return [self.build_loss(s, task) for _ in range(problems * self.members(s))]
 
+    def num_chains(self, s: BnnSettings) -> int:
+        """Markov chains of each problem; 1 for methods without."""
+        return 1 if self.chains is None else self.members(s)
+
     def keeps(self, s: BnnSettings, epochs: int) -> Callable[[int], bool]:
         """Whether the weights after an epoch are kept."""
         return self.kept.epochs(s, epochs) if self.kept is not None else lambda epoch: False

@@ -45,12 +45,11 @@ METRICS = {
 def to_arviz(
     trained: Trained, task: Task, path: Path, *, num_data: int = 1000, num_samples: int = 200
 ) -> None:
-    """Write posterior samples of the first network on its training data as an ArviZ file; more
-    than 10,000 weights are left out."""
+    """Write posterior samples of the first network on its training data as an ArviZ file, at least
+    one of each chain; more than 10,000 weights are left out."""
     model, guide = trained.pairs[0]
-    chains = trained.chains
-    own = 1 if chains is None else chains.accept.shape[1] // len(trained.pairs)
-    samples = min(trained.num_samples, num_samples) // own * own
+    chains, own = trained.chains, trained.num_chains
+    samples = own * min(trained.num_samples // own, max(1, num_samples // own))
     batch = {
         name: value[0, :num_data].to(device_of(model, guide))
         for name, value in task.train.tensors.items()

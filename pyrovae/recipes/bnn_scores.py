@@ -97,12 +97,12 @@ def score(
             row, extra = _classes(model, guide, batch, trained.num_samples, unknown, task)
         for valid in others:
             row |= _scaled(model, guide, valid, batch, trained.num_samples, task, split, extra)
-        if trained.chains is not None and s.inference.chains > 1:
+        if trained.num_chains > 1:
             tested = {
                 name: value[:MIXED].to(device_of(model, guide))
                 for name, value in batch.data.tensors.items()
             }
-            row |= mixing(model, guide, tested, trained.num_samples, s.inference.chains)
+            row |= mixing(model, guide, tested, trained.num_samples, trained.num_chains)
         rows.append({**row, "train_seconds": trained.seconds / len(trained.pairs)})
         arrays = arrays or extra
     return Scores(rows, arrays)

@@ -50,6 +50,8 @@ class Trained:
     steps: int
     loss: nn.Module
     chains: Chains | None = None
+    num_chains: int = 1
+    """Markov chains of each problem."""
 
 
 def train(
@@ -127,6 +129,7 @@ def train(
         len(history or ()) * len(data) if method.chains is None else method.chains.steps(s),
         loss,
         chains,
+        method.num_chains(s),
     )
 
 

@@ -134,6 +134,7 @@ class TrainedBnn(LoadedRun):
             run["train_seconds"],
             run["steps"],
             self.loss,
+            num_chains=METHODS[run["arguments"]["method"]].num_chains(self.settings),
         )
         programs = [program for pair in self.pairs for program in pair]
         threads = self.settings.run.threads or 1

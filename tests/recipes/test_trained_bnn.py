@@ -4,23 +4,31 @@ import logging
 import shutil
 from pathlib import Path
 
+import arviz
 import numpy as np
 import pytest
 import torch
 from contents import contents, differences
 from test_scripts import run
+from torch import nn
 
 import pyrovae as pv
+from pyrovae.bnn.guides import Empirical
+from pyrovae.data import DictDataset
+from pyrovae.heads import FixedScaleNormalHead
 from pyrovae.prediction.mixture import NormalMixture, predict_mixtures
 from pyrovae.recipes.bnn_data import load_task
 from pyrovae.recipes.bnn_predictor import NAME
+from pyrovae.recipes.bnn_report import to_arviz
+from pyrovae.recipes.bnn_task import Task
+from pyrovae.recipes.bnn_train import Trained
 from pyrovae.recipes.refusal import Refusal
 from pyrovae.recipes.results import read_result, write_result
 from pyrovae.recipes.trained_bnn import CHUNK, TrainedBnn
 
 SMALL = ("--steps", 20, "--hidden", 6, "--batch-size", 32, "--num-samples", 7)
 ROWS = 90
-HMC = ("--draws", 3, "--chains", 2, "--hmc-warmup", 3, "--hmc-samples", 3, "--hmc-leapfrogs", 2)
+HMC = ("--draws", 4, "--chains", 2, "--hmc-warmup", 3, "--hmc-samples", 4, "--hmc-leapfrogs", 2)
 
 
 def make_table(path: Path) -> Path:
@@ -210,6 +218,24 @@ def test_training_it_goes_on_after_a_kill(
     run(*command, "--out", tmp_path / "killed", "--resume")
     found = [contents(tmp_path / name) for name in ("whole", "killed")]
     assert differences(*found) == [] and f"{NAME}/weights.safetensors" in found[0]
+
+
+def test_the_mixing_of_a_loaded_run(runs: Path) -> None:
+    loaded = load(runs / "hmc")
+    assert loaded.metrics["r_hat"]["mean"] > 1
+    assert loaded.evaluate() == loaded.metrics
+
+
+def test_more_chains_than_arviz_is_given_draws(tmp_path: Path) -> None:
+    w = torch.randn(300, 1)
+    model = pv.Model(y=pv.Node(FixedScaleNormalHead(pv.Bayesian(nn.Linear(1, 1)), scale=1.0), "x"))
+    guide = Empirical({"w.weight": w[:, None], "w.bias": w})
+    trained = Trained([(model, guide)], 300, None, 0.0, 0, nn.Module(), num_chains=150)
+    data = DictDataset(x=torch.ones(1, 3, 1), y=torch.ones(1, 3, 1))
+    task = Task("t", "regression", data, None, data, 1, torch.zeros(1), torch.ones(1))
+    to_arviz(trained, task, tmp_path / "a.nc", num_samples=100)
+    found = arviz.from_netcdf(tmp_path / "a.nc")["posterior"]["w.bias"]
+    assert np.array_equal(found[:, 0, 0], w[::2, 0])
 
 
 def test_finished_chains_are_not_run_again(
