@@ -20,6 +20,7 @@ from pyrovae.bnn.samplers.nuts_step import to_compare
 from pyrovae.bnn.samplers.warmup import Warmup, windows
 from pyrovae.heads import FixedScaleNormalHead
 from pyrovae.nets import MLP
+from pyrovae.priors import StandardNormal
 
 
 @pytest.mark.parametrize("step_size", [0.02, 0.12, 0.2])
@@ -151,6 +152,32 @@ def test_what_cannot_be_drawn_is_refused() -> None:
         stacked_nuts(stacked, batch, num_data=9, max_depth=0, **numbers)
     with pytest.raises(ValueError, match="expected the same number thrice"):
         stacked_nuts(stacked, batch, num_data=8, **numbers)
+
+
+def test_draws_of_another_shape_or_density_are_refused() -> None:
+    """A number for two, which would be spread over both; a tempered prior."""
+    model = pv.Model(
+        means=pv.Global(StandardNormal(2)),
+        y=pv.Node(FixedScaleNormalHead(Shift(), scale=1.0), "x", "means"),
+    )
+    batch = {"x": torch.zeros(3, 2), "y": torch.zeros(3, 2)}
+    for beta, draw, words in (
+        (1.0, lambda trace: torch.zeros(()), r"'means' has shape \(\), expected .* \(2,\)"),
+        (0.5, lambda trace: torch.zeros(2), "beta=0.5"),
+    ):
+        loss = pv.ElboLoss(model, PointEstimate(model), num_data=3, beta=beta)
+        stacked = pv.Stacked([loss] * 2, shared=True)
+        with pytest.raises(ValueError, match=words):
+            nuts(stacked, batch, num_data=3, num_samples=1, warmup=0, draws={"means": draw})
+
+
+class Shift(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = pv.Bayesian(nn.Linear(2, 2))
+
+    def forward(self, x: Tensor, means: Tensor) -> Tensor:
+        return self.net(x) + means
 
 
 def test_a_site_alone() -> None:
