@@ -3,9 +3,11 @@
 import logging
 import math
 from collections.abc import Callable, Mapping
+from typing import cast
 
 import arviz
 import numpy as np
+import xarray
 from torch import Tensor
 
 import pyrovae as pv
@@ -17,7 +19,8 @@ def mixing(
     model: Callable, guide: Callable, batch: Mapping[str, Tensor], num_draws: int, chains: int
 ) -> dict[str, float]:
     """R-hat and the effective sample size of log p(y_n | x_n, w), the worst over data n: of what is
-    predicted, since weights of a net may be exchanged without a change of the net.
+    predicted, since weights of a net may be exchanged without a change of the net. Data of which all
+    draws say the same, such as log p = 0 of a sure class, are left out.
 
     guide: the draws, chain after chain. Without a result where ArviZ has none: for fewer than 4 draws
     a chain, and for chains that stand still.
@@ -25,13 +28,16 @@ def mixing(
     draws = pv.posterior_draws(model, guide, batch, num_samples=num_draws)
     groups = {"posterior": draws["log_likelihood"]}
     found = pv.to_inference_data(groups, num_chains=chains)["posterior"]
-    with np.errstate(all="ignore"):  # chains that stand still
-        result = {
-            "r_hat": float(arviz.rhat(found)["y"].max(skipna=False)),
-            "ess": float(arviz.ess(found)["y"].min(skipna=False)),
-        }
-    if all(map(math.isfinite, result.values())):
-        return result
+    log_p = cast(xarray.DataArray, found["y"])
+    log_p = log_p[..., (log_p != log_p[0, 0]).any(("chain", "draw")).to_numpy()]
+    if log_p.size:
+        with np.errstate(all="ignore"):  # chains that stand still
+            result = {
+                "r_hat": float(arviz.rhat(log_p)["y"].max(skipna=False)),
+                "ess": float(arviz.ess(log_p)["y"].min(skipna=False)),
+            }
+        if all(map(math.isfinite, result.values())):
+            return result
     logger.warning(
         "no R-hat of %d draws of %d chains: it takes at least 4 of each, which differ",
         num_draws,

@@ -40,6 +40,14 @@ def test_too_few_draws_and_chains_that_stand_still_have_none(
     assert "no R-hat" in caplog.text
 
 
+def test_data_that_all_draws_are_sure_of_are_left_out() -> None:
+    """As log p = 0 of a class in float32."""
+    guide = Empirical({"w.weight": torch.randn(60, 1, 1)})
+    batch = {"x": torch.tensor([[1.0], [2.0], [0.0]]), "y": torch.zeros(3, 1)}
+    some = {name: value[:2] for name, value in batch.items()}
+    assert mixing(line(), guide, batch, 60, 2) == mixing(line(), guide, some, 60, 2) != {}
+
+
 def test_scores_without_it_are_kept() -> None:
     scores = Scores([{"rmse": 1.0, "r_hat": 1.1}, {"rmse": 2.0}], {"a": np.zeros(1)})
     assert scores.summary().keys() == {"rmse"}
