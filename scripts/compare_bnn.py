@@ -29,7 +29,12 @@ from pyrovae.recipes import bounds
 from pyrovae.recipes.bnn_data import load_task
 from pyrovae.recipes.bnn_figures import bands, figures, refuse_bands
 from pyrovae.recipes.bnn_methods import EXPLAINED, METHODS, RULES
-from pyrovae.recipes.bnn_own_settings import caption, own_settings, shared_settings
+from pyrovae.recipes.bnn_own_settings import (
+    caption,
+    own_settings,
+    shared_settings,
+    with_added,
+)
 from pyrovae.recipes.bnn_report import markdown, read_scores, save_scores, to_arviz
 from pyrovae.recipes.bnn_scores import Scores, score
 from pyrovae.recipes.bnn_settings import BnnSettings
@@ -132,7 +137,8 @@ def refuse_other_settings(
     for method in methods:
         if found := find_result(path_of(method, c)):
             own = own_settings(method, c.settings)
-            refuse_changes(own, found.get("settings", old), f"{c.out} holds {method}")
+            before = with_added(found.get("settings", old))
+            refuse_changes(own, before, f"{c.out} holds {method}")
     write_result(begun, old)
 
 

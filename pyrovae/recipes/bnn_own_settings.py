@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pyrovae.recipes.bnn_methods import METHODS
 from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.nesting import flatten
-from pyrovae.recipes.resumed_settings import as_json
+from pyrovae.recipes.resumed_settings import ADDED, as_json
 
 OF_SOME = {name for method in METHODS.values() for name in method.settings}
 NO_RESULT = {"dataset", "threads", "device", "compile"}
@@ -21,6 +21,13 @@ def own_settings(method: str, s: BnnSettings) -> dict[str, object]:
     """The settings of this method that not all methods use."""
     settings = flatten(as_json(s))
     return {name: settings[name] for name in METHODS[method].settings}
+
+
+def with_added(settings: Mapping[str, object]) -> dict[str, object]:
+    """The settings of a method of an earlier version, and the defaults of those that came later and
+    change nothing."""
+    usual = flatten(as_json(BnnSettings()))
+    return {**{name: usual[name] for name in ADDED & usual.keys()}, **settings}
 
 
 def caption(s: BnnSettings, own: Mapping[str, Mapping[str, object]]) -> str:

@@ -42,6 +42,19 @@ def test_every_later_setting_has_a_default_that_changes_nothing(settings: type) 
     assert later <= set(defaults_of(settings))
 
 
+def test_a_comparison_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    chains = ("--draws", 2, "--hmc-warmup", 1, "--hmc-samples", 2, "--hmc-leapfrogs", 1)
+    ask = ("compare_bnn.py", *SMALL, *chains, "--out", tmp_path / "c")
+    run(*ask, "--methods", "hmc")
+    path = tmp_path / "c" / "methods" / "hmc.json"
+    known = read_result(path)
+    del known["settings"]["chains"]
+    write_result(path, known)
+    assert "other settings (chains)" in run(*ask, "--methods", "hmc", "--chains", 2, status=2)
+    run(*ask, "--methods", "hmc")
+    assert read_result(path) == known
+
+
 def test_a_network_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     ask = ("train_bnn.py", "--method", "map", *SMALL, "--out", folder)
