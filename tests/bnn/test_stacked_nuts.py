@@ -262,6 +262,17 @@ def test_a_random_energy_is_refused(sampler: Callable) -> None:
     sampler(stacked.eval(), batch, num_data=15, num_samples=1, warmup=0)
 
 
+def test_statistics_of_the_batch_are_refused() -> None:
+    net = pv.Bayesian(nn.Sequential(nn.Linear(2, 6), nn.BatchNorm1d(6), nn.Linear(6, 1)))
+    model = pv.Model(y=pv.Node(FixedScaleNormalHead(net, scale=0.3), "x"))
+    stacked = pv.Stacked([pv.ElboLoss(model, PointEstimate(model), num_data=15)] * 2, shared=True)
+    batch = {"x": torch.randn(15, 2), "y": torch.randn(15, 1)}
+    with pytest.raises(ValueError, match=r"changes its buffers \['model.*running_mean"):
+        nuts(stacked, batch, num_data=15, num_samples=1, warmup=0)
+    assert not stacked.member(0).model.nodes.y.conditional.net.net[1].running_mean.any()
+    nuts(stacked.eval(), batch, num_data=15, num_samples=1, warmup=0)
+
+
 def by_recursion(index: int) -> set[int]:
     """The first leaves of the balanced subtrees that leaf `index` completes."""
     size, first = 2, set()

@@ -54,7 +54,8 @@ def hmc(
     progress: called after each iteration.
 
     Raises: ValueError for numbers below 1, for other data than the loss counts on, for positive
-    sites without their Jacobian, and for an energy that is random (dropout).
+    sites without their Jacobian, and for an energy that is random (dropout) or changes buffers
+    (BatchNorm).
     Source: Neal 2011, arXiv:1206.1901, section 3; adaptation: Hoffman & Gelman 2014,
     arXiv:1111.4246, algorithm 5.
     """

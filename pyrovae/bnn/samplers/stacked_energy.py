@@ -20,7 +20,7 @@ class StackedEnergy:
     the model have no prior, and keep their present values.
     held: names of parameters of the guide that do so too.
     Raises: ValueError as `check_energy` does, where nothing is left to move, and for an energy that
-    is random.
+    is random or changes buffers.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class StackedEnergy:
                 f"the chains have nothing to move: of the parameters {loss.names}, {sorted(held)} are drawn "
                 "otherwise, and the others take no gradient or are the model's."
             )
-        self._refuse_random()
+        self._refuse_unsteady()
 
     def position(self) -> Tensor:
         """The present parameters, `(R, D)`."""
@@ -70,8 +70,19 @@ class StackedEnergy:
         return energy.detach(), gradient
 
     @torch.no_grad()
-    def _refuse_random(self) -> None:
+    def _refuse_unsteady(self) -> None:
+        before = [buffer.clone() for buffer in self.loss.buffers()]
         first, again = (self.value(self.position()) for _ in range(2))
+        changed = []
+        for name, buffer, old in zip(self.loss.buffer_names, self.loss.buffers(), before):
+            if not torch.equal(buffer.nan_to_num(), old.nan_to_num()):
+                changed.append(name)
+                buffer.copy_(old)
+        if changed:
+            raise ValueError(
+                f"evaluating the loss changes its buffers {changed}, as under BatchNorm, so that predictions are of "
+                "another function than the draws. Call loss.eval(), or use LayerNorm or GroupNorm."
+            )
         if not torch.allclose(first, again, rtol=1e-4, atol=1e-3, equal_nan=True):
             raise ValueError(
                 f"the energy is random ({float(first[0]):.6g}, then {float(again[0]):.6g} nats at the same point), as "
