@@ -168,7 +168,9 @@ def test_draws_of_another_shape_or_density_are_refused() -> None:
         loss = pv.ElboLoss(model, PointEstimate(model), num_data=3, beta=beta)
         stacked = pv.Stacked([loss] * 2, shared=True)
         with pytest.raises(ValueError, match=words):
-            nuts(stacked, batch, num_data=3, num_samples=1, warmup=0, draws={"means": draw})
+            stacked_nuts(
+                stacked, batch, num_data=3, num_samples=1, warmup=0, draws={"means": draw}
+            )
 
 
 class Shift(nn.Module):
@@ -234,7 +236,7 @@ def test_captured_steps_are_the_same(caplog: pytest.LogCaptureFixture) -> None:
         torch.testing.assert_close(value, found[1].draws[name], rtol=1e-6, atol=1e-6)
 
 
-SAMPLERS = (nuts, partial(hmc, num_steps=3), random_walk)
+SAMPLERS = (stacked_nuts, partial(hmc, num_steps=3), random_walk)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -268,9 +270,9 @@ def test_statistics_of_the_batch_are_refused() -> None:
     stacked = pv.Stacked([pv.ElboLoss(model, PointEstimate(model), num_data=15)] * 2, shared=True)
     batch = {"x": torch.randn(15, 2), "y": torch.randn(15, 1)}
     with pytest.raises(ValueError, match=r"changes its buffers \['model.*running_mean"):
-        nuts(stacked, batch, num_data=15, num_samples=1, warmup=0)
+        stacked_nuts(stacked, batch, num_data=15, num_samples=1, warmup=0)
     assert not stacked.member(0).model.nodes.y.conditional.net.net[1].running_mean.any()
-    nuts(stacked.eval(), batch, num_data=15, num_samples=1, warmup=0)
+    stacked_nuts(stacked.eval(), batch, num_data=15, num_samples=1, warmup=0)
 
 
 def by_recursion(index: int) -> set[int]:

@@ -27,7 +27,8 @@ class Warmup:
 
     pooled: the chains are of one posterior, and adapt together.
 
-    Source: Stan's adaptation (Carpenter et al. 2017, J. Stat. Softw. 76(1)); the variance of n draws
+    Source: Stan's adaptation (Carpenter et al. 2017, J. Stat. Softw. 76(1)), with a longer last part of
+    short warm-ups; the variance of n draws
     is shrunk towards 1e-3 by 5 / (n + 5).
     """
 
@@ -79,13 +80,13 @@ def windows(warmup: int) -> tuple[int, list[int]]:
 
     Example:
         >>> windows(300), windows(1000), windows(100), windows(10)
-        ((75, [100, 150, 250]), (75, [100, 150, 250, 450, 950]), (15, [90]), (0, []))
+        ((75, [100, 150, 250]), (75, [100, 150, 250, 450, 950]), (15, [80]), (0, []))
     """
     if warmup < SHORTEST:
         return 0, []
     begin, tail, size = 75, 50, 25
     if begin + size + tail > warmup:
-        begin, tail = int(0.15 * warmup), int(0.1 * warmup)
+        begin, tail = int(0.15 * warmup), min(20, warmup // 3)
         size = warmup - begin - tail
     end, ends = begin, []
     while end < warmup - tail:
