@@ -58,8 +58,7 @@ class Hamiltonian:
     def run(
         self, stacked: pv.Stacked, s: BnnSettings, task: Task, data: Mapping[str, Tensor]
     ) -> Chains:
-        warmup, draws = s.inference.hmc_warmup, min(s.inference.draws, s.inference.hmc_samples)
-        thin = max(1, s.inference.hmc_samples // draws)
+        warmup, draws, thin = _paths(s)
         with progress_bar(total=warmup + draws * thin, desc="HMC", unit="path") as progress:
             return hmc(
                 stacked,
@@ -114,8 +113,7 @@ class NoUTurn:
     def run(
         self, stacked: pv.Stacked, s: BnnSettings, task: Task, data: Mapping[str, Tensor]
     ) -> Chains:
-        warmup, draws = s.inference.hmc_warmup, min(s.inference.draws, s.inference.hmc_samples)
-        thin = max(1, s.inference.hmc_samples // draws)
+        warmup, draws, thin = _paths(s)
         with progress_bar(total=warmup + draws * thin, desc="NUTS", unit="path") as progress:
             return stacked_nuts(
                 stacked,
@@ -138,6 +136,12 @@ class NoUTurn:
 NUTS = NoUTurn()
 GIBBS = NoUTurn({"variance": noise_variance()})
 """Weights by NUTS, and the noise variance by its conditional."""
+
+
+def _paths(s: BnnSettings) -> tuple[int, int, int]:
+    """Paths of the warm-up, draws that are kept of each chain, and the paths between two of them."""
+    draws = min(s.inference.draws, s.inference.hmc_samples)
+    return s.inference.hmc_warmup, draws, max(1, s.inference.hmc_samples // draws)
 
 
 def chains_of(s: BnnSettings) -> int:

@@ -50,7 +50,9 @@ def test_a_comparison_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
     known = read_result(path)
     del known["settings"]["chains"]
     write_result(path, known)
-    assert "other settings (chains: 1 there, 2 here)" in run(*ask, "--methods", "hmc", "--chains", 2, status=2)
+    assert "other settings (chains: 1 there, 2 here)" in run(
+        *ask, "--methods", "hmc", "--chains", 2, status=2
+    )
     run(*ask, "--methods", "hmc")
     assert read_result(path) == known
 
