@@ -73,6 +73,10 @@ def main(study: Study) -> dict[str, dict]:
             f"the curves are of classifiers, but the targets of {task.name} are numbers; choose --dataset digits or "
             "other classes."
         )
+    if s.inference.chains > 1:
+        raise Refusal(
+            "the curves take the first draws of a chain, so several have no order; leave out --chains."
+        )
     torch.set_num_threads(s.run.threads or 1)
     counts = sorted(set(study.counts))
     foreign = load_unknown(study.ood, task)

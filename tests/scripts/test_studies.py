@@ -118,3 +118,6 @@ def test_ensemble_curves_and_again_without_training(tmp_path: Path) -> None:
     run(*ask)
     assert (tmp_path / "methods" / "ensemble.json").stat().st_mtime_ns == before
     assert "are numbers" in run("ensemble_curves.py", "--dataset", "gap", status=2)
+    assert "leave out --chains" in run(
+        "ensemble_curves.py", "--methods", "hmc", "--chains", 2, status=2
+    )
