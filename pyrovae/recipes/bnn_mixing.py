@@ -31,10 +31,11 @@ def mixing(
     log_p = cast(xarray.DataArray, found["y"])
     log_p = log_p[..., (log_p != log_p[0, 0]).any(("chain", "draw")).to_numpy()]
     if log_p.size:
+        left = log_p.to_dataset(name="y")
         with np.errstate(all="ignore"):  # chains that stand still
             result = {
-                "r_hat": float(arviz.rhat(log_p)["y"].max(skipna=False)),
-                "ess": float(arviz.ess(log_p)["y"].min(skipna=False)),
+                "r_hat": float(arviz.rhat(left)["y"].max(skipna=False)),
+                "ess": float(arviz.ess(left)["y"].min(skipna=False)),
             }
         if all(map(math.isfinite, result.values())):
             return result

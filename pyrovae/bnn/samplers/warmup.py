@@ -27,9 +27,8 @@ class Warmup:
 
     pooled: the chains are of one posterior, and adapt together.
 
-    Source: Stan's adaptation (Carpenter et al. 2017, J. Stat. Softw. 76(1)), with a longer last part of
-    short warm-ups; the variance of n draws
-    is shrunk towards 1e-3 by 5 / (n + 5).
+    Source: Stan's adaptation (Carpenter et al. 2017, J. Stat. Softw. 76(1)), with a longer last part
+    of short warm-ups; the variance of n draws is shrunk towards 1e-3 by 5 / (n + 5).
     """
 
     def __init__(
