@@ -390,7 +390,7 @@ def test_predictions_have_the_fitted_noise() -> None:
     torch.testing.assert_close(log_p, expected)
 
 
-def test_one_factor_of_the_precisions_by_a_score() -> None:
+def test_one_factor_of_the_precisions_by_a_score(caplog: pytest.LogCaptureFixture) -> None:
     net = pv.Bayesian(MLP(2, [3], 1))
     model = pv.Model(y=pv.Node(FixedScaleNormalHead(net, scale=0.5), "x"))
     batch = {"x": torch.randn(5, 2), "y": torch.randn(5, 1)}
@@ -405,10 +405,12 @@ def test_one_factor_of_the_precisions_by_a_score() -> None:
         return -((float(factor[0].log10()) - 1.7) ** 2)
 
     found = tune_prior(posterior, score)
+    assert not caplog.text
     torch.testing.assert_close(found.prior_precision, start * 10 ** (5 / 3))
     assert len(set(seen)) == 1 and torch.equal(state, torch.get_rng_state())
     ends = tune_prior(posterior, lambda other: float(other.prior_precision[0]), largest=1e3)
     torch.testing.assert_close(ends.prior_precision, start * 1e3)
+    assert "is the largest of those tried (1000): the held-out data want the mode" in caplog.text
     last = [math.nan] * 8 + [0.0] + [math.nan] * 4
     torch.testing.assert_close(
         tune_prior(posterior, lambda other: last.pop(0)).prior_precision, start * 1e6

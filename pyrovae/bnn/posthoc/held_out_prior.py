@@ -1,11 +1,14 @@
 """One factor of the precisions of a Laplace posterior, chosen by its predictions."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 
 from pyrovae.bnn.posthoc.laplace_posterior import LaplacePosterior
+
+logger = logging.getLogger(__name__)
 
 
 def tune_prior(
@@ -22,6 +25,7 @@ def tune_prior(
     same state of the random streams, so that scores differ by c alone; the state stays as it was.
     Where the training loss is nearly 0 the curvature knows little, and precisions of the largest
     evidence leave a vague posterior; one number fitted on held-out data corrects that.
+    If the best is one of the bounds, the log says so.
     Raises: ValueError for bounds out of order, and for a score that is NaN at every factor.
     Source: Ritter, Botev & Barber 2018, section 4; Daxberger et al. 2021, arXiv:2106.14806, section 2.
 
@@ -61,4 +65,14 @@ def tune_prior(
 
     centre = best_of(coarse)
     near = [centre + third / 3 for third in (-2, -1, 1, 2)]
-    return at(best_of([exponent for exponent in near if low <= exponent <= high]))
+    best = best_of([exponent for exponent in near if low <= exponent <= high])
+    if best in (low, high):
+        logger.warning(
+            "the best factor is the %s of those tried (%g): the held-out data want %s",
+            *(
+                ("largest", largest, "the mode alone")
+                if best == high
+                else ("smallest", smallest, "a wider posterior")
+            ),
+        )
+    return at(best)
