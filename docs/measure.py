@@ -100,6 +100,7 @@ METHODS = (
     *("ensemble", "stacking", "swag", "laplace", "sgld", "sghmc", "nuts", "hmc"),
 )
 COST = {"train_seconds": "seconds", "peak_mib": "memory, MiB"}
+COST_OF_ONE = COST | {"train_seconds": "seconds a network"}
 CLASSES = {
     "error_percent": "error, %",
     "nll": "-log p(y), nats",
@@ -107,13 +108,13 @@ CLASSES = {
     "ece": "ECE",
     "ece_scaled": "after a temperature",
     "ood_auroc": "AUROC of unknown data",
-} | COST
+} | COST_OF_ONE
 REGRESSION = {
     "rmse": "RMSE",
     "log_predictive": "log p(y given x), nats",
     "crps": "CRPS",
     "coverage_90": "coverage of 90 %",
-} | COST
+} | COST_OF_ONE
 EVIDENCE = {
     "log_px": "log p(x), nats",
     "gain": "gain on the first",

@@ -184,10 +184,16 @@ def report(methods: tuple[str, ...], task: Task, c: Comparison) -> dict[str, Sco
     scores = {m: read_scores(path_of(m, c)) for m in METHODS if find_result(path_of(m, c))}
     found = {m: read_result(path_of(m, c)) for m in scores}
     own = {m: one.get("settings", {}) for m, one in found.items()}
+    several = any("r_hat" in row for one in scores.values() for row in one.rows)
+    mixed = (
+        " R-hat and ESS are of log p of the test data, the worst of them; chains have met below 1.05."
+        if several
+        else ""
+    )
     draws = ", ".join(f"{m} {one['num_samples']}" for m, one in found.items())
     about = (
         f"{task.name}: {counted(task.num_splits * s.run.seeds, 'network')} a method; weight samples in a prediction: "
-        f"{draws}; mean ± standard error over splits and seeds. Settings: {caption(s, own)}."
+        f"{draws}; mean ± standard error over splits and seeds.{mixed} Settings: {caption(s, own)}."
     )
     write(scores, c.out, about)
     say(

@@ -100,7 +100,7 @@ def _main(t: Training, folder: Folder) -> Path:
         s,
         task,
         device=device,
-        resume=folder.checkpoint if t.resume else None,
+        resume=folder.resumed_from(t.resume),
         draws=folder.path / "draws",
         chains_file=folder.checkpoint,
         hooks=(

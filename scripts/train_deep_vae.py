@@ -88,7 +88,7 @@ def _train(s: DeepSettings, folder: Folder) -> Path:
         hooks=hooks,
         compile=s.run.compile,
         context=autocast(s.run.precision, device),
-        resume=folder.checkpoint if s.run.resume else None,
+        resume=folder.resumed_from(s.run.resume),
     )
     folder.replace_weights(loss)
     seconds = sum(history["seconds"])

@@ -155,7 +155,7 @@ def _train(s: Settings, ranks: pv.Ranks, folder: Folder) -> Path:
         hooks=hooks,
         compile=s.run.compile,
         context=autocast(s.run.precision, device),
-        resume=folder.checkpoint if s.run.resume else None,
+        resume=folder.resumed_from(s.run.resume),
         fabric=ranks if ranks.size > 1 else None,
     )
     train_seconds = sum(history["seconds"])

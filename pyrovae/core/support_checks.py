@@ -26,9 +26,9 @@ CIRCULAR = (dist.VonMises, dist.SineBivariateVonMises)
 """Densities of angles, normalised over one turn although their `support` is the whole line."""
 
 
-def check_support(site: Site) -> None:
-    """Raise PairError where an observed value lies outside the support of its likelihood, or has
-    another shape."""
+def check_event_shape(site: Site) -> None:
+    """Raise PairError where an observed value has another event shape than its likelihood, and would
+    be broadcast."""
     value, fn = site["value"], site["fn"]
     event_dim = len(fn.event_shape)
     inner = value.shape[value.dim() - event_dim :] if value.dim() >= event_dim else value.shape
@@ -37,6 +37,13 @@ def check_support(site: Site) -> None:
             f"site {site['name']!r} has event shape {tuple(fn.event_shape)}, but its data {tuple(value.shape)} "
             f"end in {tuple(inner)}, which would be broadcast. Let the net return one value for each element."
         )
+
+
+def check_support(site: Site) -> None:
+    """Raise PairError where an observed value lies outside the support of its likelihood, or has
+    another shape."""
+    check_event_shape(site)
+    value = site["value"]
     good = lies_in_support(site)
     if good is None or bool(good.all()):
         return

@@ -18,6 +18,7 @@ from pyrovae.core.errors import PairError
 from pyrovae.core.handlers import Uncondition
 from pyrovae.core.modules import find_modules
 from pyrovae.core.provenance import are_noted, narrow, skip_weight_sampling
+from pyrovae.core.support_checks import check_event_shape
 from pyrovae.core.traces import (
     Batch,
     is_auxiliary,
@@ -111,6 +112,8 @@ def _draw(
 ) -> tuple[Trace, Particles]:
     set_up(guide, batch)
     look = run_model(model, poutine.Trace(), batch)
+    for site in sample_sites(look, observed=True).values():
+        check_event_shape(site)
     targets = set(sample_sites(look, observed=True)) | {
         name
         for name, site in nodes_of(look).items()

@@ -28,7 +28,8 @@ from pyrovae.prediction.draws import evaluating
 
 @dataclass(frozen=True)
 class Moments:
-    """The prediction for each datum, averaged over draws of the weights."""
+    """The prediction for each datum, averaged over draws of the weights: for regression, variances (a
+    band is mean +- 2 total.sqrt())."""
 
     mean: Tensor
     """E[y], `(N, *event)`; for classes the probabilities `(N, C)`."""

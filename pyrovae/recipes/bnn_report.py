@@ -38,7 +38,7 @@ METRICS = {
     "coverage_90_scaled": "coverage of 90 %, scaled",
     "r_hat": "R-hat",
     "ess": "ESS",
-    "train_seconds": "seconds",
+    "train_seconds": "seconds a network",
 }
 
 

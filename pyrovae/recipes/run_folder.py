@@ -72,7 +72,7 @@ class Folder:
         if settings.resume and settings.out is None:
             raise Refusal("--resume needs the folder of the run: --out DIR.")
         folder = cls(settings.out or Path(default), script)
-        if settings.resume and not folder.checkpoint.exists():
+        if settings.resume and not folder.checkpoint.exists() and not folder.run.exists():
             raise Refusal(f"{folder.path} holds no checkpoint to resume from.")
         with owned(folder.path) if writes else nullcontext():
             folder._admit(settings)
@@ -87,6 +87,11 @@ class Folder:
             finally:
                 if writes:
                     folder._end(started, outcome)
+
+    def resumed_from(self, resume: bool) -> Path | None:
+        """The checkpoint to go on from; None for a new run, and for one that was stopped before its
+        first."""
+        return self.checkpoint if resume and self.checkpoint.exists() else None
 
     def _admit(self, settings: "RunSettings") -> None:
         if not settings.resume:

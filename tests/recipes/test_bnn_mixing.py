@@ -1,9 +1,12 @@
 """R-hat of the chains of a network, against ArviZ's of the log-likelihoods themselves."""
 
+from pathlib import Path
+
 import arviz
 import numpy as np
 import pytest
 import torch
+from test_scripts import run
 from torch import nn
 
 import pyrovae as pv
@@ -51,3 +54,18 @@ def test_data_that_all_draws_are_sure_of_are_left_out() -> None:
 def test_scores_without_it_are_kept() -> None:
     scores = Scores([{"rmse": 1.0, "r_hat": 1.1}, {"rmse": 2.0}], {"a": np.zeros(1)})
     assert scores.summary().keys() == {"rmse"}
+
+
+def test_chains_that_have_not_met_are_said_to(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    small = ("--splits", 1, "--hidden", 4, "--steps", 20, "--draws", 8, "--random-walk-steps", 10)
+    ask = ("compare_bnn.py", "--methods", "random-walk", *small, "--chains", 2)
+    run(*ask, "--out", tmp_path)
+    assert "the chains have not met: R-hat" in caplog.text
+    caption = (tmp_path / "comparison.md").read_text()
+    assert (
+        "chains have met below 1.05" in caption
+        and "| R-hat | ESS | seconds a network |" in caption
+    )
+    assert "random-walk 16" in caption

@@ -250,3 +250,30 @@ def test_finished_chains_are_not_run_again(
     data = ("--dataset", runs / "t.csv", "--target", "price", "--splits", 2, *SMALL)
     run("train_bnn.py", *data, "--method", "hmc", *HMC, "--out", folder, "--resume")
     assert differences(contents(runs / "hmc"), contents(folder)) == []
+
+
+def test_a_run_stopped_before_its_first_checkpoint_begins_anew(tmp_path: Path) -> None:
+    """As chains do, which are written when they are finished."""
+    ask = (
+        "train_bnn.py",
+        "--dataset",
+        make_table(tmp_path / "t.csv"),
+        "--target",
+        "price",
+        *SMALL,
+    )
+    ask = (*ask, "--method", "hmc", *HMC, "--splits", 1, "--no-predictor")
+    run(*ask, "--out", tmp_path / "whole")
+    run(*ask, "--out", tmp_path / "cut")
+    for path in (tmp_path / "cut").iterdir():
+        if path.name != "run.json":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert "--draws was 4, is 2" in run(
+        *ask, "--draws", 2, "--out", tmp_path / "cut", "--resume", status=2
+    )
+    run(*ask, "--out", tmp_path / "cut", "--resume")
+    known, again = (
+        read_result(tmp_path / name / "run.json")["metrics"]["rmse"] for name in ("whole", "cut")
+    )
+    assert known == again
+    assert "holds no checkpoint" in run(*ask, "--out", tmp_path / "no", "--resume", status=2)

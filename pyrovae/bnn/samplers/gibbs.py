@@ -178,6 +178,11 @@ class _NoiseVariance:
     def __call__(self, trace: Trace) -> Tensor:
         variance, target = self.variance, self.target
         sites = {name: site for name, site in nodes_of(trace).items() if site["type"] == "sample"}
+        if lacking := sorted({variance, target} - sites.keys()):
+            raise ValueError(
+                f"the model has no sites {lacking}, but {sorted(sites)}: name its variance and its target, "
+                "noise_variance(variance, target)."
+            )
         prior, likelihood = (base_distribution(sites[name]["fn"]) for name in (variance, target))
         value = sites[variance]["value"]
         scaled = [name for name in (variance, target) if _is_scaled(sites[name])]
@@ -199,16 +204,19 @@ class _NoiseVariance:
 
     def check(self, trace: Trace) -> None:
         """Raise ValueError where more than the spread of the target depends on the variance."""
-        value = nodes_of(trace)[self.variance]["value"]
+        found = nodes_of(trace).get(self.variance)
+        if found is None:
+            return  # the draw says so
+        value = found["value"]
         for name, site in sample_sites(trace, observed=True).items():
             if name == self.variance:
                 continue
             base = base_distribution(site["fn"])
             if name == self.target:
-                found, what = base.loc if isinstance(base, Normal) else None, "the mean of site"
+                result, what = base.loc if isinstance(base, Normal) else None, "the mean of site"
             else:
-                found, what = site["fn"].log_prob(site["value"]), "site"
-            if found is not None and _depends(found, value):
+                result, what = site["fn"].log_prob(site["value"]), "site"
+            if result is not None and _depends(result, value):
                 raise ValueError(
                     f"{what} {name!r} depends on {self.variance!r}, whose conditional noise_variance takes from the "
                     f"residuals of {self.target!r} alone. Draw {self.variance!r} with the other sites, by NUTS, or by a "

@@ -20,9 +20,11 @@ from pyrovae.bnn.samplers.known_values import DrawKnown
 from pyrovae.bnn.samplers.potential import uniform_start
 from pyrovae.bnn.samplers.stacked_chains import Chains
 from pyrovae.capture.auto import Compile
+from pyrovae.core.batching import as_batch, exemplar_of
 from pyrovae.core.modules import find_modules
 from pyrovae.core.param_store import local_param_scope
 from pyrovae.core.preserve_state import preserve_state
+from pyrovae.core.support_checks import check_event_shape
 from pyrovae.core.traces import sample_sites
 from pyrovae.core.types import Site, nodes_of
 
@@ -110,6 +112,7 @@ def mcmc(
             "first two, and a warm-up of at least 0."
         )
     chains, compiled = [], CompiledKernels(model, compile=compile)
+    batch = as_batch(batch, None, exemplar_of(model))
     with local_param_scope(), poutine.block(), pyro.validation_enabled(False):
         _refuse_moving_supports(model, batch)
         first = None if start is None else _unconstrained(model, batch, start)
@@ -163,6 +166,8 @@ def _refuse_moving_supports(model: Callable, batch: Mapping[str, Tensor]) -> Non
             )
             for _ in range(2)
         ]
+    for site in sample_sites(runs[0], observed=True).values():
+        check_event_shape(site)
     for name, site in sample_sites(runs[0], observed=False).items():
         support = site["fn"].support
         if support.is_discrete:

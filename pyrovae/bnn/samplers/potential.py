@@ -17,9 +17,11 @@ from torch.distributions import biject_to
 from torch.func import vmap
 
 from pyrovae.bnn.samplers.known_values import DrawKnown
+from pyrovae.core.batching import as_batch, exemplar_of
 from pyrovae.core.errors import first_line
 from pyrovae.core.modules import find_modules
 from pyrovae.core.param_store import local_param_scope, localize
+from pyrovae.core.support_checks import check_event_shape
 from pyrovae.core.traces import base_distribution, is_subsample, sample_sites
 from pyrovae.core.types import Site, nodes_of
 
@@ -52,13 +54,15 @@ class Potential:
     """
 
     def __init__(self, model: Callable, batch: Mapping[str, Tensor]) -> None:
-        self.model, self.batch = DrawKnown()(model), dict(batch)
+        self.model, self.batch = DrawKnown()(model), as_batch(batch, None, exemplar_of(model))
         self.modules = list(find_modules(model).values())
         for module in self.modules:
             localize(module)
         with _quiet():
             trace = poutine.trace(InitMessenger(uniform_start)(model)).get_trace(**self.batch)
         _refuse_subsampling(trace)
+        for site in sample_sites(trace, observed=True).values():
+            check_event_shape(site)
         sites = sample_sites(prune_subsample_sites(trace), observed=False)
         _refuse_discrete(sites)
         starts = {
@@ -66,6 +70,7 @@ class Potential:
             for name, site in sites.items()
         }
         self.shapes = {name: start.shape for name, start in starts.items()}
+        self.values = {name: tuple(site["value"].shape) for name, site in sites.items()}
         self.size = sum(map(prod, self.shapes.values()))
         first = torch.cat([start.flatten() for start in starts.values()])
         self.origin = torch.zeros_like(first)
@@ -106,18 +111,17 @@ class Potential:
     def position(self, values: Mapping[str, Tensor]) -> Tensor:
         """The position `(D,)` of values of all latent sites. Raises ValueError where names or
         shapes are others."""
+        given = {name: tuple(value.shape) for name, value in values.items()}
+        if given != self.values:
+            raise ValueError(
+                f"the chains are to start at values of shapes {given}, but the latent sites have {self.values}. "
+                "Name each, and no other."
+            )
         with _quiet():
             trace = poutine.trace(poutine.condition(self.model, data=dict(values))).get_trace(
                 **self.batch
             )
         sites = {name: nodes_of(trace)[name]["fn"] for name in self.shapes}
-        expected = {name: tuple(fn.batch_shape + fn.event_shape) for name, fn in sites.items()}
-        given = {name: tuple(value.shape) for name, value in values.items()}
-        if given != expected:
-            raise ValueError(
-                f"the chains are to start at values of shapes {given}, but the latent sites have {expected}. "
-                "Name each, and no other."
-            )
         return torch.cat(
             [
                 biject_to(fn.support).inv(values[name].detach()).flatten()

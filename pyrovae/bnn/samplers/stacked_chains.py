@@ -119,6 +119,11 @@ def check_energy(loss: Stacked, batch: Mapping[str, Tensor], num_data: int) -> N
         raise ValueError(
             f"num_data={num_data}, the loss has num_data={known}, and each chain sees {size} data, but "
             "the energy is that of all N data: expected the same number thrice."
+            + (
+                ""
+                if loss.shared
+                else " Stacked(losses, shared=True) is for chains that share their data."
+            )
         )
     guide = guide_of(pair)
     if not isinstance(guide, PointEstimate) or guide.jacobian:

@@ -5,11 +5,17 @@ from math import prod
 
 import torch
 import torch.nn as nn
+from pyro import poutine
 from torch import Tensor
 
 from pyrovae.bnn.samplers.stacked_chains import check_energy
+from pyrovae.core.batching import as_batch
+from pyrovae.core.param_store import local_param_scope
+from pyrovae.core.preserve_state import preserve_state
+from pyrovae.core.support_checks import check_event_shape
+from pyrovae.core.traces import sample_sites
 from pyrovae.core.types import Batch
-from pyrovae.losses.base import guide_of
+from pyrovae.losses.base import guide_of, programs_of
 from pyrovae.losses.stacked import Stacked
 
 
@@ -30,9 +36,10 @@ class StackedEnergy:
         num_data: int,
         held: Collection[str] = (),
     ) -> None:
+        batch = on_device_of(loss, batch)
         check_energy(loss, batch, num_data)
         own = _names_of(loss.template[0], guide_of(loss.template[0]))
-        self.loss, self.batch, self.num_data = loss, dict(batch), num_data
+        self.loss, self.batch, self.num_data = loss, batch, num_data
         self.moved = {
             name: parameter
             for name, parameter in zip(loss.names, loss.stacked)
@@ -43,6 +50,7 @@ class StackedEnergy:
                 f"the chains have nothing to move: of the parameters {loss.names}, {sorted(held)} are drawn "
                 "otherwise, and the others take no gradient or are the model's."
             )
+        self._check_targets()
         self._refuse_unsteady()
 
     def position(self) -> Tensor:
@@ -70,6 +78,21 @@ class StackedEnergy:
         return energy.detach(), gradient
 
     @torch.no_grad()
+    def _check_targets(self) -> None:
+        programs = programs_of(self.loss.template[0])
+        if programs is None:
+            return
+        with (
+            preserve_state([self.loss]),
+            self.loss.as_member(0),
+            local_param_scope(),
+            poutine.block(),
+        ):
+            trace = poutine.trace(programs[0]).get_trace(**self.loss.rows(self.batch, 0))
+        for site in sample_sites(trace, observed=True).values():
+            check_event_shape(site)
+
+    @torch.no_grad()
     def _refuse_unsteady(self) -> None:
         before = [buffer.clone() for buffer in self.loss.buffers()]
         first, again = (self.value(self.position()) for _ in range(2))
@@ -86,8 +109,8 @@ class StackedEnergy:
         if not torch.allclose(first, again, rtol=1e-4, atol=1e-3, equal_nan=True):
             raise ValueError(
                 f"the energy is random ({float(first[0]):.6g}, then {float(again[0]):.6g} nats at the same point), as "
-                "under dropout, so no chain follows it. Call loss.eval(), or remove what draws numbers besides the "
-                "sample sites."
+                "under dropout or a guide that is no PointEstimate, so no chain follows it. Call loss.eval(), or remove "
+                "what draws numbers besides the sample sites."
             )
 
     def _parts(self, q: Tensor) -> list[Tensor]:
@@ -99,6 +122,17 @@ def _names_of(loss: nn.Module, part: object) -> set[str]:
     """The names in a loss of the parameters of a part of it."""
     own = {id(value) for value in part.parameters()} if isinstance(part, nn.Module) else set()
     return {name for name, value in loss.named_parameters() if id(value) in own}
+
+
+def on_device_of(loss: Stacked, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The data as tensors of the device and precision of the networks. Raises TypeError for another
+    loss."""
+    if not isinstance(loss, Stacked):
+        raise TypeError(
+            f"the chains are of {type(loss).__name__}, expected Stacked([loss, ...]), one loss for each chain, with "
+            "shared=True if they share their data."
+        )
+    return as_batch(batch, None, next(iter(loss.parameters())))
 
 
 def elsewhere(batch: Batch) -> Batch:

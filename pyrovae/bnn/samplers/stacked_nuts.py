@@ -14,7 +14,7 @@ from pyrovae.bnn.samplers.stacked_chains import (
     point_of,
     run_chains,
 )
-from pyrovae.bnn.samplers.stacked_energy import StackedEnergy
+from pyrovae.bnn.samplers.stacked_energy import StackedEnergy, on_device_of
 from pyrovae.bnn.samplers.stacked_gibbs import StackedGibbs
 from pyrovae.bnn.samplers.warmup import Warmup
 from pyrovae.capture.auto import Compile
@@ -76,6 +76,7 @@ def stacked_nuts(
     check_numbers(
         num_data=num_data, num_samples=num_samples, max_depth=max_depth, thin=thin, warmup=warmup
     )
+    batch = on_device_of(loss, batch)
     conditionals = StackedGibbs(loss, batch, draws or {})
     energy = StackedEnergy(loss, batch, num_data, held=conditionals.held)
     path = NutsPath(energy.position(), energy.value_and_gradient, [loss], max_depth, compile)

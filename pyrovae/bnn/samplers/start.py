@@ -37,9 +37,19 @@ def starts(
         if bool(fine.all()):
             return q
         q = torch.where(fine[:, None], q, draw())
+    unknown = [
+        name
+        for name, value in potential.batch.items()
+        if isinstance(value, Tensor) and not value.isfinite().all()
+    ]
+    remedy = "Pass start=, e.g. the values of a trained PointEstimate."
+    if unknown:
+        remedy = f"The data {unknown} hold NaN or infinite values: put numbers in their place, and mask these."
+    elif values is not None:
+        remedy = "Pass another start=, within the supports of its sites, or a smaller jitter."
     raise ValueError(
         f"{int((~fine).sum())} of {num_chains} chains found no point of finite density and gradient in {TRIES} "
-        "tries. Pass start=, e.g. the values of a trained PointEstimate."
+        f"tries. {remedy}"
     )
 
 
