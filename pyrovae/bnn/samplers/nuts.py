@@ -32,9 +32,9 @@ def nuts(
 
     A path doubles, forward or backward in time, until it turns back, and the draw is one of its
     points, by their densities. A leapfrog step of all chains is one graph; chains whose path has
-    turned wait for the others. Over `warmup` iterations the chains, pooled, adapt the step size, so
-    that the mean acceptance probability becomes `target`, and, if they are at least 20, the variance of
-    each number, in windows; then both are fixed. Exact up to Monte Carlo error if it mixes: look at
+    turned wait for the others. Over `warmup` iterations each chain adapts its step size, so that the
+    mean acceptance probability becomes `target`, and, if they are at least 20, all chains together
+    the variance of each number, in windows; then both are fixed. Exact up to Monte Carlo error if it mixes: look at
     R-hat over chains.
 
     max_depth: a path has at most 2^max_depth - 1 leapfrog steps.

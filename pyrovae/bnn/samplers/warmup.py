@@ -25,7 +25,7 @@ class Warmup:
     """Step sizes of each chain by dual averaging, which begins anew whenever the variances are set: to
     those of the draws in one of the `windows`.
 
-    pooled: the chains are of one posterior, and adapt together.
+    pooled: the chains are of one posterior, and have the mean of their variances.
 
     Source: Stan's adaptation (Carpenter et al. 2017, J. Stat. Softw. 76(1)), with a longer last part
     of short warm-ups; the variance of n draws is shrunk towards 1e-3 by 5 / (n + 5).
@@ -53,8 +53,6 @@ class Warmup:
         return self.step_size.value
 
     def update(self, accept: Tensor, *, last: bool) -> None:
-        if self.pooled:
-            accept = accept.mean().expand_as(accept)
         self.step_size.update(accept, last=last)
         self.iteration += 1
         if self.begin < self.iteration <= max(self.ends, default=0):
@@ -68,8 +66,6 @@ class Warmup:
     def _begin(self, step: Tensor | None) -> StepSize:
         if step is None:
             step = self.sampler.reasonable_step()
-        if self.pooled:
-            step = torch.full_like(step, float(step.log().mean().exp()))
         return StepSize(step, self.target)
 
 
@@ -112,9 +108,11 @@ class _Moments:
         self.squares = self.squares + shift * (draw - self.mean)
 
     def variance(self, pooled: bool) -> Tensor:
-        """That of the draws of each chain, or of all, shrunk."""
-        squares, mean, count = map(torch.as_tensor, (self.squares, self.mean, self.count))
+        """That of the draws of each chain, or the mean over chains, shrunk.
+
+        Not about a common mean: a chain that is stuck elsewhere would widen it for all.
+        """
+        spread, count = torch.as_tensor(self.squares) / max(1, self.count - 1), self.count
         if pooled:
-            squares = squares.sum(0) + count * (mean - mean.mean(0)).square().sum(0)
-            count = count * len(mean)
-        return (count * squares / (count - 1).clamp(min=1) + 5.0 * 1e-3) / (count + 5.0)
+            spread, count = spread.mean(0), count * len(spread)
+        return (count * spread + 5.0 * 1e-3) / (count + 5.0)
