@@ -4,7 +4,8 @@
     runs/diabetes
 
 writes comparison.csv, comparison.json, comparison.md, an ArviZ file for each method, and figures.
-Run again with the same command, it continues where it stopped; with other methods, it adds them.
+Run again with the same command, it continues where it stopped; with other methods, and no options
+but theirs and those of all, it adds them.
 """
 
 import dataclasses

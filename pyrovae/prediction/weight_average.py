@@ -92,7 +92,7 @@ def log_predictive(
         if not inside:
             raise PairError(
                 f"the model observes nothing in plate {plate!r} on these data, so there is nothing to score. "
-                "Name the targets after their site."
+                "Name the targets after their site, or say which plate the data are in (plate=)."
             )
         return sum_of(inside).double().logsumexp(0)
 
