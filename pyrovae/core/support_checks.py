@@ -37,6 +37,13 @@ def check_event_shape(site: Site) -> None:
             f"site {site['name']!r} has event shape {tuple(fn.event_shape)}, but its data {tuple(value.shape)} "
             f"end in {tuple(inner)}, which would be broadcast. Let the net return one value for each element."
         )
+    rows, batch = value.shape[: value.dim() - event_dim], fn.batch_shape
+    if rows and len(batch) == len(rows) + 1 and batch[-2] == batch[-1] == rows[-1] > 1:
+        raise PairError(
+            f"site {site['name']!r} has data {tuple(value.shape)} under a distribution of batch shape {tuple(batch)}, "
+            f"so each of {rows[-1]} data would be scored {rows[-1]} times: its parameters and its data differ in a "
+            "dimension of size 1. Give both the same shape, e.g. by squeeze(-1) or to_event(1)."
+        )
 
 
 def check_support(site: Site) -> None:

@@ -61,6 +61,22 @@ def test_targets_that_would_be_broadcast(name: str) -> None:
         RUNS[name]({"x": X, "y": X[:, 0]})
 
 
+@pytest.mark.parametrize("sampler", [nuts, chees])
+def test_targets_of_a_program_by_hand(sampler: Callable[..., Chains]) -> None:
+    """Outputs (6, 1) without an event dimension in a plate of 6: 36 scores."""
+
+    def model(x: Tensor, y: Tensor) -> None:
+        w = pyro.sample("w", dist.Normal(0.0, 1.0))
+        with pyro.plate("data", 6):
+            pyro.sample("y", dist.Normal(w * x, 1.0), obs=y)
+
+    with pytest.raises(pv.PairError, match="each of 6 data would be scored 6 times"):
+        sampler(model, {"x": X, "y": X[:, 0]}, **FEW)
+    with pytest.raises(pv.PairError, match="would be scored 6 times"):
+        mcmc(model, {"x": X, "y": X[:, 0]}, RandomWalkKernel, **FEW)
+    sampler(model, {"x": X[:, 0], "y": X[:, 0]}, **FEW)
+
+
 def test_log_predictive_refuses_them_too() -> None:
     draws = Empirical({"w.weight": torch.ones(3, 1, 1), "w.bias": torch.zeros(3, 1)})
     with pytest.raises(pv.PairError, match="which would be broadcast"):
