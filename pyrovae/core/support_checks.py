@@ -37,7 +37,14 @@ def check_event_shape(site: Site) -> None:
             f"site {site['name']!r} has event shape {tuple(fn.event_shape)}, but its data {tuple(value.shape)} "
             f"end in {tuple(inner)}, which would be broadcast. Let the net return one value for each element."
         )
-    rows, batch = value.shape[: value.dim() - event_dim], fn.batch_shape
+
+
+def check_one_score_each(site: Site) -> None:
+    """Raise PairError where an observed value has another event shape than its likelihood, or each
+    datum would be scored N times; for programs without particles."""
+    check_event_shape(site)
+    value, fn = site["value"], site["fn"]
+    rows, batch = value.shape[: value.dim() - len(fn.event_shape)], fn.batch_shape
     if rows and len(batch) == len(rows) + 1 and batch[-2] == batch[-1] == rows[-1] > 1:
         raise PairError(
             f"site {site['name']!r} has data {tuple(value.shape)} under a distribution of batch shape {tuple(batch)}, "

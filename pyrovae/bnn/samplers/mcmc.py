@@ -24,7 +24,7 @@ from pyrovae.core.batching import as_batch, exemplar_of
 from pyrovae.core.modules import find_modules
 from pyrovae.core.param_store import local_param_scope
 from pyrovae.core.preserve_state import preserve_state
-from pyrovae.core.support_checks import check_event_shape
+from pyrovae.core.support_checks import check_one_score_each
 from pyrovae.core.traces import sample_sites
 from pyrovae.core.types import Site, nodes_of
 
@@ -167,7 +167,7 @@ def _refuse_moving_supports(model: Callable, batch: Mapping[str, Tensor]) -> Non
             for _ in range(2)
         ]
     for site in sample_sites(runs[0], observed=True).values():
-        check_event_shape(site)
+        check_one_score_each(site)
     for name, site in sample_sites(runs[0], observed=False).items():
         support = site["fn"].support
         if support.is_discrete:

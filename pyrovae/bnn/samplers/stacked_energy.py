@@ -12,7 +12,7 @@ from pyrovae.bnn.samplers.stacked_chains import check_energy
 from pyrovae.core.batching import as_batch
 from pyrovae.core.param_store import local_param_scope
 from pyrovae.core.preserve_state import preserve_state
-from pyrovae.core.support_checks import check_event_shape
+from pyrovae.core.support_checks import check_one_score_each
 from pyrovae.core.traces import sample_sites
 from pyrovae.core.types import Batch
 from pyrovae.losses.base import guide_of, programs_of
@@ -90,7 +90,7 @@ class StackedEnergy:
         ):
             trace = poutine.trace(programs[0]).get_trace(**self.loss.rows(self.batch, 0))
         for site in sample_sites(trace, observed=True).values():
-            check_event_shape(site)
+            check_one_score_each(site)
 
     @torch.no_grad()
     def _refuse_unsteady(self) -> None:
