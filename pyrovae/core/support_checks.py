@@ -4,7 +4,7 @@ import math
 
 import pyro.distributions as dist
 import torch
-from pyro.distributions import Unit, constraints
+from pyro.distributions import constraints
 from pyro.poutine import Trace
 from torch import Tensor
 from torch.distributions import Distribution
@@ -12,6 +12,7 @@ from torch.distributions import Distribution
 from pyrovae.core.errors import PairError
 from pyrovae.core.moving_support import ZeroOutside, base_support
 from pyrovae.core.shapes import DATA_DIM
+from pyrovae.core.target_shapes import check_event_shape
 from pyrovae.core.traces import base_distribution, sample_sites
 from pyrovae.core.types import Site, base_of
 
@@ -24,33 +25,6 @@ BOUNDED = (
 )
 CIRCULAR = (dist.VonMises, dist.SineBivariateVonMises)
 """Densities of angles, normalised over one turn although their `support` is the whole line."""
-
-
-def check_event_shape(site: Site) -> None:
-    """Raise PairError where an observed value has another event shape than its likelihood, and would
-    be broadcast."""
-    value, fn = site["value"], site["fn"]
-    event_dim = len(fn.event_shape)
-    inner = value.shape[value.dim() - event_dim :] if value.dim() >= event_dim else value.shape
-    if event_dim and inner != fn.event_shape and not isinstance(base_distribution(fn), Unit):
-        raise PairError(
-            f"site {site['name']!r} has event shape {tuple(fn.event_shape)}, but its data {tuple(value.shape)} "
-            f"end in {tuple(inner)}, which would be broadcast. Let the net return one value for each element."
-        )
-
-
-def check_one_score_each(site: Site) -> None:
-    """Raise PairError where an observed value has another event shape than its likelihood, or each
-    datum would be scored N times; for programs without particles."""
-    check_event_shape(site)
-    value, fn = site["value"], site["fn"]
-    rows, batch = value.shape[: value.dim() - len(fn.event_shape)], fn.batch_shape
-    if rows and len(batch) == len(rows) + 1 and batch[-2] == batch[-1] == rows[-1] > 1:
-        raise PairError(
-            f"site {site['name']!r} has data {tuple(value.shape)} under a distribution of batch shape {tuple(batch)}, "
-            f"so each of {rows[-1]} data would be scored {rows[-1]} times: its parameters and its data differ in a "
-            "dimension of size 1. Give both the same shape, e.g. by squeeze(-1) or to_event(1)."
-        )
 
 
 def check_support(site: Site) -> None:

@@ -18,7 +18,7 @@ from pyrovae.core.errors import PairError
 from pyrovae.core.handlers import Uncondition
 from pyrovae.core.modules import find_modules
 from pyrovae.core.provenance import are_noted, narrow, skip_weight_sampling
-from pyrovae.core.support_checks import check_event_shape
+from pyrovae.core.target_shapes import check_event_shape
 from pyrovae.core.traces import (
     Batch,
     is_auxiliary,

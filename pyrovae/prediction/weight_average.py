@@ -68,7 +68,7 @@ def log_predictive(
 
     Biased low by about Var / 2S nats, as any log of a mean is; compare methods at one S.
     Raises: PairError where a latent site lies in the plate: its guide would have read the targets;
-    see `log_evidence`.
+    see `log_evidence`; and for targets that would be broadcast.
     Source: Gelman, Hwang & Vehtari 2014, arXiv:1307.5928, eq. 5.
 
     Example:

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import cast
 
 import arviz
@@ -13,6 +13,8 @@ from torch import Tensor
 import pyrovae as pv
 
 logger = logging.getLogger(__name__)
+MET = 1.05
+"""R-hat above which chains have not met."""
 
 
 def mixing(
@@ -45,3 +47,15 @@ def mixing(
         chains,
     )
     return {}
+
+
+def warn_of_chains_apart(rows: Iterable[Mapping[str, float]]) -> None:
+    """Log a warning where the R-hat of a network is too large."""
+    worst = max((row.get("r_hat", 0.0) for row in rows), default=0.0)
+    if worst > MET:
+        logger.warning(
+            "the chains have not met: R-hat of log p of the test data is up to %.2f, expected below %.2f. Raise "
+            "--hmc-warmup and --hmc-samples (--random-walk-steps), or read the row as a mixture of separate chains.",
+            worst,
+            MET,
+        )

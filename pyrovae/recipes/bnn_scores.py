@@ -1,7 +1,6 @@
 """Scores of a trained method in the units of the data, and the arrays of its figures."""
 
 import dataclasses
-import logging
 import math
 from collections.abc import Callable
 from typing import TypedDict
@@ -15,13 +14,11 @@ import pyrovae as pv
 from pyrovae import metrics
 from pyrovae.core.batching import device_of
 from pyrovae.data import Batches, DictDataset
-from pyrovae.recipes.bnn_mixing import mixing
+from pyrovae.recipes.bnn_mixing import mixing, warn_of_chains_apart
 from pyrovae.recipes.bnn_scaling import scaled_classes, scaled_regression
 from pyrovae.recipes.bnn_settings import BnnSettings
 from pyrovae.recipes.bnn_task import Task
 from pyrovae.recipes.bnn_train import Trained
-
-logger = logging.getLogger(__name__)
 
 REPLICATES = 1000
 """Samples of y for CRPS and coverage."""
@@ -36,8 +33,6 @@ TURNED = 1000
 
 MIXED = 100
 """Test data at which chains are compared."""
-MET = 1.05
-"""R-hat above which chains have not met."""
 
 
 class Summary(TypedDict):
@@ -110,14 +105,7 @@ def score(
             row |= mixing(model, guide, tested, trained.num_samples, trained.num_chains)
         rows.append({**row, "train_seconds": trained.seconds / len(trained.pairs)})
         arrays = arrays or extra
-    worst = max((row.get("r_hat", 0.0) for row in rows), default=0.0)
-    if worst > MET:
-        logger.warning(
-            "the chains have not met: R-hat of log p of the test data is up to %.2f, expected below %.2f. Raise "
-            "--hmc-warmup and --hmc-samples (--random-walk-steps), or read the row as a mixture of separate chains.",
-            worst,
-            MET,
-        )
+    warn_of_chains_apart(rows)
     return Scores(rows, arrays)
 
 

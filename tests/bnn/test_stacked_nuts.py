@@ -16,6 +16,7 @@ import pyrovae as pv
 from pyrovae.bnn.guides import PointEstimate
 from pyrovae.bnn.priors import last_layer
 from pyrovae.bnn.samplers import chains_to_arviz, hmc, noise_variance, random_walk, stacked_nuts
+from pyrovae.bnn.samplers.nuts_path import NutsPath
 from pyrovae.bnn.samplers.nuts_step import to_compare
 from pyrovae.bnn.samplers.warmup import Warmup, windows
 from pyrovae.heads import FixedScaleNormalHead
@@ -351,3 +352,17 @@ def test_variances_are_those_of_the_last_window(pooled: bool) -> None:
     assert sampler.variance.is_contiguous()  # compiled steps read it
     assert sampler.asked == 2
     assert warmup.value[0] > 0.2 > warmup.value[1]  # each chain has its step size
+
+
+def test_paths_end_where_they_turn() -> None:
+    """Half a period of a unit normal is pi / 0.3, about 10 steps; without an end it were 1023."""
+    calls: list[int] = []
+
+    def unit(q: Tensor) -> tuple[Tensor, Tensor]:
+        calls.append(1)
+        return 0.5 * q.square().sum(1), q
+
+    path = NutsPath(torch.zeros(1, 20), unit, [], 10, "off")
+    for _ in range(20):
+        path(torch.full((1,), 0.3))
+    assert 20 * 7 <= len(calls) <= 20 * 31

@@ -8,9 +8,8 @@ from torch import Tensor
 from pyrovae.bnn.samplers.chees_step import ADAPTED, transition
 from pyrovae.bnn.samplers.hmc import leapfrog
 from pyrovae.bnn.samplers.potential import Potential
-from pyrovae.bnn.samplers.replayed import Replayed
+from pyrovae.bnn.samplers.replayed import Replayed, elsewhere
 from pyrovae.bnn.samplers.stacked_chains import Chains
-from pyrovae.bnn.samplers.stacked_energy import elsewhere
 from pyrovae.bnn.samplers.start import reasonable_step, starts
 from pyrovae.capture.auto import Compile
 
@@ -49,7 +48,8 @@ def chees(
     progress: called after each iteration, warm-up included, with its number.
 
     Raises: ValueError for numbers below 1, discrete latent sites, a density that is random, and
-    where no point of finite density is found to start at.
+    where no point of finite density is found to start at; PairError for targets that would be
+    broadcast.
     Source: Hoffman, Radul & Sountsov 2021, AISTATS (PMLR 130:3907); difference: positions are
     divided by the standard deviations of the pooled chains.
 

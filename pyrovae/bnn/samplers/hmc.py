@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from pyrovae.bnn.samplers.replayed import Replayed
+from pyrovae.bnn.samplers.replayed import Replayed, elsewhere
 from pyrovae.bnn.samplers.stacked_chains import (
     Chains,
     Move,
@@ -16,7 +16,7 @@ from pyrovae.bnn.samplers.stacked_chains import (
     point_of,
     run_chains,
 )
-from pyrovae.bnn.samplers.stacked_energy import StackedEnergy, elsewhere
+from pyrovae.bnn.samplers.stacked_energy import StackedEnergy
 from pyrovae.capture.auto import Compile
 from pyrovae.core.types import Batch
 from pyrovae.losses.stacked import Stacked
@@ -55,7 +55,7 @@ def hmc(
 
     Raises: ValueError for numbers below 1, for other data than the loss counts on, for positive
     sites without their Jacobian, and for an energy that is random (dropout) or changes buffers
-    (BatchNorm).
+    (BatchNorm); TypeError for what is no `Stacked`; PairError for targets that would be broadcast.
     Source: Neal 2011, arXiv:1206.1901, section 3; adaptation: Hoffman & Gelman 2014,
     arXiv:1111.4246, algorithm 5.
     """

@@ -24,7 +24,7 @@ from pyrovae.core.batching import as_batch, exemplar_of
 from pyrovae.core.modules import find_modules
 from pyrovae.core.param_store import local_param_scope
 from pyrovae.core.preserve_state import preserve_state
-from pyrovae.core.support_checks import check_one_score_each
+from pyrovae.core.target_shapes import check_one_score_each
 from pyrovae.core.traces import sample_sites
 from pyrovae.core.types import Site, nodes_of
 
@@ -94,7 +94,8 @@ def mcmc(
     random walks), acceptance_rate what the step size is adapted by.
 
     Raises: ValueError for numbers below 1, for a `start` whose names or shapes are not those of the
-    latent sites, and for a site whose support depends on others, which `chees` takes.
+    latent sites, and for a site whose support depends on others, which `chees` takes; PairError for
+    targets that would be broadcast.
     Source: NUTS: Hoffman & Gelman 2014, arXiv:1111.4246; the implementations are Pyro's.
 
     Example:

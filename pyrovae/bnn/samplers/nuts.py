@@ -34,13 +34,15 @@ def nuts(
     points, by their densities. A leapfrog step of all chains is one graph; chains whose path has
     turned wait for the others. Over `warmup` iterations each chain adapts its step size, so that the
     mean acceptance probability becomes `target`, and, if they are at least 20, all chains together
-    the variance of each number, in windows; then both are fixed. Exact up to Monte Carlo error if it mixes: look at
-    R-hat over chains.
+    the variance of each number, in windows; then both are fixed. Exact up to Monte Carlo error if it
+    mixes: look at R-hat over chains.
 
     max_depth: a path has at most 2^max_depth - 1 leapfrog steps.
-    `chees` says what start, jitter, compile and progress are, and what is refused. `mcmc` with
-    Pyro's `NUTS` takes models with discrete sites, which it sums out, one chain after another.
+    `chees` says what start, jitter, compile and progress are. `mcmc` with Pyro's `NUTS` takes models
+    with discrete sites, which it sums out, one chain after another.
 
+    Shapes: draws `(S, C, *shape)` of C chains. Energies in nats.
+    Raises: as `chees`.
     Source: Hoffman & Gelman 2014, arXiv:1111.4246; draws in proportion to densities and the
     criterion: Betancourt 2017, arXiv:1701.02434, appendix A; without recursion: Phan, Pradhan &
     Jankowiak 2019, arXiv:1912.11554, algorithm 2.

@@ -7,9 +7,8 @@ import torch.nn as nn
 from torch import Tensor
 
 from pyrovae.bnn.samplers.nuts_step import kinetic, leaf, to_compare, turns
-from pyrovae.bnn.samplers.replayed import Replayed
+from pyrovae.bnn.samplers.replayed import Replayed, elsewhere
 from pyrovae.bnn.samplers.stacked_chains import Move
-from pyrovae.bnn.samplers.stacked_energy import elsewhere
 from pyrovae.capture.auto import Compile
 from pyrovae.core.types import Batch
 

@@ -21,7 +21,7 @@ from pyrovae.core.batching import as_batch, exemplar_of
 from pyrovae.core.errors import first_line
 from pyrovae.core.modules import find_modules
 from pyrovae.core.param_store import local_param_scope, localize
-from pyrovae.core.support_checks import check_one_score_each
+from pyrovae.core.target_shapes import check_one_score_each
 from pyrovae.core.traces import base_distribution, is_subsample, sample_sites
 from pyrovae.core.types import Site, nodes_of
 

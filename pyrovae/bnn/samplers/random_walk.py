@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from pyrovae.bnn.samplers.replayed import Replayed
+from pyrovae.bnn.samplers.replayed import Replayed, elsewhere
 from pyrovae.bnn.samplers.stacked_chains import (
     Chains,
     Move,
@@ -16,7 +16,7 @@ from pyrovae.bnn.samplers.stacked_chains import (
     point_of,
     run_chains,
 )
-from pyrovae.bnn.samplers.stacked_energy import StackedEnergy, elsewhere
+from pyrovae.bnn.samplers.stacked_energy import StackedEnergy
 from pyrovae.capture.auto import Compile
 from pyrovae.losses.stacked import Stacked
 

@@ -42,3 +42,8 @@ class Replayed(Generic[Result]):
         result = self.auto(batch)
         self.graph = next(iter(self.auto.captured.values()), None)
         return result
+
+
+def elsewhere(batch: Batch) -> Batch:
+    """Another position q, at which a graph is compared with its program: signs change, sizes too."""
+    return {**batch, "q": 0.3 - 0.7 * batch["q"]}

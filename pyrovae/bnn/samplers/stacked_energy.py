@@ -12,9 +12,8 @@ from pyrovae.bnn.samplers.stacked_chains import check_energy
 from pyrovae.core.batching import as_batch
 from pyrovae.core.param_store import local_param_scope
 from pyrovae.core.preserve_state import preserve_state
-from pyrovae.core.support_checks import check_one_score_each
+from pyrovae.core.target_shapes import check_one_score_each
 from pyrovae.core.traces import sample_sites
-from pyrovae.core.types import Batch
 from pyrovae.losses.base import guide_of, programs_of
 from pyrovae.losses.stacked import Stacked
 
@@ -133,8 +132,3 @@ def on_device_of(loss: Stacked, batch: Mapping[str, Tensor]) -> dict[str, Tensor
             "shared=True if they share their data."
         )
     return as_batch(batch, None, next(iter(loss.parameters())))
-
-
-def elsewhere(batch: Batch) -> Batch:
-    """Another point, at which a graph is compared with its program: signs change, sizes too."""
-    return {**batch, "q": 0.3 - 0.7 * batch["q"]}

@@ -41,7 +41,7 @@ def stacked_nuts(
     time, until it turns back, and the draw is one of its points, by their densities.
 
     All chains take their leapfrog steps together, each until its own path has turned. `hmc` says
-    what `loss`, `batch`, `read` and `thin` are, and what is refused.
+    what `loss`, `batch`, `read` and `thin` are.
 
     max_depth: a path has at most 2^max_depth - 1 leapfrog steps.
     step_size: where its adaptation begins; by default one at which a leapfrog step is accepted with
@@ -56,6 +56,7 @@ def stacked_nuts(
 
     Of the chains, acceptance is the mean over the points of a path.
 
+    Raises: as `hmc`; ValueError for `draws` of no site, of another shape, or that are no conditional.
     Source: Hoffman & Gelman 2014, arXiv:1111.4246; draws in proportion to densities and the
     criterion: Betancourt 2017, arXiv:1701.02434, appendix A; without recursion: Phan, Pradhan &
     Jankowiak 2019, arXiv:1912.11554, algorithm 2.
